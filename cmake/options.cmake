@@ -1,0 +1,29 @@
+# Flags that every target of the project is built with, and the two helpers that declare rooms and
+# their tests. Libraries of others are never built with them.
+add_library(mea_options INTERFACE)
+target_include_directories(mea_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(mea_options INTERFACE -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
+                                             -Wno-missing-field-initializers -fvisibility=hidden)
+if(MEA_SANITIZE)
+  target_compile_options(mea_options INTERFACE -fsanitize=${MEA_SANITIZE} -fno-omit-frame-pointer
+                                               -fno-sanitize-recover=all)
+  target_link_options(mea_options INTERFACE -fsanitize=${MEA_SANITIZE})
+endif()
+
+# mea_room(NAME SOURCES a.cc ... [PUBLIC libs...] [PRIVATE libs...]): one static library of the project.
+function(mea_room name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE mea_options ${ARG_PRIVATE})
+endfunction()
+
+# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow]): one GoogleTest binary. Tests without the
+# label "slow" are the fast ones, which the sanitizer runs repeat.
+function(mea_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE mea_options ${ARG_LIBS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE MEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
+endfunction()

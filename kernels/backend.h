@@ -1,0 +1,122 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "kernels/paged_kv.h"
+#include "kernels/tensor.h"
+
+namespace mea {
+
+// Rotary embedding in the half-split convention of Hugging Face: element i turns with element i +
+// d/2.
+struct RopeArgs {
+  TensorView positions;           // [num_tokens] i32
+  TensorView inv_freq;            // [head_dim / 2] f64
+  double attention_factor = 1.0;  // yarn's scale of cos and sin
+  TensorView out;  // [num_tokens, head_dim] compute dtype: cos in the first half, sin in the second
+};
+
+// QK-norm (where gain is present) and rotation of the queries, in place.
+struct PrepareQueriesArgs {
+  TensorView q;     // [num_tokens, q_heads, head_dim]
+  TensorView gain;  // [head_dim] f32, or absent
+  float eps = 1e-6f;
+  TensorView cos_sin;  // [num_tokens, head_dim]
+};
+
+// Everything between the K/V projections and the cache. With g = gain and y_c the component key c:
+//   no gain:                      stores RoPE(y_c)
+//   gain, key_norm_heads == 0:    stores RoPE(g * y_c / rms(y_c))                       (plain
+//   QK-norm) gain, key_norm_heads == h:    stores RoPE(g * y_c) and r_j = 1 / rms(sum_c W[c,j] y_c)
+//   (papers.md: exact)
+// where rms(x) = sqrt(mean(x^2) + eps). Values are stored as they come.
+struct AppendKvArgs {
+  TensorView k;        // [num_tokens, key_heads, head_dim]
+  TensorView v;        // [num_tokens, value_heads, head_dim]
+  TensorView slots;    // [num_tokens] i32: page * page_size + offset
+  TensorView cos_sin;  // [num_tokens, head_dim]
+  TensorView gain;     // [head_dim] f32, or absent
+  float eps = 1e-6f;
+  TensorView key_mix;  // [key_heads, kv_heads] f32; needed where key_norm_heads > 0
+  PagedKvView kv;
+};
+
+// Causal attention of every query row over its sequence's cached tokens, its own included. With
+// G(i) the virtual KV head of query head i:
+//   S[i,t] = scale * r[t,G(i)] * sum_c W_K[c,G(i)] (q_i . K_c(t))
+//   o_i    = sum_t softmax(S[i,:])[t] * sum_c W_V[c,G(i)] V_c(t)
+// and, where head_norm_gain is present, o_i <- head_norm_gain[i] * o_i / rms(o_i).
+// A row's result depends on nothing but its own sequence: not on the batch, the chunking or the
+// page size.
+struct PagedAttentionArgs {
+  TensorView q;           // [num_tokens, q_heads, head_dim], prepared
+  TensorView q_offsets;   // [num_seqs + 1] i32, prefix sums of query counts
+  TensorView kv_lens;     // [num_seqs] i32, cached tokens of each sequence, the new ones included
+  TensorView page_table;  // [num_seqs, max_pages] i32
+  PagedKvView kv;
+  HeadMix mix;
+  int kv_heads = 0;  // virtual heads h; q_heads is a multiple of it
+  int window = 0;    // token t is visible to position p when p - t < window; 0 = no window
+  float scale = 1.0f;
+  TensorView head_norm_gain;  // [q_heads, head_dim] f32, or absent
+  float head_norm_eps = 1e-5f;
+  TensorView out;  // [num_tokens, q_heads, head_dim]
+};
+
+// The ops of a forward pass on one device. Activations are in compute_dtype(); weight matrices in
+// F32, BF16 or F16; gains, biases and mixes in F32; ids and positions in I32. Ops may run
+// asynchronously until Synchronize(). Inputs and outputs are the caller's; an output never aliases
+// an input unless said so. Not thread-safe: one thread drives a back end (which may use many of its
+// own). kernels/reference defines every op; the others prove themselves against it.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;  // "cpu", "reference"
+  virtual DType compute_dtype() const = 0;
+
+  // Zero-filled device memory.
+  virtual absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) = 0;
+
+  // out[i] = table[ids[i]]
+  virtual void Embed(TensorView table,  // [vocab, hidden]
+                     TensorView ids,    // [num_tokens]
+                     TensorView out) = 0;
+  // out = gain * x / sqrt(mean(x^2) + eps) over the last dimension; out may be x.
+  virtual void RmsNorm(TensorView x,     // [num_tokens, hidden]
+                       TensorView gain,  // [hidden]
+                       float eps, TensorView out) = 0;
+  // residual += delta; out = RmsNorm(residual).
+  virtual void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
+                          TensorView out) = 0;
+  // out = x w^T + bias (bias may be absent).
+  virtual void MatMul(TensorView x,     // [num_tokens, in]
+                      TensorView w,     // [out, in]
+                      TensorView bias,  // [out] or absent
+                      TensorView out) = 0;
+  // out = silu(gate) * up; out may be gate.
+  virtual void SwiGlu(TensorView gate, TensorView up, TensorView out) = 0;
+  // out[i] = x[rows[i]]
+  virtual void GatherRows(TensorView x, TensorView rows, TensorView out) = 0;
+
+  virtual void ComputeRope(const RopeArgs& args) = 0;
+  virtual void PrepareQueries(const PrepareQueriesArgs& args) = 0;
+  virtual void AppendKv(const AppendKvArgs& args) = 0;
+  virtual void PagedAttention(const PagedAttentionArgs& args) = 0;
+
+  virtual void Synchronize() = 0;
+};
+
+struct CpuOptions {
+  int num_threads = 0;  // 0 = one per core
+};
+
+// Plain loops in double precision: the definition of every op, and the oracle of the tests.
+std::unique_ptr<Backend> CreateReferenceBackend();
+// Highway kernels in float32. MEA_CPU_TARGET (for example "AVX2") forces an instruction set;
+// INVALID_ARGUMENT when this machine or build lacks it.
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options = {});
+
+}  // namespace mea

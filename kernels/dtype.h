@@ -1,0 +1,101 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "kernels/check.h"
+
+namespace mea {
+
+enum class Device : uint8_t { kCpu, kCuda };
+
+// kF64 exists for the reference back end alone.
+enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32 };
+
+// Bytes of one element.
+constexpr int DTypeSize(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return 8;
+    case DType::kF32:
+    case DType::kI32:
+      return 4;
+    case DType::kBf16:
+    case DType::kF16:
+      return 2;
+  }
+  return 0;
+}
+
+// "f32", "bf16", ...: the spelling of flags, logs and metrics.
+constexpr std::string_view DTypeName(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return "f64";
+    case DType::kF32:
+      return "f32";
+    case DType::kBf16:
+      return "bf16";
+    case DType::kF16:
+      return "f16";
+    case DType::kI32:
+      return "i32";
+  }
+  return "?";
+}
+
+// Storage of the two half-width formats; arithmetic happens after widening.
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+inline float ToFloat(Bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+
+// Round to nearest, ties to even; NaN stays a quiet NaN.
+inline Bf16 ToBf16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+inline float ToFloat(F16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
+  const uint32_t magnitude = x.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) {  // infinity and NaN
+    return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  }
+  // Shifting the fields up and rescaling by 2^112 turns half subnormals into floats exactly.
+  const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+}
+
+// The C++ type of a storage format: DTypeOf<float>() == DType::kF32.
+template <typename T>
+constexpr DType DTypeOf();
+template <>
+constexpr DType DTypeOf<double>() {
+  return DType::kF64;
+}
+template <>
+constexpr DType DTypeOf<float>() {
+  return DType::kF32;
+}
+template <>
+constexpr DType DTypeOf<Bf16>() {
+  return DType::kBf16;
+}
+template <>
+constexpr DType DTypeOf<F16>() {
+  return DType::kF16;
+}
+template <>
+constexpr DType DTypeOf<int32_t>() {
+  return DType::kI32;
+}
+
+}  // namespace mea

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "kernels/tensor.h"
+
+namespace mea {
+
+// What one token leaves in the cache in one layer. The only source of byte counts; may differ by
+// layer. Physical (component) heads are stored; virtual (composite) heads are attended and never
+// stored.
+struct KvSpec {
+  int key_heads = 0;    // h'_K
+  int value_heads = 0;  // h'_V; may differ from h'_K
+  int head_dim = 0;     // d
+  DType dtype = DType::kBf16;
+  int key_norm_heads =
+      0;  // h where QK-norm meets HLC: one f32 1/rms per (token, virtual head); else 0
+
+  bool operator==(const KvSpec&) const = default;
+};
+
+// The storage of one layer. Every (page, head) slab is one contiguous run of page_size * head_dim
+// elements; the order of elements inside a key slab belongs to the back end, which alone writes and
+// reads it.
+struct PagedKvView {
+  KvSpec spec;
+  int page_size = 0;  // tokens per page
+  TensorView keys;    // [num_pages, key_heads, page_size, head_dim]
+  TensorView values;  // [num_pages, value_heads, page_size, head_dim]
+  TensorView
+      key_norms;  // [num_pages, key_norm_heads, page_size] f32; absent where key_norm_heads is 0
+};
+
+// Head-level linear composition (MEA, arXiv 2601.19611): virtual head g = sum_c W_lc[c, g] *
+// component c. Absent views mean that physical heads are the virtual heads (MHA, GQA).
+struct HeadMix {
+  TensorView key;    // [key_heads, kv_heads] f32, W_lc^K
+  TensorView value;  // [value_heads, kv_heads] f32, W_lc^V
+};
+
+}  // namespace mea

@@ -1,0 +1,68 @@
+#include "kernels/tensor.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace mea {
+namespace {
+
+TEST(DTypeTest, EveryBf16SurvivesARoundTrip) {
+  for (uint32_t bits = 0; bits <= 0xffff; ++bits) {
+    const Bf16 x{static_cast<uint16_t>(bits)};
+    const float wide = ToFloat(x);
+    if (std::isnan(wide)) {
+      EXPECT_TRUE(std::isnan(ToFloat(ToBf16(wide))));
+    } else {
+      EXPECT_EQ(ToBf16(wide).bits, bits);
+    }
+  }
+}
+
+TEST(DTypeTest, Bf16RoundsToNearestEven) {
+  EXPECT_EQ(ToFloat(ToBf16(1.0f + 0x1p-8f)), 1.0f);            // a tie goes to the even neighbour
+  EXPECT_EQ(ToFloat(ToBf16(1.0f + 0x3p-8f)), 1.0f + 0x1p-6f);  // and here that is the upper one
+  EXPECT_EQ(ToFloat(ToBf16(1.0f + 0x1.8p-8f)), 1.0f + 0x1p-7f);
+  EXPECT_TRUE(std::isinf(ToFloat(ToBf16(std::numeric_limits<float>::max()))));
+}
+
+TEST(DTypeTest, HalfPrecisionWidensExactly) {
+  EXPECT_EQ(ToFloat(F16{0x3c00}), 1.0f);
+  EXPECT_EQ(ToFloat(F16{0xc000}), -2.0f);
+  EXPECT_EQ(ToFloat(F16{0x7bff}), 65504.0f);
+  EXPECT_EQ(ToFloat(F16{0x0001}), 0x1p-24f);
+  EXPECT_EQ(ToFloat(F16{0x83ff}), -0x3ffp-24f);
+  EXPECT_TRUE(std::isinf(ToFloat(F16{0x7c00})));
+  EXPECT_TRUE(std::isnan(ToFloat(F16{0x7e00})));
+}
+
+TEST(TensorTest, HostMemoryIsAlignedAndZero) {
+  const auto tensor = Tensor::AllocateHost(std::array<int64_t, 2>{3, 5}, DType::kF32);
+  ASSERT_TRUE(tensor.ok());
+  const TensorView view = tensor->view();
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(view.data) % 64, 0u);
+  for (int i = 0; i < 15; ++i) EXPECT_EQ(view.as<float>()[i], 0.0f);
+  EXPECT_EQ(tensor->num_bytes(), 60);
+}
+
+TEST(TensorTest, ImpossibleSizesAreRefusedWithTheirBytes) {
+  const auto tensor =
+      Tensor::AllocateHost(std::array<int64_t, 2>{1LL << 40, 1LL << 40}, DType::kF32);
+  EXPECT_EQ(tensor.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(TensorTest, RowsAndColumnsShareTheMemory) {
+  auto tensor = Tensor::AllocateHost(std::array<int64_t, 2>{4, 6}, DType::kI32);
+  ASSERT_TRUE(tensor.ok());
+  for (int i = 0; i < 24; ++i) tensor->view().as<int32_t>()[i] = i;
+  const TensorView part = tensor->view().Rows(1, 2).Columns(2, 3);
+  EXPECT_EQ(part.row<int32_t>(0)[0], 8);
+  EXPECT_EQ(part.row<int32_t>(1)[2], 16);
+  EXPECT_EQ(part.num_elements(), 6);
+  EXPECT_FALSE(part.is_dense());
+  EXPECT_TRUE(tensor->view().Reshape({2, 12}).is_dense());
+}
+
+}  // namespace
+}  // namespace mea
