@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/model/config.h"
+#include "engine/request.h"
+#include "kvcache/kv_cache.h"
+
+namespace mea {
+
+struct EngineOptions {
+  std::string model_dir;
+  int num_threads = 0;                // of the CPU back end; 0 = one per core
+  std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16"
+  std::string kv_dtype = "bf16";      // "bf16", "f32"
+  int page_size = 32;                 // tokens per page; a multiple of 16
+  int64_t kv_cache_bytes = 0;  // 0 = what max_num_seqs full contexts need, at most a quarter of RAM
+  int max_context = 0;         // tokens of prompt and output together; 0 = the model's own
+  int max_num_seqs = 64;       // sequences in one step
+  int max_batch_tokens = 512;  // tokens in one step; a longer prompt is split into chunks
+  int max_queued_requests = 1024;
+};
+
+// Bytes by purpose, as planned at start.
+struct MemoryPlan {
+  int64_t weights_bytes = 0;
+  int64_t kv_cache_bytes = 0;
+  int64_t kv_cache_bytes_uncompressed = 0;  // what the same tokens would take
+  int64_t workspace_bytes = 0;
+};
+
+// A consistent snapshot, published by the engine thread after every step.
+struct EngineStats {
+  KvCacheStats kv;
+  int num_running = 0;
+  int num_waiting = 0;
+  int64_t num_preemptions = 0;
+  int64_t prompt_tokens = 0;      // computed, cache hits excluded
+  int64_t generation_tokens = 0;  // drawn
+  int64_t num_steps = 0;
+};
+
+struct StepReport {
+  int num_prefill_tokens = 0;
+  int num_decode_tokens = 0;
+  double seconds = 0;
+};
+
+// What the server sees of an engine. Thread-safe. Events reach a sink only after its Submit
+// returned OK.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const GenerationDefaults& generation_defaults() const = 0;
+  virtual const EngineOptions& options()
+      const = 0;  // as resolved: no field is "auto" or 0 any more
+  virtual MemoryPlan memory_plan() const = 0;
+  virtual int max_context()
+      const = 0;  // prompt and output tokens of one request, the cache's size respected
+
+  // INVALID_ARGUMENT: a field out of range, or a request that can never fit (names field, value,
+  // bound). ALREADY_EXISTS: the id is in flight. RESOURCE_EXHAUSTED: the queue is full.
+  // UNAVAILABLE: draining.
+  virtual absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) = 0;
+  // Ends the request with CANCELLED within one step; false when no such request is in flight.
+  virtual bool Cancel(std::string_view id) = 0;
+  // Refuses new requests, lets those in flight finish until the deadline, then ends them
+  // UNAVAILABLE. Returns when none is left.
+  virtual void Drain(absl::Time deadline) = 0;
+
+  virtual EngineStats stats() const = 0;
+  // Time of the last sign of life of the engine thread (a step, or an idle wait that is waiting).
+  virtual absl::Time last_heartbeat() const = 0;
+};
+
+using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
+using StepObserver = std::function<void(const StepReport&)>;
+
+// Loads the checkpoint and starts the engine thread. Blocks while loading.
+absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options,
+                                                    LoadProgress progress = nullptr,
+                                                    StepObserver observer = nullptr);
+
+}  // namespace mea

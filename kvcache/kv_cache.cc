@@ -1,0 +1,65 @@
+#include "kvcache/kv_cache.h"
+
+#include <array>
+
+#include "absl/strings/str_cat.h"
+
+namespace mea {
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
+                                                         int num_pages) {
+  MEA_CHECK(num_pages > 0 && layout.page_size > 0);
+  std::unique_ptr<KvCache> cache(new KvCache(std::move(layout), num_pages));
+  const int page_size = cache->layout_.page_size;
+
+  auto allocate = [&](int64_t heads, int64_t width, DType dtype) -> absl::StatusOr<TensorView> {
+    const std::array<int64_t, 4> shape = {num_pages, heads, page_size, width};
+    absl::StatusOr<Tensor> tensor = backend.Allocate(shape, dtype);
+    if (!tensor.ok()) {
+      return absl::Status(tensor.status().code(),
+                          absl::StrCat("KV cache of ", num_pages * cache->layout_.PageBytes(),
+                                       " bytes: ", tensor.status().message()));
+    }
+    cache->storage_.push_back(*std::move(tensor));
+    return cache->storage_.back().view();
+  };
+
+  for (const KvSpec& spec : cache->layout_.layers) {
+    PagedKvView layer{.spec = spec, .page_size = page_size};
+    absl::StatusOr<TensorView> keys = allocate(spec.key_heads, spec.head_dim, spec.dtype);
+    if (!keys.ok()) return keys.status();
+    layer.keys = *keys;
+    absl::StatusOr<TensorView> values = allocate(spec.value_heads, spec.head_dim, spec.dtype);
+    if (!values.ok()) return values.status();
+    layer.values = *values;
+    if (spec.key_norm_heads > 0) {
+      absl::StatusOr<TensorView> norms = allocate(spec.key_norm_heads, 1, DType::kF32);
+      if (!norms.ok()) return norms.status();
+      layer.key_norms = norms->Reshape({num_pages, spec.key_norm_heads, page_size});
+    }
+    cache->layers_.push_back(layer);
+  }
+  return cache;
+}
+
+KvCacheStats KvCache::stats() const {
+  KvCacheStats stats;
+  stats.page_size = layout_.page_size;
+  stats.num_pages = pool_.num_pages();
+  stats.used_pages = pool_.num_used();
+  stats.free_pages = pool_.num_free();
+  stats.total_bytes = stats.num_pages * layout_.PageBytes();
+  stats.used_bytes = stats.used_pages * layout_.PageBytes();
+  stats.used_bytes_uncompressed = stats.used_pages * layout_.UncompressedPageBytes();
+  stats.bytes_per_token = layout_.BytesPerToken();
+  stats.bytes_per_token_uncompressed = layout_.UncompressedBytesPerToken();
+  return stats;
+}
+
+int64_t KvCache::allocated_bytes() const {
+  int64_t bytes = 0;
+  for (const Tensor& tensor : storage_) bytes += tensor.num_bytes();
+  return bytes;
+}
+
+}  // namespace mea
