@@ -58,9 +58,9 @@ struct PagedAttentionArgs {
   TensorView page_table;  // [num_seqs, max_pages] i32
   PagedKvView kv;
   HeadMix mix;
-  int kv_heads = 0;  // virtual heads h; q_heads is a multiple of it
-  int window = 0;    // token t is visible to position p when p - t < window; 0 = no window
-  float scale = 1.0f;
+  int kv_heads = 0;    // virtual heads h; q_heads is a multiple of it
+  int window = 0;      // token t is visible to position p when p - t < window; 0 = no window
+  double scale = 1.0;  // double: 1 / sqrt(head_dim) in float alone would cost the reference 3e-8
   TensorView head_norm_gain;  // [q_heads, head_dim] f32, or absent
   float head_norm_eps = 1e-5f;
   TensorView out;  // [num_tokens, q_heads, head_dim]
