@@ -1,0 +1,24 @@
+#pragma once
+
+#include <filesystem>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/model/config.h"
+
+namespace mea {
+
+// A checkpoint directory as Hugging Face writes it, read but not loaded: config.json,
+// generation_config.json where there is one, and the headers of its safetensors files.
+struct Checkpoint {
+  std::filesystem::path dir;
+  ModelConfig config;  // layer_heads agree with the W_lc tensors that are there
+  GenerationDefaults generation;
+  SafeTensors tensors;
+};
+
+// NOT_FOUND for missing files, UNIMPLEMENTED for what is known but not served yet, INVALID_ARGUMENT
+// for everything broken; always one line naming file, field or tensor, expected and found.
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir);
+
+}  // namespace mea

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/paged_kv.h"
+
+namespace mea {
+
+enum class RopeKind : uint8_t { kDefault, kLinear, kLlama3, kYarn };
+
+// Rotary embedding over the whole head, half-split convention. Fields after `theta` belong to the
+// kinds named beside them.
+struct RopeConfig {
+  RopeKind kind = RopeKind::kDefault;
+  double theta = 10000.0;
+  double factor = 1.0;                     // linear, llama3, yarn: context stretched by this much
+  int original_max_position = 0;           // llama3, yarn: context before stretching, in tokens
+  double low_freq_factor = 1.0;            // llama3
+  double high_freq_factor = 4.0;           // llama3
+  double beta_fast = 32.0;                 // yarn: rotations above which a frequency is kept
+  double beta_slow = 1.0;                  // yarn: rotations below which it is stretched whole
+  double mscale = 0.0;                     // yarn; 0 = not given
+  double mscale_all_dim = 0.0;             // yarn; 0 = not given
+  bool truncate = true;                    // yarn: ramp ends rounded outwards to whole dimensions
+  std::optional<double> attention_factor;  // yarn; derived from factor and mscale when absent
+};
+
+// What RopeArgs wants.
+struct RopeFrequencies {
+  std::vector<double> inv_freq;   // [head_dim / 2] radians per position
+  double attention_factor = 1.0;  // scale of cos and sin
+};
+
+// The heads one layer caches. h' may differ between keys and values and from layer to layer.
+struct LayerHeads {
+  int key_heads = 0;    // h'_K, 1..kv_heads
+  int value_heads = 0;  // h'_V, 1..kv_heads
+  // Whether W_lc composes the cached heads. Always where h' < h; where h' = h the checkpoint may
+  // leave W_lc out, which means the identity.
+  bool key_mix = false;
+  bool value_mix = false;
+
+  bool operator==(const LayerHeads&) const = default;
+};
+
+enum class HeadNorm : uint8_t { kNone, kRms };
+
+// A decoder of the Llama family (llama, mistral, qwen2, qwen3), with or without head composition.
+// Read by engine/checkpoint, which has range-checked every number; immutable from then on.
+struct ModelConfig {
+  std::string model_type;  // as the file says: "mea", "llama", ...
+  std::string
+      base_model_type;  // the family whose layers these are; model_type unless that is "mea"
+
+  int hidden_size = 0;
+  int num_layers = 0;
+  int q_heads = 0;   // H
+  int kv_heads = 0;  // h, virtual heads: what the queries see, whatever the cache holds
+  int head_dim = 0;  // d, even
+  int ffn_size = 0;
+  int vocab_size = 0;
+  int max_position = 0;  // context, in tokens
+  float rms_norm_eps = 1e-6f;
+  bool tie_word_embeddings = false;
+
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;
+  bool qk_norm = false;  // RMSNorm over head_dim of each query and composite key before RoPE
+
+  std::vector<int> layer_windows;  // [num_layers] tokens, the present one included; 0 = no window
+  RopeConfig rope;
+
+  std::vector<LayerHeads> layer_heads;   // [num_layers]
+  HeadNorm head_norm = HeadNorm::kNone;  // of each query head's output, before o_proj
+  float head_norm_eps = 1e-5f;
+
+  std::optional<int32_t> bos_token_id;
+  std::vector<int32_t> eos_token_ids;
+  std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
+
+  // Whether any layer caches fewer heads than it attends.
+  bool compressed() const;
+  // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.
+  KvSpec LayerKvSpec(int layer, DType kv_dtype) const;
+  // The same layer without head composition: the yardstick of the compression ratio.
+  KvSpec UncompressedKvSpec(DType kv_dtype) const;
+};
+
+// What generation_config.json proposes; absent fields leave the server's own defaults alone.
+struct GenerationDefaults {
+  std::optional<bool> do_sample;  // false: greedy, whatever the temperature says
+  std::optional<float> temperature;
+  std::optional<int> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<int> max_new_tokens;
+  std::vector<int32_t> eos_token_ids;  // from config.json where generation_config.json has none
+};
+
+// Inverse frequencies as Hugging Face transformers computes them (modeling_rope_utils.py), in
+// double precision.
+RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim);
+
+}  // namespace mea
