@@ -1,0 +1,68 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/text/tokenizer.h"
+
+namespace mea {
+
+struct DetokenizerOptions {
+  // Generation ends where the first of these is complete. At most kMaxStopStrings, none empty, all
+  // valid UTF-8.
+  std::vector<std::string> stop;
+  bool include_stop = false;  // whether the text ends with the stop string or just before it
+  bool skip_special_tokens = true;
+};
+
+// What one token added to the text of a stream.
+struct TextDelta {
+  std::string text;     // valid UTF-8, often empty
+  int stop_index = -1;  // in DetokenizerOptions::stop; >= 0: matched, and the text has ended
+};
+
+// Turns the tokens of one stream into text as they come. Owned by the stream, used by one thread at
+// a time; the tokenizer must outlive it. Costs O(1) amortised per byte and stop string.
+//
+// The deltas, concatenated, are Tokenizer::Decode(prompt + generated) less the text of the prompt,
+// cut at the stop string. Held back until it is known: the bytes of an unfinished code point, a run
+// of SentencePiece byte tokens (one bad byte spoils the whole run for Hugging Face), and whatever
+// may turn out to begin a stop string.
+class Detokenizer {
+ public:
+  static constexpr int kMaxStopStrings = 64;
+  static constexpr int kMaxStopBytes = 4096;  // of one stop string
+
+  // Refuses a bad stop string with InvalidArgument naming it.
+  static absl::StatusOr<Detokenizer> Create(const Tokenizer* tokenizer, DetokenizerOptions options);
+  Detokenizer(Detokenizer&&) noexcept;
+  Detokenizer& operator=(Detokenizer&&) noexcept;
+  ~Detokenizer();
+
+  // Before the first Push: the text continues that of `prompt`, so "▁world" keeps its space. None
+  // of the prompt's text is repeated, save the bytes of a code point that it leaves unfinished.
+  // Stop strings are sought in the generated text alone.
+  void StartAfter(std::span<const int32_t> prompt);
+
+  // The text that `id` made certain. A match is reported by the token that completes the stop
+  // string, even where text is still held back; of several completed at the same place the longest.
+  // After a match there is no more text.
+  TextDelta Push(int32_t id);
+
+  // The end of the stream: what was held back, an unfinished code point as U+FFFD.
+  TextDelta Finish();
+
+ private:
+  struct State;
+
+  explicit Detokenizer(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mea
