@@ -3,6 +3,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/backend.h"
 
 namespace mea {
 

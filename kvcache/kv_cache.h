@@ -4,12 +4,15 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "kernels/backend.h"
+#include "kernels/paged_kv.h"
+#include "kernels/tensor.h"
 #include "kvcache/kv_layout.h"
 #include "kvcache/page_pool.h"
 #include "kvcache/page_table.h"
 
 namespace mea {
+
+class Backend;
 
 // What the cache holds right now, in the units people ask for. free + used == total, in pages and
 // bytes.

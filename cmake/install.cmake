@@ -1,0 +1,18 @@
+# `cmake --install build/release --prefix DIR` leaves a directory that may be moved or copied to any
+# x86-64 Linux with glibc 2.36 or newer: bin/mea, the shared libraries it needs, the demo model.
+include(GNUInstallDirs)
+
+if(TARGET mea)
+  set_target_properties(mea PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+  # RPATH instead of RUNPATH: only RPATH is also searched for what our libraries need in turn.
+  target_link_options(mea PRIVATE -Wl,--disable-new-dtags)
+
+  install(TARGETS mea RUNTIME_DEPENDENCY_SET mea_libraries DESTINATION bin)
+  # Left to the target machine: the C library, which belongs to its kernel and loader, and the GPU
+  # driver, which belongs to its GPU.
+  install(RUNTIME_DEPENDENCY_SET mea_libraries
+    PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|pthread|rt|resolv|util|anl|mvec)\\.so" "^libcuda\\.so"
+                        "^libnvidia-"
+    DESTINATION lib)
+endif()
+install(DIRECTORY models/demo-mea DESTINATION share/mea/models OPTIONAL)

@@ -1,0 +1,204 @@
+#include "tests/house/rules.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <sstream>
+#include <string_view>
+
+namespace mea::house {
+namespace {
+
+constexpr int kMaxLines = 600;
+
+using Prefixes = std::vector<std::string_view>;
+
+bool StartsWithAny(std::string_view text, const Prefixes& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view prefix) { return text.starts_with(prefix); });
+}
+
+// What the files whose path starts with `path` may include of the project. The first row that fits a file decides.
+struct Direction {
+  std::string_view path;
+  Prefixes may_include;
+};
+
+const std::vector<Direction>& Directions() {
+  static const std::vector<Direction> directions = {
+      {"kernels/", {"kernels/"}},
+      // The one place that asks the back end for the memory of the cache.
+      {"kvcache/kv_cache.cc", {"kvcache/", "kernels/"}},
+      {"kvcache/",
+       {"kvcache/", "kernels/tensor.h", "kernels/dtype.h", "kernels/paged_kv.h",
+        "kernels/check.h"}},
+      {"engine/", {"engine/", "kvcache/", "kernels/"}},
+      {"proto/", {"mea/v1/"}},
+      {"server/", {"server/", "engine/", "mea/v1/"}},
+      {"tests/", {""}},
+      {"tools/", {""}},
+  };
+  return directions;
+}
+
+// Libraries of others that only some files may see.
+struct Library {
+  std::string_view name;
+  Prefixes headers;
+  Prefixes only_in;
+};
+
+const std::vector<Library>& Libraries() {
+  static const std::vector<Library> libraries = {
+      {"CUDA",
+       {"cuda", "cublas", "curand", "cooperative_groups", "cute/", "cutlass/", "mma.h", "nvtx",
+        "nvrtc", "driver_types.h", "vector_types.h", "device_launch_parameters.h"},
+       {"kernels/cuda/", "tests/kernels/cuda/"}},
+      {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
+      {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
+      {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/"}},
+  };
+  return libraries;
+}
+
+constexpr std::array<std::string_view, 7> kRooms = {"engine", "kernels", "kvcache", "proto",
+                                                    "server", "tests",   "tools"};
+
+bool IsProject(std::string_view header) {
+  return std::any_of(kRooms.begin(), kRooms.end(), [&](std::string_view room) {
+    return header.starts_with(room) && header.substr(room.size()).starts_with('/');
+  });
+}
+
+bool IsProto(std::string_view header) { return header.find(".pb.h") != header.npos; }
+
+struct Include {
+  std::string header;
+  bool quoted;
+};
+
+// The header named by a line, if the line is an #include.
+std::optional<Include> ParseInclude(std::string_view line) {
+  auto skip_blanks = [&] { line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size())); };
+  skip_blanks();
+  if (!line.starts_with('#')) return std::nullopt;
+  line.remove_prefix(1);
+  skip_blanks();
+  if (!line.starts_with("include")) return std::nullopt;
+  line.remove_prefix(std::string_view("include").size());
+  skip_blanks();
+  if (line.empty() || (line[0] != '"' && line[0] != '<')) return std::nullopt;
+  const bool quoted = line[0] == '"';
+  const size_t end = line.find(quoted ? '"' : '>', 1);
+  if (end == line.npos) return std::nullopt;
+  return Include{std::string(line.substr(1, end - 1)), quoted};
+}
+
+std::vector<Include> IncludesOf(const SourceFile& file) {
+  std::vector<Include> includes;
+  std::istringstream lines(file.text);
+  for (std::string line; std::getline(lines, line);) {
+    if (auto include = ParseInclude(line)) includes.push_back(*include);
+  }
+  return includes;
+}
+
+bool IsHeader(std::string_view path) { return path.ends_with(".h") || path.ends_with(".cuh"); }
+
+bool IsSource(std::string_view path) {
+  return IsHeader(path) || path.ends_with(".cc") || path.ends_with(".cu");
+}
+
+// Files that people read and change by hand; data and generated listings are not counted.
+bool IsWritten(std::string_view path) {
+  return IsSource(path) || path.ends_with(".py") || path.ends_with(".proto") ||
+         path.ends_with("CMakeLists.txt");
+}
+
+}  // namespace
+
+std::vector<std::string> LayeringViolations(const SourceFile& file) {
+  std::vector<std::string> violations;
+  auto report = [&](const Include& include, std::string_view why) {
+    violations.push_back(file.path + " includes " + include.header + ": " + std::string(why));
+  };
+  const auto& directions = Directions();
+  const auto direction =
+      std::find_if(directions.begin(), directions.end(),
+                   [&](const Direction& d) { return file.path.starts_with(d.path); });
+  if (direction == directions.end()) return {file.path + " is in no room"};
+
+  bool sees_proto = false;
+  bool sees_engine = false;
+  for (const Include& include : IncludesOf(file)) {
+    const std::string& header = include.header;
+    sees_proto |= IsProto(header);
+    sees_engine |= header.starts_with("engine/");
+    if (header.starts_with("../") || header.starts_with("./")) {
+      report(include, "paths start at the root");
+    }
+    if (IsProject(header) && !StartsWithAny(header, direction->may_include)) {
+      report(include, std::string(direction->path) + " does not depend on it");
+    }
+    for (const Library& library : Libraries()) {
+      const bool of_library = !IsProject(header) && StartsWithAny(header, library.headers);
+      if (of_library && !StartsWithAny(file.path, library.only_in)) {
+        report(include, std::string(library.name) + " is not for this room");
+      }
+    }
+  }
+  if (sees_proto && sees_engine && file.path.starts_with("server/") &&
+      !file.path.starts_with("server/proto_convert")) {
+    violations.push_back(file.path +
+                         " includes .pb.h and engine/ headers: only server/proto_convert sees both");
+  }
+  return violations;
+}
+
+std::vector<std::string> FormViolations(const SourceFile& file) {
+  std::vector<std::string> violations;
+  // Highway includes a "-inl.h" once per instruction set; such a file guards itself.
+  if (IsHeader(file.path) && !file.path.ends_with("-inl.h") &&
+      file.text.find("#pragma once") == file.text.npos) {
+    violations.push_back(file.path + " has no #pragma once");
+  }
+  const auto lines = std::count(file.text.begin(), file.text.end(), '\n');
+  if (IsWritten(file.path) && lines > kMaxLines) {
+    violations.push_back(file.path + " has " + std::to_string(lines) + " lines, more than " +
+                         std::to_string(kMaxLines));
+  }
+  return violations;
+}
+
+std::vector<std::string> RoomsWithoutReadme(const std::vector<SourceFile>& files) {
+  std::vector<std::string> missing;
+  for (const SourceFile& file : files) {
+    if (!file.path.ends_with("/CMakeLists.txt") || file.path.starts_with("tests/")) continue;
+    const std::string room = file.path.substr(0, file.path.rfind('/'));
+    const bool has_readme = std::any_of(files.begin(), files.end(), [&](const SourceFile& other) {
+      return other.path == room + "/README.md";
+    });
+    if (!has_readme) missing.push_back(room);
+  }
+  return missing;
+}
+
+std::vector<SourceFile> ReadRooms(const std::filesystem::path& root) {
+  std::vector<SourceFile> files;
+  for (std::string_view room : kRooms) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root / room)) {
+      const std::string path = entry.path().lexically_relative(root).generic_string();
+      const bool is_readme = path.ends_with("README.md");
+      if (!entry.is_regular_file() || !(IsWritten(path) || is_readme)) continue;
+      std::ifstream in(entry.path());
+      files.push_back({path, {std::istreambuf_iterator<char>(in), {}}});
+    }
+  }
+  std::sort(files.begin(), files.end(),
+            [](const SourceFile& a, const SourceFile& b) { return a.path < b.path; });
+  return files;
+}
+
+}  // namespace mea::house
