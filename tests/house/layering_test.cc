@@ -1,5 +1,5 @@
-// Holds the direction of the rooms over every #include of the repository, and shows on made-up files
-// that each rule does find what it forbids.
+// Holds the direction of the rooms over every #include of the repository, and shows on made-up
+// files that each rule does find what it forbids.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,13 +33,13 @@ TEST(LayeringTest, RepositoryFollowsTheDirectionOfTheRooms) {
 
 TEST(LayeringTest, EachRoomSeesOnlyWhatLiesBelowIt) {
   EXPECT_THAT(Including("kernels/cpu/attention.cc", "\"kvcache/kv_cache.h\""),
-              ElementsAre(HasSubstr("kernels/ does not depend on it")));
+              ElementsAre(HasSubstr("kernels does not depend on it")));
   EXPECT_THAT(Including("kvcache/kv_cache.cc", "\"engine/sequence.h\""),
-              ElementsAre(HasSubstr("kvcache/ does not depend on it")));
+              ElementsAre(HasSubstr("kvcache does not depend on it")));
   EXPECT_THAT(Including("engine/engine.h", "\"server/config.h\""),
-              ElementsAre(HasSubstr("engine/ does not depend on it")));
+              ElementsAre(HasSubstr("engine does not depend on it")));
   EXPECT_THAT(Including("server/metrics.cc", "\"tests/support/model.h\""),
-              ElementsAre(HasSubstr("server/ does not depend on it")));
+              ElementsAre(HasSubstr("server does not depend on it")));
 
   EXPECT_THAT(Including("engine/engine.h", "\"kvcache/kv_cache.h\""), IsEmpty());
   EXPECT_THAT(Including("server/serve.cc", "\"engine/engine.h\""), IsEmpty());
@@ -48,7 +48,7 @@ TEST(LayeringTest, EachRoomSeesOnlyWhatLiesBelowIt) {
 TEST(LayeringTest, KvCacheSeesFourHeadersOfKernels) {
   EXPECT_THAT(Including("kvcache/kv_cache.h", "\"kernels/tensor.h\""), IsEmpty());
   EXPECT_THAT(Including("kvcache/kv_cache.h", "\"kernels/backend.h\""),
-              ElementsAre(HasSubstr("kvcache/ does not depend on it")));
+              ElementsAre(HasSubstr("kvcache does not depend on it")));
 }
 
 TEST(LayeringTest, EngineSeesNoProto) {
@@ -74,11 +74,13 @@ TEST(LayeringTest, OnlyTheCudaRoomSeesCuda) {
 }
 
 TEST(LayeringTest, FindsAnIncludeHoweverItIsWritten) {
-  EXPECT_THAT(LayeringViolations({"kernels/a.cc", "int x;\n  #  include  \"engine/engine.h\" // why\n"}),
-              ElementsAre(HasSubstr("engine/engine.h")));
+  EXPECT_THAT(
+      LayeringViolations({"kernels/a.cc", "int x;\n  #  include  \"engine/engine.h\" // why\n"}),
+      ElementsAre(HasSubstr("engine/engine.h")));
   EXPECT_THAT(Including("kernels/cpu/a.cc", "\"../../engine/engine.h\""),
               ElementsAre(HasSubstr("paths start at the root")));
-  EXPECT_THAT(LayeringViolations({"kernels/a.cc", "// the engine/engine.h of #include\n"}), IsEmpty());
+  EXPECT_THAT(LayeringViolations({"kernels/a.cc", "// the engine/engine.h of #include\n"}),
+              IsEmpty());
   EXPECT_THAT(Including("attic/a.cc", "<vector>"), ElementsAre(HasSubstr("is in no room")));
 }
 

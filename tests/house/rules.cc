@@ -20,7 +20,8 @@ bool StartsWithAny(std::string_view text, const Prefixes& prefixes) {
                      [&](std::string_view prefix) { return text.starts_with(prefix); });
 }
 
-// What the files whose path starts with `path` may include of the project. The first row that fits a file decides.
+// What the files whose path starts with `path` may include of the project. The first row that fits
+// a file decides.
 struct Direction {
   std::string_view path;
   Prefixes may_include;
@@ -81,7 +82,9 @@ struct Include {
 
 // The header named by a line, if the line is an #include.
 std::optional<Include> ParseInclude(std::string_view line) {
-  auto skip_blanks = [&] { line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size())); };
+  auto skip_blanks = [&] {
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+  };
   skip_blanks();
   if (!line.starts_with('#')) return std::nullopt;
   line.remove_prefix(1);
@@ -140,7 +143,7 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
       report(include, "paths start at the root");
     }
     if (IsProject(header) && !StartsWithAny(header, direction->may_include)) {
-      report(include, std::string(direction->path) + " does not depend on it");
+      report(include, file.path.substr(0, file.path.find('/')) + " does not depend on it");
     }
     for (const Library& library : Libraries()) {
       const bool of_library = !IsProject(header) && StartsWithAny(header, library.headers);
@@ -151,8 +154,8 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
   }
   if (sees_proto && sees_engine && file.path.starts_with("server/") &&
       !file.path.starts_with("server/proto_convert")) {
-    violations.push_back(file.path +
-                         " includes .pb.h and engine/ headers: only server/proto_convert sees both");
+    violations.push_back(
+        file.path + " includes .pb.h and engine/ headers: only server/proto_convert sees both");
   }
   return violations;
 }
