@@ -15,6 +15,9 @@ struct KvSpec {
   int key_norm_heads =
       0;  // h where QK-norm meets HLC: one f32 1/rms per (token, virtual head); else 0
 
+  // Of the scalars above: f32 beside keys of every served format.
+  DType key_norm_dtype() const { return dtype == DType::kF64 ? DType::kF64 : DType::kF32; }
+
   bool operator==(const KvSpec&) const = default;
 };
 
@@ -23,11 +26,10 @@ struct KvSpec {
 // reads it.
 struct PagedKvView {
   KvSpec spec;
-  int page_size = 0;  // tokens per page
-  TensorView keys;    // [num_pages, key_heads, page_size, head_dim]
-  TensorView values;  // [num_pages, value_heads, page_size, head_dim]
-  TensorView
-      key_norms;  // [num_pages, key_norm_heads, page_size] f32; absent where key_norm_heads is 0
+  int page_size = 0;     // tokens per page
+  TensorView keys;       // [num_pages, key_heads, page_size, head_dim]
+  TensorView values;     // [num_pages, value_heads, page_size, head_dim]
+  TensorView key_norms;  // [num_pages, key_norm_heads, page_size]; absent where key_norm_heads is 0
 };
 
 // Head-level linear composition (MEA, arXiv 2601.19611): virtual head g = sum_c W_lc[c, g] *

@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
     if (!values.ok()) return values.status();
     layer.values = *values;
     if (spec.key_norm_heads > 0) {
-      absl::StatusOr<TensorView> norms = allocate(spec.key_norm_heads, 1, DType::kF32);
+      absl::StatusOr<TensorView> norms = allocate(spec.key_norm_heads, 1, spec.key_norm_dtype());
       if (!norms.ok()) return norms.status();
       layer.key_norms = norms->Reshape({num_pages, spec.key_norm_heads, page_size});
     }

@@ -4,7 +4,8 @@ namespace mea {
 
 int64_t KvBytesPerToken(const KvSpec& spec) {
   const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
-  return elements * DTypeSize(spec.dtype) + int64_t{spec.key_norm_heads} * DTypeSize(DType::kF32);
+  return elements * DTypeSize(spec.dtype) +
+         int64_t{spec.key_norm_heads} * DTypeSize(spec.key_norm_dtype());
 }
 
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads) {
