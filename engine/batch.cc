@@ -1,0 +1,42 @@
+#include "engine/batch.h"
+
+#include <algorithm>
+
+namespace mea {
+
+void Batch::Build(const Schedule& schedule, int page_size) {
+  token_ids_.clear();
+  positions_.clear();
+  slots_.clear();
+  kv_lens_.clear();
+  q_offsets_.assign(1, 0);
+  for (const ScheduledChunk& chunk : schedule) AppendSequence(chunk, page_size);
+  FillPageTable(schedule);
+}
+
+void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
+  const Sequence& sequence = *chunk.sequence;
+  const std::span<const int32_t> pages = sequence.pages.pages();
+  const int end = sequence.num_computed + chunk.num_tokens;
+  for (int position = sequence.num_computed; position < end; ++position) {
+    token_ids_.push_back(sequence.tokens[position]);
+    positions_.push_back(position);
+    slots_.push_back(pages[position / page_size] * page_size + position % page_size);
+  }
+  q_offsets_.push_back(num_tokens());
+  kv_lens_.push_back(end);
+}
+
+void Batch::FillPageTable(const Schedule& schedule) {
+  max_pages_ = 0;
+  for (const ScheduledChunk& chunk : schedule) {
+    max_pages_ = std::max(max_pages_, chunk.sequence->pages.num_pages());
+  }
+  page_table_.assign(schedule.size() * max_pages_, 0);
+  for (size_t i = 0; i < schedule.size(); ++i) {
+    const std::span<const int32_t> pages = schedule[i].sequence->pages.pages();
+    std::copy(pages.begin(), pages.end(), page_table_.begin() + i * max_pages_);
+  }
+}
+
+}  // namespace mea

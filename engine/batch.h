@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "kernels/tensor.h"
+
+namespace mea {
+
+// One step as flat arrays, rows of prompts and of decoding sequences together: the rows of sequence
+// s are [q_offsets[s], q_offsets[s + 1]), and see kv_lens[s] cached tokens, themselves included.
+// Reused from step to step; the views are valid until the next Build.
+class Batch {
+ public:
+  void Build(const Schedule& schedule, int page_size);
+
+  int num_tokens() const { return static_cast<int>(token_ids_.size()); }
+  int num_seqs() const { return static_cast<int>(kv_lens_.size()); }
+  int first_row(int seq) const { return q_offsets_[seq]; }
+  int last_row(int seq) const { return q_offsets_[seq + 1] - 1; }
+
+  TensorView token_ids() const { return View(token_ids_); }  // [num_tokens]
+  TensorView positions() const { return View(positions_); }  // [num_tokens]
+  TensorView slots() const { return View(slots_); }  // [num_tokens] page * page_size + offset
+  TensorView q_offsets() const { return View(q_offsets_); }  // [num_seqs + 1]
+  TensorView kv_lens() const { return View(kv_lens_); }      // [num_seqs]
+  TensorView page_table() const {                            // [num_seqs, max_pages]
+    return View(page_table_).Reshape({num_seqs(), max_pages_});
+  }
+
+ private:
+  static TensorView View(const std::vector<int32_t>& values) {
+    return TensorView::Of(std::span<const int32_t>(values));
+  }
+  void AppendSequence(const ScheduledChunk& chunk, int page_size);
+  void FillPageTable(const Schedule& schedule);
+
+  std::vector<int32_t> token_ids_, positions_, slots_, q_offsets_, kv_lens_, page_table_;
+  int max_pages_ = 0;
+};
+
+}  // namespace mea

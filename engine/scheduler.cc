@@ -1,0 +1,109 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+namespace mea {
+namespace {
+
+bool GoesBefore(const Sequence& a, const Sequence& b) {
+  if (a.request.priority != b.request.priority) return a.request.priority > b.request.priority;
+  return a.arrival < b.arrival;
+}
+
+void Insert(std::vector<std::unique_ptr<Sequence>>& queue, std::unique_ptr<Sequence> sequence) {
+  const auto place =
+      std::upper_bound(queue.begin(), queue.end(), sequence,
+                       [](const auto& a, const auto& b) { return GoesBefore(*a, *b); });
+  queue.insert(place, std::move(sequence));
+}
+
+std::unique_ptr<Sequence> Extract(std::vector<std::unique_ptr<Sequence>>& queue,
+                                  const Sequence* sequence) {
+  const auto it = std::find_if(queue.begin(), queue.end(),
+                               [&](const auto& candidate) { return candidate.get() == sequence; });
+  if (it == queue.end()) return nullptr;
+  std::unique_ptr<Sequence> extracted = std::move(*it);
+  queue.erase(it);
+  return extracted;
+}
+
+}  // namespace
+
+void Scheduler::Add(std::unique_ptr<Sequence> sequence) { Insert(waiting_, std::move(sequence)); }
+
+std::unique_ptr<Sequence> Scheduler::Remove(const Sequence* sequence) {
+  std::unique_ptr<Sequence> removed = Extract(running_, sequence);
+  return removed != nullptr ? std::move(removed) : Extract(waiting_, sequence);
+}
+
+Schedule Scheduler::Next() {
+  Schedule schedule;
+  int budget = limits_.max_batch_tokens;
+  ScheduleDecodes(schedule, budget);
+  SchedulePrompts(schedule, budget);
+  AdmitWaiting(schedule, budget);
+  MEA_CHECK(!schedule.empty() || empty());
+  return schedule;
+}
+
+void Scheduler::ScheduleDecodes(Schedule& schedule, int& budget) {
+  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
+    Sequence* sequence = running_[i].get();
+    if (!sequence->is_decoding()) continue;
+    // False when this sequence itself had to make room; it was the last, so the loop ends too.
+    if (!ReserveOrPreempt(i, sequence->num_tokens())) break;
+    schedule.push_back({sequence, 1});
+    --budget;
+  }
+}
+
+void Scheduler::SchedulePrompts(Schedule& schedule, int& budget) {
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    if (budget == 0) return;
+    if (sequence->is_decoding()) continue;
+    const int chunk = std::min(budget, sequence->num_tokens() - sequence->num_computed);
+    schedule.push_back({sequence.get(), chunk});
+    budget -= chunk;
+  }
+}
+
+void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
+  while (budget > 0 && !waiting_.empty() && num_running() < limits_.max_num_seqs) {
+    Sequence* sequence = waiting_.front().get();
+    // Pages for all that is known: a prompt once begun is not stopped half-way for want of pages.
+    if (!kv_->Reserve(sequence->pages, sequence->num_tokens())) return;
+    Insert(running_, Extract(waiting_, sequence));
+    const int chunk = std::min(budget, sequence->num_tokens());
+    schedule.push_back({sequence, chunk});
+    budget -= chunk;
+  }
+}
+
+// Sequences behind running_[index] are not in the schedule yet, so they can still give way.
+bool Scheduler::ReserveOrPreempt(size_t index, int num_tokens) {
+  const Sequence* self = running_[index].get();
+  while (!kv_->Reserve(running_[index]->pages, num_tokens)) {
+    const bool gives_way_itself = running_.back().get() == self;
+    PreemptLast();
+    if (gives_way_itself) return false;
+  }
+  return true;
+}
+
+void Scheduler::PreemptLast() {
+  std::unique_ptr<Sequence> sequence = std::move(running_.back());
+  running_.pop_back();
+  sequence->pages.Clear();
+  sequence->num_computed = 0;
+  ++num_preemptions_;
+  Insert(waiting_, std::move(sequence));
+}
+
+void Scheduler::Commit(const Schedule& schedule) {
+  for (const ScheduledChunk& chunk : schedule) {
+    chunk.sequence->num_computed += chunk.num_tokens;
+    MEA_CHECK(chunk.sequence->num_computed <= chunk.sequence->num_tokens());
+  }
+}
+
+}  // namespace mea

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "kvcache/kv_cache.h"
+
+namespace mea {
+
+struct SchedulerLimits {
+  int max_num_seqs = 64;       // sequences in one step
+  int max_batch_tokens = 512;  // tokens in one step
+};
+
+// One sequence's share of a step: its next num_tokens tokens.
+struct ScheduledChunk {
+  Sequence* sequence = nullptr;
+  int num_tokens = 0;
+  // The chunk reaches the end of what is known: its last row predicts a new token.
+  bool draws() const { return sequence->num_computed + num_tokens == sequence->num_tokens(); }
+};
+
+// What one step computes, highest priority first. Valid until the scheduler changes.
+using Schedule = std::vector<ScheduledChunk>;
+
+// Decides which tokens the next step computes. Continuous batching: sequences join and leave
+// between steps; those that decode go first, prompts fill what is left of the token budget in
+// chunks. When pages run out, the lowest priority and newest sequence gives up its pages and is
+// computed anew later. Knows no clock, no device and no I/O: same calls, same schedules. Owns the
+// sequences. Engine thread only.
+class Scheduler {
+ public:
+  Scheduler(SchedulerLimits limits, KvCache* kv) : limits_(limits), kv_(kv) {}
+
+  // The caller has made sure that the sequence fits into the cache when it is alone.
+  void Add(std::unique_ptr<Sequence> sequence);
+  // Takes a sequence out, wherever it is; null if it is not there. Its pages go with it.
+  std::unique_ptr<Sequence> Remove(const Sequence* sequence);
+
+  // Empty only when there is nothing to do.
+  Schedule Next();
+  // The step of `schedule` has run: its tokens are in the cache.
+  void Commit(const Schedule& schedule);
+
+  int num_running() const { return static_cast<int>(running_.size()); }
+  int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int64_t num_preemptions() const { return num_preemptions_; }
+  bool empty() const { return running_.empty() && waiting_.empty(); }
+
+ private:
+  using Queue = std::vector<std::unique_ptr<Sequence>>;
+
+  void ScheduleDecodes(Schedule& schedule, int& budget);
+  void SchedulePrompts(Schedule& schedule, int& budget);
+  void AdmitWaiting(Schedule& schedule, int& budget);
+  bool ReserveOrPreempt(size_t index, int num_tokens);
+  void PreemptLast();
+
+  const SchedulerLimits limits_;
+  KvCache* const kv_;
+  // Both sorted: higher priority first, then earlier arrival.
+  Queue waiting_;
+  Queue running_;
+  int64_t num_preemptions_ = 0;
+};
+
+}  // namespace mea

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/request.h"
+#include "kvcache/page_table.h"
+
+namespace mea {
+
+// One request on its way through the engine. Engine thread only.
+// Invariants: num_computed <= tokens.size(); pages hold at least num_computed tokens.
+struct Sequence {
+  Sequence(Request r, std::shared_ptr<TokenSink> s, PageTable p, int64_t number)
+      : request(std::move(r)),
+        sink(std::move(s)),
+        pages(std::move(p)),
+        arrival(number),
+        tokens(request.prompt) {}
+
+  const Request request;
+  const std::shared_ptr<TokenSink> sink;
+  PageTable pages;
+  const int64_t arrival;  // the order of requests among equals
+
+  std::vector<int32_t> tokens;  // prompt, then what was drawn
+  int num_computed = 0;         // tokens whose keys and values are in the cache
+  std::vector<float>
+      prompt_logprobs;     // of prompt tokens 1, 2, ...; filled as the prompt is computed
+  bool announced = false;  // OnScheduled was called
+
+  int num_tokens() const { return static_cast<int>(tokens.size()); }
+  int prompt_length() const { return static_cast<int>(request.prompt.size()); }
+  int num_output() const { return num_tokens() - prompt_length(); }
+  std::span<const int32_t> output() const { return std::span(tokens).subspan(prompt_length()); }
+  // All but the newest token are in the cache: the next step draws one token from one row.
+  bool is_decoding() const { return num_computed == num_tokens() - 1 && num_output() > 0; }
+};
+
+}  // namespace mea
