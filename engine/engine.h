@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/model/config.h"
+#include "engine/model/weights.h"
 #include "engine/request.h"
 #include "kvcache/kv_cache.h"
 
@@ -81,7 +82,6 @@ class Engine {
   virtual absl::Time last_heartbeat() const = 0;
 };
 
-using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
 using StepObserver = std::function<void(const StepReport&)>;
 
 // Loads the checkpoint and starts the engine thread. Blocks while loading.

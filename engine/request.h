@@ -45,6 +45,15 @@ struct Request {
   absl::Time deadline = absl::InfiniteFuture();
 };
 
+// What bounds a request besides the fixed ranges.
+struct RequestLimits {
+  int vocab_size = 0;
+  int max_context = 0;  // tokens of prompt and output together
+};
+
+// INVALID_ARGUMENT naming field, value and bound, or OK.
+absl::Status ValidateRequest(const Request& request, const RequestLimits& limits);
+
 struct TokenLogprob {
   int32_t token_id = 0;
   float logprob =

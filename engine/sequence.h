@@ -9,6 +9,14 @@
 
 namespace mea {
 
+// What a sink is to hear of one step; see TokenSink for the order.
+struct SequenceEvents {
+  bool scheduled = false;
+  std::vector<float> prompt_logprobs;
+  std::vector<TokenEvent> tokens;
+  std::optional<FinishEvent> finish;
+};
+
 // One request on its way through the engine. Engine thread only.
 // Invariants: num_computed <= tokens.size(); pages hold at least num_computed tokens.
 struct Sequence {
@@ -24,11 +32,12 @@ struct Sequence {
   PageTable pages;
   const int64_t arrival;  // the order of requests among equals
 
-  std::vector<int32_t> tokens;  // prompt, then what was drawn
-  int num_computed = 0;         // tokens whose keys and values are in the cache
-  std::vector<float>
-      prompt_logprobs;     // of prompt tokens 1, 2, ...; filled as the prompt is computed
-  bool announced = false;  // OnScheduled was called
+  std::vector<int32_t> tokens;         // prompt, then what was drawn
+  int num_computed = 0;                // tokens whose keys and values are in the cache
+  std::vector<float> prompt_logprobs;  // of prompt tokens 1, 2, ...; grows with the computed part
+  bool was_scheduled = false;
+  SequenceEvents events;  // collected since the last delivery
+  bool has_events = false;
 
   int num_tokens() const { return static_cast<int>(tokens.size()); }
   int prompt_length() const { return static_cast<int>(request.prompt.size()); }

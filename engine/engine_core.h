@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/batch.h"
+#include "engine/engine.h"
+#include "engine/model/model.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+namespace mea {
+
+// The engine without its thread: one Step is one pass of the model over what the scheduler chose.
+// Time comes in as an argument, so that every run can be repeated. The model and the cache outlive
+// it.
+class EngineCore {
+ public:
+  EngineCore(Model* model, KvCache* kv, int max_num_seqs, std::vector<int32_t> eos_token_ids);
+  // Whatever is still in flight ends with CANCELLED.
+  ~EngineCore();
+
+  // What ValidateRequest checks requests against.
+  RequestLimits request_limits() const;
+
+  // The request has passed ValidateRequest and its id is not in flight.
+  void Add(Request request, std::shared_ptr<TokenSink> sink);
+  // Ends a request with `status`; false when no such request is in flight.
+  bool Finish(std::string_view id, absl::Status status);
+  void FinishAll(absl::Status status);
+
+  // Computes one step; what it did. Events wait for Deliver, so that whoever publishes stats can do
+  // so before anybody hears of the step.
+  StepReport Step(absl::Time now);
+  void Deliver();
+
+  bool has_work() const { return !scheduler_.empty(); }
+  // Ids whose OnFinish is waiting to be delivered.
+  std::vector<std::string> finished_ids() const;
+  EngineStats stats() const;
+
+ private:
+  void FinishExpired(absl::Time now);
+  void ComputePromptLogprobs(const Schedule& schedule);
+  void DrawTokens(const Schedule& schedule);
+  // One row of logits as f32.
+  std::span<const float> LogitsRow(TensorView logits, int64_t row);
+  void AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event);
+  void Retire(Sequence* sequence, FinishEvent finish);
+  // Where to note what the sequence's sink is to hear.
+  SequenceEvents& EventsOf(Sequence* sequence);
+  std::vector<int32_t> StopTokens(const Sequence& sequence) const;
+
+  Model* const model_;
+  KvCache* const kv_;
+  const std::vector<int32_t> eos_token_ids_;
+  Scheduler scheduler_;
+  Batch batch_;
+  Sampler sampler_;
+  std::vector<float> logits_row_;  // [vocab], where the back end computes in another type
+  std::unordered_map<std::string, Sequence*> in_flight_;
+  std::vector<Sequence*> with_events_;              // in the order of their first event
+  std::vector<std::unique_ptr<Sequence>> retired_;  // without pages; kept for their last events
+  int64_t num_arrivals_ = 0;
+  int64_t prompt_tokens_ = 0;
+  int64_t generation_tokens_ = 0;
+  int64_t num_steps_ = 0;
+};
+
+}  // namespace mea

@@ -1,0 +1,153 @@
+#include "engine/engine_loop.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace mea {
+namespace {
+
+// How long an idle engine sleeps before it says that it is alive.
+constexpr std::chrono::milliseconds kIdleBeat{500};
+
+}  // namespace
+
+EngineLoop::EngineLoop(EngineParts parts, StepObserver observer)
+    : parts_(std::move(parts)),
+      observer_(std::move(observer)),
+      core_(parts_.model.get(), parts_.kv.get(), parts_.options.max_num_seqs,
+            parts_.generation.eos_token_ids),
+      limits_(core_.request_limits()),
+      stats_(core_.stats()) {
+  Beat();
+  thread_ = std::thread([this] { Run(); });
+}
+
+EngineLoop::~EngineLoop() {
+  {
+    std::lock_guard lock(mutex_);
+    draining_ = end_all_ = stopping_ = true;
+  }
+  work_arrived_.notify_one();
+  thread_.join();
+}
+
+MemoryPlan EngineLoop::memory_plan() const {
+  const KvLayout& layout = parts_.kv->layout();
+  const int64_t tokens = parts_.kv->max_tokens();
+  return {.weights_bytes = parts_.model->weights_bytes(),
+          .kv_cache_bytes = parts_.kv->allocated_bytes(),
+          .kv_cache_bytes_uncompressed = tokens * layout.UncompressedBytesPerToken(),
+          .workspace_bytes = parts_.model->workspace_bytes()};
+}
+
+absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink) {
+  if (absl::Status status = ValidateRequest(request, limits_); !status.ok()) return status;
+  {
+    std::lock_guard lock(mutex_);
+    if (draining_) return absl::UnavailableError("the server is shutting down");
+    const int queued = stats_.num_waiting + static_cast<int>(inbox_.size());
+    if (queued >= parts_.options.max_queued_requests) {
+      return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued,
+                                                       " requests are waiting, the most is ",
+                                                       parts_.options.max_queued_requests));
+    }
+    if (!in_flight_.insert(request.id).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("request_id \"", request.id, "\" is already in flight"));
+    }
+    inbox_.push_back({std::move(request), std::move(sink)});
+  }
+  work_arrived_.notify_one();
+  return absl::OkStatus();
+}
+
+bool EngineLoop::Cancel(std::string_view id) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!in_flight_.contains(std::string(id))) return false;
+    cancelled_.emplace_back(id);
+  }
+  work_arrived_.notify_one();
+  return true;
+}
+
+void EngineLoop::Drain(absl::Time deadline) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  const auto all_ended = [this] { return in_flight_.empty(); };
+  if (!request_ended_.wait_until(lock, absl::ToChronoTime(deadline), all_ended)) {
+    end_all_ = true;
+    work_arrived_.notify_one();
+    request_ended_.wait(lock, all_ended);
+  }
+}
+
+EngineStats EngineLoop::stats() const {
+  std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.num_waiting += static_cast<int>(inbox_.size());
+  return stats;
+}
+
+absl::Time EngineLoop::last_heartbeat() const { return absl::FromUnixNanos(heartbeat_ns_.load()); }
+
+void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(absl::Now())); }
+
+void EngineLoop::Run() {
+  while (DrainInbox()) {
+    const absl::Time start = absl::Now();
+    StepReport report = core_.Step(start);
+    report.seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    Publish();
+    core_.Deliver();
+    if (observer_ != nullptr && report.num_prefill_tokens + report.num_decode_tokens > 0) {
+      observer_(report);
+    }
+  }
+  Publish();
+  core_.Deliver();
+}
+
+bool EngineLoop::DrainInbox() {
+  std::vector<Arrival> arrivals;
+  std::vector<std::string> cancelled;
+  bool end_all = false;
+  bool stopping = false;
+  {
+    std::unique_lock lock(mutex_);
+    const auto has_news = [this] {
+      return !inbox_.empty() || !cancelled_.empty() || end_all_ || stopping_;
+    };
+    while (!core_.has_work() && !has_news()) {
+      Beat();
+      work_arrived_.wait_for(lock, kIdleBeat);
+    }
+    arrivals = std::exchange(inbox_, {});
+    cancelled = std::exchange(cancelled_, {});
+    end_all = std::exchange(end_all_, false);
+    stopping = stopping_;
+    // Until the next snapshot they would be counted nowhere.
+    stats_.num_waiting += static_cast<int>(arrivals.size());
+  }
+  Beat();
+  for (Arrival& arrival : arrivals) core_.Add(std::move(arrival.request), std::move(arrival.sink));
+  for (const std::string& id : cancelled) {
+    core_.Finish(id, absl::CancelledError("the request was cancelled"));
+  }
+  if (end_all) core_.FinishAll(absl::UnavailableError("the server is shutting down"));
+  return !stopping;
+}
+
+void EngineLoop::Publish() {
+  {
+    std::lock_guard lock(mutex_);
+    stats_ = core_.stats();
+    for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);
+  }
+  request_ended_.notify_all();
+}
+
+}  // namespace mea

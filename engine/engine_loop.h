@@ -1,0 +1,81 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/engine_core.h"
+
+namespace mea {
+
+// Everything an engine needs, in the order it must be torn down: last member first.
+struct EngineParts {
+  EngineOptions options;
+  GenerationDefaults generation;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<KvCache> kv;
+};
+
+// An engine on a thread of its own. Others leave requests and cancellations in an inbox and read
+// snapshots; only the thread touches the core. It sleeps on a condition variable while there is
+// nothing to do.
+class EngineLoop final : public Engine {
+ public:
+  explicit EngineLoop(EngineParts parts, StepObserver observer = nullptr);
+  // Ends what is in flight with UNAVAILABLE.
+  ~EngineLoop() override;
+
+  const ModelConfig& config() const override { return parts_.model->config(); }
+  const GenerationDefaults& generation_defaults() const override { return parts_.generation; }
+  const EngineOptions& options() const override { return parts_.options; }
+  MemoryPlan memory_plan() const override;
+  int max_context() const override { return limits_.max_context; }
+
+  absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) override;
+  bool Cancel(std::string_view id) override;
+  void Drain(absl::Time deadline) override;
+
+  EngineStats stats() const override;
+  absl::Time last_heartbeat() const override;
+
+ private:
+  struct Arrival {
+    Request request;
+    std::shared_ptr<TokenSink> sink;
+  };
+
+  void Run();
+  // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
+  bool DrainInbox();
+  void Publish();
+  void Beat();
+
+  const EngineParts parts_;
+  const StepObserver observer_;
+  EngineCore core_;  // engine thread only
+  const RequestLimits limits_;
+  std::atomic<int64_t> heartbeat_ns_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_arrived_;   // for the engine thread
+  std::condition_variable request_ended_;  // for Drain
+  // Guarded by mutex_:
+  std::vector<Arrival> inbox_;
+  std::vector<std::string> cancelled_;
+  std::unordered_set<std::string> in_flight_;
+  EngineStats stats_;
+  bool draining_ = false;
+  bool end_all_ = false;
+  bool stopping_ = false;
+
+  std::thread thread_;  // last: it uses everything above
+};
+
+}  // namespace mea

@@ -1,0 +1,46 @@
+#include "engine/load.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+
+namespace mea {
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
+                                                 const std::string& weight_dtype, Backend* backend,
+                                                 ModelLimits limits, const LoadProgress& progress) {
+  LoadOptions options;
+  if (weight_dtype == "f32") {
+    options.weight_dtype = DType::kF32;
+  } else if (weight_dtype == "bf16") {
+    options.weight_dtype = DType::kBf16;
+  } else if (weight_dtype != "auto") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--weight-dtype \"", weight_dtype, "\" is none of auto, f32, bf16"));
+  }
+  absl::StatusOr<ModelWeights> weights = LoadWeights(checkpoint, options, progress);
+  if (!weights.ok()) return weights.status();
+  return Model::Create(checkpoint.config, *std::move(weights), backend, limits);
+}
+
+absl::StatusOr<DType> ParseKvDType(const std::string& name) {
+  if (name == "bf16") return DType::kBf16;
+  if (name == "f32") return DType::kF32;
+  return absl::InvalidArgumentError(absl::StrCat("--kv-dtype \"", name, "\" is none of bf16, f32"));
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
+                                                       int64_t bytes) {
+  const int64_t num_pages = bytes / layout.PageBytes();
+  if (num_pages == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--kv-cache-bytes ", bytes,
+                                                   " holds no page; one page of ", layout.page_size,
+                                                   " tokens takes ", layout.PageBytes(), " bytes"));
+  }
+  // Slots are counted in 32 bits.
+  const int64_t max_pages = std::numeric_limits<int32_t>::max() / layout.page_size;
+  return KvCache::Create(backend, layout, static_cast<int>(std::min(num_pages, max_pages)));
+}
+
+}  // namespace mea

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/model.h"
+#include "kvcache/kv_cache.h"
+
+namespace mea {
+
+// The steps of starting an engine, for those who want one without its thread (eval, tests).
+
+// weight_dtype: "auto" keeps what the checkpoint has, "f32" and "bf16" convert every matrix.
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
+                                                 const std::string& weight_dtype, Backend* backend,
+                                                 ModelLimits limits,
+                                                 const LoadProgress& progress = {});
+
+// "bf16" or "f32".
+absl::StatusOr<DType> ParseKvDType(const std::string& name);
+
+// A cache of at most `bytes` bytes; INVALID_ARGUMENT when that is less than one page.
+absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
+                                                       int64_t bytes);
+
+}  // namespace mea

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "engine/attention/variant.h"
+#include "engine/batch.h"
+#include "engine/model/config.h"
+#include "engine/model/weights.h"
+#include "engine/model/workspace.h"
+#include "kernels/backend.h"
+#include "kvcache/kv_cache.h"
+
+namespace mea {
+
+// A decoder of the Llama family: weights, workspace and attention variant on one back end. Keeps no
+// state of any request: that is in the cache. Engine thread only; the back end outlives it.
+class Model {
+ public:
+  static absl::StatusOr<std::unique_ptr<Model>> Create(ModelConfig config, ModelWeights weights,
+                                                       Backend* backend, ModelLimits limits);
+
+  // Runs every layer over the batch's tokens and appends their keys and values to the cache.
+  void Forward(const Batch& batch, const KvCache& kv);
+  // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's compute dtype, at
+  // most max_logit_rows of them. Valid until the next call.
+  TensorView Logits(std::span<const int32_t> rows);
+
+  // What a cache for this model looks like.
+  KvLayout MakeKvLayout(DType dtype, int page_size) const;
+
+  const ModelConfig& config() const { return config_; }
+  const ModelLimits& limits() const { return limits_; }
+  Backend& backend() const { return *backend_; }
+  int64_t weights_bytes() const { return weights_.num_bytes; }
+  int64_t workspace_bytes() const { return workspace_.num_bytes(); }
+
+ private:
+  Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
+        Workspace workspace);
+
+  // Both read workspace normed and leave what they add to the residual in workspace delta.
+  void Attention(int layer, const Batch& batch, const PagedKvView& kv);
+  void FeedForward(int layer, int num_tokens);
+
+  const ModelConfig config_;
+  const ModelWeights weights_;
+  Backend* const backend_;
+  const ModelLimits limits_;
+  const Workspace workspace_;
+  const RopeFrequencies rope_;
+  const std::unique_ptr<AttentionVariant> variant_;
+};
+
+}  // namespace mea
