@@ -2,8 +2,9 @@
 # their tests. Libraries of others are never built with them.
 add_library(mea_options INTERFACE)
 target_include_directories(mea_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(mea_options INTERFACE -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
-                                             -Wno-missing-field-initializers -fvisibility=hidden)
+target_compile_options(mea_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wshadow;-Wnon-virtual-dtor;-Wno-missing-field-initializers;-fvisibility=hidden>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-fvisibility=hidden;-Werror=all-warnings>")
 if(MEA_SANITIZE)
   # Instrumented code makes g++ 12 see uninitialised reads that are not there.
   target_compile_options(mea_options INTERFACE -fsanitize=${MEA_SANITIZE} -fno-omit-frame-pointer
