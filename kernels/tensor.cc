@@ -62,7 +62,6 @@ TensorView TensorView::Reshape(std::initializer_list<int64_t> new_shape) const {
 
 absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DType dtype) {
   constexpr int64_t kAlignment = 64;
-  TensorView view = TensorView::Dense(nullptr, dtype, shape);
   int64_t bytes = DTypeSize(dtype);
   for (const int64_t extent : shape) {
     MEA_CHECK(extent >= 0);
@@ -75,8 +74,7 @@ absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DTyp
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
   }
   std::memset(data, 0, padded);
-  view.data = data;
-  return Tensor(view, std::shared_ptr<void>(data, std::free));
+  return Tensor(TensorView::Dense(data, dtype, shape), std::shared_ptr<void>(data, std::free));
 }
 
 }  // namespace mea
