@@ -74,6 +74,25 @@ inline float ToFloat(F16 x) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
+// Round to nearest, ties to even; beyond 65519 infinity, NaN stays a quiet NaN.
+inline F16 ToF16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t half = 0;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+  } else if (magnitude >= 0x477ff000u) {
+    half = 0x7c00u;
+  } else if (magnitude < 0x38800000u) {
+    // Below 2^-14 halves are multiples of 2^-24, as floats just above 1/2 are.
+    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  } else {
+    half = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
+  }
+  return {static_cast<uint16_t>(sign | half)};
+}
+
 // The C++ type of a storage format: DTypeOf<float>() == DType::kF32.
 template <typename T>
 constexpr DType DTypeOf();

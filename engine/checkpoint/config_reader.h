@@ -13,12 +13,7 @@ namespace mea {
 // ignored, except inside head_composition; fields that would change the mathematics in a way not
 // served are refused. `file` is what messages call the text. Where h' = h, key_mix and value_mix
 // are left false: only the tensors tell (OpenCheckpoint asks them).
-absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view file);
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::string& file);
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::filesystem::path& file);
-
-// Reads generation_config.json; `config` bounds the token ids and supplies those it leaves out.
-absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view json,
-                                                           std::string_view file,
-                                                           const ModelConfig& config);
 
 }  // namespace mea

@@ -6,11 +6,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/file.h"
 #include "kernels/tensor.h"
 
 namespace mea {
@@ -34,12 +36,10 @@ enum class StoredDType : uint8_t {
   kF64,
 };
 
-std::string_view StoredDTypeName(StoredDType dtype);  // "BF16", as in the file
-int StoredDTypeSize(StoredDType dtype);               // bytes
+std::string StoredDTypeName(StoredDType dtype);  // "BF16", as in the file
+int StoredDTypeSize(StoredDType dtype);          // bytes
 // F32, F16 and BF16; nothing for the others.
 std::optional<DType> LoadableDType(StoredDType dtype);
-
-class MappedFile;
 
 // One tensor as its header declares it, already checked against its file.
 struct StoredTensor {
@@ -49,10 +49,12 @@ struct StoredTensor {
   int64_t offset = 0;          // bytes from the start of the file
   int64_t num_bytes = 0;
   std::shared_ptr<const MappedFile> file;
+
+  const char* data() const { return file->data() + offset; }
 };
 
 // "[128, 64]"
-std::string ShapeString(const std::vector<int64_t>& shape);
+std::string ShapeString(std::span<const int64_t> shape);
 
 // The tensors of a checkpoint directory: model.safetensors, or the shards that
 // model.safetensors.index.json lists. Files stay mapped (read-only, shared) as long as this object
@@ -66,7 +68,6 @@ std::string ShapeString(const std::vector<int64_t>& shape);
 class SafeTensors {
  public:
   static absl::StatusOr<SafeTensors> Open(const std::filesystem::path& dir);
-  static absl::StatusOr<SafeTensors> OpenFile(const std::filesystem::path& file);
 
   // Null when there is no such tensor.
   const StoredTensor* Find(std::string_view name) const;
@@ -77,19 +78,20 @@ class SafeTensors {
   int num_files() const { return num_files_; }
 
  private:
+  static absl::StatusOr<SafeTensors> OpenFile(const std::filesystem::path& file);
+  static absl::StatusOr<SafeTensors> OpenShards(const std::filesystem::path& index);
+
   std::string source_;
   int num_files_ = 0;
   std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 
+// The tensors one file declares, in the order of their bytes. Open below is what programs call.
+absl::StatusOr<std::vector<StoredTensor>> ReadSafeTensorsHeader(
+    std::shared_ptr<const MappedFile> file);
+
 // The tensor's elements where the file has them; copied only where they are misaligned for their
 // dtype. INVALID_ARGUMENT unless the dtype loads.
 absl::StatusOr<Tensor> MapTensor(const StoredTensor& tensor);
-
-// Reads bytes [first, first + count) of the tensor into memory now rather than at first use.
-void Prefault(const StoredTensor& tensor, int64_t first, int64_t count);
-
-// Path of the file that holds the tensor, for messages.
-const std::string& FileOf(const StoredTensor& tensor);
 
 }  // namespace mea

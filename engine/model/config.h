@@ -86,8 +86,6 @@ struct ModelConfig {
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.
   KvSpec LayerKvSpec(int layer, DType kv_dtype) const;
-  // The same layer without head composition: the yardstick of the compression ratio.
-  KvSpec UncompressedKvSpec(DType kv_dtype) const;
 };
 
 // What generation_config.json proposes; absent fields leave the server's own defaults alone.

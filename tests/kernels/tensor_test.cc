@@ -37,6 +37,31 @@ TEST(DTypeTest, HalfPrecisionWidensExactly) {
   EXPECT_TRUE(std::isnan(ToFloat(F16{0x7e00})));
 }
 
+TEST(DTypeTest, EveryHalfSurvivesARoundTrip) {
+  for (uint32_t bits = 0; bits <= 0xffff; ++bits) {
+    const float wide = ToFloat(F16{static_cast<uint16_t>(bits)});
+    if (std::isnan(wide)) {
+      EXPECT_TRUE(std::isnan(ToFloat(ToF16(wide))));
+    } else {
+      EXPECT_EQ(ToF16(wide).bits, bits);
+    }
+  }
+}
+
+TEST(DTypeTest, HalfPrecisionRoundsToNearestEven) {
+  // Between neighbours the middle goes to the even one, and anything off the middle to the nearer.
+  for (uint16_t bits = 0; bits < 0x7bff; ++bits) {
+    const float low = ToFloat(F16{bits});
+    const float high = ToFloat(F16{static_cast<uint16_t>(bits + 1)});
+    const float middle = low + (high - low) / 2;
+    EXPECT_EQ(ToF16(middle).bits, bits % 2 == 0 ? bits : bits + 1);
+    EXPECT_EQ(ToF16(std::nextafter(middle, 0.0f)).bits, bits);
+    EXPECT_EQ(ToF16(-std::nextafter(middle, 1e6f)).bits, 0x8000 | (bits + 1));
+  }
+  EXPECT_EQ(ToF16(65519.0f).bits, 0x7bff);
+  EXPECT_EQ(ToF16(65520.0f).bits, 0x7c00);
+}
+
 TEST(TensorTest, HostMemoryIsAlignedAndZero) {
   const auto tensor = Tensor::AllocateHost(std::array<int64_t, 2>{3, 5}, DType::kF32);
   ASSERT_TRUE(tensor.ok());

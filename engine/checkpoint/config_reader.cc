@@ -1,0 +1,312 @@
+#include "engine/checkpoint/config_reader.h"
+
+#include <algorithm>
+#include <array>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/file.h"
+#include "engine/checkpoint/json.h"
+#include "engine/checkpoint/rope_reader.h"
+
+namespace mea {
+namespace {
+
+using nlohmann::json;
+
+// Bounds far above any published model and low enough that no product of three overflows int64.
+constexpr IntRange kHiddenRange{1, 1 << 17};
+constexpr IntRange kFfnRange{1, 1 << 20};
+constexpr IntRange kVocabRange{1, 1 << 24};
+constexpr IntRange kLayerRange{1, 4096};
+constexpr IntRange kHeadRange{1, 4096};
+constexpr IntRange kHeadDimRange{2, 4096};
+constexpr IntRange kPositionRange{1, 1 << 30};
+constexpr NumberRange kEpsRange{0.0, 1.0};
+
+// Where a window applies when layer_types does not say.
+enum class WindowRule : uint8_t { kNone, kEveryLayer, kLastLayers };
+
+// What distinguishes the members of the Llama family, with the defaults of their transformers
+// configuration classes.
+struct Family {
+  std::string_view name;
+  bool always_qkv_bias = false;
+  bool reads_attention_bias = false;  // attention_bias: q, k, v and o alike
+  bool reads_mlp_bias = false;
+  bool qk_norm = false;
+  int default_kv_heads = 0;  // 0: one per query head
+  int default_head_dim = 0;  // 0: hidden_size / num_attention_heads
+  WindowRule window = WindowRule::kNone;
+};
+
+constexpr std::array<Family, 4> kFamilies = {{
+    {.name = "llama", .reads_attention_bias = true, .reads_mlp_bias = true},
+    {.name = "mistral", .default_kv_heads = 8, .window = WindowRule::kEveryLayer},
+    {.name = "qwen2",
+     .always_qkv_bias = true,
+     .default_kv_heads = 32,
+     .window = WindowRule::kLastLayers},
+    {.name = "qwen3",
+     .reads_attention_bias = true,
+     .qk_norm = true,
+     .default_kv_heads = 32,
+     .default_head_dim = 128,
+     .window = WindowRule::kLastLayers},
+}};
+constexpr int kDefaultWindow = 4096;         // of mistral, qwen2 and qwen3
+constexpr int kDefaultMaxWindowLayers = 28;  // of qwen2 and qwen3
+
+// Fields of related models that change what the layers compute while the tensors look the same.
+// They may be absent, null or neutral.
+struct UnsupportedField {
+  const char* name;
+  std::optional<double> neutral = std::nullopt;
+};
+constexpr std::array<UnsupportedField, 10> kUnsupportedFields = {{
+    {"quantization_config"},
+    {"attn_logit_softcapping"},
+    {"final_logit_softcapping"},
+    {"query_pre_attn_scalar"},
+    {"clip_qkv"},
+    {"attention_multiplier"},
+    {"partial_rotary_factor", 1.0},
+    {"embedding_multiplier", 1.0},
+    {"residual_multiplier", 1.0},
+    {"logits_scaling", 1.0},
+}};
+
+const Family* FindFamily(const std::string& name) {
+  const auto family = std::find_if(kFamilies.begin(), kFamilies.end(),
+                                   [name](const Family& f) { return f.name == name; });
+  return family == kFamilies.end() ? nullptr : &*family;
+}
+
+// Settles model_type and base_model_type; null after a refusal.
+const Family* ReadFamily(FieldReader& in, ModelConfig& config) {
+  config.model_type = in.String("model_type");
+  const bool mea = config.model_type == "mea";
+  const char* field = mea ? "base_model_type" : "model_type";
+  config.base_model_type = mea ? in.String("base_model_type") : config.model_type;
+  if (!in.status().ok()) return nullptr;
+  if (config.base_model_type == "qwen3_moe") {
+    in.Fail(absl::UnimplementedError(
+        Mismatch(in.file(), field, "a model served by this version (llama, mistral, qwen2, qwen3)",
+                 "\"qwen3_moe\", whose experts are not supported yet")));
+    return nullptr;
+  }
+  const Family* family = FindFamily(config.base_model_type);
+  if (family == nullptr) {
+    in.Refuse(
+        field,
+        mea ? "one of llama, mistral, qwen2, qwen3" : "one of llama, mistral, qwen2, qwen3, mea",
+        ShownName(config.base_model_type));
+  }
+  if (!mea && in.Has("head_composition")) {
+    in.Refuse("head_composition", "no such field unless model_type is \"mea\"", "an object");
+  }
+  return family;
+}
+
+void RefuseUnsupportedFields(FieldReader& in) {
+  for (const UnsupportedField& field : kUnsupportedFields) {
+    const json* value = in.Get(field.name);
+    if (value == nullptr) continue;
+    if (field.neutral && value->is_number() && value->get<double>() == *field.neutral) continue;
+    in.RefuseValue(field.name,
+                   field.neutral ? absl::StrCat("nothing or ", *field.neutral) : "no such field",
+                   *value);
+  }
+  const std::string act = in.String("hidden_act", "silu");
+  if (act != "silu" && act != "swish") in.Refuse("hidden_act", "\"silu\"", ShownName(act));
+}
+
+void ReadSizes(FieldReader& in, const Family& family, ModelConfig& config) {
+  config.hidden_size = in.Int("hidden_size", kHiddenRange);
+  config.num_layers = in.Int("num_hidden_layers", kLayerRange);
+  config.q_heads = in.Int("num_attention_heads", kHeadRange);
+  config.ffn_size = in.Int("intermediate_size", kFfnRange);
+  config.vocab_size = in.Int("vocab_size", kVocabRange);
+  config.max_position = in.Int("max_position_embeddings", kPositionRange);
+
+  const bool one_per_query_head = family.default_kv_heads == 0 || in.IsNull("num_key_value_heads");
+  config.kv_heads = in.Int("num_key_value_heads", {1, config.q_heads},
+                           one_per_query_head ? config.q_heads : family.default_kv_heads);
+  if (in.status().ok() &&
+      (config.kv_heads > config.q_heads || config.q_heads % config.kv_heads != 0)) {
+    in.Refuse("num_key_value_heads",
+              absl::StrCat("a divisor of num_attention_heads ", config.q_heads),
+              absl::StrCat(config.kv_heads));
+  }
+
+  const bool derived = !in.Has("head_dim") && family.default_head_dim == 0;
+  if (derived && config.hidden_size % config.q_heads != 0) {
+    in.Refuse("head_dim",
+              absl::StrCat("an integer, since hidden_size ", config.hidden_size,
+                           " is not a multiple of num_attention_heads ", config.q_heads),
+              "no such field");
+  }
+  config.head_dim = derived ? config.hidden_size / config.q_heads
+                            : in.Int("head_dim", kHeadDimRange, family.default_head_dim);
+  if (in.status().ok() && (config.head_dim < 2 || config.head_dim % 2 != 0)) {
+    in.Refuse("head_dim", "an even number, as rotary embedding needs",
+              absl::StrCat(config.head_dim));
+  }
+}
+
+void ReadDetails(FieldReader& in, const Family& family, ModelConfig& config) {
+  config.rms_norm_eps = static_cast<float>(in.Number("rms_norm_eps", kEpsRange, 1e-6));
+  config.tie_word_embeddings = in.Bool("tie_word_embeddings", false);
+  const bool attention_bias = family.reads_attention_bias && in.Bool("attention_bias", false);
+  config.qkv_bias = family.always_qkv_bias || attention_bias;
+  config.o_bias = attention_bias;
+  config.mlp_bias = family.reads_mlp_bias && in.Bool("mlp_bias", false);
+  config.qk_norm = family.qk_norm;
+
+  const std::string dtype = in.String("dtype", in.String("torch_dtype", ""));
+  if (dtype == "float32") config.dtype = DType::kF32;
+  if (dtype == "bfloat16") config.dtype = DType::kBf16;
+  if (dtype == "float16") config.dtype = DType::kF16;
+  if (!dtype.empty() && !config.dtype) {
+    in.Refuse(in.Has("dtype") ? "dtype" : "torch_dtype", "float32, bfloat16 or float16",
+              ShownName(dtype));
+  }
+
+  const IntRange token_range{0, config.vocab_size - 1};
+  const std::vector<int> bos = in.IntOrList("bos_token_id", token_range);
+  if (!bos.empty()) config.bos_token_id = bos.front();
+  config.eos_token_ids = in.IntOrList("eos_token_id", token_range);
+}
+
+// The window of layer i, or 0, where layer_types is absent.
+int DefaultWindow(const Family& family, int window, int first_windowed_layer, int layer) {
+  switch (family.window) {
+    case WindowRule::kNone:
+      return 0;
+    case WindowRule::kEveryLayer:
+      return window;
+    case WindowRule::kLastLayers:
+      return layer >= first_windowed_layer ? window : 0;
+  }
+  return 0;
+}
+
+// transformers lets layer_types decide for qwen2 and qwen3 and ignores it for the others; there it
+// has to agree with the rule.
+void ReadLayerTypes(FieldReader& in, const Family& family, int window, ModelConfig& config) {
+  const json* types = in.Get("layer_types");
+  if (types == nullptr) return;
+  if (!types->is_array() || static_cast<int>(types->size()) != config.num_layers) {
+    in.RefuseValue("layer_types",
+                   absl::StrCat("a list of num_hidden_layers = ", config.num_layers, " names"),
+                   *types);
+    return;
+  }
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const json& type = (*types)[layer];
+    const std::string name = absl::StrCat("layer_types[", layer, "]");
+    const bool sliding = type == "sliding_attention";
+    if (!sliding && type != "full_attention") {
+      in.RefuseValue(name, "\"full_attention\" or \"sliding_attention\"", type);
+    } else if (sliding && window == 0) {
+      in.RefuseValue(name, "\"full_attention\", since no sliding window is in use", type);
+    } else if (family.window == WindowRule::kEveryLayer && !sliding && window > 0) {
+      in.RefuseValue(name, "\"sliding_attention\", since sliding_window is set", type);
+    }
+    config.layer_windows[layer] = sliding ? window : 0;
+  }
+}
+
+void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
+  const IntRange range{1, kPositionRange.max};
+  int window = 0;
+  int first_windowed_layer = 0;
+  if (family.window == WindowRule::kEveryLayer) {
+    // Absent means 4096 here, null means none.
+    window = in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : kDefaultWindow);
+  } else if (family.window == WindowRule::kLastLayers && in.Bool("use_sliding_window", false)) {
+    window = in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : kDefaultWindow);
+    first_windowed_layer =
+        in.Int("max_window_layers", {0, kLayerRange.max}, kDefaultMaxWindowLayers);
+  }
+  config.layer_windows.resize(config.num_layers);
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    config.layer_windows[layer] = DefaultWindow(family, window, first_windowed_layer, layer);
+  }
+  ReadLayerTypes(in, family, window, config);
+}
+
+// h' of every layer from an integer or a list of one per layer.
+std::vector<int> ReadComponentHeads(FieldReader& in, const char* name, const ModelConfig& config) {
+  std::vector<int> heads = in.IntOrList(name, {1, config.kv_heads});
+  if (in.status().ok() && heads.empty() && !in.Get(name)) {
+    in.Refuse(name, absl::StrCat("an integer in 1..", config.kv_heads, " or a list of them"),
+              "no such field");
+  }
+  if (in.Get(name) != nullptr && !in.Get(name)->is_array())
+    heads.resize(config.num_layers, heads[0]);
+  if (in.status().ok() && static_cast<int>(heads.size()) != config.num_layers) {
+    in.Refuse(name, absl::StrCat("one entry per layer (", config.num_layers, ")"),
+              absl::StrCat(heads.size(), " entries"));
+  }
+  return heads;
+}
+
+absl::Status ReadHeadComposition(FieldReader in, ModelConfig& config) {
+  const std::string kind = in.String("kind");
+  if (kind == "kha" || kind == "iha") {
+    in.Fail(absl::UnimplementedError(Mismatch(
+        in.file(), "head_composition.kind", "\"mea\"",
+        absl::StrCat(ShownName(kind), ", which this version knows but does not serve yet"))));
+  } else if (in.status().ok() && kind != "mea") {
+    in.Refuse("kind", "one of mea, kha, iha", ShownName(kind));
+  }
+  in.OnlyFields({"kind", "num_component_key_heads", "num_component_value_heads", "head_norm",
+                 "head_norm_eps"});
+  const std::vector<int> keys = ReadComponentHeads(in, "num_component_key_heads", config);
+  const std::vector<int> values = ReadComponentHeads(in, "num_component_value_heads", config);
+  const std::string norm = in.String("head_norm", "none");
+  if (norm != "none" && norm != "rms")
+    in.Refuse("head_norm", "\"rms\" or \"none\"", ShownName(norm));
+  config.head_norm = norm == "rms" ? HeadNorm::kRms : HeadNorm::kNone;
+  config.head_norm_eps = static_cast<float>(in.Number("head_norm_eps", kEpsRange, 1e-5));
+  if (!in.status().ok()) return in.status();
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    config.layer_heads[layer] = {.key_heads = keys[layer],
+                                 .value_heads = values[layer],
+                                 .key_mix = keys[layer] < config.kv_heads,
+                                 .value_mix = values[layer] < config.kv_heads};
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::string& file) {
+  const absl::StatusOr<json> document = ParseJson(text, file);
+  if (!document.ok()) return document.status();
+  FieldReader in(*document, file);
+  ModelConfig config;
+  const Family* family = ReadFamily(in, config);
+  if (family == nullptr) return in.status();
+  RefuseUnsupportedFields(in);
+  ReadSizes(in, *family, config);
+  if (!in.status().ok()) return in.status();  // what follows counts on the sizes
+
+  ReadDetails(in, *family, config);
+  ReadWindows(in, *family, config);
+  config.rope = ReadRope(in, config.max_position);
+  config.layer_heads.assign(config.num_layers, {config.kv_heads, config.kv_heads});
+  if (config.model_type == "mea") {
+    in.Fail(ReadHeadComposition(in.Object("head_composition"), config));
+  }
+  if (!in.status().ok()) return in.status();
+  return config;
+}
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::filesystem::path& file) {
+  const absl::StatusOr<std::string> text = ReadTextFile(file);
+  if (!text.ok()) return text.status();
+  return ParseModelConfig(*text, file.string());
+}
+
+}  // namespace mea

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace mea {
+
+inline constexpr int64_t kMaxTextFileBytes = 256 << 20;  // config.json, an index of shards
+
+// The whole of a small file. NOT_FOUND, INVALID_ARGUMENT (not a regular file, too large) or
+// PERMISSION_DENIED with the path.
+absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file);
+
+// A regular file mapped read-only, as long as this object lives. Truncating the file meanwhile
+// kills the process at the next access (SIGBUS): a checkpoint is replaced by renaming, never in
+// place.
+class MappedFile {
+ public:
+  static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::filesystem::path& file);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const char* data() const { return data_; }
+  int64_t size() const { return size_; }  // bytes
+  const std::string& path() const { return path_; }
+
+  // Reads bytes [first, first + count) into memory now rather than at first use.
+  void Prefault(int64_t first, int64_t count) const;
+
+ private:
+  MappedFile(std::string path, const char* data, int64_t size)
+      : path_(std::move(path)), data_(data), size_(size) {}
+
+  std::string path_;
+  const char* data_;
+  int64_t size_;
+};
+
+}  // namespace mea

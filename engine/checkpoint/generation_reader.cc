@@ -1,0 +1,51 @@
+#include "engine/checkpoint/generation_reader.h"
+
+#include "engine/checkpoint/file.h"
+#include "engine/checkpoint/json.h"
+
+namespace mea {
+namespace {
+
+constexpr IntRange kCountRange{0, INT32_MAX};
+
+std::optional<float> OptionalNumber(FieldReader& in, const char* name, NumberRange range) {
+  if (!in.Has(name)) return std::nullopt;
+  return static_cast<float>(in.Number(name, range));
+}
+
+std::optional<int> OptionalInt(FieldReader& in, const char* name, IntRange range) {
+  if (!in.Has(name)) return std::nullopt;
+  return in.Int(name, range);
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view text,
+                                                           const std::string& file,
+                                                           const ModelConfig& config) {
+  const absl::StatusOr<nlohmann::json> document = ParseJson(text, file);
+  if (!document.ok()) return document.status();
+  FieldReader in(*document, file);
+  GenerationDefaults defaults;
+  if (in.Has("do_sample")) defaults.do_sample = in.Bool("do_sample", false);
+  defaults.temperature = OptionalNumber(in, "temperature", {0.0, 100.0});
+  defaults.top_k = OptionalInt(in, "top_k", kCountRange);
+  defaults.top_p = OptionalNumber(in, "top_p", {0.0, 1.0});
+  defaults.min_p = OptionalNumber(in, "min_p", {0.0, 1.0});
+  defaults.repetition_penalty = OptionalNumber(in, "repetition_penalty", {0.01, 100.0});
+  defaults.max_new_tokens = OptionalInt(in, "max_new_tokens", {1, INT32_MAX});
+  defaults.eos_token_ids = in.IntOrList("eos_token_id", {0, config.vocab_size - 1});
+  if (defaults.eos_token_ids.empty()) defaults.eos_token_ids = config.eos_token_ids;
+  if (!in.status().ok()) return in.status();
+  return defaults;
+}
+
+absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem::path& file,
+                                                          const ModelConfig& config) {
+  const absl::StatusOr<std::string> text = ReadTextFile(file);
+  if (absl::IsNotFound(text.status())) return ParseGenerationDefaults("{}", file.string(), config);
+  if (!text.ok()) return text.status();
+  return ParseGenerationDefaults(*text, file.string(), config);
+}
+
+}  // namespace mea

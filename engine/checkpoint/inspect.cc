@@ -1,0 +1,155 @@
+#include "engine/checkpoint/inspect.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "kvcache/kv_layout.h"
+
+namespace mea {
+namespace {
+
+// 1234567 -> "1,234,567".
+std::string Grouped(int64_t number) {
+  const std::string digits = absl::StrCat(number);
+  std::string grouped;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) grouped += ',';
+    grouped += digits[i];
+  }
+  return grouped;
+}
+
+std::string Megabytes(int64_t bytes) {
+  return absl::StrFormat("%.1f MB", static_cast<double>(bytes) / 1e6);
+}
+
+std::string Line(const std::string& label, const std::string& text) {
+  return absl::StrFormat("%-14s %s\n", label, text);
+}
+
+int64_t NumElements(const StoredTensor& tensor) {
+  return tensor.num_bytes / StoredDTypeSize(tensor.dtype);
+}
+
+std::string Architecture(const ModelConfig& config) {
+  const std::string name = config.model_type == "mea"
+                               ? absl::StrCat("mea on ", config.base_model_type)
+                               : config.model_type;
+  return absl::StrCat(name, ", ", config.num_layers, " layers, hidden ", config.hidden_size,
+                      ", ffn ", config.ffn_size, ", vocabulary ", config.vocab_size, ", context ",
+                      config.max_position);
+}
+
+std::string RopeText(const RopeConfig& rope) {
+  const std::string theta = absl::StrCat("theta ", rope.theta);
+  switch (rope.kind) {
+    case RopeKind::kDefault:
+      return theta;
+    case RopeKind::kLinear:
+      return absl::StrCat("linear, factor ", rope.factor, ", ", theta);
+    case RopeKind::kLlama3:
+      return absl::StrCat("llama3, factor ", rope.factor, " over ", rope.original_max_position,
+                          ", ", theta);
+    case RopeKind::kYarn:
+      return absl::StrCat("yarn, factor ", rope.factor, " over ", rope.original_max_position, ", ",
+                          theta);
+  }
+  return theta;
+}
+
+// "1,024 (BF16 1,000; F32 24)".
+std::string Parameters(const SafeTensors& tensors) {
+  std::map<std::string, int64_t> by_dtype;
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors.tensors()) {
+    by_dtype[StoredDTypeName(tensor.dtype)] += NumElements(tensor);
+    total += NumElements(tensor);
+  }
+  const std::string parts = absl::StrJoin(by_dtype, "; ", [](std::string* out, const auto& entry) {
+    absl::StrAppend(out, entry.first, " ", Grouped(entry.second));
+  });
+  return absl::StrCat(Grouped(total), " (", parts, ")");
+}
+
+std::string Weights(const SafeTensors& tensors) {
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors.tensors()) bytes += tensor.num_bytes;
+  return absl::StrCat(Megabytes(bytes), ", ", tensors.tensors().size(), " tensors in ",
+                      tensors.num_files(), tensors.num_files() == 1 ? " file" : " files");
+}
+
+std::string MixText(const LayerHeads& heads) {
+  if (heads.key_mix && heads.value_mix) return "keys and values";
+  if (heads.key_mix) return "keys";
+  return heads.value_mix ? "values" : "none";
+}
+
+// One line per run of layers that cache alike.
+std::string LayerTable(const ModelConfig& config) {
+  std::string table =
+      absl::StrFormat("%-14s %6s %6s %8s  %s\n", "layers", "h'_K", "h'_V", "window", "composed");
+  for (int first = 0; first < config.num_layers;) {
+    int last = first;
+    while (last + 1 < config.num_layers &&
+           config.layer_heads[last + 1] == config.layer_heads[first] &&
+           config.layer_windows[last + 1] == config.layer_windows[first]) {
+      ++last;
+    }
+    const LayerHeads& heads = config.layer_heads[first];
+    const int window = config.layer_windows[first];
+    const std::string range = first == last ? absl::StrCat(first) : absl::StrCat(first, "..", last);
+    absl::StrAppendFormat(&table, "  %-12s %6d %6d %8s  %s\n", range, heads.key_heads,
+                          heads.value_heads, window == 0 ? "-" : absl::StrCat(window),
+                          MixText(heads));
+    first = last + 1;
+  }
+  return table;
+}
+
+std::string CacheText(const ModelConfig& config, DType kv_dtype) {
+  KvLayout layout{.kv_heads = config.kv_heads, .page_size = 1};
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    layout.layers.push_back(config.LayerKvSpec(layer, kv_dtype));
+  }
+  return absl::StrFormat("%s bytes per token in %s, %s uncompressed, ratio %.3f",
+                         Grouped(layout.BytesPerToken()), std::string(DTypeName(kv_dtype)),
+                         Grouped(layout.UncompressedBytesPerToken()), layout.CompressionRatio());
+}
+
+std::string TensorTable(const SafeTensors& tensors) {
+  std::string table = "tensors\n";
+  for (const auto& [name, tensor] : tensors.tensors()) {
+    const std::string file = std::filesystem::path(tensor.file->path()).filename().string();
+    absl::StrAppendFormat(&table, "  %-56s %-5s %-16s %14s bytes  %s\n", name,
+                          StoredDTypeName(tensor.dtype), ShapeString(tensor.shape),
+                          Grouped(tensor.num_bytes), file);
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions& options) {
+  const ModelConfig& config = checkpoint.config;
+  std::string text = Line("architecture", Architecture(config));
+  text += Line("attention",
+               absl::StrCat(config.q_heads, " query heads, ", config.kv_heads,
+                            " KV heads, head_dim ", config.head_dim,
+                            config.qk_norm ? ", QK-norm" : "", config.qkv_bias ? ", biases" : ""));
+  text += Line("rope", RopeText(config.rope));
+  text += Line("head norm", config.head_norm == HeadNorm::kRms
+                                ? absl::StrCat("rms, eps ", config.head_norm_eps)
+                                : "none");
+  text += Line("parameters", Parameters(checkpoint.tensors));
+  text += Line("weights", Weights(checkpoint.tensors));
+  text += LayerTable(config);
+  text += Line("KV cache", CacheText(config, options.kv_dtype));
+  if (options.tensors) text += TensorTable(checkpoint.tensors);
+  return text;
+}
+
+}  // namespace mea

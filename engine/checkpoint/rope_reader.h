@@ -1,0 +1,13 @@
+#pragma once
+
+#include "engine/checkpoint/json.h"
+#include "engine/model/config.h"
+
+namespace mea {
+
+// Rotary parameters from the fields of config.json, old (rope_theta and rope_scaling at the top
+// level) or new (rope_parameters, since transformers 5), with transformers' precedence and
+// defaults. Refusals go to `in`.
+RopeConfig ReadRope(FieldReader& in, int max_position);
+
+}  // namespace mea

@@ -1,0 +1,261 @@
+#include "engine/model/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/convert_dtype.h"
+#include "engine/checkpoint/mismatch.h"
+
+namespace mea {
+namespace {
+
+// Progress is reported at least this often.
+constexpr int64_t kChunkBytes = 64 << 20;
+
+using Shape = std::vector<int64_t>;
+
+// One tensor of the checkpoint and the view it becomes.
+struct Task {
+  const StoredTensor* stored = nullptr;
+  TensorView* view = nullptr;
+  Shape shape;                // of the view
+  DType dtype = DType::kF32;  // of the view
+  bool is_matrix = false;
+};
+
+// What the configuration calls for, matched against what the checkpoint has. The first mismatch
+// sticks.
+class Plan {
+ public:
+  Plan(const Checkpoint& checkpoint, const LoadOptions& options)
+      : tensors_(checkpoint.tensors), config_(checkpoint.config), options_(options) {}
+
+  absl::Status Make(ModelWeights& weights) {
+    const int64_t vocab = config_.vocab_size;
+    const int64_t hidden = config_.hidden_size;
+    Matrix("model.embed_tokens.weight", {vocab, hidden}, weights.embedding);
+    weights.layers.resize(config_.num_layers);
+    for (int layer = 0; layer < config_.num_layers; ++layer) {
+      Layer(layer, absl::StrCat("model.layers.", layer, "."), weights.layers[layer]);
+    }
+    Vector("model.norm.weight", {hidden}, weights.final_norm);
+    if (!config_.tie_word_embeddings) Matrix("lm_head.weight", {vocab, hidden}, weights.lm_head);
+    RefuseExtras();
+    return status_;
+  }
+
+  const std::vector<Task>& tasks() const { return tasks_; }
+
+ private:
+  void Layer(int layer, const std::string& prefix, LayerWeights& weights) {
+    const int64_t hidden = config_.hidden_size;
+    Vector(prefix + "input_layernorm.weight", {hidden}, weights.input_norm);
+    Attention(config_.layer_heads[layer], prefix + "self_attn.", weights);
+    Vector(prefix + "post_attention_layernorm.weight", {hidden}, weights.post_attention_norm);
+    const int64_t ffn = config_.ffn_size;
+    const bool bias = config_.mlp_bias;
+    Linear(prefix + "mlp.gate_proj", {ffn, hidden}, weights.gate_proj, bias, weights.gate_bias);
+    Linear(prefix + "mlp.up_proj", {ffn, hidden}, weights.up_proj, bias, weights.up_bias);
+    Linear(prefix + "mlp.down_proj", {hidden, ffn}, weights.down_proj, bias, weights.down_bias);
+  }
+
+  void Attention(const LayerHeads& heads, const std::string& prefix, LayerWeights& weights) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t d = config_.head_dim;
+    const int64_t q_size = config_.q_heads * d;
+    const bool bias = config_.qkv_bias;
+    Linear(prefix + "q_proj", {q_size, hidden}, weights.q_proj, bias, weights.q_bias);
+    Linear(prefix + "k_proj", {heads.key_heads * d, hidden}, weights.k_proj, bias, weights.k_bias);
+    Linear(prefix + "v_proj", {heads.value_heads * d, hidden}, weights.v_proj, bias,
+           weights.v_bias);
+    Linear(prefix + "o_proj", {hidden, q_size}, weights.o_proj, config_.o_bias, weights.o_bias);
+    if (config_.qk_norm) {
+      Vector(prefix + "q_norm.weight", {d}, weights.q_norm);
+      Vector(prefix + "k_norm.weight", {d}, weights.k_norm);
+    }
+    const int64_t h = config_.kv_heads;
+    if (heads.key_mix) {
+      Vector(prefix + "k_hlc.weight", {heads.key_heads, h}, weights.mix.key);
+    }
+    if (heads.value_mix) {
+      Vector(prefix + "v_hlc.weight", {heads.value_heads, h}, weights.mix.value);
+    }
+    if (config_.head_norm == HeadNorm::kRms) {
+      HeadNormGain(prefix + "head_norm.weight", weights.head_norm_gain);
+    }
+  }
+
+  // [H * d], or [d] for all heads alike.
+  void HeadNormGain(const std::string& name, TensorView& view) {
+    const Shape shape = {config_.q_heads, config_.head_dim};
+    const StoredTensor* stored = tensors_.Find(name);
+    const bool shared = stored != nullptr && stored->shape == Shape{shape[1]};
+    Take(name, {shared ? shape[1] : shape[0] * shape[1]}, {.view = &view, .shape = shape});
+  }
+
+  void Linear(const std::string& name, const Shape& shape, TensorView& weight, bool has_bias,
+              TensorView& bias) {
+    Matrix(name + ".weight", shape, weight);
+    if (has_bias) Vector(name + ".bias", {shape[0]}, bias);
+  }
+
+  void Matrix(const std::string& name, const Shape& shape, TensorView& view) {
+    Take(name, shape, {.view = &view, .shape = shape, .is_matrix = true});
+  }
+
+  void Vector(const std::string& name, const Shape& shape, TensorView& view) {
+    Take(name, shape, {.view = &view, .shape = shape});
+  }
+
+  void Take(const std::string& name, const Shape& stored_shape, Task task);
+  void RefuseExtras();
+  void Refuse(const std::string& file, const std::string& name, const std::string& expected,
+              const std::string& found) {
+    if (status_.ok()) {
+      status_ = absl::InvalidArgumentError(Mismatch(file, ShownName(name), expected, found));
+    }
+  }
+
+  const SafeTensors& tensors_;
+  const ModelConfig& config_;
+  const LoadOptions& options_;
+  std::vector<Task> tasks_;
+  std::set<std::string_view> taken_;
+  absl::Status status_;
+};
+
+void Plan::Take(const std::string& name, const Shape& stored_shape, Task task) {
+  const StoredTensor* stored = tensors_.Find(name);
+  if (stored == nullptr) {
+    Refuse(tensors_.source(), name, ShapeString(stored_shape), "no such tensor");
+    return;
+  }
+  taken_.insert(stored->name);
+  if (stored->shape != stored_shape) {
+    Refuse(stored->file->path(), name, absl::StrCat("shape ", ShapeString(stored_shape)),
+           ShapeString(stored->shape));
+    return;
+  }
+  const std::optional<DType> dtype = LoadableDType(stored->dtype);
+  if (!dtype) {
+    Refuse(stored->file->path(), name, "dtype F32, F16 or BF16", StoredDTypeName(stored->dtype));
+    return;
+  }
+  task.stored = stored;
+  task.dtype = task.is_matrix ? options_.weight_dtype.value_or(*dtype) : DType::kF32;
+  tasks_.push_back(std::move(task));
+}
+
+// What checkpoints of this family carry without meaning anything by it: RoPE frequencies that older
+// versions of transformers saved, and a copy of the embedding where the output is tied to it.
+bool IsHarmless(std::string_view name, const ModelConfig& config) {
+  return name.ends_with("rotary_emb.inv_freq") ||
+         (config.tie_word_embeddings && name == "lm_head.weight");
+}
+
+void Plan::RefuseExtras() {
+  for (const auto& [name, stored] : tensors_.tensors()) {
+    if (taken_.contains(name) || IsHarmless(name, config_)) continue;
+    Refuse(stored.file->path(), name, "no such tensor in this configuration",
+           absl::StrCat(StoredDTypeName(stored.dtype), " ", ShapeString(stored.shape)));
+  }
+}
+
+// Carries out a plan.
+class Loader {
+ public:
+  Loader(bool prefault, const LoadProgress& progress, int64_t bytes_total)
+      : prefault_(prefault), progress_(progress), bytes_total_(bytes_total) {}
+
+  absl::Status Load(const Task& task, ModelWeights& weights) {
+    const bool map = task.is_matrix && LoadableDType(task.stored->dtype) == task.dtype;
+    absl::StatusOr<Tensor> tensor = map ? Map(task) : Convert(task);
+    if (!tensor.ok()) return tensor.status();
+    *task.view = tensor->view();
+    weights.num_bytes += tensor->num_bytes();
+    if (tensor->view().data == task.stored->data()) weights.mapped_bytes += tensor->num_bytes();
+    weights.storage.push_back(*std::move(tensor));
+    return absl::OkStatus();
+  }
+
+  void Report(int64_t more_bytes) {
+    bytes_done_ += more_bytes;
+    if (progress_) progress_(bytes_done_, bytes_total_);
+  }
+
+ private:
+  // The pages of the checkpoint themselves.
+  absl::StatusOr<Tensor> Map(const Task& task) {
+    const StoredTensor& stored = *task.stored;
+    for (int64_t first = 0; first < stored.num_bytes; first += kChunkBytes) {
+      const int64_t count = std::min(kChunkBytes, stored.num_bytes - first);
+      if (prefault_) stored.file->Prefault(stored.offset + first, count);
+      Report(count);
+    }
+    return MapTensor(stored);
+  }
+
+  // Memory of its own: another dtype, a small vector, or a gain repeated for every head.
+  absl::StatusOr<Tensor> Convert(const Task& task) {
+    const StoredTensor& stored = *task.stored;
+    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.shape, task.dtype);
+    if (!tensor.ok()) return tensor.status();
+    const DType from = *LoadableDType(stored.dtype);
+    char* out = static_cast<char*>(tensor->view().data);
+    const int64_t num_elements = stored.num_bytes / DTypeSize(from);
+    const int64_t chunk = kChunkBytes / DTypeSize(from);
+    for (int64_t first = 0; first < num_elements; first += chunk) {
+      const int64_t count = std::min(chunk, num_elements - first);
+      const ConversionResult result =
+          ConvertDType(stored.data() + first * DTypeSize(from), from,
+                       out + first * DTypeSize(task.dtype), task.dtype, count);
+      if (result.num_overflows > 0 || (!task.is_matrix && result.num_non_finite > 0)) {
+        return absl::InvalidArgumentError(Mismatch(
+            stored.file->path(), ShownName(stored.name),
+            absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
+            result.num_overflows > 0 ? absl::StrCat(result.num_overflows, " beyond its range")
+                                     : absl::StrCat(result.num_non_finite, " infinite or NaN")));
+      }
+      Report(count * DTypeSize(from));
+    }
+    const int64_t stored_bytes = num_elements * DTypeSize(task.dtype);
+    for (int64_t done = stored_bytes; done < tensor->num_bytes(); done += stored_bytes) {
+      std::memcpy(out + done, out, stored_bytes);
+    }
+    return tensor;
+  }
+
+  const bool prefault_;
+  const LoadProgress& progress_;
+  const int64_t bytes_total_;
+  int64_t bytes_done_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const LoadOptions& options,
+                                         const LoadProgress& progress) {
+  const DType wanted = options.weight_dtype.value_or(DType::kF32);
+  if (wanted != DType::kF32 && wanted != DType::kBf16 && wanted != DType::kF16) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "weight dtype: expected f32, bf16 or f16, found ", std::string(DTypeName(wanted))));
+  }
+  ModelWeights weights;
+  Plan plan(checkpoint, options);
+  if (absl::Status status = plan.Make(weights); !status.ok()) return status;
+
+  int64_t bytes_total = 0;
+  for (const Task& task : plan.tasks()) bytes_total += task.stored->num_bytes;
+  Loader loader(options.prefault, progress, bytes_total);
+  loader.Report(0);
+  for (const Task& task : plan.tasks()) {
+    if (absl::Status status = loader.Load(task, weights); !status.ok()) return status;
+  }
+  if (checkpoint.config.tie_word_embeddings) weights.lm_head = weights.embedding;
+  return weights;
+}
+
+}  // namespace mea
