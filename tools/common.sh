@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the developer scripts share. Sourced, never run: it moves to the root of the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -32,4 +33,11 @@ cpp_files() {
     find engine kernels kvcache proto server tests -name '*.cc' -o -name '*.h' -o -name '*.cu' \
       -o -name '*.cuh'
   fi
+}
+
+# A loopback port that nobody listens on.
+free_port() {
+  local port
+  while port=$((20000 + RANDOM % 20000)) && (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do :; done
+  echo "$port"
 }
