@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/backend.h"
+
+namespace mea::cpu {
+
+// Keys lie in slabs as tiles of 16 tokens, [page_size / 16][head_dim][16 tokens]: the scores of 16
+// tokens are vertical multiply-adds without horizontal sums. Values lie as [page_size][head_dim].
+inline constexpr int kTileTokens = 16;
+// Softmax rescaling happens once per block and partial results end at splits, both counted from
+// position 0 of the sequence, so that neither pages nor chunks nor threads move a rounding.
+inline constexpr int kBlockTokens = 64;
+inline constexpr int kSplitTokens = 512;
+
+// Offset of element 0 of a token in a key slab; element i lies kTileTokens * i behind it.
+inline int64_t KeyOffset(int64_t token, int64_t head_dim) {
+  return token / kTileTokens * kTileTokens * head_dim + token % kTileTokens;
+}
+
+// The running softmax of one row over some tokens: maximum, sum and weighted values, one record of
+// floats [max, sum, 14 unused, values...].
+inline constexpr int kRecordHeader = 16;
+inline constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+inline int64_t RecordFloats(int64_t head_dim) { return kRecordHeader + RoundUp(head_dim, 16); }
+
+// A piece of one attention op: some query tokens of one sequence, some virtual heads (each with its
+// group of query heads), some splits of the cache.
+struct AttentionItem {
+  int seq;
+  int token_begin, token_end;  // rows of q
+  int head_begin, head_end;    // virtual heads
+  int split_begin, split_end;
+  // Null: the item holds all visible splits and writes the output. Otherwise it is one split and
+  // leaves the record of (token, query head) at partials + (token * token_stride + head) records,
+  // counted from token_begin and from query head 0.
+  float* partials;
+  int64_t token_stride;
+};
+
+// The rows of one sequence token whose splits lie in records, split_stride records apart.
+struct MergeItem {
+  int token;
+  int num_splits;
+  const float* partials;  // record of (split 0, query head 0)
+  int64_t split_stride;
+};
+
+struct AttentionKernels {
+  int64_t (*scratch_floats)(const PagedAttentionArgs& args, const AttentionItem& item);
+  void (*run)(const PagedAttentionArgs& args, const AttentionItem& item, float* scratch);
+  void (*merge)(const PagedAttentionArgs& args, const MergeItem& item, float* scratch);
+};
+
+// Those of the target that Highway has chosen now.
+AttentionKernels GetAttentionKernels();
+
+}  // namespace mea::cpu

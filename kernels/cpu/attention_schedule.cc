@@ -1,0 +1,150 @@
+#include "kernels/cpu/attention_schedule.h"
+
+#include <algorithm>
+
+namespace mea::cpu {
+namespace {
+
+// Up to this many query tokens (a decode step, a few speculated tokens) are cut by splits.
+constexpr int kMaxDecodeTokens = 4;
+// Rows (query tokens times query heads of a virtual head) of a prefill item: enough to amortise
+// the composition of keys and values, few enough for the second-level cache.
+constexpr int kPrefillRows = 192;
+
+struct Splits {
+  int begin;
+  int end;
+};
+
+// Those that the tokens at positions [first, last] can see.
+Splits VisibleSplits(const PagedAttentionArgs& args, int64_t first, int64_t last) {
+  const int64_t begin = args.window > 0 ? std::max<int64_t>(0, first + 1 - args.window) : 0;
+  return {.begin = static_cast<int>(begin / kSplitTokens),
+          .end = static_cast<int>(last / kSplitTokens) + 1};
+}
+
+struct Sequence {
+  int token_begin, token_end;
+  int64_t first_position;
+
+  Sequence(const PagedAttentionArgs& args, int seq)
+      : token_begin(args.q_offsets.as<int32_t>()[seq]),
+        token_end(args.q_offsets.as<int32_t>()[seq + 1]),
+        first_position(args.kv_lens.as<int32_t>()[seq] - num_tokens()) {}
+  int num_tokens() const { return token_end - token_begin; }
+  bool is_decode() const { return num_tokens() <= kMaxDecodeTokens; }
+  Splits splits(const PagedAttentionArgs& args) const {
+    return VisibleSplits(args, first_position, first_position + num_tokens() - 1);
+  }
+};
+
+int64_t NumPartials(const PagedAttentionArgs& args, const Sequence& sequence) {
+  const Splits splits = sequence.splits(args);
+  const int num_splits = splits.end - splits.begin;
+  return num_splits == 1 ? 0 : num_splits * sequence.num_tokens() * args.q.shape[1];
+}
+
+}  // namespace
+
+void AttentionSchedule::AddPrefill(const PagedAttentionArgs& args, int seq) {
+  const Sequence sequence(args, seq);
+  const int group = static_cast<int>(args.q.shape[1]) / args.kv_heads;
+  const int chunk = std::max(1, kPrefillRows / group);
+  // The last chunk sees most of the cache: the longest work goes first.
+  const int num_chunks = (sequence.num_tokens() + chunk - 1) / chunk;
+  for (int i = num_chunks - 1; i >= 0; --i) {
+    const int begin = i * chunk;
+    const int end = std::min(begin + chunk, sequence.num_tokens());
+    const Splits splits =
+        VisibleSplits(args, sequence.first_position + begin, sequence.first_position + end - 1);
+    for (int head = 0; head < args.kv_heads; ++head) {
+      items_.push_back({.seq = seq,
+                        .token_begin = sequence.token_begin + begin,
+                        .token_end = sequence.token_begin + end,
+                        .head_begin = head,
+                        .head_end = head + 1,
+                        .split_begin = splits.begin,
+                        .split_end = splits.end,
+                        .partials = nullptr,
+                        .token_stride = 0});
+    }
+  }
+}
+
+void AttentionSchedule::AddDecode(const PagedAttentionArgs& args, int seq, int num_groups) {
+  const Sequence sequence(args, seq);
+  const Splits splits = sequence.splits(args);
+  for (int split = splits.begin; split < splits.end; ++split) {
+    for (int i = 0; i < num_groups; ++i) {
+      items_.push_back({.seq = seq,
+                        .token_begin = sequence.token_begin,
+                        .token_end = sequence.token_end,
+                        .head_begin = i * args.kv_heads / num_groups,
+                        .head_end = (i + 1) * args.kv_heads / num_groups,
+                        .split_begin = split,
+                        .split_end = split + 1,
+                        .partials = nullptr,
+                        .token_stride = 0});
+    }
+  }
+}
+
+void AttentionSchedule::Run(const PagedAttentionArgs& args, const AttentionKernels& kernels,
+                            ThreadPool& pool, std::vector<Scratch>& scratch) {
+  items_.clear();
+  merges_.clear();
+  const int num_seqs = static_cast<int>(args.kv_lens.shape[0]);
+  int num_splits = 0;
+  int64_t num_partials = 0;
+  for (int seq = 0; seq < num_seqs; ++seq) {
+    const Sequence sequence(args, seq);
+    if (sequence.num_tokens() == 0) continue;
+    if (!sequence.is_decode()) {
+      AddPrefill(args, seq);
+      continue;
+    }
+    const Splits splits = sequence.splits(args);
+    num_splits += splits.end - splits.begin;
+    num_partials += NumPartials(args, sequence);
+  }
+
+  // A few items for each thread even out different lengths; more would compose keys in vain.
+  const int wanted = pool.num_threads() == 1 ? 1 : 4 * pool.num_threads();
+  const int num_groups =
+      num_splits == 0 ? 1 : std::clamp((wanted + num_splits - 1) / num_splits, 1, args.kv_heads);
+  const int64_t q_heads = args.q.shape[1];
+  const int64_t record_floats = RecordFloats(args.kv.spec.head_dim);
+  float* partials = partials_.Ensure(num_partials * record_floats);
+  for (int seq = 0; seq < num_seqs; ++seq) {
+    const Sequence sequence(args, seq);
+    if (sequence.num_tokens() == 0 || !sequence.is_decode()) continue;
+    const size_t first_item = items_.size();
+    AddDecode(args, seq, num_groups);
+    if (NumPartials(args, sequence) == 0) continue;
+    // Records lie as [token][split][query head].
+    const Splits splits = sequence.splits(args);
+    const int64_t token_stride = (splits.end - splits.begin) * q_heads;
+    for (size_t i = first_item; i < items_.size(); ++i) {
+      items_[i].partials =
+          partials + (items_[i].split_begin - splits.begin) * q_heads * record_floats;
+      items_[i].token_stride = token_stride;
+    }
+    for (int token = sequence.token_begin; token < sequence.token_end; ++token) {
+      merges_.push_back({.token = token,
+                         .num_splits = splits.end - splits.begin,
+                         .partials = partials,
+                         .split_stride = q_heads});
+      partials += token_stride * record_floats;
+    }
+  }
+
+  pool.ParallelFor(items_.size(), [&](int64_t i, int thread) {
+    float* memory = scratch[thread].Ensure(kernels.scratch_floats(args, items_[i]));
+    kernels.run(args, items_[i], memory);
+  });
+  pool.ParallelFor(merges_.size(), [&](int64_t i, int thread) {
+    kernels.merge(args, merges_[i], scratch[thread].Ensure(record_floats));
+  });
+}
+
+}  // namespace mea::cpu

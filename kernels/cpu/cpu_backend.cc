@@ -1,0 +1,183 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/attention_schedule.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/op_checks.h"
+
+namespace mea {
+namespace {
+
+using cpu::RoundUp;
+
+// Rows that one item of a cheap row-wise op takes, so that handing items out costs little.
+constexpr int64_t kRowsPerItem = 8;
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const cpu::KernelTable& kernels, int num_threads)
+      : kernels_(kernels), pool_(num_threads), scratch_(pool_.num_threads()) {}
+
+  std::string_view name() const override { return "cpu"; }
+  DType compute_dtype() const override { return DType::kF32; }
+
+  absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) override {
+    return Tensor::AllocateHost(shape, dtype);
+  }
+
+  void Embed(TensorView table, TensorView ids, TensorView out) override {
+    CheckEmbed(table, ids, out, DType::kF32);
+    ForRows(ids.shape[0], [&](int64_t t) {
+      const int32_t id = ids.as<int32_t>()[t];
+      switch (table.dtype) {
+        case DType::kBf16:
+          return WidenRow(table.row<Bf16>(id), table.shape[1], out.row<float>(t));
+        case DType::kF16:
+          return WidenRow(table.row<F16>(id), table.shape[1], out.row<float>(t));
+        default:
+          std::copy_n(table.row<float>(id), table.shape[1], out.row<float>(t));
+      }
+    });
+  }
+
+  void RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) override {
+    CheckRmsNorm(x, gain, out, DType::kF32);
+    ForRows(x.shape[0], [&](int64_t t) {
+      kernels_.rms_norm(x.row<float>(t), gain.as<float>(), eps, x.shape[1], out.row<float>(t));
+    });
+  }
+
+  void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
+                  TensorView out) override {
+    CheckRmsNorm(delta, gain, residual, DType::kF32);
+    CheckRmsNorm(residual, gain, out, DType::kF32);
+    ForRows(delta.shape[0], [&](int64_t t) {
+      kernels_.add_rms_norm(delta.row<float>(t), residual.row<float>(t), gain.as<float>(), eps,
+                            delta.shape[1], out.row<float>(t));
+    });
+  }
+
+  void MatMul(TensorView x, TensorView w, TensorView bias, TensorView out) override {
+    CheckMatMul(x, w, bias, out, DType::kF32);
+    const int64_t num_rows = x.shape[0];
+    const int64_t num_outs = w.shape[0];
+    if (num_rows == 0) return;
+    const auto [block_rows, block_outs] = MatMulBlocks(num_rows, num_outs);
+    const int64_t out_blocks = (num_outs + block_outs - 1) / block_outs;
+    const int64_t row_blocks = (num_rows + block_rows - 1) / block_rows;
+    pool_.ParallelFor(row_blocks * out_blocks, [&, rows = block_rows, outs = block_outs](
+                                                   int64_t item, int thread) {
+      const int64_t row = item / out_blocks * rows;
+      const int64_t first = item % out_blocks * outs;
+      const cpu::MatMulBlock block = {
+          .x = x.row<float>(row),
+          .x_stride = x.stride[0],
+          .num_rows = static_cast<int>(std::min(rows, num_rows - row)),
+          .w = w.Rows(first, 0).data,
+          .w_dtype = w.dtype,
+          .w_stride = w.stride[0],
+          .num_outs = static_cast<int>(std::min(outs, num_outs - first)),
+          .k = w.shape[1],
+          .bias = bias.empty() ? nullptr : bias.as<float>() + first,
+          .out = out.row<float>(row) + first,
+          .out_stride = out.stride[0],
+      };
+      kernels_.matmul(block, scratch_[thread].Ensure(cpu::MatMulScratchFloats(block.num_rows)));
+    });
+  }
+
+  void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
+    CheckSwiGlu(gate, up, out, DType::kF32);
+    ForRows(gate.shape[0], [&](int64_t t) {
+      kernels_.swi_glu(gate.row<float>(t), up.row<float>(t), gate.shape[1], out.row<float>(t));
+    });
+  }
+
+  void GatherRows(TensorView x, TensorView rows, TensorView out) override {
+    CheckGatherRows(x, rows, out, DType::kF32);
+    ForRows(rows.shape[0], [&](int64_t t) {
+      std::copy_n(x.row<float>(rows.as<int32_t>()[t]), x.shape[1], out.row<float>(t));
+    });
+  }
+
+  void ComputeRope(const RopeArgs& args) override {
+    CheckComputeRope(args, DType::kF32);
+    ForRows(args.positions.shape[0], [&](int64_t t) { cpu::ComputeRopeRow(args, t); });
+  }
+  void PrepareQueries(const PrepareQueriesArgs& args) override {
+    CheckPrepareQueries(args, DType::kF32);
+    ForRows(args.q.shape[0], [&](int64_t t) { cpu::PrepareQueryRow(args, t); });
+  }
+  void AppendKv(const AppendKvArgs& args) override {
+    CheckAppendKv(args, DType::kF32);
+    CheckPageSize(args.kv);
+    ForRows(args.k.shape[0], [&](int64_t t) { cpu::AppendKvRow(args, t); });
+  }
+  void PagedAttention(const PagedAttentionArgs& args) override {
+    CheckPagedAttention(args, DType::kF32);
+    CheckPageSize(args.kv);
+    attention_.Run(args, kernels_.attention, pool_, scratch_);
+  }
+
+  void Synchronize() override {}  // every op is done when it returns
+
+ private:
+  struct BlockShape {
+    int64_t rows;
+    int64_t outs;
+  };
+
+  // How a product is cut into items: several for each thread, large enough to stream through.
+  BlockShape MatMulBlocks(int64_t num_rows, int64_t num_outs) const {
+    if (num_rows <= cpu::kMaxStreamedRows) {
+      const int64_t share = num_outs / (8 * pool_.num_threads());
+      return {.rows = num_rows, .outs = std::clamp<int64_t>(RoundUp(share, 4), 16, 512)};
+    }
+    const int64_t num_blocks = (num_rows + cpu::kPanelRows - 1) / cpu::kPanelRows;
+    return {.rows = RoundUp((num_rows + num_blocks - 1) / num_blocks, 6), .outs = cpu::kPanelOuts};
+  }
+
+  template <typename Body>
+  void ForRows(int64_t num_rows, const Body& body) {
+    const int64_t num_items = (num_rows + kRowsPerItem - 1) / kRowsPerItem;
+    pool_.ParallelFor(num_items, [&](int64_t item, int) {
+      const int64_t end = std::min(num_rows, (item + 1) * kRowsPerItem);
+      for (int64_t row = item * kRowsPerItem; row < end; ++row) body(row);
+    });
+  }
+
+  template <typename T>
+  static void WidenRow(const T* row, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = ToFloat(row[i]);
+  }
+
+  static void CheckPageSize(const PagedKvView& kv) {
+    MEA_CHECK(kv.page_size % cpu::kTileTokens == 0);
+    MEA_CHECK(kv.key_norms.empty() || kv.key_norms.dtype == DType::kF32);
+  }
+
+  const cpu::KernelTable kernels_;
+  ThreadPool pool_;
+  std::vector<cpu::Scratch> scratch_;  // [num_threads]
+  cpu::AttentionSchedule attention_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& options) {
+  if (options.num_threads < 0) {
+    return absl::InvalidArgumentError("num_threads is negative");
+  }
+  const char* target = std::getenv("MEA_CPU_TARGET");
+  absl::StatusOr<cpu::KernelTable> kernels = cpu::SelectKernels(target == nullptr ? "" : target);
+  if (!kernels.ok()) return kernels.status();
+  return std::make_unique<CpuBackend>(*kernels, options.num_threads);
+}
+
+}  // namespace mea

@@ -1,0 +1,119 @@
+#include "kernels/cpu/rope.h"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/cpu/attention.h"
+
+namespace mea::cpu {
+namespace {
+
+constexpr int kMaxHeadDim = 1024;
+using HeadVector = std::array<float, kMaxHeadDim>;
+
+// In double: a handful of elements, and a float sum would be the largest error of QK-norm.
+float InverseRms(const float* x, int64_t count, float eps) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(count) + eps));
+}
+
+// out = RoPE(gain * scale * x); gain may be null.
+void ScaleAndRotate(const float* x, const float* gain, float scale, const float* cos_sin,
+                    int64_t head_dim, float* out) {
+  const int64_t half = head_dim / 2;
+  const float* cosine = cos_sin;
+  const float* sine = cos_sin + half;
+  for (int64_t i = 0; i < half; ++i) {
+    float first = x[i];
+    float second = x[i + half];
+    if (gain != nullptr) {
+      first *= scale * gain[i];
+      second *= scale * gain[i + half];
+    }
+    out[i] = first * cosine[i] - second * sine[i];
+    out[i + half] = second * cosine[i] + first * sine[i];
+  }
+}
+
+void StoreElement(float* target, float value) { *target = value; }
+void StoreElement(Bf16* target, float value) { *target = ToBf16(value); }
+
+// 1 / rms of every composite key of the token.
+void StoreKeyNorms(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
+  const KvSpec& spec = args.kv.spec;
+  const float* k = args.k.row<float>(token);
+  for (int head = 0; head < spec.key_norm_heads; ++head) {
+    HeadVector mixed{};
+    for (int c = 0; c < spec.key_heads; ++c) {
+      const float weight = args.key_mix.row<float>(c)[head];
+      const float* component = k + c * args.k.stride[1];
+      for (int i = 0; i < spec.head_dim; ++i) mixed[i] += weight * component[i];
+    }
+    const TensorView& norms = args.kv.key_norms;
+    norms.row<float>(page)[head * norms.stride[1] + offset] =
+        InverseRms(mixed.data(), spec.head_dim, args.eps);
+  }
+}
+
+template <typename T>
+void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
+  const KvSpec& spec = args.kv.spec;
+  const float* gain = args.gain.empty() ? nullptr : args.gain.as<float>();
+  for (int c = 0; c < spec.key_heads; ++c) {
+    const float* key = args.k.row<float>(token) + c * args.k.stride[1];
+    const bool normed = gain != nullptr && spec.key_norm_heads == 0;
+    const float scale = normed ? InverseRms(key, spec.head_dim, args.eps) : 1.0f;
+    HeadVector rotated;
+    ScaleAndRotate(key, gain, scale, args.cos_sin.row<float>(token), spec.head_dim, rotated.data());
+    T* target =
+        args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1] + KeyOffset(offset, spec.head_dim);
+    for (int i = 0; i < spec.head_dim; ++i) StoreElement(target + i * kTileTokens, rotated[i]);
+  }
+  for (int c = 0; c < spec.value_heads; ++c) {
+    const float* value = args.v.row<float>(token) + c * args.v.stride[1];
+    T* target = args.kv.values.row<T>(page) + c * args.kv.values.stride[1] + offset * spec.head_dim;
+    for (int i = 0; i < spec.head_dim; ++i) StoreElement(target + i, value[i]);
+  }
+}
+
+}  // namespace
+
+void ComputeRopeRow(const RopeArgs& args, int64_t token) {
+  const int64_t half = args.inv_freq.shape[0];
+  const double position = args.positions.as<int32_t>()[token];
+  float* out = args.out.row<float>(token);
+  for (int64_t i = 0; i < half; ++i) {
+    // In double: at position 100,000 a float angle would be off by 0.004.
+    const double angle = position * args.inv_freq.as<double>()[i];
+    out[i] = static_cast<float>(std::cos(angle) * args.attention_factor);
+    out[i + half] = static_cast<float>(std::sin(angle) * args.attention_factor);
+  }
+}
+
+void PrepareQueryRow(const PrepareQueriesArgs& args, int64_t token) {
+  const int64_t head_dim = args.q.shape[2];
+  const float* gain = args.gain.empty() ? nullptr : args.gain.as<float>();
+  for (int64_t head = 0; head < args.q.shape[1]; ++head) {
+    float* q = args.q.row<float>(token) + head * args.q.stride[1];
+    const float scale = gain == nullptr ? 1.0f : InverseRms(q, head_dim, args.eps);
+    ScaleAndRotate(q, gain, scale, args.cos_sin.row<float>(token), head_dim, q);
+  }
+}
+
+void AppendKvRow(const AppendKvArgs& args, int64_t token) {
+  const KvSpec& spec = args.kv.spec;
+  MEA_CHECK(spec.head_dim <= kMaxHeadDim);
+  const int32_t slot = args.slots.as<int32_t>()[token];
+  const int64_t page = slot / args.kv.page_size;
+  const int64_t offset = slot % args.kv.page_size;
+  if (spec.dtype == DType::kF32) {
+    StoreKeysAndValues<float>(args, token, page, offset);
+  } else {
+    MEA_CHECK(spec.dtype == DType::kBf16);
+    StoreKeysAndValues<Bf16>(args, token, page, offset);
+  }
+  StoreKeyNorms(args, token, page, offset);
+}
+
+}  // namespace mea::cpu

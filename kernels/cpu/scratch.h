@@ -1,0 +1,36 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "kernels/check.h"
+
+namespace mea::cpu {
+
+// Working memory of one thread. Grows to the largest request and stays, so that steps of a known
+// size allocate nothing. Contents do not survive the next Ensure.
+class Scratch {
+ public:
+  // At least `floats` floats, aligned to a cache line.
+  float* Ensure(int64_t floats) {
+    if (floats > capacity_) {
+      // In steps of half again: a sequence that grows token by token grows this seldom.
+      capacity_ = (std::max(floats, capacity_ + capacity_ / 2) + 15) / 16 * 16;
+      memory_.reset();
+      memory_.reset(static_cast<float*>(std::aligned_alloc(64, capacity_ * sizeof(float))));
+      MEA_CHECK(memory_ != nullptr);
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(float* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<float, Free> memory_;
+  int64_t capacity_ = 0;
+};
+
+}  // namespace mea::cpu

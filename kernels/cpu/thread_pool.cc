@@ -1,0 +1,105 @@
+#include "kernels/cpu/thread_pool.h"
+
+#include <sched.h>
+
+#include "kernels/check.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace mea {
+namespace {
+
+// About 20 microseconds: longer than the gap between two ops of a step, shorter than anybody's
+// time slice.
+constexpr int kSpins = 500;
+
+void Pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+int UsableCores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// Returns when value != old: spins first, then sleeps in the kernel.
+void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    Pause();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads) {
+  MEA_CHECK(num_threads >= 0);
+  if (num_threads == 0) num_threads = UsableCores();
+  for (int thread = 1; thread < num_threads; ++thread) {
+    workers_.emplace_back([this, thread] { WorkerMain(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true, std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::Run(int64_t num_items, const void* body, Call call) {
+  MEA_CHECK(num_items >= 0 && num_items < UINT32_MAX);
+  if (num_items <= 1 || workers_.empty()) {
+    for (int64_t item = 0; item < num_items; ++item) call(body, item, 0);
+    return;
+  }
+  const uint32_t count = static_cast<uint32_t>(num_items);
+  const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  call_.store(call, std::memory_order_relaxed);
+  body_.store(body, std::memory_order_relaxed);
+  num_items_.store(count, std::memory_order_relaxed);
+  num_done_.store(0, std::memory_order_relaxed);
+  ticket_.store(static_cast<uint64_t>(epoch) << 32, std::memory_order_release);
+  epoch_.store(epoch, std::memory_order_release);
+  epoch_.notify_all();
+
+  Drain(epoch, 0);
+  for (uint32_t done; (done = num_done_.load(std::memory_order_acquire)) != count;) {
+    AwaitChange(num_done_, done);
+  }
+}
+
+void ThreadPool::Drain(uint32_t epoch, int thread) {
+  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (ticket >> 32 == epoch) {
+    const uint32_t num_items = num_items_.load(std::memory_order_relaxed);
+    const uint32_t item = static_cast<uint32_t>(ticket);
+    if (item >= num_items) return;
+    // Success proves that the loop is still this one: only then may its description be used.
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+    const Call call = call_.load(std::memory_order_relaxed);
+    call(body_.load(std::memory_order_relaxed), item, thread);
+    if (num_done_.fetch_add(1, std::memory_order_release) + 1 == num_items) {
+      num_done_.notify_one();
+    }
+    ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::WorkerMain(int thread) {
+  uint32_t seen = 0;
+  while (true) {
+    AwaitChange(epoch_, seen);
+    if (stop_.load(std::memory_order_relaxed)) return;
+    seen = epoch_.load(std::memory_order_acquire);
+    Drain(seen, thread);
+  }
+}
+
+}  // namespace mea

@@ -1,0 +1,145 @@
+#include "tests/kernels/attention_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+namespace mea {
+
+AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
+  int64_t num_queries = 0;
+  for (const auto& sequence : c.sequences) num_queries += sequence.q_len;
+  k_ = Random({NumTokens(), c.key_heads, c.head_dim}, DType::kF32, c.seed);
+  v_ = Random({NumTokens(), c.value_heads, c.head_dim}, DType::kF32, c.seed + 1);
+  q_ = Random({num_queries, c.q_heads, c.head_dim}, DType::kF32, c.seed + 2);
+  if (c.key_mix) key_mix_ = Random({c.key_heads, c.kv_heads}, DType::kF32, c.seed + 3);
+  if (c.value_mix) value_mix_ = Random({c.value_heads, c.kv_heads}, DType::kF32, c.seed + 4);
+  if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 5);
+}
+
+int64_t AttentionData::NumTokens() const {
+  int64_t count = 0;
+  for (const auto& sequence : case_.sequences) count += sequence.kv_len;
+  return count;
+}
+
+Tensor AttentionData::Run(Backend& backend, int chunk) const {
+  const AttentionCase& c = case_;
+  const DType compute = backend.compute_dtype();
+  const int num_seqs = static_cast<int>(c.sequences.size());
+  int max_pages = 1;
+  for (const auto& s : c.sequences) max_pages = std::max(max_pages, s.kv_len / c.page_size + 2);
+
+  // More pages than needed, handed out in random order; all of them poisoned.
+  const int num_pages = num_seqs * max_pages + 3;
+  std::vector<int32_t> pages(num_pages);
+  std::iota(pages.begin(), pages.end(), 0);
+  std::shuffle(pages.begin(), pages.end(), std::mt19937_64(c.seed + 9));
+  PagedKvView kv = {.spec = {.key_heads = c.key_heads,
+                             .value_heads = c.value_heads,
+                             .head_dim = c.head_dim,
+                             .dtype = c.dtype,
+                             .key_norm_heads = c.key_norms ? c.kv_heads : 0},
+                    .page_size = c.page_size};
+  const Tensor keys = Poisoned({num_pages, c.key_heads, c.page_size, c.head_dim}, c.dtype);
+  const Tensor values = Poisoned({num_pages, c.value_heads, c.page_size, c.head_dim}, c.dtype);
+  const Tensor norms = Poisoned({num_pages, std::max(1, kv.spec.key_norm_heads), c.page_size},
+                                compute == DType::kF64 ? DType::kF64 : DType::kF32);
+  kv.keys = keys.view();
+  kv.values = values.view();
+  if (c.key_norms) kv.key_norms = norms.view();
+
+  // Entries behind the last page of a sequence are never looked at.
+  const Tensor page_table = Ints(std::vector<int32_t>(num_seqs * max_pages, INT32_MAX));
+  std::vector<int32_t> slots;
+  size_t next_page = 0;
+  for (int s = 0; s < num_seqs; ++s) {
+    int32_t* row = page_table.view().as<int32_t>() + s * max_pages;
+    for (int t = 0; t < c.sequences[s].kv_len; ++t) {
+      if (t % c.page_size == 0) row[t / c.page_size] = pages[next_page++];
+      slots.push_back(row[t / c.page_size] * c.page_size + t % c.page_size);
+    }
+  }
+
+  // Angle zero and gain one: what lies in the cache is the same in every back end.
+  const Tensor cos_sin = Allocate({NumTokens(), c.head_dim}, compute);
+  for (int64_t t = 0; t < NumTokens(); ++t) {
+    for (int i = 0; i < c.head_dim / 2; ++i) {
+      if (compute == DType::kF64) cos_sin.view().row<double>(t)[i] = 1.0;
+      if (compute == DType::kF32) cos_sin.view().row<float>(t)[i] = 1.0f;
+    }
+  }
+  const Tensor gain = Ints(std::vector<int32_t>(c.head_dim, std::bit_cast<int32_t>(1.0f)));
+  const Tensor k = Convert(k_, compute);
+  const Tensor v = Convert(v_, compute);
+  const Tensor slot_ids = Ints(slots);
+  backend.AppendKv({.k = k.view(),
+                    .v = v.view(),
+                    .slots = slot_ids.view(),
+                    .cos_sin = cos_sin.view(),
+                    .gain = c.key_norms
+                                ? TensorView::Dense(gain.view().data, DType::kF32, {c.head_dim})
+                                : TensorView(),
+                    .key_mix = key_mix_.view(),
+                    .kv = kv});
+
+  const TensorView table = page_table.view().Reshape({num_seqs, max_pages});
+  const Tensor out = Poisoned({q_.view().shape[0], c.q_heads, c.head_dim}, compute);
+  std::vector<int> done(num_seqs, 0);
+  while (true) {
+    std::vector<int> take(num_seqs);
+    for (int s = 0; s < num_seqs; ++s) {
+      const int left = c.sequences[s].q_len - done[s];
+      take[s] = chunk > 0 ? std::min(chunk, left) : left;
+    }
+    if (std::accumulate(take.begin(), take.end(), 0) == 0) break;
+    RunChunk(backend, kv, table, done, take, out.view());
+    for (int s = 0; s < num_seqs; ++s) done[s] += take[s];
+  }
+  return out;
+}
+
+void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView page_table,
+                             const std::vector<int>& done, const std::vector<int>& take,
+                             TensorView out) const {
+  const AttentionCase& c = case_;
+  std::vector<int32_t> q_offsets = {0};
+  std::vector<int32_t> kv_lens;
+  std::vector<int32_t> rows;
+  int32_t first = 0;
+  for (size_t s = 0; s < c.sequences.size(); ++s) {
+    const auto [kv_len, q_len] = c.sequences[s];
+    q_offsets.push_back(q_offsets.back() + take[s]);
+    kv_lens.push_back(kv_len - q_len + done[s] + take[s]);
+    for (int i = 0; i < take[s]; ++i) rows.push_back(first + done[s] + i);
+    first += q_len;
+  }
+  const int64_t width = int64_t{c.q_heads} * c.head_dim;
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  const Tensor row_ids = Ints(rows);
+  const Tensor all = Convert(q_, backend.compute_dtype());
+  const Tensor q = Poisoned({num_rows, c.q_heads, c.head_dim}, backend.compute_dtype());
+  backend.GatherRows(all.view().Reshape({all.view().shape[0], width}), row_ids.view(),
+                     q.view().Reshape({num_rows, width}));
+  const Tensor result = Poisoned({num_rows, c.q_heads, c.head_dim}, backend.compute_dtype());
+  const Tensor offsets = Ints(q_offsets);
+  const Tensor lens = Ints(kv_lens);
+  backend.PagedAttention({.q = q.view(),
+                          .q_offsets = offsets.view(),
+                          .kv_lens = lens.view(),
+                          .page_table = page_table,
+                          .kv = kv,
+                          .mix = mix(),
+                          .kv_heads = c.kv_heads,
+                          .window = c.window,
+                          .scale = 1.0 / std::sqrt(c.head_dim),
+                          .head_norm_gain = head_norm_gain_.view(),
+                          .out = result.view()});
+  for (int64_t i = 0; i < num_rows; ++i) {
+    std::memcpy(out.Rows(rows[i], 1).data, result.view().Rows(i, 1).data,
+                width * DTypeSize(backend.compute_dtype()));
+  }
+}
+
+}  // namespace mea

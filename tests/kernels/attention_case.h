@@ -1,0 +1,55 @@
+#pragma once
+
+#include <vector>
+
+#include "tests/kernels/op_support.h"
+
+namespace mea {
+
+// One attention layer with random contents, described independently of any back end.
+struct AttentionCase {
+  int q_heads = 4;
+  int kv_heads = 4;   // virtual
+  int key_heads = 4;  // physical
+  int value_heads = 4;
+  int head_dim = 64;
+  DType dtype = DType::kF32;
+  bool key_mix = false;  // a random mix; needed where key_heads != kv_heads
+  bool value_mix = false;
+  bool key_norms = false;
+  bool head_norm = false;
+  int window = 0;
+  int page_size = 16;
+  uint64_t seed = 1;
+  struct Sequence {
+    int kv_len;
+    int q_len;
+  };
+  std::vector<Sequence> sequences;
+};
+
+// The contents of a case: the same for every back end, page size and order of work.
+class AttentionData {
+ public:
+  explicit AttentionData(const AttentionCase& c);
+
+  const AttentionCase& spec() const { return case_; }
+  HeadMix mix() const { return {.key = key_mix_.view(), .value = value_mix_.view()}; }
+
+  // Appends all tokens of all sequences to a poisoned cache of scattered pages and attends with the
+  // last q_len tokens of each. `chunk` > 0 feeds the queries of each sequence that many at a time.
+  // Returns [sum of q_len, q_heads, head_dim] in the back end's own dtype.
+  Tensor Run(Backend& backend, int chunk = 0) const;
+
+ private:
+  void RunChunk(Backend& backend, const PagedKvView& kv, TensorView page_table,
+                const std::vector<int>& done, const std::vector<int>& take, TensorView out) const;
+  int64_t NumTokens() const;
+
+  AttentionCase case_;
+  Tensor k_, v_;  // [all tokens, heads, head_dim]
+  Tensor q_;      // [query tokens, q_heads, head_dim]
+  Tensor key_mix_, value_mix_, head_norm_gain_;
+};
+
+}  // namespace mea

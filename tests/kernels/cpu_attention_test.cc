@@ -1,0 +1,176 @@
+// Attention of the CPU back end against the reference, and the invariances that hold bit for bit,
+// on every instruction set of this machine.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/attention_case.h"
+
+namespace mea {
+namespace {
+
+class CpuAttentionTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::unique_ptr<Backend> backend_ = MakeCpu(GetParam());
+  std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
+
+  void ExpectAgreement(const AttentionCase& c) {
+    SCOPED_TRACE(::testing::Message()
+                 << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
+                 << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
+                 << " " << DTypeName(c.dtype) << " page_size " << c.page_size << " seed "
+                 << c.seed);
+    const AttentionData data(c);
+    const Tensor expected = data.Run(*reference_);
+    const Tensor actual = data.Run(*backend_);
+    EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kAttention);
+  }
+};
+
+// A decode row, a speculated handful, a prefill chunk and a whole short prompt, in one batch.
+const std::vector<AttentionCase::Sequence> kMixedBatch = {
+    {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
+    {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 640, .q_len = 2}};
+
+TEST_P(CpuAttentionTest, AgreesWithTheReferenceForEveryHeadDim) {
+  for (const int head_dim : {8, 16, 24, 64, 80, 96, 128, 256}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      ExpectAgreement({.q_heads = 4,
+                       .kv_heads = 2,
+                       .key_heads = 2,
+                       .value_heads = 2,
+                       .head_dim = head_dim,
+                       .dtype = dtype,
+                       .sequences = kMixedBatch});
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, AgreesWithTheReferenceForComposedHeads) {
+  struct Heads {
+    int q_heads, kv_heads, key_heads, value_heads;
+  };
+  for (const Heads heads : {Heads{4, 4, 2, 2}, Heads{8, 4, 3, 1}, Heads{9, 3, 2, 3},
+                            Heads{14, 14, 5, 9}, Heads{16, 2, 1, 2}}) {
+    for (const int head_dim : {24, 64}) {
+      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+        ExpectAgreement({.q_heads = heads.q_heads,
+                         .kv_heads = heads.kv_heads,
+                         .key_heads = heads.key_heads,
+                         .value_heads = heads.value_heads,
+                         .head_dim = head_dim,
+                         .dtype = dtype,
+                         .key_mix = true,
+                         .value_mix = true,
+                         .sequences = kMixedBatch});
+      }
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, AgreesWithTheReferenceWithNormsAndWindows) {
+  for (const int window : {0, 1, 17, 100}) {
+    ExpectAgreement({.q_heads = 8,
+                     .kv_heads = 4,
+                     .key_heads = 3,
+                     .value_heads = 2,
+                     .head_dim = 24,
+                     .dtype = DType::kBf16,
+                     .key_mix = true,
+                     .value_mix = true,
+                     .key_norms = true,
+                     .head_norm = true,
+                     .window = window,
+                     .sequences = kMixedBatch});
+  }
+}
+
+const AttentionCase kComposed = {.q_heads = 8,
+                                 .kv_heads = 4,
+                                 .key_heads = 3,
+                                 .value_heads = 2,
+                                 .head_dim = 40,
+                                 .dtype = DType::kBf16,
+                                 .key_mix = true,
+                                 .value_mix = true,
+                                 .key_norms = true,
+                                 .head_norm = true,
+                                 .sequences = {{.kv_len = 700, .q_len = 230}}};
+
+TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefill) {
+  const AttentionData data(kComposed);
+  const Tensor whole = data.Run(*backend_);
+  for (const int chunk : {1, 3, 7, 64}) {
+    EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, chunk).view(), whole.view())) << chunk;
+  }
+}
+
+TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefillUnderAWindow) {
+  for (const int window : {20, 70, 600}) {
+    AttentionCase c = kComposed;
+    c.window = window;
+    const AttentionData data(c);
+    const Tensor whole = data.Run(*backend_);
+    for (const int chunk : {1, 50}) {
+      EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, chunk).view(), whole.view()))
+          << window << " " << chunk;
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, PageSizesAgree) {
+  AttentionCase c = kComposed;
+  c.sequences = kMixedBatch;
+  const Tensor expected = AttentionData(c).Run(*backend_);
+  for (const int page_size : {32, 48, 64, 128}) {
+    c.page_size = page_size;
+    EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_).view(), expected.view())) << page_size;
+  }
+}
+
+TEST_P(CpuAttentionTest, NumbersOfThreadsAgree) {
+  AttentionCase c = kComposed;
+  c.sequences = kMixedBatch;
+  const AttentionData data(c);
+  const Tensor expected = data.Run(*MakeCpu(GetParam(), 1));
+  for (const int num_threads : {2, 5}) {
+    EXPECT_TRUE(BitwiseEqual(data.Run(*MakeCpu(GetParam(), num_threads)).view(), expected.view()))
+        << num_threads;
+  }
+}
+
+TEST_P(CpuAttentionTest, NeighboursInTheBatchChangeNothing) {
+  AttentionCase c = kComposed;
+  const Tensor alone = AttentionData(c).Run(*backend_);
+  // Random() fills from the front, so the first sequence keeps its contents.
+  c.sequences.push_back({.kv_len = 90, .q_len = 1});
+  c.sequences.push_back({.kv_len = 1100, .q_len = 40});
+  const Tensor together = AttentionData(c).Run(*backend_);
+  EXPECT_TRUE(BitwiseEqual(together.view().Rows(0, alone.view().shape[0]), alone.view()));
+}
+
+TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int head_dim : {24, 64}) {
+      const AttentionCase c = {.q_heads = 6,
+                               .kv_heads = 3,
+                               .key_heads = 3,
+                               .value_heads = 3,
+                               .head_dim = head_dim,
+                               .dtype = dtype,
+                               .sequences = kMixedBatch};
+      const Tensor plain = AttentionData(c).Run(*backend_);
+      AttentionCase mixed = c;
+      mixed.key_mix = mixed.value_mix = true;
+      AttentionData data(mixed);
+      for (const TensorView& mix : {data.mix().key, data.mix().value}) {
+        for (int i = 0; i < 9; ++i) mix.as<float>()[i] = i % 4 == 0 ? 1.0f : 0.0f;
+      }
+      EXPECT_TRUE(BitwiseEqual(data.Run(*backend_).view(), plain.view())) << head_dim;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, CpuAttentionTest, ::testing::ValuesIn(CpuTargets()),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace mea

@@ -1,0 +1,191 @@
+// The token-wise ops of the CPU back end (products, norms, activations, lookups) against the
+// reference, on every instruction set of this machine.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/op_support.h"
+
+namespace mea {
+namespace {
+
+class CpuLinearTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::unique_ptr<Backend> backend_ = MakeCpu(GetParam());
+  std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
+};
+
+TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
+  struct Shape {
+    int64_t rows, outs, k;
+  };
+  uint64_t seed = 1;
+  for (const Shape shape : {Shape{1, 1, 1}, Shape{1, 37, 100}, Shape{2, 64, 7}, Shape{3, 19, 515},
+                            Shape{5, 70, 1030}, Shape{6, 33, 64}, Shape{7, 33, 1},
+                            Shape{64, 65, 520}, Shape{200, 45, 1111}, Shape{391, 32, 48}}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+      for (const bool with_bias : {false, true}) {
+        ++seed;
+        SCOPED_TRACE(::testing::Message() << shape.rows << "x" << shape.outs << "x" << shape.k
+                                          << " " << DTypeName(dtype) << " seed " << seed);
+        const Tensor x = Random({shape.rows, shape.k}, DType::kF32, seed);
+        const Tensor w = Random({shape.outs, shape.k}, dtype, seed + 1000);
+        const Tensor bias = with_bias ? Random({shape.outs}, DType::kF32, seed + 2000) : Tensor();
+        const Tensor actual = Poisoned({shape.rows, shape.outs}, DType::kF32);
+        const Tensor expected = Poisoned({shape.rows, shape.outs}, DType::kF64);
+        backend_->MatMul(x.view(), w.view(), bias.view(), actual.view());
+        reference_->MatMul(Convert(x, DType::kF64).view(), w.view(), bias.view(), expected.view());
+        EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kMatMul);
+      }
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+    for (const int64_t k : {8, 77, 1100}) {
+      const Tensor x = Random({400, k}, DType::kF32, 5);
+      const Tensor w = Random({50, k}, dtype, 6);
+      const Tensor all = Poisoned({400, 50}, DType::kF32);
+      backend_->MatMul(x.view(), w.view(), {}, all.view());
+      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 64, 193}) {
+        const int64_t first = 400 - rows;
+        const Tensor some = Poisoned({rows, 50}, DType::kF32);
+        backend_->MatMul(x.view().Rows(first, rows), w.view(), {}, some.view());
+        EXPECT_TRUE(BitwiseEqual(some.view(), all.view().Rows(first, rows)))
+            << DTypeName(dtype) << " k " << k << " rows " << rows;
+      }
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
+  for (const int64_t rows : {1, 40}) {
+    const Tensor x = Random({rows, 300}, DType::kF32, 7);
+    const Tensor w = Random({203, 300}, DType::kBf16, 8);
+    const Tensor expected = Poisoned({rows, 203}, DType::kF32);
+    MakeCpu(GetParam(), 1)->MatMul(x.view(), w.view(), {}, expected.view());
+    for (const int num_threads : {2, 5}) {
+      const Tensor actual = Poisoned({rows, 203}, DType::kF32);
+      MakeCpu(GetParam(), num_threads)->MatMul(x.view(), w.view(), {}, actual.view());
+      EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view())) << num_threads;
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, MatMulWritesInsideAWiderTensor) {
+  const Tensor x = Random({9, 40}, DType::kF32, 9);
+  const Tensor w = Random({10, 30}, DType::kF32, 10);
+  const Tensor out = Allocate({9, 20}, DType::kF32);
+  backend_->MatMul(x.view().Columns(5, 30), w.view(), {}, out.view().Columns(4, 10));
+  const Tensor expected = Poisoned({9, 10}, DType::kF64);
+  reference_->MatMul(Convert(x, DType::kF64).view().Columns(5, 30), w.view(), {}, expected.view());
+  for (int row = 0; row < 9; ++row) {
+    for (int column = 0; column < 20; ++column) {
+      const bool inside = column >= 4 && column < 14;
+      const double value = inside ? expected.view().row<double>(row)[column - 4] : 0.0;
+      EXPECT_NEAR(out.view().row<float>(row)[column], value, 1e-4);
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, NormsAgreeWithTheReference) {
+  for (const int64_t hidden : {1, 8, 31, 768}) {
+    const Tensor x = Random({13, hidden}, DType::kF32, 20 + hidden, 3.0);
+    const Tensor delta = Random({13, hidden}, DType::kF32, 30 + hidden);
+    const Tensor gain = Random({hidden}, DType::kF32, 40 + hidden);
+    const Tensor actual = Poisoned({13, hidden}, DType::kF32);
+    const Tensor expected = Poisoned({13, hidden}, DType::kF64);
+    backend_->RmsNorm(x.view(), gain.view(), 1e-5f, actual.view());
+    const Tensor wide = Convert(x, DType::kF64);
+    reference_->RmsNorm(wide.view(), gain.view(), 1e-5f, expected.view());
+    EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise) << hidden;
+
+    backend_->AddRmsNorm(delta.view(), x.view(), gain.view(), 1e-5f, actual.view());
+    reference_->AddRmsNorm(Convert(delta, DType::kF64).view(), wide.view(), gain.view(), 1e-5f,
+                           expected.view());
+    EXPECT_LE(RelativeError(x.view(), wide.view()), Tolerance::kRowwise) << hidden;
+    EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise) << hidden;
+  }
+}
+
+TEST_P(CpuLinearTest, RmsNormMayOverwriteItsInput) {
+  const Tensor x = Random({3, 50}, DType::kF32, 50);
+  const Tensor gain = Random({50}, DType::kF32, 51);
+  const Tensor expected = Poisoned({3, 50}, DType::kF32);
+  backend_->RmsNorm(x.view(), gain.view(), 1e-6f, expected.view());
+  backend_->RmsNorm(x.view(), gain.view(), 1e-6f, x.view());
+  EXPECT_TRUE(BitwiseEqual(x.view(), expected.view()));
+}
+
+TEST_P(CpuLinearTest, SwiGluAgreesWithTheReference) {
+  for (const int64_t width : {1, 16, 37, 2048}) {
+    for (const double scale : {1.0, 40.0}) {
+      const Tensor gate = Random({9, width}, DType::kF32, 60 + width, scale);
+      const Tensor up = Random({9, width}, DType::kF32, 61 + width);
+      const Tensor expected = Poisoned({9, width}, DType::kF64);
+      reference_->SwiGlu(Convert(gate, DType::kF64).view(), Convert(up, DType::kF64).view(),
+                         expected.view());
+      backend_->SwiGlu(gate.view(), up.view(), gate.view());
+      EXPECT_LE(RelativeError(gate.view(), expected.view()), Tolerance::kSwiGlu) << width;
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, SwiGluOfExtremesIsFinite) {
+  const Tensor gate = Allocate({1, 4}, DType::kF32);
+  const Tensor up = Allocate({1, 4}, DType::kF32);
+  const float gates[] = {-1e30f, -200.0f, 200.0f, 1e30f};
+  for (int i = 0; i < 4; ++i) {
+    gate.view().as<float>()[i] = gates[i];
+    up.view().as<float>()[i] = 1.0f;
+  }
+  const Tensor out = Poisoned({1, 4}, DType::kF32);
+  backend_->SwiGlu(gate.view(), up.view(), out.view());
+  EXPECT_NEAR(out.view().as<float>()[0], 0.0f, 1e-7f);
+  EXPECT_NEAR(out.view().as<float>()[1], 0.0f, 1e-7f);
+  EXPECT_EQ(out.view().as<float>()[2], 200.0f);
+  EXPECT_EQ(out.view().as<float>()[3], 1e30f);
+}
+
+TEST_P(CpuLinearTest, EmbedWidensExactly) {
+  const Tensor ids = Ints({3, 0, 10, 3});
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+    const Tensor table = Random({11, 21}, dtype, 70);
+    const Tensor out = Poisoned({4, 21}, DType::kF32);
+    const Tensor expected = Poisoned({4, 21}, DType::kF64);
+    backend_->Embed(table.view(), ids.view(), out.view());
+    reference_->Embed(table.view(), ids.view(), expected.view());
+    EXPECT_EQ(RelativeError(out.view(), expected.view()), 0.0);
+  }
+}
+
+TEST_P(CpuLinearTest, GatherRowsCopiesRows) {
+  const Tensor x = Random({7, 12}, DType::kF32, 80);
+  const Tensor rows = Ints({6, 2, 2});
+  const Tensor out = Poisoned({3, 12}, DType::kF32);
+  backend_->GatherRows(x.view(), rows.view(), out.view());
+  EXPECT_TRUE(BitwiseEqual(out.view().Rows(0, 1), x.view().Rows(6, 1)));
+  EXPECT_TRUE(BitwiseEqual(out.view().Rows(2, 1), x.view().Rows(2, 1)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, CpuLinearTest, ::testing::ValuesIn(CpuTargets()),
+                         [](const auto& test) { return test.param; });
+
+TEST(CpuBackendTest, UnknownTargetIsRefusedWithTheAvailableOnes) {
+  setenv("MEA_CPU_TARGET", "AVX17", 1);
+  const auto backend = CreateCpuBackend();
+  unsetenv("MEA_CPU_TARGET");
+  ASSERT_EQ(backend.status().code(), absl::StatusCode::kInvalidArgument);
+  const std::string message(backend.status().message());
+  EXPECT_NE(message.find("AVX17"), std::string::npos);
+  for (const std::string& target : CpuTargets()) {
+    EXPECT_NE(message.find(target), std::string::npos) << message;
+  }
+}
+
+TEST(CpuBackendTest, NegativeNumberOfThreadsIsRefused) {
+  EXPECT_EQ(CreateCpuBackend({.num_threads = -1}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mea

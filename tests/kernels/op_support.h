@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace mea {
+
+// The instruction sets of this build that this machine runs, for parameterised tests.
+std::vector<std::string> CpuTargets();
+std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads = 2);
+
+Tensor Allocate(std::initializer_list<int64_t> shape, DType dtype);
+// Normal numbers rounded to `dtype`; the seed goes into the failure message by way of the test's
+// own parameters.
+Tensor Random(std::initializer_list<int64_t> shape, DType dtype, uint64_t seed, double scale = 1.0);
+Tensor Ints(const std::vector<int32_t>& values);
+// Every element NaN (F64, F32, BF16): an output must be overwritten, a free page never read.
+Tensor Poisoned(std::initializer_list<int64_t> shape, DType dtype);
+void Poison(TensorView view);
+// The same numbers in another format.
+Tensor Convert(const Tensor& tensor, DType dtype);
+std::vector<double> ToDoubles(TensorView view);
+
+// Relative Frobenius error of `actual` against `expected`; infinite where one of them is not
+// finite.
+double RelativeError(TensorView actual, TensorView expected);
+// Whether two dense tensors agree in every bit.
+bool BitwiseEqual(TensorView a, TensorView b);
+
+// The one table of tolerances: relative Frobenius error of an op of the CPU back end against the
+// reference on the same rounded inputs. Products and sums happen in float32 whatever the weights
+// are stored in, so the figure follows the op and not the storage.
+struct Tolerance {
+  // Half an ulp of float32 is 6e-8. A product over k elements errs by about sqrt(k) / lanes of
+  // that; 2e-6 leaves room for k = 8192 on the one-lane target.
+  static constexpr double kMatMul = 2e-6;
+  // A sum of squares, one square root, two products.
+  static constexpr double kRowwise = 5e-7;
+  // The vector exponential errs by 2e-7.
+  static constexpr double kSwiGlu = 5e-7;
+  // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
+  // weights.
+  static constexpr double kAttention = 1e-5;
+  // Rounding to BF16 moves a value by up to 2^-9; where the float and the double path straddle a
+  // tie, two neighbours 2^-8 apart result, seldom.
+  static constexpr double kBf16Store = 1e-4;
+};
+
+}  // namespace mea
