@@ -1,0 +1,110 @@
+#include "server/engine_metrics.h"
+
+#include <utility>
+
+namespace mea {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+using Labels = std::vector<ClientMetric::Label>;
+
+// Adds families of gauges and counters that carry the model's name.
+class FamilyWriter {
+ public:
+  FamilyWriter(const std::string& model_name, std::vector<MetricFamily>& families)
+      : model_name_(model_name), families_(families) {}
+
+  void Family(std::string name, MetricType type, std::string help) {
+    families_.push_back(
+        {.name = std::move(name), .help = std::move(help), .type = type, .metric = {}});
+  }
+  void Sample(double value, const Labels& labels = {}) {
+    ClientMetric metric;
+    metric.label = labels;
+    metric.label.insert(metric.label.begin(), {"model_name", model_name_});
+    if (families_.back().type == MetricType::Counter) {
+      metric.counter.value = value;
+    } else {
+      metric.gauge.value = value;
+    }
+    families_.back().metric.push_back(std::move(metric));
+  }
+  void Gauge(std::string name, std::string help, double value) {
+    Family(std::move(name), MetricType::Gauge, std::move(help));
+    Sample(value);
+  }
+  void Counter(std::string name, std::string help, double value) {
+    Family(std::move(name), MetricType::Counter, std::move(help));
+    Sample(value);
+  }
+
+ private:
+  const std::string& model_name_;
+  std::vector<MetricFamily>& families_;
+};
+
+double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+// Names and words: what a byte of cache holds, and what it would hold uncompressed.
+void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWriter& out) {
+  const double page_bytes = Ratio(kv.total_bytes, kv.num_pages);
+  out.Family("mea_kv_cache_bytes", MetricType::Gauge, "Bytes of the KV cache, by state.");
+  out.Sample(kv.used_bytes, {{"state", "used"}});
+  out.Sample(0, {{"state", "cached"}});
+  out.Sample(kv.free_pages * page_bytes, {{"state", "free"}});
+  out.Gauge("mea_kv_cache_uncompressed_bytes",
+            "Bytes that the used part of the KV cache would take with every virtual head stored.",
+            kv.used_bytes_uncompressed);
+  out.Family("mea_kv_cache_bytes_per_token", MetricType::Gauge,
+             "Bytes of one token: as stored (physical heads), and with every virtual head stored.");
+  out.Sample(kv.bytes_per_token, {{"heads", "physical"}});
+  out.Sample(kv.bytes_per_token_uncompressed, {{"heads", "virtual"}});
+  out.Gauge("mea_kv_cache_compression_ratio", "Stored over uncompressed bytes of one token.",
+            Ratio(kv.bytes_per_token, kv.bytes_per_token_uncompressed));
+  out.Gauge("mea_kv_cache_usage_ratio", "Used pages over all pages, 0..1.",
+            Ratio(kv.used_pages, kv.num_pages));
+  out.Family("mea_kv_cache_pages", MetricType::Gauge, "Pages of the KV cache, by state.");
+  out.Sample(kv.used_pages, {{"state", "used"}});
+  out.Sample(0, {{"state", "cached"}});
+  out.Sample(kv.free_pages, {{"state", "free"}});
+  out.Family("mea_cache_config_info", MetricType::Gauge, "The KV cache as configured; always 1.");
+  out.Sample(1, {{"page_size", std::to_string(kv.page_size)},
+                 {"num_pages", std::to_string(kv.num_pages)},
+                 {"dtype", kv_dtype}});
+}
+
+}  // namespace
+
+void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
+                         std::vector<MetricFamily>& families) {
+  FamilyWriter out(model_name, families);
+  const EngineStats stats = engine.stats();
+  const MemoryPlan plan = engine.memory_plan();
+
+  AppendCache(stats.kv, engine.options().kv_dtype, out);
+  out.Family("mea_memory_bytes", MetricType::Gauge, "Bytes allocated at start, by purpose.");
+  out.Sample(plan.weights_bytes, {{"kind", "weights"}});
+  out.Sample(plan.kv_cache_bytes, {{"kind", "kv_cache"}});
+  out.Sample(plan.workspace_bytes, {{"kind", "workspace"}});
+  out.Gauge("mea_num_requests_running", "Requests being computed.", stats.num_running);
+  out.Gauge("mea_num_requests_waiting", "Requests that wait for their turn.", stats.num_waiting);
+  out.Counter("mea_num_preemptions_total",
+              "Times that a request was set back to give its pages to another.",
+              stats.num_preemptions);
+  out.Counter("mea_prompt_tokens_total", "Prompt tokens computed.", stats.prompt_tokens);
+  out.Counter("mea_generation_tokens_total", "Tokens drawn.", stats.generation_tokens);
+}
+
+void AppendVllmCacheConfig(const Engine& engine, const std::string& model_name,
+                           std::vector<MetricFamily>& families) {
+  FamilyWriter out(model_name, families);
+  const KvCacheStats kv = engine.stats().kv;
+  out.Family("vllm:cache_config_info", MetricType::Gauge, "The KV cache as configured; always 1.");
+  out.Sample(1, {{"block_size", std::to_string(kv.page_size)},
+                 {"num_gpu_blocks", std::to_string(kv.num_pages)}});
+}
+
+}  // namespace mea

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "mea/v1/inference.pb.h"
+#include "server/generation.h"
+#include "server/proto_convert.h"
+#include "server/status.h"
+
+namespace mea {
+
+// What the unary and the streaming call share: the request's way in, and exactly one status out.
+// gRPC keeps the pointer until OnDone, text workers hold it while they notify; it dies with the
+// last of both.
+template <typename Reactor>
+class GenerateCall : public Reactor,
+                     public OutputListener,
+                     public std::enable_shared_from_this<GenerateCall<Reactor>> {
+ public:
+  explicit GenerateCall(Serving& serving) : serving_(serving) {}
+
+  void Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
+             OutputBound bound) {
+    self_ = this->shared_from_this();
+    absl::Status status = StartGeneration(context, request, std::move(bound));
+    if (status.ok()) return;
+    absl::MutexLock lock(&mu_);
+    Fail(status);
+  }
+
+  void OnCancel() override {
+    const bool expired = generation_ && absl::Now() >= generation_->spec().request.deadline;
+    absl::Status why = expired ? absl::DeadlineExceededError("the deadline passed")
+                               : absl::CancelledError("cancelled by the client");
+    if (generation_) generation_->Cancel(why);
+    absl::MutexLock lock(&mu_);
+    if (!ended_) Abandon(why);
+  }
+
+  void OnDone() override { self_.reset(); }
+
+ protected:
+  // The client is gone: there is no more to send.
+  virtual void Abandon(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { Fail(why); }
+
+  // The end of the call: these two alone end it.
+  void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    Count(status.code(), "");
+    Reactor::Finish(ToGrpcStatus(status));
+  }
+  void Count(absl::StatusCode code, const std::string& finish_reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    ended_ = true;
+    serving_.metrics.CountRequest(code, finish_reason, absl::Now() - arrival_);
+  }
+
+  const std::string& request_id() const { return generation_->spec().request.id; }
+
+  Serving& serving_;
+  std::shared_ptr<Generation> generation_;  // null where the request was refused
+  absl::Mutex mu_;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+
+ private:
+  absl::Status StartGeneration(grpc::CallbackServerContext* context,
+                               const v1::GenerateRequest& request, OutputBound bound) {
+    CallInfo call{.deadline = absl::FromChrono(context->deadline())};
+    const auto& metadata = context->client_metadata();
+    if (const auto it = metadata.find("x-request-id"); it != metadata.end()) {
+      call.request_id = std::string(it->second.data(), it->second.size());
+    }
+    auto spec = FromProto(request, call, serving_);
+    if (!spec.ok()) return spec.status();
+    context->AddInitialMetadata("x-request-id", spec->request.id);
+    auto generation = std::make_shared<Generation>(serving_, *std::move(spec), std::move(bound),
+                                                   this->weak_from_this());
+    // Set before the first output can come.
+    generation_ = generation;
+    return generation->Start();
+  }
+
+  const absl::Time arrival_ = absl::Now();
+  std::shared_ptr<GenerateCall> self_;  // what gRPC holds
+};
+
+}  // namespace mea

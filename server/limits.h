@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace mea {
+
+// Every bound of the server that is not an option. Those of a request are shown by GetModelInfo.
+
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;   // one gRPC message in
+inline constexpr int64_t kMaxPromptBytes = 4 << 20;    // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: what clients take
+// Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
+inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
+inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
+
+inline constexpr int kMaxRequestIdBytes = 128;
+inline constexpr int kMaxStopStrings = 16;
+inline constexpr int kMaxStopStringBytes = 256;
+inline constexpr int kMaxStopTokenIds = 64;
+inline constexpr int kMaxLogitBias = 1024;
+inline constexpr int kMaxCacheSaltBytes = 256;
+
+inline constexpr int kNumTextWorkers = 2;
+inline constexpr int kMaxTextJobs = 1024;  // prompts and texts that wait for a text worker
+
+inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);  // told to a refused client
+// The engine thread shows no sign of life for this long: the server says NOT_SERVING.
+inline constexpr absl::Duration kHeartbeatTimeout = absl::Seconds(60);
+// After a drain, for what clients have not read yet.
+inline constexpr absl::Duration kFlushTimeout = absl::Seconds(2);
+
+}  // namespace mea

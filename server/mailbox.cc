@@ -1,0 +1,65 @@
+#include "server/mailbox.h"
+
+#include <iterator>
+#include <utility>
+
+namespace mea {
+namespace {
+
+// At most, as protobuf writes them: a varint; and one beside a float, with their tags and length.
+constexpr int64_t kTokenIdBytes = 5;
+constexpr int64_t kLogprobBytes = 16;
+
+int64_t Bytes(const DeltaOutput& delta) {
+  int64_t bytes = std::ssize(delta.text) + std::ssize(delta.token_ids) * kTokenIdBytes;
+  for (const PositionLogprob& position : delta.logprobs) {
+    bytes += (1 + std::ssize(position.top)) * kLogprobBytes;
+  }
+  return bytes;
+}
+
+template <typename T>
+void Append(std::vector<T>& to, std::vector<T> from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+}  // namespace
+
+void Mailbox::Put(PromptOutput prompt) {
+  absl::MutexLock lock(&mu_);
+  outputs_.push_back(std::move(prompt));
+}
+
+bool Mailbox::Put(DeltaOutput delta) {
+  absl::MutexLock lock(&mu_);
+  const int64_t bytes = Bytes(delta);
+  if (delta_bytes_ + bytes > max_bytes_) return false;
+  delta_bytes_ += bytes;
+  DeltaOutput* unread = outputs_.empty() ? nullptr : std::get_if<DeltaOutput>(&outputs_.back());
+  if (unread == nullptr) {
+    outputs_.push_back(std::move(delta));
+  } else {
+    unread->text += delta.text;
+    Append(unread->token_ids, std::move(delta.token_ids));
+    Append(unread->logprobs, std::move(delta.logprobs));
+  }
+  return true;
+}
+
+void Mailbox::Put(FinishOutput finish) {
+  absl::MutexLock lock(&mu_);
+  if (!finish.status.ok()) outputs_.clear();
+  outputs_.push_back(std::move(finish));
+  finished_ = true;
+}
+
+std::optional<Output> Mailbox::Take() {
+  absl::MutexLock lock(&mu_);
+  if (outputs_.empty()) return std::nullopt;
+  Output output = std::move(outputs_.front());
+  outputs_.pop_front();
+  if (std::holds_alternative<DeltaOutput>(output)) delta_bytes_ = 0;
+  return output;
+}
+
+}  // namespace mea

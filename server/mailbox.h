@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/request.h"
+
+namespace mea {
+
+// What the tokens of one position were, and how likely.
+struct PositionLogprob {
+  int32_t token_id = 0;
+  std::optional<float> logprob;
+  std::vector<TokenLogprob> top;
+};
+
+struct PromptOutput {
+  int num_tokens = 0;
+  std::vector<PositionLogprob> logprobs;  // [num_tokens] where asked for, else empty
+};
+
+struct DeltaOutput {
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<PositionLogprob> logprobs;  // one per token id where asked for, else empty
+};
+
+struct EosMatch {
+  int32_t token_id = 0;
+};
+struct StopTokenMatch {
+  int32_t token_id = 0;
+};
+struct StopStringMatch {
+  std::string text;
+};
+
+// The end of a request: everything but the status is there only where that is OK.
+struct FinishOutput {
+  absl::Status status;
+  FinishReason reason = FinishReason::kStop;
+  std::variant<std::monostate, EosMatch, StopTokenMatch, StopStringMatch> match;
+  Usage usage;
+  uint64_t seed = 0;
+};
+
+using Output = std::variant<PromptOutput, DeltaOutput, FinishOutput>;
+
+// Output of one request on its way from the text worker to the writer of the call: the prompt,
+// then deltas, then one finish. Deltas that the writer has not taken yet become one, so a slow
+// client costs at most `max_bytes`, never the engine's time. Thread-safe.
+class Mailbox {
+ public:
+  explicit Mailbox(int64_t max_bytes) : max_bytes_(max_bytes) {}
+
+  void Put(PromptOutput prompt) ABSL_LOCKS_EXCLUDED(mu_);
+  // False: the unread output would exceed max_bytes; the delta is dropped.
+  [[nodiscard]] bool Put(DeltaOutput delta) ABSL_LOCKS_EXCLUDED(mu_);
+  // A failure drops what is unread: only its status matters then.
+  void Put(FinishOutput finish) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // The next thing to write; nothing while there is none.
+  std::optional<Output> Take() ABSL_LOCKS_EXCLUDED(mu_);
+  // Nothing more will be put.
+  bool finished() const ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    return finished_;
+  }
+
+ private:
+  const int64_t max_bytes_;
+  mutable absl::Mutex mu_;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t delta_bytes_ ABSL_GUARDED_BY(mu_) = 0;     // of the delta in outputs_
+  std::deque<Output> outputs_ ABSL_GUARDED_BY(mu_);  // at most one of each kind, in their order
+};
+
+}  // namespace mea

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <prometheus/family.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+
+namespace mea {
+
+struct MetricsOptions {
+  std::string model_name;   // label of every metric
+  bool vllm_names = false;  // repeat under vllm: what routers read
+};
+
+// What /metrics shows. Events are counted where they happen; everything the engine knows is read
+// from its stats at the scrape. Thread-safe.
+class Metrics {
+ public:
+  explicit Metrics(MetricsOptions options);
+
+  void ObserveStep(const StepReport& step);
+  void ObserveQueueTime(absl::Duration wait) { Observe(queue_time_, wait); }
+  void ObserveFirstToken(absl::Duration since_arrival) { Observe(first_token_, since_arrival); }
+  void ObserveInterToken(absl::Duration gap) { Observe(inter_token_, gap); }
+  // Once per call; `finish_reason` ("stop", "length") is empty unless the code is OK.
+  void CountRequest(absl::StatusCode code, std::string_view finish_reason, absl::Duration e2e);
+
+  // Prometheus text format 0.0.4.
+  std::string Text(const Engine& engine) const;
+
+ private:
+  prometheus::Histogram& AddHistogram(const std::string& name, const std::string& help,
+                                      const prometheus::Histogram::BucketBoundaries& buckets);
+  static void Observe(prometheus::Histogram& histogram, absl::Duration duration) {
+    histogram.Observe(absl::ToDoubleSeconds(duration));
+  }
+
+  const MetricsOptions options_;
+  prometheus::Registry registry_;
+  prometheus::Histogram& first_token_;
+  prometheus::Histogram& inter_token_;
+  prometheus::Histogram& e2e_;
+  prometheus::Histogram& queue_time_;
+  prometheus::Family<prometheus::Histogram>& step_;    // label phase
+  prometheus::Family<prometheus::Counter>& requests_;  // labels code, finish_reason
+};
+
+// The Content-Type of Metrics::Text.
+inline constexpr char kMetricsContentType[] = "text/plain; version=0.0.4; charset=utf-8";
+
+}  // namespace mea

@@ -1,0 +1,200 @@
+#include "server/proto_convert.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/limits.h"
+#include "server/request_ranges.h"
+#include "server/sampling_defaults.h"
+
+namespace mea {
+namespace {
+
+uint64_t RandomU64() {
+  thread_local absl::BitGen bits;
+  return absl::Uniform<uint64_t>(bits);
+}
+
+// Reads fields one after the other and keeps the first complaint.
+class Reader {
+ public:
+  explicit Reader(int vocab_size) : vocab_size_(vocab_size) {}
+
+  void Refuse(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+  template <typename... Parts>
+  void Invalid(const Parts&... parts) {
+    Refuse(absl::InvalidArgumentError(absl::StrCat(parts...)));
+  }
+  template <typename T>
+  T Value(const FieldRange& range, T value) {
+    Refuse(CheckRange(range, value));
+    return value;
+  }
+  template <typename T>
+  T ValueOr(const FieldRange& range, bool has, T value, T unset) {
+    return has ? Value(range, value) : unset;
+  }
+  template <typename Name>
+  void TokenId(const Name& name, int32_t id) {
+    if (id >= 0 && id < vocab_size_) return;
+    Invalid(name, " ", id, " is outside the vocabulary 0..", vocab_size_ - 1);
+  }
+  template <typename Ids>
+  std::vector<int32_t> TokenIds(const char* field, const Ids& ids) {
+    for (int i = 0; i < ids.size(); ++i) {
+      if (ids[i] < 0 || ids[i] >= vocab_size_) TokenId(absl::StrCat(field, "[", i, "]"), ids[i]);
+    }
+    return {ids.begin(), ids.end()};
+  }
+  void AtMost(const char* field, int64_t count, int64_t most, const char* unit) {
+    if (count > most) Invalid(field, " has ", count, " ", unit, ", the most is ", most);
+  }
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const int vocab_size_;
+  absl::Status status_;
+};
+
+void ReadId(const v1::GenerateRequest& from, const CallInfo& call, Reader& reader,
+            std::string& id) {
+  id = from.request_id().empty() ? call.request_id : from.request_id();
+  if (id.empty()) id = absl::StrFormat("req-%016x", RandomU64());
+  reader.AtMost("request_id", std::ssize(id), kMaxRequestIdBytes, "bytes");
+  if (!std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
+    reader.Invalid("request_id holds a character that is not printable ASCII");
+  }
+}
+
+void ReadPrompt(const v1::GenerateRequest& from, Reader& reader, GenerationSpec& spec) {
+  switch (from.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      if (from.text().empty()) reader.Invalid("text is empty");
+      reader.AtMost("text", std::ssize(from.text()), kMaxPromptBytes, "bytes");
+      spec.prompt_text = from.text();
+      return;
+    case v1::GenerateRequest::kTokenIds:
+      if (from.token_ids().ids().empty()) reader.Invalid("token_ids.ids is empty");
+      spec.request.prompt = reader.TokenIds("token_ids.ids", from.token_ids().ids());
+      return;
+    case v1::GenerateRequest::kChat:
+      reader.Refuse(absl::UnimplementedError("chat is not served; send text or token_ids"));
+      return;
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      reader.Invalid("prompt is not set; send text or token_ids");
+  }
+}
+
+void ReadSampling(const v1::SamplingParams& from, int vocab_size, Reader& reader,
+                  SamplingParams& to) {
+  to.temperature =
+      reader.ValueOr(kTemperatureRange, from.has_temperature(), from.temperature(), to.temperature);
+  to.top_k = reader.ValueOr(TopKRange(vocab_size), from.has_top_k(), from.top_k(), to.top_k);
+  to.top_p = reader.ValueOr(kTopPRange, from.has_top_p(), from.top_p(), to.top_p);
+  to.min_p = reader.ValueOr(kMinPRange, from.has_min_p(), from.min_p(), to.min_p);
+  to.repetition_penalty = reader.ValueOr(kRepetitionPenaltyRange, from.has_repetition_penalty(),
+                                         from.repetition_penalty(), to.repetition_penalty);
+  to.presence_penalty = reader.ValueOr(kPresencePenaltyRange, from.has_presence_penalty(),
+                                       from.presence_penalty(), to.presence_penalty);
+  to.frequency_penalty = reader.ValueOr(kFrequencyPenaltyRange, from.has_frequency_penalty(),
+                                        from.frequency_penalty(), to.frequency_penalty);
+  to.seed = from.has_seed() ? from.seed() : RandomU64();
+  if (from.has_n() && from.n() < 1) reader.Invalid("sampling.n ", from.n(), " is below 1");
+  if (from.n() > 1) {
+    reader.Refuse(absl::UnimplementedError(
+        absl::StrCat("sampling.n ", from.n(), " is not served; send 1, or several requests")));
+  }
+  reader.AtMost("sampling.logit_bias", std::ssize(from.logit_bias()), kMaxLogitBias, "entries");
+  for (const auto& [id, bias] : from.logit_bias()) {
+    reader.TokenId("sampling.logit_bias key", id);
+    to.logit_bias.emplace_back(id, reader.Value(kLogitBiasRange, bias));
+  }
+  std::sort(to.logit_bias.begin(), to.logit_bias.end());
+  reader.AtMost("sampling.allowed_token_ids", from.allowed_token_ids_size(), vocab_size, "entries");
+  to.allowed_token_ids = reader.TokenIds("sampling.allowed_token_ids", from.allowed_token_ids());
+}
+
+void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reader,
+                  GenerationSpec& spec) {
+  StoppingParams& to = spec.request.stopping;
+  if (from.has_max_tokens()) {
+    spec.max_tokens = reader.Value(MaxTokensRange(max_context), from.max_tokens());
+  }
+  to.min_tokens = reader.ValueOr(MinTokensRange(max_context), from.has_min_tokens(),
+                                 from.min_tokens(), to.min_tokens);
+  reader.AtMost("stopping.stop", from.stop_size(), kMaxStopStrings, "strings");
+  for (int i = 0; i < from.stop_size(); ++i) {
+    const std::string& stop = from.stop(i);
+    if (stop.empty()) reader.Invalid("stopping.stop[", i, "] is empty");
+    reader.AtMost(absl::StrCat("stopping.stop[", i, "]").c_str(), std::ssize(stop),
+                  kMaxStopStringBytes, "bytes");
+    spec.stop.push_back(stop);
+  }
+  reader.AtMost("stopping.stop_token_ids", from.stop_token_ids_size(), kMaxStopTokenIds, "entries");
+  to.stop_token_ids = reader.TokenIds("stopping.stop_token_ids", from.stop_token_ids());
+  to.ignore_eos = from.ignore_eos();
+  spec.include_stop = from.include_stop();
+}
+
+void ReadResponse(const v1::ResponseParams& from, Reader& reader, Request& to) {
+  if (from.has_logprobs()) to.logprobs = reader.Value(kLogprobsRange, from.logprobs());
+  to.prompt_logprobs = from.prompt_logprobs();
+  if (from.echo()) reader.Refuse(absl::UnimplementedError("response.echo true is not served"));
+}
+
+}  // namespace
+
+absl::Status CheckModel(const std::string& model, const Serving& serving) {
+  if (model.empty() || model == serving.model_name) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat("model '", model, "' is not served; '", serving.model_name, "' is"));
+}
+
+absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,
+                                         const Serving& serving) {
+  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  if (call.deadline <= absl::Now()) {
+    return absl::DeadlineExceededError("the deadline passed before the request arrived");
+  }
+  const int vocab_size = serving.engine.config().vocab_size;
+  const int max_context = serving.engine.max_context();
+  const GenerationDefaults& defaults = serving.engine.generation_defaults();
+
+  GenerationSpec spec;
+  spec.max_new_tokens = defaults.max_new_tokens;
+  spec.request.deadline = call.deadline;
+  spec.request.sampling = DefaultSampling(defaults);
+  Reader reader(vocab_size);
+  ReadId(request, call, reader, spec.request.id);
+  ReadPrompt(request, reader, spec);
+  ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);
+  ReadStopping(request.stopping(), max_context, reader, spec);
+  ReadResponse(request.response(), reader, spec.request);
+  reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,
+                "bytes");
+  spec.request.priority = reader.Value(kPriorityRange, request.priority());
+  if (!reader.status().ok()) return reader.status();
+  return spec;
+}
+
+absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving) {
+  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  Reader reader(serving.engine.config().vocab_size);
+  reader.AtMost("text", std::ssize(request.text()), kMaxPromptBytes, "bytes");
+  return reader.status();
+}
+
+absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving& serving) {
+  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  Reader reader(serving.engine.config().vocab_size);
+  reader.TokenIds("token_ids", request.token_ids());
+  return reader.status();
+}
+
+}  // namespace mea

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace mea {
+
+// The values that one scalar field of GenerateRequest may take. The only place where they stand:
+// requests are checked against it and GetModelInfo shows it.
+struct FieldRange {
+  std::string_view field;
+  double min = 0;
+  double max = 0;
+  bool min_exclusive = false;
+};
+
+inline constexpr FieldRange kTemperatureRange{"sampling.temperature", 0, 2};
+inline constexpr FieldRange kTopPRange{"sampling.top_p", 0, 1, /*min_exclusive=*/true};
+inline constexpr FieldRange kMinPRange{"sampling.min_p", 0, 1};
+inline constexpr FieldRange kRepetitionPenaltyRange{"sampling.repetition_penalty", 0.01, 10};
+inline constexpr FieldRange kPresencePenaltyRange{"sampling.presence_penalty", -2, 2};
+inline constexpr FieldRange kFrequencyPenaltyRange{"sampling.frequency_penalty", -2, 2};
+inline constexpr FieldRange kLogitBiasRange{"sampling.logit_bias", -100, 100};
+inline constexpr FieldRange kLogprobsRange{"response.logprobs", 0, 20};
+inline constexpr FieldRange kPriorityRange{"priority", -1000, 1000};
+inline constexpr FieldRange TopKRange(int vocab_size) {
+  return {"sampling.top_k", 0, static_cast<double>(vocab_size)};
+}
+// Of max_tokens and min_tokens: a prompt has at least one token.
+inline constexpr FieldRange MaxTokensRange(int max_context) {
+  return {"stopping.max_tokens", 1, static_cast<double>(max_context - 1)};
+}
+inline constexpr FieldRange MinTokensRange(int max_context) {
+  return {"stopping.min_tokens", 0, static_cast<double>(max_context - 1)};
+}
+
+inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context) {
+  return {kTemperatureRange,
+          TopKRange(vocab_size),
+          kTopPRange,
+          kMinPRange,
+          kRepetitionPenaltyRange,
+          kPresencePenaltyRange,
+          kFrequencyPenaltyRange,
+          kLogitBiasRange,
+          MaxTokensRange(max_context),
+          MinTokensRange(max_context),
+          kLogprobsRange,
+          kPriorityRange};
+}
+
+// INVALID_ARGUMENT naming field, value and bound. NaN is outside of every range.
+template <typename T>
+absl::Status CheckRange(const FieldRange& range, T value) {
+  const double v = static_cast<double>(value);
+  if (v <= range.max && (range.min_exclusive ? v > range.min : v >= range.min)) {
+    return absl::OkStatus();
+  }
+  const auto bound = [](double x) {
+    return x == std::floor(x) ? std::to_string(static_cast<int64_t>(x)) : absl::StrCat(x);
+  };
+  const std::string field(range.field);
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " ", value, " is outside ", bound(range.min), "..", bound(range.max),
+                   range.min_exclusive ? ", the least excluded" : ""));
+}
+
+}  // namespace mea

@@ -1,0 +1,171 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "server/address.h"
+#include "server/admin_http.h"
+#include "server/limits.h"
+#include "server/service_control.h"
+#include "server/service_inference.h"
+#include "server/status_page.h"
+
+namespace mea {
+namespace {
+
+constexpr absl::Duration kWatchPeriod = absl::Seconds(1);
+
+constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent client is there
+constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
+constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
+
+void SetChannelOptions(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // A long unary call must survive its client's pings, however often they come.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+}
+
+class GrpcServer final : public Server {
+ public:
+  GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics)
+      : options_(std::move(options)),
+        workers_(kNumTextWorkers, kMaxTextJobs),
+        serving_{options_.model_name, engine, tokenizer, metrics, workers_} {}
+  ~GrpcServer() override;
+
+  absl::Status Listen();
+  void Drain(absl::Time deadline) override;
+
+  std::string listen_address() const override { return listen_address_; }
+  std::string admin_address() const override { return admin_ ? admin_->address() : ""; }
+  std::string ready_line() const override {
+    return ReadyLine(serving_, listen_address(), admin_address());
+  }
+
+ private:
+  absl::Status ListenGrpc();
+  absl::Status ListenAdmin();
+  HttpAnswer Health() const;
+  void WatchHeartbeat();
+  void ShutDown(absl::Time deadline);
+
+  const ServerOptions options_;
+  TextWorkers workers_;
+  Serving serving_;
+  InferenceService inference_{serving_};
+  ControlService control_{serving_};
+  std::unique_ptr<grpc::Server> grpc_;
+  std::string listen_address_;
+  std::unique_ptr<AdminHttp> admin_;
+  absl::Notification stop_watching_;
+  std::thread watcher_;
+};
+
+absl::Status GrpcServer::Listen() {
+  // The admin port first: nobody can have been served where it fails.
+  if (absl::Status status = ListenAdmin(); !status.ok()) return status;
+  if (absl::Status status = ListenGrpc(); !status.ok()) return status;
+  watcher_ = std::thread([this] { WatchHeartbeat(); });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::ListenGrpc() {
+  absl::StatusOr<Address> address = ParseAddress(options_.listen);
+  if (!address.ok()) return address.status();
+  if (absl::Status status = CheckBindable(*address); !status.ok()) return status;
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  SetChannelOptions(builder);
+  builder.AddListeningPort(address->ToString(), grpc::InsecureServerCredentials(), &address->port);
+  builder.RegisterService(&inference_);
+  builder.RegisterService(&control_);
+  grpc_ = builder.BuildAndStart();
+  if (!grpc_ || address->port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen));
+  }
+  listen_address_ = address->ToString();
+  serving_.readiness.Observe([health = grpc_->GetHealthCheckService()](ServingState state) {
+    const bool serving = state == ServingState::kServing;
+    health->SetServingStatus(v1::Inference::service_full_name(), serving);
+    health->SetServingStatus(v1::Control::service_full_name(), serving);
+    health->SetServingStatus(serving);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::ListenAdmin() {
+  if (options_.admin.empty()) return absl::OkStatus();
+  auto admin = AdminHttp::Start(
+      options_.admin,
+      {{"/",
+        [this] {
+          return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
+        }},
+       {"/health", [this] { return Health(); }},
+       {"/metrics", [this] {
+          return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
+        }}});
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+  return absl::OkStatus();
+}
+
+HttpAnswer GrpcServer::Health() const {
+  const ServingState state = serving_.readiness.state();
+  return {.code = state == ServingState::kServing ? 200 : 503,
+          .body = absl::StrCat(std::string(ServingStateName(state)), "\n")};
+}
+
+void GrpcServer::WatchHeartbeat() {
+  while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
+    const bool alive = absl::Now() - serving_.engine.last_heartbeat() < kHeartbeatTimeout;
+    serving_.readiness.Set(alive ? ServingState::kServing : ServingState::kStalled);
+  }
+}
+
+void GrpcServer::Drain(absl::Time deadline) {
+  serving_.readiness.Set(ServingState::kDraining);
+  serving_.engine.Drain(deadline);
+  ShutDown(absl::Now() + kFlushTimeout);
+}
+
+void GrpcServer::ShutDown(absl::Time deadline) {
+  if (!grpc_) return;
+  grpc_->Shutdown(absl::ToChronoTime(deadline));
+  grpc_->Wait();
+}
+
+GrpcServer::~GrpcServer() {
+  stop_watching_.Notify();
+  if (watcher_.joinable()) watcher_.join();
+  serving_.readiness.Set(ServingState::kDraining);
+  serving_.engine.Drain(absl::Now());
+  ShutDown(absl::Now());
+  serving_.readiness.Observe(nullptr);  // the health service goes with grpc_
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Engine& engine,
+                                                      const Tokenizer& tokenizer,
+                                                      Metrics& metrics) {
+  auto server = std::make_unique<GrpcServer>(std::move(options), engine, tokenizer, metrics);
+  if (absl::Status status = server->Listen(); !status.ok()) return status;
+  return server;
+}
+
+}  // namespace mea

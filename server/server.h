@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "engine/text/tokenizer.h"
+#include "server/metrics.h"
+
+namespace mea {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:50051";  // gRPC; port 0 takes a free one
+  std::string admin = "127.0.0.1:9090";    // HTTP; empty = none
+  std::string model_name;
+};
+
+// An engine behind gRPC and the admin HTTP port, from the first request to the last. Owns the text
+// workers, the services and a thread that watches the engine's heartbeat; the engine, the tokenizer
+// and the metrics are the caller's and outlive it.
+class Server {
+ public:
+  // INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
+                                                       const Tokenizer& tokenizer,
+                                                       Metrics& metrics);
+  virtual ~Server() = default;  // cuts off what still runs
+
+  // NOT_SERVING, no new work; what runs may finish until the deadline, the rest ends UNAVAILABLE.
+  // Blocks until the last call is over.
+  virtual void Drain(absl::Time deadline) = 0;
+
+  virtual std::string listen_address() const = 0;  // with the real port
+  virtual std::string admin_address() const = 0;   // empty where there is none
+  virtual std::string ready_line() const = 0;
+};
+
+}  // namespace mea

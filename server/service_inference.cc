@@ -1,0 +1,178 @@
+#include "server/service_inference.h"
+
+#include <optional>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "server/generate_call.h"
+#include "server/limits.h"
+
+namespace mea {
+namespace {
+
+// Writes one message at a time; while it is under way, output gathers in the mailbox.
+class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<v1::GenerateStreamResponse>> {
+ public:
+  using GenerateCall::GenerateCall;
+
+  void OnOutput() override {
+    absl::MutexLock lock(&mu_);
+    WriteNext();
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (abandoned_) {
+      Fail(*abandoned_);
+    } else if (ok) {
+      WriteNext();
+    }  // else the call is broken, and OnCancel comes
+  }
+
+ private:
+  void Abandon(const absl::Status& why) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_) {
+      abandoned_ = why;
+    } else {
+      Fail(why);
+    }
+  }
+
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (ended_ || writing_ || abandoned_) return;
+    std::optional<Output> output = generation_->mailbox().Take();
+    if (!output) return;
+    std::visit([this](auto& o) { Write(std::move(o)); }, *output);
+  }
+  void Write(PromptOutput prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    ToProto(prompt, request_id(), serving_, *response_.mutable_prompt());
+    StartWriting();
+  }
+  void Write(DeltaOutput delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    response_.mutable_delta()->Clear();
+    ToProto(std::move(delta), *response_.mutable_delta());
+    StartWriting();
+  }
+  void Write(FinishOutput finish) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!finish.status.ok()) {
+      Fail(finish.status);
+      return;
+    }
+    ToProto(finish, *response_.mutable_finish());
+    Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
+    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+  }
+  void StartWriting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    writing_ = true;
+    StartWrite(&response_);
+  }
+
+  v1::GenerateStreamResponse response_;  // gRPC's while writing_
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<absl::Status> abandoned_ ABSL_GUARDED_BY(mu_);  // why, until the write is done
+};
+
+// Leaves the output in the mailbox until its end has come.
+class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
+ public:
+  UnaryCall(Serving& serving, v1::GenerateResponse* response)
+      : GenerateCall(serving), response_(*response) {}
+
+  void OnOutput() override {
+    absl::MutexLock lock(&mu_);
+    if (ended_ || !generation_->mailbox().finished()) return;
+    while (std::optional<Output> output = generation_->mailbox().Take()) {
+      std::visit([this](auto& o) { Write(std::move(o)); }, *output);
+    }
+  }
+
+ private:
+  void Write(PromptOutput prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    ToProto(prompt, request_id(), serving_, *response_.mutable_prompt());
+  }
+  void Write(DeltaOutput delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    ToProto(std::move(delta), Completion());
+  }
+  void Write(FinishOutput finish) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!finish.status.ok()) {
+      Fail(finish.status);
+      return;
+    }
+    ToProto(finish, *Completion().mutable_finish());
+    Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
+    Finish(grpc::Status::OK);
+  }
+  v1::Completion& Completion() {
+    return response_.completions_size() == 0 ? *response_.add_completions()
+                                             : *response_.mutable_completions(0);
+  }
+
+  v1::GenerateResponse& response_;  // gRPC's; lives until OnDone
+};
+
+absl::Status TooManyTexts() {
+  return ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
+                           "TEXT_QUEUE_FULL", kRetryDelay);
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext* context,
+                                                     const v1::GenerateRequest* request,
+                                                     v1::GenerateResponse* response) {
+  auto call = std::make_shared<UnaryCall>(serving_, response);
+  call->Begin(context, *request,
+              {kMaxResponseBytes,
+               ResourceExhausted(absl::StrCat("the response exceeds ", kMaxResponseBytes,
+                                              " bytes; GenerateStream has no such bound"),
+                                 "RESPONSE_TOO_LARGE")});
+  return call.get();
+}
+
+grpc::ServerWriteReactor<v1::GenerateStreamResponse>* InferenceService::GenerateStream(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  auto call = std::make_shared<StreamCall>(serving_);
+  call->Begin(
+      context, *request,
+      {kMaxUnreadBytes, ResourceExhausted(absl::StrCat("the client left more than ",
+                                                       kMaxUnreadBytes, " bytes of output unread"),
+                                          "OUTPUT_UNREAD")});
+  return call.get();
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
+                                                     const v1::TokenizeRequest* request,
+                                                     v1::TokenizeResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::Status status = CheckTokenize(*request, serving_);
+  const auto job = [this, reactor, request = *request, response] {
+    const std::vector<int32_t> ids = serving_.tokenizer.Encode(
+        request.text(),
+        {.add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens()});
+    response->mutable_token_ids()->Add(ids.begin(), ids.end());
+    response->set_max_context(serving_.engine.max_context());
+    reactor->Finish(grpc::Status::OK);
+  };
+  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
+                                                       const v1::DetokenizeRequest* request,
+                                                       v1::DetokenizeResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::Status status = CheckDetokenize(*request, serving_);
+  const auto job = [this, reactor, request = *request, response] {
+    const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
+    response->set_text(serving_.tokenizer.Decode(
+        {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())}, skip));
+    reactor->Finish(grpc::Status::OK);
+  };
+  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+}  // namespace mea

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "engine/text/tokenizer.h"
+#include "server/in_flight.h"
+#include "server/metrics.h"
+#include "server/readiness.h"
+#include "server/text_worker.h"
+
+namespace mea {
+
+// What every call needs. Owned by Server; outlives all calls. Each part is thread-safe.
+struct Serving {
+  std::string model_name;
+  Engine& engine;
+  const Tokenizer& tokenizer;
+  Metrics& metrics;
+  TextWorkers& workers;
+  Readiness readiness;
+  InFlight requests;
+  absl::Time start_time = absl::Now();
+};
+
+}  // namespace mea

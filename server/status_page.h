@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "server/serving.h"
+
+namespace mea {
+
+// For people: what is served, how much memory the cache takes and would take, and the load.
+std::string StatusPage(const Serving& serving);
+
+// What `serve` says when it is ready, in one line.
+std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin);
+
+// "1.50 GiB".
+std::string HumanBytes(int64_t bytes);
+
+}  // namespace mea
