@@ -1,0 +1,81 @@
+"""Held-out loss and task accuracy of a checkpoint read back from disk, and the files that define both."""
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from demo.reference import MeaForCausalLM
+from demo.text import TASKS, document, prompt
+from demo.tokenizer import END, encode
+
+HELD_OUT_SEED = 20260
+SHARES = {"story": 0.5, "recall": 0.2, "copy": 0.2, "arithmetic": 0.1}
+ROWS = 200
+
+
+def write_eval_data(directory, held_out_bytes=80_000):
+    directory = Path(directory)
+    rng = random.Random(HELD_OUT_SEED)
+    documents, size = [], 0
+    while size < held_out_bytes:
+        documents.append("".join(piece for piece, _ in document(rng, SHARES)))
+        size += len(documents[-1])
+    (directory / "heldout.txt").write_text(END.join(documents) + END)
+    for task in TASKS:
+        rows = [prompt(rng, task) for _ in range(ROWS)]
+        (directory / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Evaluator:
+    def __init__(self, checkpoint):
+        self.model = MeaForCausalLM(checkpoint)
+        self.tokenizer = Tokenizer.from_file(str(Path(checkpoint) / "tokenizer.json"))
+        self.end = self.tokenizer.token_to_id(END)
+
+    @torch.no_grad()
+    def log_probabilities(self, ids):
+        return self.model(torch.tensor(ids)).log_softmax(-1)
+
+    def held_out_loss(self, path):
+        """(nats per token, nats per byte): each document alone, after END and up to its own END."""
+        text = path.read_text()
+        nats = tokens = 0
+        for doc in filter(None, text.split(END)):
+            ids = [self.end, *encode(self.tokenizer, doc), self.end]
+            scores = self.log_probabilities(ids[:-1])
+            nats -= scores.gather(1, torch.tensor(ids[1:])[:, None]).sum().item()
+            tokens += len(ids) - 1
+        return nats / tokens, nats / len(text.replace(END, "").encode())
+
+    def accuracy(self, path):
+        """Share of rows whose greedy continuation is the answer: so it is if, and only if, each of its tokens
+        is the most likely one after the prompt and the answer's earlier tokens; one forward tells."""
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        hits = 0
+        for row in rows:
+            before = [self.end, *encode(self.tokenizer, row["prompt"])]
+            answer = encode(self.tokenizer, row["answer"])
+            best = self.log_probabilities(before + answer[:-1]).argmax(-1)[len(before) - 1 :]
+            hits += best.tolist() == answer
+        return hits / len(rows)
+
+    @torch.no_grad()
+    def generate(self, text, max_tokens=200):
+        ids = [self.end, *encode(self.tokenizer, text)]
+        for _ in range(max_tokens):
+            ids.append(int(self.model(torch.tensor(ids))[-1].argmax()))
+            if ids[-1] == self.end:
+                break
+        return self.tokenizer.decode(ids)
+
+
+def report(checkpoint, directory):
+    """One row of the README's table."""
+    evaluator, directory = Evaluator(checkpoint), Path(directory)
+    per_token, per_byte = evaluator.held_out_loss(directory / "heldout.txt")
+    row = {"model": Path(checkpoint).name, "KV bytes per token": evaluator.model.cache_bytes_per_token()}
+    row |= {"nats per token": round(per_token, 4), "nats per byte": round(per_byte, 4)}
+    return row | {task: evaluator.accuracy(directory / f"{task}.jsonl") for task in TASKS}
