@@ -34,10 +34,3 @@ cpp_files() {
       -o -name '*.cuh'
   fi
 }
-
-# A loopback port that nobody listens on.
-free_port() {
-  local port
-  while port=$((20000 + RANDOM % 20000)) && (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do :; done
-  echo "$port"
-}
