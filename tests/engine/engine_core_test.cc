@@ -1,0 +1,295 @@
+#include "engine/engine_core.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/engine_harness.h"
+
+namespace mea::testing {
+namespace {
+
+struct Variant {
+  std::string name;
+  RandomModelSpec spec;
+  DType kv_dtype = DType::kF32;
+};
+
+std::vector<Variant> Variants() {
+  return {
+      {"Mha", {.plain = true}},
+      {"Gqa", {.q_heads = 8, .kv_heads = 2, .plain = true, .qk_norm = true, .biases = true}},
+      {"Mea", {.head_norm = true}},
+      {"MeaUnequalBudgets", {.q_heads = 8, .key_heads = 3, .value_heads = 1, .head_norm = true}},
+      {"MeaQkNorm", {.q_heads = 8, .qk_norm = true}},
+      {"MeaMixedLayers", {.num_layers = 3, .plain_last_layer = true, .qk_norm = true}},
+      {"MeaWindow", {.window = 24, .head_norm = true}},
+      {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
+  };
+}
+
+// What must never depend on anything but the request: its tokens and their logprobs, to the last
+// bit.
+struct Outcome {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<float> prompt_logprobs;
+  bool operator==(const Outcome&) const = default;
+};
+
+Outcome OutcomeOf(const RecordingSink& sink) {
+  EXPECT_TRUE(sink.finish.has_value());
+  return {sink.token_ids(), sink.logprobs(), sink.prompt_logprobs};
+}
+
+// 64 requests of mixed lengths; every other one is sampled, and some want prompt logprobs.
+std::vector<Request> MixedRequests(int count, int vocab_size) {
+  std::vector<Request> requests;
+  for (int i = 0; i < count; ++i) {
+    Request request = RandomRequest(100 + i, 1 + (i * 37) % 90, 2 + (i * 7) % 30, vocab_size);
+    if (i % 2 == 1) {
+      request.sampling = {.temperature = 0.9f,
+                          .top_k = i % 3 == 0 ? 20 : 0,
+                          .top_p = 0.95f,
+                          .repetition_penalty = 1.1f,
+                          .seed = static_cast<uint64_t>(i)};
+    }
+    request.prompt_logprobs = i % 5 == 0;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+std::vector<Outcome> OutcomesTogether(const RandomModelSpec& spec, const HarnessOptions& options,
+                                      const std::vector<Request>& requests) {
+  EngineHarness harness(spec, options);
+  std::vector<Outcome> outcomes;
+  for (const auto& sink : harness.Run(requests)) outcomes.push_back(OutcomeOf(*sink));
+  EXPECT_EQ(harness.kv().stats().used_pages, 0);
+  return outcomes;
+}
+
+class InvarianceTest : public ::testing::TestWithParam<std::tuple<std::string, Variant>> {
+ protected:
+  HarnessOptions Options() const {
+    HarnessOptions options{.backend = std::get<0>(GetParam()),
+                           .kv_dtype = std::get<1>(GetParam()).kv_dtype};
+    if (options.backend == "reference" && options.kv_dtype == DType::kF32) {
+      options.kv_dtype = DType::kF64;
+    }
+    return options;
+  }
+  const RandomModelSpec& spec() const { return std::get<1>(GetParam()).spec; }
+  // The reference is slow; the law is the same for fewer requests.
+  int num_requests() const { return std::get<0>(GetParam()) == "reference" ? 8 : 64; }
+};
+
+TEST_P(InvarianceTest, RequestsTogetherEqualEachAlone) {
+  const std::vector<Request> requests = MixedRequests(num_requests(), spec().vocab_size);
+  HarnessOptions together = Options();
+  together.num_pages = 1024;
+  const std::vector<Outcome> outcomes = OutcomesTogether(spec(), together, requests);
+  EngineHarness alone(spec(), Options());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(OutcomeOf(*alone.Run({requests[i]})[0]), outcomes[i]) << "request " << i;
+  }
+}
+
+TEST_P(InvarianceTest, ChunkedPrefillEqualsWhole) {
+  const std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  HarnessOptions options = Options();
+  options.max_num_seqs = 7;
+  options.max_batch_tokens = 512;
+  const std::vector<Outcome> whole = OutcomesTogether(spec(), options, requests);
+  for (const int budget : {7, 16, 33}) {
+    options.max_batch_tokens = budget;
+    EXPECT_EQ(OutcomesTogether(spec(), options, requests), whole) << budget;
+  }
+}
+
+TEST_P(InvarianceTest, PageSizesAgree) {
+  const std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  HarnessOptions options = Options();
+  const std::vector<Outcome> outcomes = OutcomesTogether(spec(), options, requests);
+  for (const int page_size : {32, 64, 128}) {
+    options.page_size = page_size;
+    EXPECT_EQ(OutcomesTogether(spec(), options, requests), outcomes) << page_size;
+  }
+}
+
+TEST_P(InvarianceTest, ThreadsDoNotMatter) {
+  const std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  HarnessOptions options = Options();
+  options.num_threads = 1;
+  const std::vector<Outcome> outcomes = OutcomesTogether(spec(), options, requests);
+  options.num_threads = 5;
+  EXPECT_EQ(OutcomesTogether(spec(), options, requests), outcomes);
+}
+
+TEST_P(InvarianceTest, PreemptedEqualsUninterrupted) {
+  std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  for (Request& request : requests) request.stopping.max_tokens = 40;
+  const std::vector<Outcome> outcomes = OutcomesTogether(spec(), Options(), requests);
+  HarnessOptions scarce = Options();
+  scarce.num_pages = 12;
+  EngineHarness harness(spec(), scarce);
+  const auto sinks = harness.Run(requests);
+  EXPECT_GT(harness.core().stats().num_preemptions, 0);
+  for (size_t i = 0; i < sinks.size(); ++i) EXPECT_EQ(OutcomeOf(*sinks[i]), outcomes[i]) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, InvarianceTest,
+                         ::testing::Combine(::testing::Values("cpu", "reference"),
+                                            ::testing::ValuesIn(Variants())),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + std::get<1>(info.param).name;
+                         });
+
+class BackendTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  HarnessOptions Options() const {
+    return {.backend = GetParam(), .kv_dtype = GetParam() == "cpu" ? DType::kF32 : DType::kF64};
+  }
+};
+
+TEST_P(BackendTest, OneHotCompositionEqualsThePlainTwin) {
+  for (const bool qk_norm : {false, true}) {
+    RandomModelSpec plain{.plain = true, .qk_norm = qk_norm};
+    RandomModelSpec one_hot{.one_hot_mix = true, .qk_norm = qk_norm};
+    const std::vector<Request> requests = MixedRequests(6, plain.vocab_size);
+    const std::vector<Outcome> expected = OutcomesTogether(plain, Options(), requests);
+    const std::vector<Outcome> outcomes = OutcomesTogether(one_hot, Options(), requests);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(outcomes[i].tokens, expected[i].tokens);
+      // With QK-norm the composed twin divides logits by the norm where the plain one divides keys.
+      const float tolerance = !qk_norm ? 0.0f : GetParam() == "cpu" ? 1e-5f : 1e-6f;
+      EXPECT_THAT(outcomes[i].logprobs,
+                  ::testing::Pointwise(::testing::FloatNear(tolerance), expected[i].logprobs));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, BackendTest, ::testing::Values("cpu", "reference"),
+                         [](const auto& info) { return info.param; });
+
+TEST(EngineCoreTest, CancellingAtEveryStepLeaksNoPage) {
+  const RandomModelSpec spec{.head_norm = true};
+  EngineHarness harness(spec, {.max_batch_tokens = 16, .max_num_seqs = 8});
+  const std::vector<Request> requests = MixedRequests(4, spec.vocab_size);
+  for (int cancel_at = 0;; ++cancel_at) {
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (const Request& request : requests) sinks.push_back(harness.Add(request));
+    for (int step = 0; step < cancel_at && harness.core().has_work(); ++step) harness.Step();
+    const bool was_done = !harness.core().has_work();
+    harness.core().Finish(requests[cancel_at % 4].id, absl::CancelledError("stop"));
+    harness.RunUntilIdle();
+    harness.core().Deliver();
+    for (const auto& sink : sinks) EXPECT_TRUE(sink->finish.has_value());
+    EXPECT_EQ(harness.kv().stats().used_pages, 0) << "cancelled at step " << cancel_at;
+    if (was_done) break;
+    ASSERT_LT(cancel_at, 1000);
+  }
+}
+
+TEST(EngineCoreTest, CancelEndsWithItsStatusAndOthersDoNotNotice) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {});
+  const Request kept = RandomRequest(1, 10, 20, spec.vocab_size);
+  const Request cut = RandomRequest(2, 10, 20, spec.vocab_size);
+  const auto kept_sink = harness.Add(kept);
+  const auto cut_sink = harness.Add(cut);
+  for (int i = 0; i < 5; ++i) harness.Step();
+  EXPECT_TRUE(harness.core().Finish(cut.id, absl::CancelledError("the request was cancelled")));
+  EXPECT_FALSE(harness.core().Finish(cut.id, absl::CancelledError("twice")));
+  harness.RunUntilIdle();
+  EXPECT_EQ(cut_sink->finish->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(cut_sink->finish->reason, FinishReason::kCancelled);
+  EXPECT_EQ(cut_sink->tokens.size(), 5u);
+  EngineHarness alone(spec, {});
+  EXPECT_EQ(OutcomeOf(*kept_sink), OutcomeOf(*alone.Run({kept})[0]));
+}
+
+TEST(EngineCoreTest, ADeadlineEndsTheRequestWithinOneStepAndFreesItsPages) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {});
+  Request request = RandomRequest(1, 10, 50, spec.vocab_size);
+  request.deadline = absl::FromUnixSeconds(100);
+  const auto sink = harness.Add(request);
+  harness.core().Step(absl::FromUnixSeconds(99));
+  EXPECT_GT(harness.kv().stats().used_pages, 0);
+  harness.core().Step(absl::FromUnixSeconds(100));
+  EXPECT_EQ(harness.kv().stats().used_pages, 0);
+  harness.core().Deliver();
+  EXPECT_EQ(sink->finish->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(sink->finish->status.message(), "the deadline passed after 1 output tokens");
+}
+
+TEST(EngineCoreTest, StopTokensAndEosEndTheRequestAndAreMarked) {
+  const RandomModelSpec spec;
+  const Request request = RandomRequest(1, 10, 30, spec.vocab_size);
+  EngineHarness free_running(spec, {});
+  const std::vector<int32_t> tokens = free_running.Run({request})[0]->token_ids();
+  ASSERT_EQ(tokens.size(), 30u);
+  const int32_t stop = tokens[12];
+  const size_t first = std::find(tokens.begin(), tokens.end(), stop) - tokens.begin();
+
+  Request with_stop = request;
+  with_stop.stopping.stop_token_ids = {stop};
+  const auto stopped = EngineHarness(spec, {}).Run({with_stop})[0];
+  EXPECT_EQ(stopped->tokens.size(), first + 1);
+  EXPECT_TRUE(stopped->tokens.back().is_stop);
+  EXPECT_EQ(stopped->finish->reason, FinishReason::kStop);
+  EXPECT_EQ(stopped->finish->stop_token_id, stop);
+
+  const auto eos = EngineHarness(spec, {.eos_token_ids = {stop}}).Run({request})[0];
+  EXPECT_EQ(eos->token_ids(), stopped->token_ids());
+
+  Request ignoring = request;
+  ignoring.stopping.ignore_eos = true;
+  const auto ignored = EngineHarness(spec, {.eos_token_ids = {stop}}).Run({ignoring})[0];
+  EXPECT_EQ(ignored->token_ids(), tokens);
+  EXPECT_EQ(ignored->finish->reason, FinishReason::kLength);
+
+  Request at_least = with_stop;
+  at_least.stopping.min_tokens = 20;
+  const auto longer = EngineHarness(spec, {}).Run({at_least})[0];
+  EXPECT_GE(longer->tokens.size(), 20u);
+  for (int i = 0; i < 20 - 1; ++i) EXPECT_NE(longer->tokens[i].token_id, stop);
+}
+
+TEST(EngineCoreTest, TheContextEndsARequestWithLength) {
+  const RandomModelSpec spec{.max_position = 40};
+  const auto sink = EngineHarness(spec, {}).Run({RandomRequest(1, 30, 40, spec.vocab_size)})[0];
+  EXPECT_EQ(sink->tokens.size(), 10u);
+  EXPECT_EQ(sink->finish->reason, FinishReason::kLength);
+  EXPECT_TRUE(sink->finish->status.ok());
+}
+
+TEST(EngineCoreTest, UsageCountsTokensAndCacheBytes) {
+  const RandomModelSpec spec;  // 2 of 4 heads cached
+  const auto sink = EngineHarness(spec, {}).Run({RandomRequest(1, 20, 13, spec.vocab_size)})[0];
+  const Usage& usage = sink->finish->usage;
+  EXPECT_EQ(usage.prompt_tokens, 20);
+  EXPECT_EQ(usage.completion_tokens, 13);
+  EXPECT_EQ(usage.cached_tokens, 0);
+  // 32 tokens are in the cache (the last one drawn is not): two pages of 16 tokens, two layers.
+  EXPECT_EQ(usage.kv_bytes, 2 * 16 * 2 * (2 + 2) * 16 * 4);
+  EXPECT_EQ(usage.kv_bytes_uncompressed, 2 * usage.kv_bytes);
+}
+
+TEST(EngineCoreTest, PromptLogprobsAgreeWithTheLogprobsOfDrawnTokens) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {});
+  const Request request = RandomRequest(3, 25, 20, spec.vocab_size);
+  const auto first = harness.Run({request})[0];
+  Request again = request;
+  again.prompt_logprobs = true;
+  const std::vector<int32_t> drawn = first->token_ids();
+  again.prompt.insert(again.prompt.end(), drawn.begin(), drawn.end());
+  const auto second = harness.Run({again})[0];
+  ASSERT_EQ(second->prompt_logprobs.size(), again.prompt.size() - 1);
+  const std::vector<float> tail(second->prompt_logprobs.end() - 20, second->prompt_logprobs.end());
+  EXPECT_EQ(tail, first->logprobs());
+}
+
+}  // namespace
+}  // namespace mea::testing

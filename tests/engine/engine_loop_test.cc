@@ -1,0 +1,154 @@
+#include "engine/engine_loop.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "tests/support/engine_harness.h"
+
+namespace mea::testing {
+namespace {
+
+// A sink that can be waited for from another thread.
+class WaitableSink final : public TokenSink {
+ public:
+  void OnToken(TokenEvent event) override {
+    tokens_.push_back(event.token_id);
+    if (!started_.HasBeenNotified()) started_.Notify();
+  }
+  void OnFinish(FinishEvent event) override {
+    finish_ = std::move(event);
+    done_.Notify();
+  }
+  void WaitForToken() { started_.WaitForNotification(); }
+  const FinishEvent& Wait() {
+    done_.WaitForNotification();
+    return finish_;
+  }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<int32_t> tokens_;
+  FinishEvent finish_;
+  absl::Notification started_, done_;
+};
+
+constexpr int kVocab = 61;
+
+std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256) {
+  const RandomModelSpec spec{.max_position = 4096};
+  EngineParts parts;
+  options.max_batch_tokens = 64;
+  parts.options = options;
+  parts.backend = CreateCpuBackend({.num_threads = 1}).value();
+  const ModelConfig config = MakeConfig(spec);
+  parts.model = Model::Create(config, MakeWeights(spec, config), parts.backend.get(),
+                              {.max_batch_tokens = 64, .max_logit_rows = options.max_num_seqs})
+                    .value();
+  parts.kv = KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
+                 .value();
+  return std::make_unique<EngineLoop>(std::move(parts));
+}
+
+TEST(EngineLoopTest, RequestsFromManyThreadsEndOnceEach) {
+  auto loop = MakeLoop();
+  std::vector<std::shared_ptr<WaitableSink>> sinks(32);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = t; i < 32; i += 4) {
+        sinks[i] = std::make_shared<WaitableSink>();
+        EXPECT_TRUE(loop->Submit(RandomRequest(i, 5 + i, 8, kVocab), sinks[i]).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& sink : sinks) {
+    EXPECT_TRUE(sink->Wait().status.ok());
+    EXPECT_EQ(sink->tokens().size(), 8u);
+  }
+  EXPECT_EQ(loop->stats().kv.used_pages, 0);
+  EXPECT_EQ(loop->stats().generation_tokens, 32 * 8);
+}
+
+TEST(EngineLoopTest, AnIdIsInUseUntilItsRequestEnds) {
+  auto loop = MakeLoop();
+  const Request request = RandomRequest(1, 5, 3000, kVocab);
+  auto first = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(request, first).ok());
+  const absl::Status again = loop->Submit(request, std::make_shared<WaitableSink>());
+  EXPECT_EQ(again.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(again.message(), "request_id \"request-1\" is already in flight");
+  first->WaitForToken();
+  EXPECT_TRUE(loop->Cancel(request.id));
+  EXPECT_EQ(first->Wait().status.code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(loop->Cancel(request.id));
+  auto second = std::make_shared<WaitableSink>();
+  EXPECT_TRUE(loop->Submit(RandomRequest(1, 5, 2, kVocab), second).ok());
+  EXPECT_TRUE(second->Wait().status.ok());
+}
+
+TEST(EngineLoopTest, AFullQueueRefusesWithItsNumbers) {
+  EngineOptions options;
+  options.max_num_seqs = 1;
+  options.max_queued_requests = 2;
+  auto loop = MakeLoop(options);
+  auto running = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(RandomRequest(0, 5, 4000, kVocab), running).ok());
+  running->WaitForToken();
+  std::vector<std::shared_ptr<WaitableSink>> queued;
+  for (int i = 1; i <= 2; ++i) {
+    queued.push_back(std::make_shared<WaitableSink>());
+    ASSERT_TRUE(loop->Submit(RandomRequest(i, 5, 4000, kVocab), queued.back()).ok());
+  }
+  const absl::Status refused =
+      loop->Submit(RandomRequest(3, 5, 4000, kVocab), std::make_shared<WaitableSink>());
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.message(), "the queue is full: 2 requests are waiting, the most is 2");
+  loop.reset();
+  EXPECT_EQ(running->Wait().status.code(), absl::StatusCode::kUnavailable);
+  for (const auto& sink : queued)
+    EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(EngineLoopTest, WhatCanNeverFitIsRefusedAtTheDoor) {
+  auto loop = MakeLoop({}, 2);  // 32 tokens of cache
+  EXPECT_EQ(loop->max_context(), 32);
+  const absl::Status status =
+      loop->Submit(RandomRequest(1, 32, 1, kVocab), std::make_shared<WaitableSink>());
+  EXPECT_EQ(status.message(), "prompt of 32 tokens leaves no room in the context of 32 tokens");
+}
+
+TEST(EngineLoopTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
+  auto loop = MakeLoop();
+  auto running = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(RandomRequest(1, 5, 50, kVocab), running).ok());
+  loop->Drain(absl::InfiniteFuture());
+  EXPECT_TRUE(running->Wait().status.ok());
+  EXPECT_EQ(running->tokens().size(), 50u);
+  const absl::Status late =
+      loop->Submit(RandomRequest(2, 5, 5, kVocab), std::make_shared<WaitableSink>());
+  EXPECT_EQ(late.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(EngineLoopTest, DrainEndsWhatIsLeftAtItsDeadline) {
+  auto loop = MakeLoop();
+  auto running = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(RandomRequest(1, 5, 4000, kVocab), running).ok());
+  running->WaitForToken();
+  loop->Drain(absl::Now());
+  EXPECT_EQ(running->Wait().status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(loop->stats().kv.used_pages, 0);
+}
+
+TEST(EngineLoopTest, TheHeartGoesOnBeatingWhileIdle) {
+  auto loop = MakeLoop();
+  const absl::Time first = loop->last_heartbeat();
+  for (int i = 0; i < 100 && loop->last_heartbeat() == first; ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  EXPECT_GT(loop->last_heartbeat(), first);
+}
+
+}  // namespace
+}  // namespace mea::testing

@@ -1,0 +1,195 @@
+#include "engine/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace mea {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class NullSink final : public TokenSink {
+  void OnToken(TokenEvent) override {}
+  void OnFinish(FinishEvent) override {}
+};
+
+// A scheduler over a cache of pages of 16 tokens, with the model replaced by arithmetic: every
+// chunk that draws gets token 7.
+class SchedulerTest : public ::testing::Test {
+ protected:
+  void Create(int num_pages, SchedulerLimits limits) {
+    backend_ = CreateReferenceBackend();
+    const KvSpec spec{.key_heads = 1, .value_heads = 1, .head_dim = 2, .dtype = DType::kF32};
+    kv_ = KvCache::Create(*backend_, {.layers = {spec}, .kv_heads = 1, .page_size = 16}, num_pages)
+              .value();
+    scheduler_ = std::make_unique<Scheduler>(limits, kv_.get());
+  }
+
+  Sequence* Add(int prompt_length, int priority = 0) {
+    Request request{.id = std::to_string(arrivals_),
+                    .prompt = std::vector<int32_t>(prompt_length, 1)};
+    request.priority = priority;
+    auto sequence = std::make_unique<Sequence>(std::move(request), std::make_shared<NullSink>(),
+                                               kv_->NewPageTable(), arrivals_++);
+    Sequence* raw = sequence.get();
+    scheduler_->Add(std::move(sequence));
+    return raw;
+  }
+
+  // One step; (request id, tokens computed) in the order of the schedule.
+  std::vector<std::pair<std::string, int>> Step() {
+    const Schedule schedule = scheduler_->Next();
+    std::vector<std::pair<std::string, int>> seen;
+    std::vector<Sequence*> drawing;
+    for (const ScheduledChunk& chunk : schedule) {
+      seen.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
+      if (chunk.draws()) drawing.push_back(chunk.sequence);
+    }
+    scheduler_->Commit(schedule);
+    for (Sequence* sequence : drawing) sequence->tokens.push_back(7);
+    return seen;
+  }
+
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<Scheduler> scheduler_;
+  int arrivals_ = 0;
+};
+
+using Step = std::pair<std::string, int>;
+
+TEST_F(SchedulerTest, NothingToDoIsAnEmptySchedule) {
+  Create(4, {});
+  EXPECT_TRUE(scheduler_->Next().empty());
+}
+
+TEST_F(SchedulerTest, LongPromptsAreSplitByTheTokenBudget) {
+  Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
+  Add(50);
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 20}));
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 20}));
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 10}));
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}));
+}
+
+TEST_F(SchedulerTest, DecodingGoesFirstAndPromptsFillTheRest) {
+  Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
+  Add(5);
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 5}));
+  Add(30);
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 19}));
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 11}));
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 1}));
+}
+
+TEST_F(SchedulerTest, SequencesJoinAndLeaveBetweenSteps) {
+  Create(16, {.max_num_seqs = 2, .max_batch_tokens = 100});
+  Sequence* first = Add(3);
+  Add(4);
+  Add(5);
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 3}, Step{"1", 4}));
+  EXPECT_EQ(scheduler_->num_waiting(), 1);
+  EXPECT_NE(scheduler_->Remove(first), nullptr);
+  EXPECT_THAT(Step(), ElementsAre(Step{"1", 1}, Step{"2", 5}));
+}
+
+TEST_F(SchedulerTest, HigherPriorityGoesFirst) {
+  Create(16, {.max_num_seqs = 1, .max_batch_tokens = 100});
+  Add(3, 0);
+  Add(4, 5);
+  EXPECT_THAT(Step(), ElementsAre(Step{"1", 4}));
+}
+
+TEST_F(SchedulerTest, PromptsWaitUntilAllTheirPagesAreFree) {
+  Create(3, {.max_num_seqs = 4, .max_batch_tokens = 100});
+  Sequence* first = Add(17);  // two pages
+  Add(20);                    // two pages; one is left
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 17}));
+  EXPECT_EQ(kv_->num_free_pages(), 1);
+  scheduler_->Remove(first);
+  EXPECT_THAT(Step(), ElementsAre(Step{"1", 20}));
+}
+
+TEST_F(SchedulerTest, TheNewestGivesWayWhenPagesRunOut) {
+  Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100});
+  Add(16);
+  Add(16);
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 16}, Step{"1", 16}));
+  // Both need a second page; the newer one gives up its first.
+  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}));
+  EXPECT_EQ(scheduler_->num_preemptions(), 1);
+  EXPECT_EQ(scheduler_->num_waiting(), 1);
+}
+
+TEST_F(SchedulerTest, TheLowestPriorityGivesWayEvenWhenItIsOlder) {
+  Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100});
+  Add(16, 0);
+  Add(16, 1);
+  Step();
+  EXPECT_THAT(Step(), ElementsAre(Step{"1", 1}));
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceIsComputedAnewWithWhatItHadDrawn) {
+  Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100});
+  Sequence* first = Add(16);
+  Add(16);
+  Step();
+  Step();
+  scheduler_->Remove(first);
+  EXPECT_THAT(Step(), ElementsAre(Step{"1", 17}));
+}
+
+TEST_F(SchedulerTest, RandomOperationsKeepTheInvariants) {
+  const uint64_t seed = 20261121;
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  Create(12, {.max_num_seqs = 5, .max_batch_tokens = 24});
+  std::vector<Sequence*> alive;
+  int64_t drawn = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const int what = static_cast<int>(random() % 10);
+    if (what == 0 && alive.size() < 30) {
+      alive.push_back(Add(1 + static_cast<int>(random() % 100), static_cast<int>(random() % 3)));
+    } else if (what == 1 && !alive.empty()) {
+      const size_t victim = random() % alive.size();
+      EXPECT_NE(scheduler_->Remove(alive[victim]), nullptr);
+      alive.erase(alive.begin() + victim);
+    } else {
+      const Schedule schedule = scheduler_->Next();
+      ASSERT_EQ(schedule.empty(), alive.empty());
+      int tokens = 0;
+      for (const ScheduledChunk& chunk : schedule) tokens += chunk.num_tokens;
+      ASSERT_LE(tokens, 24);
+      ASSERT_LE(scheduler_->num_running(), 5);
+      std::vector<Sequence*> drawing;
+      for (const ScheduledChunk& chunk : schedule) {
+        ASSERT_GT(chunk.num_tokens, 0);
+        const int end = chunk.sequence->num_computed + chunk.num_tokens;
+        ASSERT_LE(end, chunk.sequence->num_tokens());
+        ASSERT_LE(end, chunk.sequence->pages.num_pages() * 16);
+        if (chunk.draws()) drawing.push_back(chunk.sequence);
+      }
+      scheduler_->Commit(schedule);
+      for (Sequence* sequence : drawing) {
+        sequence->tokens.push_back(7);
+        ++drawn;
+        if (sequence->num_tokens() < 150) continue;
+        std::erase(alive, sequence);
+        scheduler_->Remove(sequence);
+      }
+    }
+    ASSERT_EQ(scheduler_->num_running() + scheduler_->num_waiting(),
+              static_cast<int>(alive.size()));
+    int held = 0;
+    for (const Sequence* sequence : alive) held += sequence->pages.num_pages();
+    ASSERT_EQ(held + kv_->num_free_pages(), 12);
+  }
+  EXPECT_GT(drawn, 1000);
+  EXPECT_GT(scheduler_->num_preemptions(), 10);
+}
+
+}  // namespace
+}  // namespace mea

@@ -1,0 +1,90 @@
+#include "tests/support/engine_harness.h"
+
+#include <random>
+
+#include "kernels/check.h"
+
+namespace mea::testing {
+
+void RecordingSink::OnScheduled() {
+  MEA_CHECK(!scheduled && tokens.empty() && !finish.has_value());
+  scheduled = true;
+}
+
+void RecordingSink::OnPromptLogprobs(std::vector<float> logprobs) {
+  MEA_CHECK(scheduled && prompt_logprobs.empty() && tokens.empty());
+  prompt_logprobs = std::move(logprobs);
+}
+
+void RecordingSink::OnToken(TokenEvent event) {
+  MEA_CHECK(scheduled && !finish.has_value());
+  tokens.push_back(std::move(event));
+}
+
+void RecordingSink::OnFinish(FinishEvent event) {
+  MEA_CHECK(!finish.has_value());
+  finish = std::move(event);
+}
+
+std::vector<int32_t> RecordingSink::token_ids() const {
+  std::vector<int32_t> ids;
+  for (const TokenEvent& token : tokens) ids.push_back(token.token_id);
+  return ids;
+}
+
+std::vector<float> RecordingSink::logprobs() const {
+  std::vector<float> values;
+  for (const TokenEvent& token : tokens) values.push_back(token.logprob.value());
+  return values;
+}
+
+EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options) {
+  if (options.backend == "reference") {
+    backend_ = CreateReferenceBackend();
+  } else {
+    backend_ = CreateCpuBackend({.num_threads = options.num_threads}).value();
+  }
+  const ModelConfig config = MakeConfig(spec);
+  model_ = Model::Create(config, MakeWeights(spec, config), backend_.get(),
+                         {.max_batch_tokens = options.max_batch_tokens,
+                          .max_logit_rows = options.max_logit_rows})
+               .value();
+  kv_ = KvCache::Create(*backend_, model_->MakeKvLayout(options.kv_dtype, options.page_size),
+                        options.num_pages)
+            .value();
+  core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), options.max_num_seqs,
+                                       options.eos_token_ids);
+}
+
+std::shared_ptr<RecordingSink> EngineHarness::Add(Request request) {
+  MEA_CHECK(ValidateRequest(request, core_->request_limits()).ok());
+  auto sink = std::make_shared<RecordingSink>();
+  core_->Add(std::move(request), sink);
+  return sink;
+}
+
+void EngineHarness::RunUntilIdle() {
+  while (core_->has_work()) Step();
+}
+
+std::vector<std::shared_ptr<RecordingSink>> EngineHarness::Run(
+    const std::vector<Request>& requests) {
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const Request& request : requests) sinks.push_back(Add(request));
+  RunUntilIdle();
+  return sinks;
+}
+
+Request RandomRequest(uint64_t seed, int prompt_length, int max_tokens, int vocab_size) {
+  std::mt19937_64 generator(seed);
+  Request request{.id = "request-" + std::to_string(seed)};
+  for (int i = 0; i < prompt_length; ++i) {
+    request.prompt.push_back(static_cast<int32_t>(generator() % vocab_size));
+  }
+  request.sampling.temperature = 0;
+  request.stopping.max_tokens = max_tokens;
+  request.logprobs = 0;
+  return request;
+}
+
+}  // namespace mea::testing

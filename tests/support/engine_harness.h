@@ -1,0 +1,70 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine_core.h"
+#include "tests/support/random_model.h"
+
+namespace mea::testing {
+
+// Keeps what a request was told, and checks the order of the events.
+class RecordingSink final : public TokenSink {
+ public:
+  void OnScheduled() override;
+  void OnPromptLogprobs(std::vector<float> logprobs) override;
+  void OnToken(TokenEvent event) override;
+  void OnFinish(FinishEvent event) override;
+
+  std::vector<int32_t> token_ids() const;
+  std::vector<float> logprobs() const;
+
+  bool scheduled = false;
+  std::vector<float> prompt_logprobs;
+  std::vector<TokenEvent> tokens;
+  std::optional<FinishEvent> finish;
+};
+
+struct HarnessOptions {
+  std::string backend = "cpu";  // or "reference"
+  int num_threads = 2;
+  int page_size = 16;
+  int num_pages = 256;
+  int max_batch_tokens = 64;
+  int max_num_seqs = 64;
+  int max_logit_rows = 64;
+  std::vector<int32_t> eos_token_ids;
+  DType kv_dtype = DType::kF32;
+};
+
+// An engine core on a random model, stepped by hand.
+class EngineHarness {
+ public:
+  EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options);
+
+  EngineCore& core() { return *core_; }
+  KvCache& kv() { return *kv_; }
+  Model& model() { return *model_; }
+
+  std::shared_ptr<RecordingSink> Add(Request request);
+  void Step() {
+    core_->Step(absl::UnixEpoch());
+    core_->Deliver();
+  }
+  void RunUntilIdle();
+
+  // Adds the requests together, runs them to their ends, returns their sinks.
+  std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests);
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+// A greedy request with a random prompt; the seed decides everything.
+Request RandomRequest(uint64_t seed, int prompt_length, int max_tokens, int vocab_size);
+
+}  // namespace mea::testing

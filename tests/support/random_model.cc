@@ -1,0 +1,135 @@
+#include "tests/support/random_model.h"
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+
+namespace mea::testing {
+namespace {
+
+class WeightMaker {
+ public:
+  WeightMaker(const RandomModelSpec& spec, ModelWeights* weights)
+      : spec_(spec), weights_(weights) {}
+
+  // A projection, scaled to keep activations of order one.
+  TensorView Matrix(const std::string& name, int64_t out, int64_t in) {
+    return Random(name, {out, in}, spec_.dtype, 0.0f, 1.5f / std::sqrt(static_cast<float>(in)));
+  }
+  TensorView Gain(const std::string& name, int64_t size) {
+    return Random(name, {size}, DType::kF32, 1.0f, 0.3f);
+  }
+  TensorView Bias(const std::string& name, int64_t size) {
+    return spec_.biases ? Random(name, {size}, DType::kF32, 0.0f, 0.2f) : TensorView{};
+  }
+  TensorView Mix(const std::string& name, int64_t components, int64_t heads) {
+    TensorView mix = Random(name, {components, heads}, DType::kF32, 0.0f, 0.8f);
+    if (!spec_.one_hot_mix) return mix;
+    for (int64_t c = 0; c < components; ++c) {
+      for (int64_t g = 0; g < heads; ++g) mix.row<float>(c)[g] = c == g ? 1.0f : 0.0f;
+    }
+    return mix;
+  }
+  TensorView Random(const std::string& name, std::initializer_list<int64_t> shape, DType dtype,
+                    float mean, float deviation) {
+    absl::StatusOr<Tensor> tensor =
+        Tensor::AllocateHost(std::span(shape.begin(), shape.size()), dtype);
+    MEA_CHECK(tensor.ok());
+    std::mt19937_64 generator(spec_.seed ^ std::hash<std::string>()(name));
+    std::normal_distribution<float> normal(mean, deviation);
+    const TensorView view = tensor->view();
+    for (int64_t i = 0; i < view.num_elements(); ++i) {
+      const float x = normal(generator);
+      if (dtype == DType::kBf16) {
+        view.as<Bf16>()[i] = ToBf16(x);
+      } else {
+        view.as<float>()[i] = x;
+      }
+    }
+    weights_->num_bytes += tensor->num_bytes();
+    weights_->storage.push_back(*std::move(tensor));
+    return view;
+  }
+
+ private:
+  const RandomModelSpec& spec_;
+  ModelWeights* weights_;
+};
+
+LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, int index,
+                       WeightMaker& make) {
+  const LayerHeads& heads = config.layer_heads[index];
+  const std::string prefix = "layer" + std::to_string(index) + ".";
+  const int64_t hidden = spec.hidden_size;
+  const int64_t d = spec.head_dim;
+  LayerWeights w;
+  w.input_norm = make.Gain(prefix + "input_norm", hidden);
+  w.q_proj = make.Matrix(prefix + "q", spec.q_heads * d, hidden);
+  w.k_proj = make.Matrix(prefix + "k", heads.key_heads * d, hidden);
+  w.v_proj = make.Matrix(prefix + "v", heads.value_heads * d, hidden);
+  w.o_proj = make.Matrix(prefix + "o", hidden, spec.q_heads * d);
+  w.q_bias = make.Bias(prefix + "q_bias", spec.q_heads * d);
+  w.k_bias = make.Bias(prefix + "k_bias", heads.key_heads * d);
+  w.v_bias = make.Bias(prefix + "v_bias", heads.value_heads * d);
+  if (spec.qk_norm) {
+    w.q_norm = make.Gain(prefix + "q_norm", d);
+    w.k_norm = make.Gain(prefix + "k_norm", d);
+  }
+  if (heads.key_mix) w.mix.key = make.Mix(prefix + "key_mix", heads.key_heads, spec.kv_heads);
+  if (heads.value_mix)
+    w.mix.value = make.Mix(prefix + "value_mix", heads.value_heads, spec.kv_heads);
+  if (spec.head_norm) {
+    w.head_norm_gain =
+        make.Random(prefix + "head_norm", {spec.q_heads, d}, DType::kF32, 1.0f, 0.3f);
+  }
+  w.post_attention_norm = make.Gain(prefix + "post_norm", hidden);
+  w.gate_proj = make.Matrix(prefix + "gate", spec.ffn_size, hidden);
+  w.up_proj = make.Matrix(prefix + "up", spec.ffn_size, hidden);
+  w.down_proj = make.Matrix(prefix + "down", hidden, spec.ffn_size);
+  return w;
+}
+
+}  // namespace
+
+ModelConfig MakeConfig(const RandomModelSpec& spec) {
+  ModelConfig config;
+  config.model_type = spec.plain ? "llama" : "mea";
+  config.base_model_type = "llama";
+  config.hidden_size = spec.hidden_size;
+  config.num_layers = spec.num_layers;
+  config.q_heads = spec.q_heads;
+  config.kv_heads = spec.kv_heads;
+  config.head_dim = spec.head_dim;
+  config.ffn_size = spec.ffn_size;
+  config.vocab_size = spec.vocab_size;
+  config.max_position = spec.max_position;
+  config.qkv_bias = spec.biases;
+  config.qk_norm = spec.qk_norm;
+  config.layer_windows.assign(spec.num_layers, spec.window);
+  config.head_norm = spec.head_norm ? HeadNorm::kRms : HeadNorm::kNone;
+  for (int i = 0; i < spec.num_layers; ++i) {
+    const bool composed = !spec.plain && !(spec.plain_last_layer && i + 1 == spec.num_layers);
+    const bool full = !composed || spec.one_hot_mix;
+    config.layer_heads.push_back({.key_heads = full ? spec.kv_heads : spec.key_heads,
+                                  .value_heads = full ? spec.kv_heads : spec.value_heads,
+                                  .key_mix = composed,
+                                  .value_mix = composed});
+  }
+  return config;
+}
+
+ModelWeights MakeWeights(const RandomModelSpec& spec, const ModelConfig& config) {
+  ModelWeights weights;
+  WeightMaker make(spec, &weights);
+  weights.embedding =
+      make.Random("embedding", {spec.vocab_size, spec.hidden_size}, spec.dtype, 0.0f, 1.0f);
+  for (int i = 0; i < spec.num_layers; ++i) {
+    weights.layers.push_back(MakeLayer(spec, config, i, make));
+  }
+  weights.final_norm = make.Gain("final_norm", spec.hidden_size);
+  weights.lm_head = make.Matrix("lm_head", spec.vocab_size, spec.hidden_size);
+  return weights;
+}
+
+}  // namespace mea::testing
