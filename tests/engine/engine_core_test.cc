@@ -140,8 +140,8 @@ TEST_P(InvarianceTest, PreemptedEqualsUninterrupted) {
 INSTANTIATE_TEST_SUITE_P(Backends, InvarianceTest,
                          ::testing::Combine(::testing::Values("cpu", "reference"),
                                             ::testing::ValuesIn(Variants())),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + std::get<1>(info.param).name;
+                         [](const auto& variant) {
+                           return std::get<0>(variant.param) + std::get<1>(variant.param).name;
                          });
 
 class BackendTest : public ::testing::TestWithParam<std::string> {
@@ -169,7 +169,7 @@ TEST_P(BackendTest, OneHotCompositionEqualsThePlainTwin) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, BackendTest, ::testing::Values("cpu", "reference"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& variant) { return variant.param; });
 
 TEST(EngineCoreTest, CancellingAtEveryStepLeaksNoPage) {
   const RandomModelSpec spec{.head_norm = true};

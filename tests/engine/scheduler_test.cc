@@ -5,16 +5,19 @@
 
 #include <random>
 
+#include "kernels/backend.h"
+
 namespace mea {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 class NullSink final : public TokenSink {
   void OnToken(TokenEvent) override {}
   void OnFinish(FinishEvent) override {}
 };
+
+using Computed = std::pair<std::string, int>;  // request id, tokens
 
 // A scheduler over a cache of pages of 16 tokens, with the model replaced by arithmetic: every
 // chunk that draws gets token 7.
@@ -39,10 +42,10 @@ class SchedulerTest : public ::testing::Test {
     return raw;
   }
 
-  // One step; (request id, tokens computed) in the order of the schedule.
-  std::vector<std::pair<std::string, int>> Step() {
+  // One step: what it computed, in the order of the schedule.
+  std::vector<Computed> Step() {
     const Schedule schedule = scheduler_->Next();
-    std::vector<std::pair<std::string, int>> seen;
+    std::vector<Computed> seen;
     std::vector<Sequence*> drawing;
     for (const ScheduledChunk& chunk : schedule) {
       seen.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
@@ -59,8 +62,6 @@ class SchedulerTest : public ::testing::Test {
   int arrivals_ = 0;
 };
 
-using Step = std::pair<std::string, int>;
-
 TEST_F(SchedulerTest, NothingToDoIsAnEmptySchedule) {
   Create(4, {});
   EXPECT_TRUE(scheduler_->Next().empty());
@@ -69,20 +70,20 @@ TEST_F(SchedulerTest, NothingToDoIsAnEmptySchedule) {
 TEST_F(SchedulerTest, LongPromptsAreSplitByTheTokenBudget) {
   Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
   Add(50);
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 20}));
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 20}));
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 10}));
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 20}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 20}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 10}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}));
 }
 
 TEST_F(SchedulerTest, DecodingGoesFirstAndPromptsFillTheRest) {
   Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
   Add(5);
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 5}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 5}));
   Add(30);
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 19}));
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 11}));
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}, Step{"1", 1}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 19}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 11}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 1}));
 }
 
 TEST_F(SchedulerTest, SequencesJoinAndLeaveBetweenSteps) {
@@ -90,36 +91,36 @@ TEST_F(SchedulerTest, SequencesJoinAndLeaveBetweenSteps) {
   Sequence* first = Add(3);
   Add(4);
   Add(5);
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 3}, Step{"1", 4}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 3}, Computed{"1", 4}));
   EXPECT_EQ(scheduler_->num_waiting(), 1);
   EXPECT_NE(scheduler_->Remove(first), nullptr);
-  EXPECT_THAT(Step(), ElementsAre(Step{"1", 1}, Step{"2", 5}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"1", 1}, Computed{"2", 5}));
 }
 
 TEST_F(SchedulerTest, HigherPriorityGoesFirst) {
   Create(16, {.max_num_seqs = 1, .max_batch_tokens = 100});
   Add(3, 0);
   Add(4, 5);
-  EXPECT_THAT(Step(), ElementsAre(Step{"1", 4}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"1", 4}));
 }
 
 TEST_F(SchedulerTest, PromptsWaitUntilAllTheirPagesAreFree) {
   Create(3, {.max_num_seqs = 4, .max_batch_tokens = 100});
   Sequence* first = Add(17);  // two pages
   Add(20);                    // two pages; one is left
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 17}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 17}));
   EXPECT_EQ(kv_->num_free_pages(), 1);
   scheduler_->Remove(first);
-  EXPECT_THAT(Step(), ElementsAre(Step{"1", 20}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"1", 20}));
 }
 
 TEST_F(SchedulerTest, TheNewestGivesWayWhenPagesRunOut) {
   Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100});
   Add(16);
   Add(16);
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 16}, Step{"1", 16}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 16}, Computed{"1", 16}));
   // Both need a second page; the newer one gives up its first.
-  EXPECT_THAT(Step(), ElementsAre(Step{"0", 1}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}));
   EXPECT_EQ(scheduler_->num_preemptions(), 1);
   EXPECT_EQ(scheduler_->num_waiting(), 1);
 }
@@ -129,7 +130,7 @@ TEST_F(SchedulerTest, TheLowestPriorityGivesWayEvenWhenItIsOlder) {
   Add(16, 0);
   Add(16, 1);
   Step();
-  EXPECT_THAT(Step(), ElementsAre(Step{"1", 1}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"1", 1}));
 }
 
 TEST_F(SchedulerTest, APreemptedSequenceIsComputedAnewWithWhatItHadDrawn) {
@@ -139,7 +140,7 @@ TEST_F(SchedulerTest, APreemptedSequenceIsComputedAnewWithWhatItHadDrawn) {
   Step();
   Step();
   scheduler_->Remove(first);
-  EXPECT_THAT(Step(), ElementsAre(Step{"1", 17}));
+  EXPECT_THAT(Step(), ElementsAre(Computed{"1", 17}));
 }
 
 TEST_F(SchedulerTest, RandomOperationsKeepTheInvariants) {

@@ -5,6 +5,8 @@
 #include <random>
 #include <set>
 
+#include "kernels/backend.h"
+
 namespace mea {
 namespace {
 
