@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/engine_core.h"
+#include "engine/text/tokenizer.h"
+
+namespace mea {
+
+// How well a model predicts a text.
+struct TextScore {
+  int64_t num_tokens = 0;  // predicted: all but the first
+  int64_t num_bytes = 0;   // of the text
+  double nats = 0;         // sum of -log p
+  double nats_per_token() const { return nats / static_cast<double>(num_tokens); }
+  double nats_per_byte() const { return nats / static_cast<double>(num_bytes); }
+};
+
+// Cuts the text into windows of the model's context that overlap by one token, so that every token
+// but the first is predicted once, from at most a context's worth of tokens before it.
+absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
+                                    std::string_view text);
+
+struct Question {
+  std::string prompt;
+  std::string answer;
+};
+
+// Reads {"prompt": ..., "answer": ...} lines; INVALID_ARGUMENT names file, line and field.
+absl::StatusOr<std::vector<Question>> ReadQuestions(const std::string& path);
+
+struct TaskScore {
+  int num_questions = 0;
+  int num_correct = 0;
+  double accuracy() const { return static_cast<double>(num_correct) / num_questions; }
+};
+
+// A question is solved when the greedy continuation of its prompt begins with the answer.
+absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer,
+                                    const std::vector<Question>& questions);
+
+}  // namespace mea
