@@ -12,7 +12,7 @@
 
 namespace mea {
 
-class DecodeStream;
+class Decoder;
 
 struct EncodeOptions {
   // Adds what the file's post-processor adds around a text: most often one BOS token before it.
@@ -55,8 +55,10 @@ class Tokenizer {
   // Whether Decode leaves the token out when it skips special tokens.
   bool IsSpecial(int32_t id) const;
 
+  // What each token contributes to a text: for Detokenizer.
+  const Decoder& decoder() const;
+
  private:
-  friend class DecodeStream;
   struct Parts;
 
   explicit Tokenizer(std::unique_ptr<const Parts> parts);

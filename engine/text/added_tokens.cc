@@ -1,0 +1,109 @@
+#include "engine/text/added_tokens.h"
+
+#include <unicode/uchar.h>
+
+#include <algorithm>
+
+#include "engine/text/utf8.h"
+
+namespace mea {
+namespace {
+
+// \w of Unicode's regular expressions (UTS 18, annex C), which Rust follows.
+bool IsWord(char32_t c) {
+  constexpr uint32_t kCategories = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;
+  const UChar32 code_point = static_cast<UChar32>(c);
+  return u_isUAlphabetic(code_point) || (U_GET_GC_MASK(code_point) & kCategories) != 0 ||
+         u_hasBinaryProperty(code_point, UCHAR_JOIN_CONTROL);
+}
+
+bool IsSpace(char32_t c) { return u_isUWhiteSpace(static_cast<UChar32>(c)); }
+
+bool StandsAlone(std::string_view text, size_t begin, size_t end) {
+  return (begin == 0 || !IsWord(CodePointAt(text, CodePointBefore(text, begin)))) &&
+         (end == text.size() || !IsWord(CodePointAt(text, end)));
+}
+
+size_t SpaceBefore(std::string_view text, size_t at) {
+  while (at > 0 && IsSpace(CodePointAt(text, CodePointBefore(text, at)))) {
+    at = CodePointBefore(text, at);
+  }
+  return at;
+}
+
+size_t SpaceAfter(std::string_view text, size_t at) {
+  while (at < text.size() && IsSpace(CodePointAt(text, at))) at += CodePointSize(text[at]);
+  return at;
+}
+
+}  // namespace
+
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens,
+                                     const std::vector<std::string>& patterns)
+    : tokens_(std::move(tokens)), nodes_(1) {
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    int32_t node = 0;
+    for (const char c : patterns[i]) {
+      int32_t child = Child(node, c);
+      if (child < 0) {
+        child = static_cast<int32_t>(nodes_.size());
+        nodes_.emplace_back();
+        auto& children = nodes_[node].children;
+        const std::pair entry(c, child);
+        children.insert(std::lower_bound(children.begin(), children.end(), entry), entry);
+      }
+      node = child;
+    }
+    nodes_[node].token = static_cast<int32_t>(i);
+  }
+  roots_children_.fill(-1);
+  for (const auto& [c, child] : nodes_[0].children)
+    roots_children_[static_cast<uint8_t>(c)] = child;
+}
+
+int32_t AddedTokenMatcher::Child(int32_t node, char c) const {
+  const auto& children = nodes_[node].children;
+  const auto it = std::lower_bound(children.begin(), children.end(), std::pair(c, int32_t{-1}));
+  return it != children.end() && it->first == c ? it->second : -1;
+}
+
+std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(std::string_view text,
+                                                                size_t from) const {
+  for (size_t begin = from; begin < text.size(); ++begin) {
+    int32_t node = roots_children_[static_cast<uint8_t>(text[begin])];
+    std::optional<Match> longest;
+    for (size_t end = begin + 1; node >= 0; ++end) {
+      if (const int32_t token = nodes_[node].token; token >= 0) {
+        longest = Match{begin, end, &tokens_[token]};
+      }
+      if (end == text.size()) break;
+      node = Child(node, text[end]);
+    }
+    if (longest.has_value()) return longest;
+  }
+  return std::nullopt;
+}
+
+void AddedTokenMatcher::Split(std::string_view text, bool parse_special, SegmentSink sink) const {
+  size_t done = 0;  // end of the last part given
+  const auto give = [&](size_t begin, size_t end, const AddedToken* token) {
+    if (begin < end) sink(text.substr(begin, end - begin), begin, token);
+  };
+  for (size_t from = 0; !tokens_.empty();) {
+    const std::optional<Match> match = Find(text, from);
+    if (!match.has_value()) break;
+    from = match->end;
+    auto [begin, end, token] = *match;
+    if (token->special && !parse_special) continue;
+    if (token->single_word && !StandsAlone(text, begin, end)) continue;
+    // White space that a token before has taken is not taken again.
+    if (token->lstrip) begin = std::max(SpaceBefore(text, begin), done);
+    if (token->rstrip) end = SpaceAfter(text, end);
+    if (done < begin) give(done, begin, nullptr);
+    give(begin, end, token);
+    done = end;
+  }
+  give(done, text.size(), nullptr);
+}
+
+}  // namespace mea

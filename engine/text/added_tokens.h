@@ -1,0 +1,58 @@
+#pragma once
+
+#include <absl/functional/function_ref.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace mea {
+
+// A token that is found in the text itself, before the text is split into words.
+struct AddedToken {
+  std::string content;  // never empty
+  int32_t id = 0;
+  bool special = false;
+  bool single_word = false;             // not within a word
+  bool lstrip = false, rstrip = false;  // takes the white space around with it
+  bool normalized = false;              // sought in the normalized text
+};
+
+// Finds added tokens: of those that begin leftmost the longest. Immutable.
+class AddedTokenMatcher {
+ public:
+  // A part of a text: a token, or what lies between tokens.
+  using SegmentSink =
+      absl::FunctionRef<void(std::string_view text, size_t offset, const AddedToken* token)>;
+
+  AddedTokenMatcher() : AddedTokenMatcher({}, {}) {}
+  // patterns[i] is how tokens[i] looks in the texts; not empty.
+  AddedTokenMatcher(std::vector<AddedToken> tokens, const std::vector<std::string>& patterns);
+
+  // Gives the parts of `text` (valid UTF-8) in order, none empty. With `parse_special` off the
+  // special tokens are ordinary text.
+  void Split(std::string_view text, bool parse_special, SegmentSink sink) const;
+
+ private:
+  struct Node {
+    int32_t token = -1;                              // index of the token that ends here
+    std::vector<std::pair<char, int32_t>> children;  // sorted
+  };
+  struct Match {
+    size_t begin, end;
+    const AddedToken* token;
+  };
+
+  int32_t Child(int32_t node, char c) const;  // -1: none
+  std::optional<Match> Find(std::string_view text, size_t from) const;
+
+  std::vector<AddedToken> tokens_;
+  std::vector<Node> nodes_;  // a trie; nodes_[0] is its root
+  std::array<int32_t, 256> roots_children_;
+};
+
+}  // namespace mea

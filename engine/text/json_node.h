@@ -1,0 +1,83 @@
+#pragma once
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mea {
+
+// The first thing found wrong with a file. Readers go on with defaults and ask once, at the end.
+class JsonErrors {
+ public:
+  explicit JsonErrors(std::string file) : file_(std::move(file)) {}
+
+  // `what` is a sentence that begins with a path: `model.type "Unigram" is not supported`.
+  void Add(const std::string& what);
+  const absl::Status& status() const { return status_; }
+
+ private:
+  std::string file_;
+  absl::Status status_;
+};
+
+// One value of a JSON document, with its path for messages. A value that is missing or of the wrong
+// type is reported to `errors` once and then reads as empty, so that code which walks a document
+// says what it expects and nothing else. The document must outlive it.
+class JsonNode {
+ public:
+  using Json = nlohmann::json;
+
+  JsonNode(const Json* root, JsonErrors* errors) : JsonNode(root, "", errors) {}
+
+  // Missing or null.
+  bool absent() const { return value_ == nullptr || value_->is_null(); }
+  bool is_object() const { return value_ != nullptr && value_->is_object(); }
+  bool is_array() const { return value_ != nullptr && value_->is_array(); }
+  bool is_string() const { return value_ != nullptr && value_->is_string(); }
+
+  // A member of this object: Get reports its absence, Find does not.
+  JsonNode Get(const std::string& key) const;
+  JsonNode Find(const std::string& key) const;
+
+  std::string String() const;
+  bool Bool() const;
+  // Reports what is not an integer from `low` to `high`, and returns low.
+  int64_t Int(int64_t low, int64_t high) const;
+  std::vector<JsonNode> Array() const;
+  std::vector<std::pair<std::string, JsonNode>> Members() const;
+
+  // For what may be left out.
+  bool Bool(bool otherwise) const { return absent() ? otherwise : Bool(); }
+
+  // Reports `<path> <what>`, or `<path> <value> <what>`.
+  void Fail(const std::string& what) const;
+  void FailValue(const std::string& what) const;
+
+  const std::string& path() const { return path_; }
+  const Json* value() const { return value_; }
+  JsonErrors* errors() const { return errors_; }
+
+ private:
+  JsonNode(const Json* value, std::string path, JsonErrors* errors)
+      : value_(value), path_(std::move(path)), errors_(errors) {}
+
+  bool Expect(bool holds, const char* type) const;
+  std::string PathOf(const std::string& key) const;
+
+  const Json* value_;  // null: missing, and reported where that matters
+  std::string path_;
+  JsonErrors* errors_;
+};
+
+// Reads a document; nothing, with an error naming the byte, if it is not JSON.
+std::optional<nlohmann::json> ParseJson(std::string_view text, JsonErrors* errors);
+
+// "value" for messages, shortened.
+std::string Quoted(std::string_view value);
+
+}  // namespace mea

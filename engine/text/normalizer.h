@@ -1,0 +1,42 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/text/regex.h"
+
+namespace mea {
+
+// The steps of a normalizer, named as in tokenizer.json.
+enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
+struct Prepend {
+  std::string prefix;  // before every text that is not empty
+};
+struct Replace {
+  Regex pattern;
+  std::string content;  // literal
+};
+struct Lowercase {};
+struct Strip {  // white space
+  bool left, right;
+};
+using NormalizerStep = std::variant<UnicodeForm, Prepend, Replace, Lowercase, Strip>;
+
+std::string ReplaceAll(const Replace& replace, std::string_view text);
+
+// Rewrites a text before it is split. Immutable.
+class Normalizer {
+ public:
+  Normalizer() = default;
+  explicit Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(steps)) {}
+
+  // `text` as it should be, kept in `buffer` unless nothing changed. Valid UTF-8 in and out.
+  std::string_view Apply(std::string_view text, std::string* buffer) const;
+
+ private:
+  std::vector<NormalizerStep> steps_;
+};
+
+}  // namespace mea

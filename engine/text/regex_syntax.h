@@ -1,0 +1,15 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <string_view>
+
+namespace mea {
+
+// tokenizer.json writes its patterns for Oniguruma (Ruby's syntax). Gives the pattern that means
+// the same to PCRE2 (UTF, UCP, MULTILINE): \s, \w and \p{Script} are spelled out where the two
+// disagree. What one of them lacks, or reads otherwise, is refused, naming the part.
+absl::StatusOr<std::string> OnigurumaToPcre2(std::string_view pattern);
+
+}  // namespace mea

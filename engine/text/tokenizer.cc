@@ -1,0 +1,130 @@
+#include "engine/text/tokenizer.h"
+
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "engine/text/added_tokens.h"
+#include "engine/text/bpe.h"
+#include "engine/text/decoder.h"
+#include "engine/text/normalizer.h"
+#include "engine/text/pre_tokenizer.h"
+#include "engine/text/tokenizer_json.h"
+#include "engine/text/utf8.h"
+#include "engine/text/vocabulary.h"
+
+namespace mea {
+namespace {
+
+// The matcher of the added tokens that are sought in raw text, or in normalized text.
+AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
+  std::vector<AddedToken> tokens;
+  std::vector<std::string> patterns;
+  for (const AddedToken& token : spec.added_tokens) {
+    if (token.normalized != normalized) continue;
+    std::string buffer;
+    const std::string_view pattern =
+        normalized ? spec.normalizer.Apply(token.content, &buffer) : token.content;
+    if (pattern.empty()) continue;  // nothing is left to be found
+    patterns.emplace_back(pattern);
+    tokens.push_back(token);
+  }
+  return AddedTokenMatcher(std::move(tokens), patterns);
+}
+
+}  // namespace
+
+struct Tokenizer::Parts {
+  explicit Parts(TokenizerSpec spec)
+      : vocabulary(std::move(spec.vocabulary)),
+        raw_matcher(MatcherOf(spec, /*normalized=*/false)),
+        normalized_matcher(MatcherOf(spec, /*normalized=*/true)),
+        bpe(std::move(spec.bpe)),
+        prefix(std::move(spec.prefix)),
+        suffix(std::move(spec.suffix)),
+        decoder(std::move(spec.decoder), vocabulary, spec.added_tokens, spec.normalizer),
+        normalizer(std::move(spec.normalizer)),
+        pre_tokenizer(std::move(spec.pre_tokenizer)) {}
+
+  // Encodes what lies between the added tokens of the raw text.
+  void EncodePlain(std::string_view text, bool at_start, bool parse_special,
+                   std::vector<int32_t>* ids) const {
+    std::string buffer;
+    normalized_matcher.Split(normalizer.Apply(text, &buffer), parse_special,
+                             [&](std::string_view part, size_t offset, const AddedToken* token) {
+                               if (token != nullptr) return ids->push_back(token->id);
+                               pre_tokenizer.Split(
+                                   part, at_start && offset == 0,
+                                   [&](std::string_view word) { bpe.Encode(word, ids); });
+                             });
+  }
+
+  const Vocabulary vocabulary;
+  const AddedTokenMatcher raw_matcher, normalized_matcher;
+  const Bpe bpe;
+  const std::vector<int32_t> prefix, suffix;
+  const Decoder decoder;
+  const Normalizer normalizer;
+  const PreTokenizer pre_tokenizer;
+};
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream content;
+  if (!file || !(content << file.rdbuf())) return absl::NotFoundError(path + ": cannot be read");
+  return Parse(content.view(), path);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view json,
+                                                            const std::string& name) {
+  absl::StatusOr<TokenizerSpec> spec = ParseTokenizerJson(json, name);
+  if (!spec.ok()) return spec.status();
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::make_unique<Parts>(*std::move(spec))));
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
+Tokenizer::~Tokenizer() = default;
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
+  std::string repaired;
+  if (!IsValidUtf8(text)) {
+    repaired = ReplaceInvalidUtf8(text);
+    text = repaired;
+  }
+  std::vector<int32_t> ids;
+  if (options.add_special_tokens) ids = parts_->prefix;
+  parts_->raw_matcher.Split(text, options.parse_special,
+                            [&](std::string_view part, size_t offset, const AddedToken* token) {
+                              if (token != nullptr) return ids.push_back(token->id);
+                              parts_->EncodePlain(part, /*at_start=*/offset == 0,
+                                                  options.parse_special, &ids);
+                            });
+  if (options.add_special_tokens) {
+    ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
+  }
+  return ids;
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+  std::string text;
+  DecodeStream stream(&parts_->decoder, skip_special_tokens);
+  for (const int32_t id : ids) stream.Push(id, &text);
+  stream.Finish(&text);
+  return text;
+}
+
+int32_t Tokenizer::vocab_size() const { return parts_->vocabulary.size(); }
+
+std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
+  return parts_->vocabulary.IdOf(token);
+}
+
+std::string_view Tokenizer::IdToToken(int32_t id) const { return parts_->vocabulary.TokenOf(id); }
+
+std::string_view Tokenizer::TokenBytes(int32_t id) const { return parts_->decoder.piece(id).bytes; }
+
+bool Tokenizer::IsSpecial(int32_t id) const { return parts_->decoder.piece(id).special; }
+
+const Decoder& Tokenizer::decoder() const { return parts_->decoder; }
+
+}  // namespace mea
