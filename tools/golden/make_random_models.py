@@ -19,6 +19,7 @@ from seeded_weights import checksum, seeded_tensor
 
 NUM_GREEDY = 12
 HEAD_DIMS = (8, 16, 24, 32, 64, 80, 128)
+EPS = (2.0**-17, 2.0**-20)  # near 1e-5 and 1e-6, and the same in float: the engine's ops take eps as a float
 
 
 def draw_rope(rng, config):
@@ -64,7 +65,7 @@ def draw(seed):
     config = dict(
         model_type="mea", base_model_type=base, vocab_size=rng.randint(32, 96), hidden_size=rng.choice([16, 24, 32, 40, 48, 64]),
         intermediate_size=rng.choice([16, 24, 40, 64]), num_hidden_layers=num_layers, num_attention_heads=h * group,
-        num_key_value_heads=h, head_dim=rng.choice(HEAD_DIMS), max_position_embeddings=512, rms_norm_eps=rng.choice([1e-5, 1e-6]),
+        num_key_value_heads=h, head_dim=rng.choice(HEAD_DIMS), max_position_embeddings=512, rms_norm_eps=rng.choice(EPS),
         tie_word_embeddings=rng.random() < 0.3, hidden_act="silu",
     )  # fmt: skip
     if base in ("llama", "qwen3"):
@@ -82,7 +83,7 @@ def draw(seed):
     hlc = dict(kind="mea", num_component_key_heads=keys, num_component_value_heads=values, head_norm=head_norm)
     head_norm_len = 0
     if head_norm == "rms":
-        hlc["head_norm_eps"] = rng.choice([1e-5, 1e-6])
+        hlc["head_norm_eps"] = rng.choice(EPS)
         head_norm_len = rng.choice([1, h * group]) * config["head_dim"]
     config["head_composition"] = hlc
     absent = []

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kernels/dtype.h"
+
+// What tests/golden holds, as the README there describes it. Broken data aborts.
+namespace mea::golden {
+
+struct NamedShape {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// One line of random_models.jsonl: a model, and what the float64 reference makes of it.
+struct RandomModel {
+  uint64_t seed = 0;
+  std::string config_json;
+  std::vector<NamedShape> tensors;  // in the checksum's order
+  uint64_t weights_checksum = 0;
+  std::vector<int32_t> prompt;
+  std::vector<double> logits;  // [vocab], last position of the prompt
+  int middle = 0;              // another position
+  std::vector<double> middle_logits;
+  std::vector<double> bf16_logits;  // last position, from weights rounded to BF16
+  std::vector<int32_t> greedy;
+  double min_margin = 0;  // least gap between best and second-best logit along `greedy`
+};
+
+std::vector<RandomModel> LoadRandomModels();
+
+// Writes config.json and model.safetensors with every tensor in `dtype`.
+void WriteCheckpoint(const std::filesystem::path& dir, const RandomModel& model, DType dtype);
+
+// A checkpoint of tests/golden/hf, and what transformers makes of it in float32.
+struct HfModel {
+  std::string name;
+  std::filesystem::path dir;
+  std::vector<int32_t> prompt;
+  std::vector<double> logits;  // [vocab], last position of the prompt
+  std::vector<int32_t> greedy;
+  double min_margin = 0;
+};
+
+std::vector<HfModel> LoadHfModels();
+
+// ||a - b|| / ||b||; infinite where a is not finite or the sizes differ.
+double RelativeError(const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace mea::golden
