@@ -130,7 +130,8 @@ class Plan {
 void Plan::Take(const std::string& name, const Shape& stored_shape, Task task) {
   const StoredTensor* stored = tensors_.Find(name);
   if (stored == nullptr) {
-    Refuse(tensors_.source(), name, ShapeString(stored_shape), "no such tensor");
+    Refuse(tensors_.source(), name, absl::StrCat("shape ", ShapeString(stored_shape)),
+           "no such tensor");
     return;
   }
   taken_.insert(stored->name);

@@ -174,7 +174,9 @@ RawTensor MakeTensor(std::string name, DType dtype, std::vector<int64_t> shape,
 }
 
 void WriteText(const fs::path& file, std::string_view text) {
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
+  // A new file each time: the old one may be mapped, and must not change under its readers.
+  fs::remove(file);
+  std::ofstream out(file, std::ios::binary);
   out.write(text.data(), static_cast<std::streamsize>(text.size()));
   out.close();
   MEA_CHECK(out.good());

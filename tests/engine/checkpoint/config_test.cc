@@ -1,0 +1,221 @@
+#include "engine/model/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/checkpoint/config_reader.h"
+#include "engine/checkpoint/generation_reader.h"
+#include "tests/support/checkpoint_writer.h"
+
+namespace mea {
+namespace {
+
+using nlohmann::json;
+using testing::ConfigJson;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using testing::RandomCheckpointSpec;
+
+ModelConfig Parsed(const std::string& text) {
+  const auto config = ParseModelConfig(text, "config.json");
+  EXPECT_TRUE(config.ok()) << config.status() << "\n" << text;
+  return config.value_or(ModelConfig{});
+}
+
+// A configuration with only what every family must say, and `more`.
+ModelConfig Minimal(const std::string& model_type, const std::string& more = "{}") {
+  json config = {{"model_type", model_type},      {"hidden_size", 1024},
+                 {"num_hidden_layers", 4},        {"num_attention_heads", 64},
+                 {"intermediate_size", 2048},     {"vocab_size", 1000},
+                 {"max_position_embeddings", 512}};
+  config.update(json::parse(more));
+  return Parsed(config.dump());
+}
+
+TEST(ConfigTest, AbsentFieldsTakeTheDefaultsOfTheFamily) {
+  const ModelConfig llama = Minimal("llama");
+  EXPECT_EQ(llama.kv_heads, 64);
+  EXPECT_EQ(llama.head_dim, 16);
+  EXPECT_FLOAT_EQ(llama.rms_norm_eps, 1e-6f);
+  EXPECT_FALSE(llama.tie_word_embeddings);
+  EXPECT_FALSE(llama.qkv_bias || llama.o_bias || llama.mlp_bias || llama.qk_norm);
+  EXPECT_EQ(llama.rope.kind, RopeKind::kDefault);
+  EXPECT_EQ(llama.rope.theta, 10000.0);
+  EXPECT_THAT(llama.layer_windows, ElementsAre(0, 0, 0, 0));
+  EXPECT_EQ(llama.dtype, std::nullopt);
+  EXPECT_EQ(llama.bos_token_id, std::nullopt);
+  EXPECT_THAT(llama.eos_token_ids, IsEmpty());
+
+  const ModelConfig mistral = Minimal("mistral");
+  EXPECT_EQ(mistral.kv_heads, 8);
+  EXPECT_THAT(mistral.layer_windows, ElementsAre(4096, 4096, 4096, 4096));
+
+  const ModelConfig qwen2 = Minimal("qwen2");
+  EXPECT_EQ(qwen2.kv_heads, 32);
+  EXPECT_TRUE(qwen2.qkv_bias);
+  EXPECT_FALSE(qwen2.o_bias);
+
+  const ModelConfig qwen3 = Minimal("qwen3");
+  EXPECT_EQ(qwen3.kv_heads, 32);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_FALSE(qwen3.qkv_bias);
+}
+
+TEST(ConfigTest, NullMeansOneKeyValueHeadPerQueryHead) {
+  for (const char* family : {"llama", "mistral", "qwen2", "qwen3"}) {
+    EXPECT_EQ(Minimal(family, R"({"num_key_value_heads": null})").kv_heads, 64);
+  }
+}
+
+TEST(ConfigTest, BiasesFollowTheFamily) {
+  const std::string asked = R"({"attention_bias": true, "mlp_bias": true})";
+  const ModelConfig llama = Minimal("llama", asked);
+  EXPECT_TRUE(llama.qkv_bias && llama.o_bias && llama.mlp_bias);
+  const ModelConfig qwen3 = Minimal("qwen3", asked);
+  EXPECT_TRUE(qwen3.qkv_bias && qwen3.o_bias);
+  EXPECT_FALSE(qwen3.mlp_bias);
+  const ModelConfig qwen2 = Minimal("qwen2", asked);
+  EXPECT_TRUE(qwen2.qkv_bias);
+  EXPECT_FALSE(qwen2.o_bias || qwen2.mlp_bias);
+  const ModelConfig mistral = Minimal("mistral", asked);
+  EXPECT_FALSE(mistral.qkv_bias || mistral.o_bias || mistral.mlp_bias);
+}
+
+TEST(ConfigTest, WindowsFollowTheFamily) {
+  EXPECT_THAT(Minimal("mistral", R"({"sliding_window": null})").layer_windows,
+              ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(Minimal("mistral", R"({"sliding_window": 8})").layer_windows,
+              ElementsAre(8, 8, 8, 8));
+  EXPECT_THAT(Minimal("llama", R"({"sliding_window": 8})").layer_windows, ElementsAre(0, 0, 0, 0));
+  const std::string last_layers =
+      R"({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3})";
+  for (const char* family : {"qwen2", "qwen3"}) {
+    EXPECT_THAT(Minimal(family, last_layers).layer_windows, ElementsAre(0, 0, 0, 8));
+    EXPECT_THAT(Minimal(family, R"({"sliding_window": 8, "max_window_layers": 0})").layer_windows,
+                ElementsAre(0, 0, 0, 0));
+    EXPECT_THAT(Minimal(family, R"({"use_sliding_window": true, "sliding_window": 8,
+                    "layer_types": ["sliding_attention", "full_attention", "sliding_attention",
+                                    "full_attention"]})")
+                    .layer_windows,
+                ElementsAre(8, 0, 8, 0));
+  }
+}
+
+TEST(ConfigTest, TokenIdsComeAloneOrAsLists) {
+  const ModelConfig one = Minimal("llama", R"({"bos_token_id": 1, "eos_token_id": 2})");
+  EXPECT_EQ(one.bos_token_id, 1);
+  EXPECT_THAT(one.eos_token_ids, ElementsAre(2));
+  EXPECT_THAT(Minimal("llama", R"({"eos_token_id": [2, 7]})").eos_token_ids, ElementsAre(2, 7));
+  EXPECT_THAT(Minimal("llama", R"({"eos_token_id": null})").eos_token_ids, IsEmpty());
+}
+
+TEST(ConfigTest, BothSpellingsOfTheDtypeAreRead) {
+  EXPECT_EQ(Minimal("llama", R"({"dtype": "bfloat16"})").dtype, DType::kBf16);
+  EXPECT_EQ(Minimal("llama", R"({"torch_dtype": "float16"})").dtype, DType::kF16);
+}
+
+TEST(ConfigTest, RopeOfBothSpellingsIsTheSame) {
+  const ModelConfig old_style = Minimal("llama", R"({"rope_theta": 500000,
+      "rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+                       "original_max_position_embeddings": 128}})");
+  const ModelConfig new_style = Minimal("llama", R"({"rope_parameters": {"rope_theta": 500000,
+      "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+      "original_max_position_embeddings": 128}})");
+  EXPECT_EQ(old_style.rope.kind, RopeKind::kLlama3);
+  EXPECT_EQ(ComputeRopeFrequencies(old_style.rope, 16).inv_freq,
+            ComputeRopeFrequencies(new_style.rope, 16).inv_freq);
+}
+
+TEST(ConfigTest, EmptyRopeObjectsMeanNothing) {
+  const RopeConfig rope =
+      Minimal("llama", R"({"rope_theta": 7, "rope_scaling": {}, "rope_parameters": null})").rope;
+  EXPECT_EQ(rope.kind, RopeKind::kDefault);
+  EXPECT_EQ(rope.theta, 7.0);
+}
+
+TEST(ConfigTest, YarnTakesItsContextFromWhereverItIsGiven) {
+  const auto rope = [](const std::string& more) { return Minimal("llama", more).rope; };
+  EXPECT_EQ(rope(R"({"rope_scaling": {"type": "yarn", "factor": 2}})").original_max_position, 512);
+  EXPECT_EQ(rope(R"({"rope_scaling": {"type": "yarn", "factor": 2,
+                     "original_max_position_embeddings": 64}})")
+                .original_max_position,
+            64);
+  const RopeConfig outer = rope(R"({"original_max_position_embeddings": 128,
+      "rope_scaling": {"type": "yarn", "original_max_position_embeddings": 64}})");
+  EXPECT_EQ(outer.original_max_position, 128);
+  EXPECT_EQ(outer.factor, 4.0);  // 512 / 128
+}
+
+TEST(ConfigTest, HeadCompositionMayDifferByLayer) {
+  RandomCheckpointSpec spec{.num_layers = 3, .q_heads = 8, .kv_heads = 4, .mea = true};
+  spec.key_heads = {4, 3, 1};
+  spec.value_heads = {2};
+  const ModelConfig config = Parsed(ConfigJson(spec));
+  EXPECT_EQ(config.base_model_type, "llama");
+  EXPECT_TRUE(config.compressed());
+  EXPECT_EQ(config.layer_heads[0], (LayerHeads{4, 2, false, true}));
+  EXPECT_EQ(config.layer_heads[1], (LayerHeads{3, 2, true, true}));
+  EXPECT_EQ(config.layer_heads[2], (LayerHeads{1, 2, true, true}));
+}
+
+TEST(ConfigTest, FullHeadsAreNotCompressed) {
+  EXPECT_FALSE(Parsed(ConfigJson({})).compressed());
+  EXPECT_FALSE(Parsed(ConfigJson({.mea = true})).compressed());
+}
+
+TEST(ConfigTest, OnlyComposedKeysUnderQkNormCacheTheirNorms) {
+  RandomCheckpointSpec spec{.base_model_type = "qwen3", .q_heads = 8, .kv_heads = 4, .mea = true};
+  spec.key_heads = {4, 3};
+  spec.value_heads = {1};
+  const ModelConfig config = Parsed(ConfigJson(spec));
+  EXPECT_EQ(config.LayerKvSpec(0, DType::kF32), (KvSpec{4, 1, 8, DType::kF32, 0}));
+  EXPECT_EQ(config.LayerKvSpec(1, DType::kBf16), (KvSpec{3, 1, 8, DType::kBf16, 4}));
+  spec.base_model_type = "llama";
+  EXPECT_EQ(Parsed(ConfigJson(spec)).LayerKvSpec(1, DType::kBf16).key_norm_heads, 0);
+}
+
+TEST(ConfigTest, EveryConfigurationOfTheGoldenModelsIsRead) {
+  std::ifstream models(MEA_SOURCE_DIR "/tests/golden/random_models.jsonl");
+  ASSERT_TRUE(models.is_open());
+  int num_models = 0;
+  for (std::string line; std::getline(models, line); ++num_models) {
+    const json config = json::parse(line)["config"];
+    const ModelConfig parsed = Parsed(config.dump());
+    EXPECT_EQ(parsed.num_layers, config["num_hidden_layers"]);
+    EXPECT_EQ(parsed.layer_heads.size(), parsed.layer_windows.size());
+  }
+  EXPECT_GT(num_models, 200);
+}
+
+TEST(GenerationDefaultsTest, AbsentFieldsStayAbsent) {
+  const ModelConfig config = Minimal("llama", R"({"eos_token_id": [5, 6]})");
+  const auto defaults = ParseGenerationDefaults("{}", "generation_config.json", config);
+  ASSERT_TRUE(defaults.ok());
+  EXPECT_FALSE(defaults->do_sample || defaults->temperature || defaults->top_k || defaults->top_p ||
+               defaults->min_p || defaults->repetition_penalty || defaults->max_new_tokens);
+  EXPECT_THAT(defaults->eos_token_ids, ElementsAre(5, 6));
+}
+
+TEST(GenerationDefaultsTest, GivenFieldsAreTaken) {
+  const auto defaults = ParseGenerationDefaults(
+      R"({"do_sample": false, "temperature": 0.5, "top_k": 20, "top_p": 0.25, "min_p": 0.125,
+          "repetition_penalty": 1.5, "max_new_tokens": 9, "eos_token_id": 3, "top_h": "ignored"})",
+      "generation_config.json", Minimal("llama", R"({"eos_token_id": 5})"));
+  ASSERT_TRUE(defaults.ok()) << defaults.status();
+  EXPECT_EQ(defaults->do_sample, false);
+  EXPECT_EQ(defaults->temperature, 0.5f);
+  EXPECT_EQ(defaults->top_k, 20);
+  EXPECT_EQ(defaults->top_p, 0.25f);
+  EXPECT_EQ(defaults->min_p, 0.125f);
+  EXPECT_EQ(defaults->repetition_penalty, 1.5f);
+  EXPECT_EQ(defaults->max_new_tokens, 9);
+  EXPECT_THAT(defaults->eos_token_ids, ElementsAre(3));
+}
+
+}  // namespace
+}  // namespace mea

@@ -1,0 +1,439 @@
+#include "engine/model/weights.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "tests/support/checkpoint_writer.h"
+
+namespace mea {
+namespace {
+
+using testing::ConfigJson;
+using testing::HeadNormGain;
+using testing::MakeTensor;
+using testing::RandomCheckpointSpec;
+using testing::RandomTensors;
+using testing::RawTensor;
+using testing::TempDir;
+using testing::WriteRandomCheckpoint;
+
+constexpr uint64_t kSeed = 20;
+
+float ElementAt(const TensorView& view, int64_t i) {
+  switch (view.dtype) {
+    case DType::kBf16:
+      return ToFloat(view.as<Bf16>()[i]);
+    case DType::kF16:
+      return ToFloat(view.as<F16>()[i]);
+    default:
+      return view.as<float>()[i];
+  }
+}
+
+std::vector<float> Values(const TensorView& view) {
+  std::vector<float> values(view.num_elements());
+  for (size_t i = 0; i < values.size(); ++i) values[i] = ElementAt(view, static_cast<int64_t>(i));
+  return values;
+}
+
+std::vector<int64_t> ShapeOf(const TensorView& view) {
+  return {view.shape.begin(), view.shape.begin() + view.rank};
+}
+
+// A checkpoint directory, opened; the directory lives as long.
+struct Opened {
+  TempDir dir;
+  absl::StatusOr<Checkpoint> checkpoint = absl::UnknownError("not opened");
+};
+
+std::unique_ptr<Opened> Write(const RandomCheckpointSpec& spec) {
+  auto opened = std::make_unique<Opened>();
+  WriteRandomCheckpoint(opened->dir.path(), spec, kSeed);
+  opened->checkpoint = OpenCheckpoint(opened->dir.path());
+  EXPECT_TRUE(opened->checkpoint.ok()) << opened->checkpoint.status();
+  return opened;
+}
+
+ModelWeights Loaded(const Opened& opened, const LoadOptions& options = {}) {
+  auto weights = LoadWeights(*opened.checkpoint, options);
+  EXPECT_TRUE(weights.ok()) << weights.status();
+  return *std::move(weights);
+}
+
+// Every kind of tensor there is.
+RandomCheckpointSpec Everything(DType dtype = DType::kF32) {
+  return {.base_model_type = "qwen3",
+          .num_layers = 3,
+          .q_heads = 8,
+          .kv_heads = 4,
+          .attention_bias = true,
+          .mea = true,
+          .key_heads = {4, 3, 1},
+          .value_heads = {2, 4, 1},
+          .head_norm = HeadNormGain::kPerHead,
+          .dtype = dtype};
+}
+
+TEST(WeightsTest, EveryVariantOfTheFamilyLoads) {
+  std::vector<RandomCheckpointSpec> specs;
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+    specs.push_back({.dtype = dtype});
+    specs.push_back(Everything(dtype));
+  }
+  specs.push_back({.q_heads = 4, .kv_heads = 4});  // MHA
+  specs.push_back({.q_heads = 4, .kv_heads = 1});  // MQA
+  specs.push_back({.tie_word_embeddings = true});
+  specs.push_back({.attention_bias = true, .mlp_bias = true});
+  specs.push_back({.base_model_type = "mistral", .sliding_window = 8});
+  specs.push_back({.base_model_type = "qwen2", .sliding_window = 8});
+  specs.push_back({.base_model_type = "qwen3"});
+  specs.push_back({.num_shards = 4});
+  specs.push_back({.mea = true, .key_heads = {1}, .value_heads = {1}});
+  specs.push_back({.mea = true, .write_identity_mix = false});
+  specs.push_back({.mea = true, .head_norm = HeadNormGain::kPerDim});
+  for (const RandomCheckpointSpec& spec : specs) {
+    SCOPED_TRACE(ConfigJson(spec));
+    const auto opened = Write(spec);
+    EXPECT_EQ(Loaded(*opened).layers.size(), static_cast<size_t>(spec.num_layers));
+  }
+}
+
+TEST(WeightsTest, ShapesFollowTheConfiguration) {
+  const auto opened = Write(Everything());
+  const ModelWeights weights = Loaded(*opened);
+  using Shape = std::vector<int64_t>;
+  EXPECT_EQ(ShapeOf(weights.embedding), (Shape{64, 32}));
+  EXPECT_EQ(ShapeOf(weights.lm_head), (Shape{64, 32}));
+  EXPECT_EQ(ShapeOf(weights.final_norm), (Shape{32}));
+  const LayerWeights& layer = weights.layers[1];
+  EXPECT_EQ(ShapeOf(layer.q_proj), (Shape{64, 32}));
+  EXPECT_EQ(ShapeOf(layer.k_proj), (Shape{24, 32}));
+  EXPECT_EQ(ShapeOf(layer.v_proj), (Shape{32, 32}));
+  EXPECT_EQ(ShapeOf(layer.o_proj), (Shape{32, 64}));
+  EXPECT_EQ(ShapeOf(layer.k_bias), (Shape{24}));
+  EXPECT_EQ(ShapeOf(layer.o_bias), (Shape{32}));
+  EXPECT_EQ(ShapeOf(layer.k_norm), (Shape{8}));
+  EXPECT_EQ(ShapeOf(layer.mix.key), (Shape{3, 4}));
+  EXPECT_EQ(ShapeOf(layer.mix.value), (Shape{4, 4}));
+  EXPECT_EQ(ShapeOf(layer.head_norm_gain), (Shape{8, 8}));
+  EXPECT_EQ(ShapeOf(layer.gate_proj), (Shape{48, 32}));
+  EXPECT_EQ(ShapeOf(layer.down_proj), (Shape{32, 48}));
+  EXPECT_TRUE(layer.gate_bias.empty() && layer.up_bias.empty() && layer.down_bias.empty());
+}
+
+TEST(WeightsTest, WhatIsNotThereIsAbsent) {
+  const LayerWeights layer = Loaded(*Write({})).layers[0];
+  EXPECT_TRUE(layer.q_bias.empty() && layer.o_bias.empty() && layer.q_norm.empty() &&
+              layer.k_norm.empty() && layer.mix.key.empty() && layer.mix.value.empty() &&
+              layer.head_norm_gain.empty());
+}
+
+TEST(WeightsTest, AnIdentityMixMayBeLeftOut) {
+  RandomCheckpointSpec spec{.mea = true};
+  spec.value_heads = {1};
+  for (const bool written : {true, false}) {
+    spec.write_identity_mix = written;
+    const auto opened = Write(spec);
+    EXPECT_EQ(opened->checkpoint->config.layer_heads[0], (LayerHeads{2, 1, written, true}));
+    const ModelWeights weights = Loaded(*opened);
+    EXPECT_EQ(weights.layers[0].mix.key.empty(), !written);
+    EXPECT_FALSE(weights.layers[0].mix.value.empty());
+  }
+}
+
+TEST(WeightsTest, MatricesStayInTheFileAndVectorsWiden) {
+  const auto opened = Write(Everything(DType::kBf16));
+  const ModelWeights weights = Loaded(*opened);
+  const StoredTensor* stored =
+      opened->checkpoint->tensors.Find("model.layers.2.mlp.up_proj.weight");
+  EXPECT_EQ(weights.layers[2].up_proj.data, stored->data());
+  EXPECT_EQ(weights.layers[2].up_proj.dtype, DType::kBf16);
+  EXPECT_EQ(weights.layers[2].mix.key.dtype, DType::kF32);
+  EXPECT_EQ(weights.layers[2].input_norm.dtype, DType::kF32);
+  EXPECT_GT(weights.mapped_bytes, 0);
+  EXPECT_LT(weights.mapped_bytes, weights.num_bytes);
+}
+
+TEST(WeightsTest, WeightsOutliveTheirCheckpoint) {
+  auto opened = Write({});
+  const std::vector<RawTensor> written = RandomTensors({}, kSeed);
+  const ModelWeights weights = Loaded(*opened);
+  opened.reset();
+  const auto* bits = reinterpret_cast<const float*>(written[0].bytes.data());
+  EXPECT_EQ(Values(weights.embedding),
+            std::vector<float>(bits, bits + weights.embedding.num_elements()));
+}
+
+TEST(WeightsTest, ConversionRoundsEveryMatrixOnce) {
+  for (const DType from : {DType::kF32, DType::kBf16, DType::kF16}) {
+    const auto opened = Write(Everything(from));
+    const std::vector<float> stored = Values(Loaded(*opened).layers[1].down_proj);
+    for (const DType to : {DType::kF32, DType::kBf16, DType::kF16}) {
+      const ModelWeights weights = Loaded(*opened, {.weight_dtype = to});
+      const TensorView converted = weights.layers[1].down_proj;
+      ASSERT_EQ(converted.dtype, to);
+      EXPECT_EQ(weights.embedding.dtype, to);
+      EXPECT_EQ(weights.layers[1].mix.value.dtype, DType::kF32);
+      EXPECT_EQ(weights.mapped_bytes > 0, from == to);
+      for (size_t i = 0; i < stored.size(); ++i) {
+        const float expected = to == DType::kBf16  ? ToFloat(ToBf16(stored[i]))
+                               : to == DType::kF16 ? ToFloat(ToF16(stored[i]))
+                                                   : stored[i];
+        ASSERT_EQ(ElementAt(converted, static_cast<int64_t>(i)), expected);
+      }
+    }
+  }
+}
+
+TEST(WeightsTest, OtherWeightDTypesAreRefused) {
+  const auto opened = Write({});
+  EXPECT_EQ(std::string(
+                LoadWeights(*opened->checkpoint, {.weight_dtype = DType::kI32}).status().message()),
+            "weight dtype: expected f32, bf16 or f16, found i32");
+}
+
+TEST(WeightsTest, ATiedHeadIsTheEmbedding) {
+  const auto opened = Write({.tie_word_embeddings = true});
+  const ModelWeights weights = Loaded(*opened);
+  EXPECT_EQ(weights.lm_head.data, weights.embedding.data);
+  EXPECT_EQ(ShapeOf(weights.lm_head), ShapeOf(weights.embedding));
+}
+
+TEST(WeightsTest, ASharedHeadNormGainIsRepeatedForEveryHead) {
+  for (const HeadNormGain kind : {HeadNormGain::kPerDim, HeadNormGain::kPerHead}) {
+    const RandomCheckpointSpec spec{.mea = true, .head_norm = kind};
+    const auto opened = Write(spec);
+    const StoredTensor* stored =
+        opened->checkpoint->tensors.Find("model.layers.0.self_attn.head_norm.weight");
+    const std::vector<float> written = Values(MapTensor(*stored)->view());
+    const ModelWeights weights = Loaded(*opened);
+    const TensorView gain = weights.layers[0].head_norm_gain;
+    ASSERT_EQ(ShapeOf(gain), (std::vector<int64_t>{spec.q_heads, spec.head_dim}));
+    for (int64_t i = 0; i < gain.num_elements(); ++i) {
+      EXPECT_EQ(ElementAt(gain, i), written[i % written.size()]);
+    }
+  }
+}
+
+TEST(WeightsTest, ProgressEndsAtTheTotal) {
+  const auto opened = Write(Everything());
+  std::vector<std::pair<int64_t, int64_t>> reports;
+  const auto weights = LoadWeights(*opened->checkpoint, {}, [&](int64_t done, int64_t total) {
+    reports.emplace_back(done, total);
+  });
+  ASSERT_TRUE(weights.ok());
+  ASSERT_GE(reports.size(), 2u);
+  EXPECT_EQ(reports.front().first, 0);
+  EXPECT_EQ(reports.back().first, reports.back().second);
+  EXPECT_EQ(reports.back().second, weights->num_bytes);  // all f32: nothing grows
+  EXPECT_TRUE(std::is_sorted(reports.begin(), reports.end()));
+}
+
+TEST(WeightsTest, HarmlessExtrasAreAccepted) {
+  const RandomCheckpointSpec spec{.tie_word_embeddings = true};
+  TempDir dir;
+  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  std::vector<RawTensor> tensors = RandomTensors(spec, kSeed);
+  const std::vector<float> zeros(64 * 32);
+  tensors.push_back(MakeTensor("lm_head.weight", DType::kF32, {64, 32}, zeros));
+  tensors.push_back(MakeTensor("model.layers.0.self_attn.rotary_emb.inv_freq", DType::kF32, {4},
+                               std::vector<float>{1, 2, 3, 4}));
+  testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors);
+  const auto checkpoint = OpenCheckpoint(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_TRUE(LoadWeights(*checkpoint).ok());
+}
+
+// The tensors of a checkpoint, to be spoilt.
+class Tensors {
+ public:
+  explicit Tensors(const RandomCheckpointSpec& spec) : all(RandomTensors(spec, kSeed)) {}
+
+  RawTensor& operator[](const std::string& name) {
+    const auto tensor = std::find_if(all.begin(), all.end(),
+                                     [&name](const RawTensor& t) { return t.name == name; });
+    EXPECT_NE(tensor, all.end()) << name;
+    return *tensor;
+  }
+  void Remove(const std::string& name) {
+    std::erase_if(all, [&name](const RawTensor& t) { return t.name == name; });
+  }
+  void Add(const std::string& name, std::vector<int64_t> shape) {
+    int64_t count = 1;
+    for (const int64_t extent : shape) count *= extent;
+    all.push_back(MakeTensor(name, DType::kF32, std::move(shape), std::vector<float>(count)));
+  }
+  // Overwrites f32 element i.
+  void Set(const std::string& name, int i, float value) {
+    std::memcpy((*this)[name].bytes.data() + i * sizeof(float), &value, sizeof(float));
+  }
+
+  std::vector<RawTensor> all;
+};
+
+struct Refusal {
+  std::function<void(Tensors&)> spoil;
+  const char* message;
+};
+
+void ExpectRefused(const RandomCheckpointSpec& spec, const std::vector<Refusal>& refusals,
+                   const LoadOptions& options = {}) {
+  for (const Refusal& refusal : refusals) {
+    TempDir dir;
+    WriteRandomCheckpoint(dir.path(), spec, kSeed);
+    Tensors tensors(spec);
+    refusal.spoil(tensors);
+    testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors.all);
+    const auto checkpoint = OpenCheckpoint(dir.path());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    const absl::Status status = LoadWeights(*checkpoint, options).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(absl::StrReplaceAll(std::string(status.message()), {{dir.path().string() + "/", ""}}),
+              refusal.message);
+  }
+}
+
+TEST(WeightsTest, MissingExtraAndMisshapenTensorsAreRefused) {
+  ExpectRefused(
+      {},
+      {
+          {[](Tensors& t) { t.Remove("model.embed_tokens.weight"); },
+           "model.safetensors: \"model.embed_tokens.weight\": expected shape [64, 32], found no "
+           "such "
+           "tensor"},
+          {[](Tensors& t) { t.Remove("lm_head.weight"); },
+           "model.safetensors: \"lm_head.weight\": expected shape [64, 32], found no such tensor"},
+          {[](Tensors& t) { t.Remove("model.layers.1.mlp.up_proj.weight"); },
+           "model.safetensors: \"model.layers.1.mlp.up_proj.weight\": expected shape [48, 32], "
+           "found no "
+           "such tensor"},
+          {[](Tensors& t) { t.Add("model.layers.2.input_layernorm.weight", {32}); },
+           "model.safetensors: \"model.layers.2.input_layernorm.weight\": expected no such tensor "
+           "in this configuration, found F32 [32]"},
+          {[](Tensors& t) { t.Add("model.layers.0.self_attn.q_proj.bias", {32}); },
+           "model.safetensors: \"model.layers.0.self_attn.q_proj.bias\": expected no such tensor "
+           "in this configuration, found F32 [32]"},
+          // Without head composition W_lc means nothing.
+          {[](Tensors& t) {
+             t.Add("model.layers.0.self_attn.k_hlc.weight", {2, 2});
+           },
+           "model.safetensors: \"model.layers.0.self_attn.k_hlc.weight\": expected no such tensor "
+           "in this configuration, found F32 [2, 2]"},
+          {[](Tensors& t) {
+             t["model.norm.weight"].shape = {1, 32};
+           },
+           "model.safetensors: \"model.norm.weight\": expected shape [32], found [1, 32]"},
+          {[](Tensors& t) {
+             t["model.embed_tokens.weight"].shape = {32, 64};
+           },
+           "model.safetensors: \"model.embed_tokens.weight\": expected shape [64, 32], found [32, "
+           "64]"},
+          {[](Tensors& t) { t["lm_head.weight"].dtype = "I32"; },
+           "model.safetensors: \"lm_head.weight\": expected dtype F32, F16 or BF16, found I32"},
+          {[](Tensors& t) {
+             t["model.norm.weight"].dtype = "F64";
+             t["model.norm.weight"].bytes.resize(32 * 8);
+           },
+           "model.safetensors: \"model.norm.weight\": expected dtype F32, F16 or BF16, found F64"},
+          {[](Tensors& t) { t.Set("model.norm.weight", 3, std::nanf("")); },
+           "model.safetensors: \"model.norm.weight\": expected finite values in f32, found 1 "
+           "infinite or NaN"},
+      });
+}
+
+TEST(WeightsTest, BrokenHeadCompositionsAreRefused) {
+  RandomCheckpointSpec spec{.base_model_type = "qwen3",
+                            .q_heads = 4,
+                            .kv_heads = 4,
+                            .mea = true,
+                            .key_heads = {3, 4},
+                            .value_heads = {2},
+                            .head_norm = HeadNormGain::kPerHead};
+  const std::string attn = "model.layers.0.self_attn.";
+  ExpectRefused(
+      spec,
+      {
+          {[&](Tensors& t) { t.Remove(attn + "k_hlc.weight"); },
+           "model.safetensors: \"model.layers.0.self_attn.k_hlc.weight\": expected shape [3, 4], "
+           "found "
+           "no such tensor"},
+          {[&](Tensors& t) {
+             t[attn + "k_hlc.weight"].shape = {4, 3};
+           },
+           "model.safetensors: \"model.layers.0.self_attn.k_hlc.weight\": expected shape [3, 4], "
+           "found [4, 3]"},
+          {[&](Tensors& t) {
+             t[attn + "v_proj.weight"].shape = {32, 16};
+           },
+           "model.safetensors: \"model.layers.0.self_attn.v_proj.weight\": expected shape [16, "
+           "32], found [32, 16]"},
+          {[&](Tensors& t) { t.Set(attn + "v_hlc.weight", 0, std::nanf("")); },
+           "model.safetensors: \"model.layers.0.self_attn.v_hlc.weight\": expected finite values "
+           "in f32, found 1 infinite or NaN"},
+          {[&](Tensors& t) {
+             t.Set(attn + "k_hlc.weight", 5, std::numeric_limits<float>::infinity());
+             t.Set(attn + "k_hlc.weight", 7, -std::numeric_limits<float>::infinity());
+           },
+           "model.safetensors: \"model.layers.0.self_attn.k_hlc.weight\": expected finite values "
+           "in f32, found 2 infinite or NaN"},
+          {[&](Tensors& t) { t.Remove(attn + "k_norm.weight"); },
+           "model.safetensors: \"model.layers.0.self_attn.k_norm.weight\": expected shape [8], "
+           "found no "
+           "such tensor"},
+          {[&](Tensors& t) { t.Remove(attn + "head_norm.weight"); },
+           "model.safetensors: \"model.layers.0.self_attn.head_norm.weight\": expected shape [32], "
+           "found "
+           "no such tensor"},
+          {[&](Tensors& t) {
+             t[attn + "head_norm.weight"].shape = {4, 8};
+           },
+           "model.safetensors: \"model.layers.0.self_attn.head_norm.weight\": expected shape [32], "
+           "found [4, 8]"},
+          {[&](Tensors& t) {
+             t.Add(attn + "knock_k.weight", {8, 8});
+           },
+           "model.safetensors: \"model.layers.0.self_attn.knock_k.weight\": expected no such "
+           "tensor in this configuration, found F32 [8, 8]"},
+      });
+  spec.head_norm = HeadNormGain::kNone;
+  ExpectRefused(spec, {{[&](Tensors& t) { t.Add(attn + "head_norm.weight", {32}); },
+                        "model.safetensors: \"model.layers.0.self_attn.head_norm.weight\": "
+                        "expected no such tensor in this configuration, found F32 [32]"}});
+}
+
+TEST(WeightsTest, ValuesBeyondTheWantedFormatAreRefused) {
+  ExpectRefused({},
+                {{[](Tensors& t) { t.Set("lm_head.weight", 9, 65520.0f); },
+                  "model.safetensors: \"lm_head.weight\": expected finite values in f16, found 1 "
+                  "beyond its range"}},
+                {.weight_dtype = DType::kF16});
+}
+
+TEST(WeightsTest, AMissingTensorOfShardsIsSoughtInTheIndex) {
+  TempDir dir;
+  RandomCheckpointSpec spec{.num_shards = 3};
+  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  Tensors tensors(spec);
+  tensors.Remove("model.norm.weight");
+  testing::WriteShards(dir.path(), tensors.all, 3);
+  const auto checkpoint = OpenCheckpoint(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(
+      std::string(LoadWeights(*checkpoint).status().message()),
+      absl::StrCat(dir.path().string(),
+                   "/model.safetensors.index.json: \"model.norm.weight\": expected shape [32], "
+                   "found no such tensor"));
+}
+
+}  // namespace
+}  // namespace mea
