@@ -1,0 +1,90 @@
+#include "kernels/cost.h"
+
+#include <algorithm>
+
+namespace mea {
+namespace {
+
+// Pairs of a query and a token it sees.
+int64_t VisiblePairs(const SequenceLengths& s, int64_t window) {
+  // Query i of q_len stands at position kv_len - q_len + i and sees all tokens up to its own.
+  const int64_t first = s.kv_len - s.q_len + 1;
+  if (window == 0 || s.kv_len <= window) return s.q_len * (first + s.kv_len) / 2;
+  const int64_t growing = std::clamp<int64_t>(window - first, 0, s.q_len);
+  return growing * (2 * first + growing - 1) / 2 + (s.q_len - growing) * window;
+}
+
+// Tokens that at least one query sees.
+int64_t VisibleTokens(const SequenceLengths& s, int64_t window) {
+  if (s.q_len == 0) return 0;
+  return window == 0 ? s.kv_len : std::min(s.kv_len, window + s.q_len - 1);
+}
+
+}  // namespace
+
+OpCost EmbedCost(int64_t num_tokens, int64_t hidden, DType table, DType compute) {
+  return {.bytes = num_tokens * (hidden * (DTypeSize(table) + DTypeSize(compute)) + 4), .flops = 0};
+}
+
+OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute) {
+  return {.bytes = 2 * num_tokens * hidden * DTypeSize(compute) + 4 * hidden,
+          .flops = 4 * num_tokens * hidden};
+}
+
+OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute) {
+  return {.bytes = 4 * num_tokens * hidden * DTypeSize(compute) + 4 * hidden,
+          .flops = 5 * num_tokens * hidden};
+}
+
+OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute) {
+  return {.bytes = in * out * DTypeSize(weights) + num_tokens * (in + out) * DTypeSize(compute),
+          .flops = 2 * num_tokens * in * out};
+}
+
+OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute) {
+  // An exponential counts as one operation beside the negation, sum, quotient and product.
+  return {.bytes = 3 * num_tokens * width * DTypeSize(compute), .flops = 5 * num_tokens * width};
+}
+
+OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute) {
+  return {.bytes = num_tokens * (2 * q_heads + 1) * head_dim * DTypeSize(compute),
+          .flops = 3 * num_tokens * q_heads * head_dim};
+}
+
+OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute) {
+  const int64_t heads = spec.key_heads + spec.value_heads;
+  const int64_t composed_flops =
+      spec.key_norm_heads * (2 * int64_t{spec.key_heads} + 2) * spec.head_dim;
+  return {.bytes = num_tokens *
+                   ((heads + 1) * spec.head_dim * DTypeSize(compute) + 4 + KvBytesPerToken(spec)),
+          .flops = num_tokens * (3 * int64_t{spec.key_heads} * spec.head_dim + composed_flops)};
+}
+
+OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
+                          DType compute) {
+  const int64_t head_dim = shape.kv.head_dim;
+  const int64_t components = shape.kv.key_heads + shape.kv.value_heads;
+  OpCost cost;
+  for (const SequenceLengths& s : sequences) {
+    const int64_t pairs = VisiblePairs(s, shape.window);
+    const int64_t tokens = VisibleTokens(s, shape.window);
+    cost.bytes += tokens * KvBytesPerToken(shape.kv) +
+                  2 * s.q_len * shape.q_heads * head_dim * DTypeSize(compute);
+    const int64_t plain = pairs * 4 * shape.q_heads * head_dim;
+    if (!shape.composed) {
+      cost.flops += plain;
+      continue;
+    }
+    const int64_t narrow = pairs * 2 * shape.q_heads * components * head_dim;
+    const int64_t expanded = plain + tokens * 2 * shape.kv_heads * components * head_dim;
+    cost.flops += std::min(narrow, expanded);
+  }
+  return cost;
+}
+
+int64_t KvBytesPerToken(const KvSpec& spec) {
+  const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
+  return elements * DTypeSize(spec.dtype) + 4 * int64_t{spec.key_norm_heads};
+}
+
+}  // namespace mea

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/paged_kv.h"
+
+namespace mea {
+
+// What an op must move and compute at least: every input read once, every output written once, no
+// work repeated. A measured time beside it gives the share of the machine's limits, so that no
+// figure of a report is worked out by hand.
+struct OpCost {
+  int64_t bytes = 0;
+  int64_t flops = 0;  // a multiply-add is two
+
+  OpCost& operator+=(const OpCost& other) {
+    bytes += other.bytes;
+    flops += other.flops;
+    return *this;
+  }
+  friend OpCost operator+(OpCost a, const OpCost& b) { return a += b; }
+  bool operator==(const OpCost&) const = default;
+};
+
+// Of one Backend op each; `compute` is the back end's compute dtype.
+OpCost EmbedCost(int64_t num_tokens, int64_t hidden, DType table, DType compute);
+OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
+OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
+OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute);
+OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute);
+OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute);
+OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute);
+
+// The attention of one layer, apart from its sequences.
+struct AttentionShape {
+  KvSpec kv;
+  int q_heads = 0;
+  int kv_heads = 0;  // virtual
+  bool composed = false;
+  int window = 0;
+};
+struct SequenceLengths {
+  int64_t q_len = 0;
+  int64_t kv_len = 0;
+};
+
+// Bytes: the visible cache once, queries and outputs. Flops: those of the cheaper of two equal
+// forms for each sequence. Narrow (scores and values component by component) costs
+// 2 * q_heads * (h'_K + h'_V) * d for each pair of query and visible token; expanded costs
+// 2 * kv_heads * (h'_K + h'_V) * d for each token once and 4 * q_heads * d for each pair.
+OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
+                          DType compute);
+
+// Cache bytes that one token occupies in one layer.
+int64_t KvBytesPerToken(const KvSpec& spec);
+
+}  // namespace mea

@@ -1,0 +1,68 @@
+#include "kernels/cost.h"
+
+#include <gtest/gtest.h>
+
+namespace mea {
+namespace {
+
+AttentionShape Plain(int window) {
+  return {.kv = {.key_heads = 2, .value_heads = 2, .head_dim = 8},
+          .q_heads = 4,
+          .kv_heads = 2,
+          .window = window};
+}
+
+int64_t CountedPairs(const SequenceLengths& s, int64_t window) {
+  int64_t pairs = 0;
+  for (int64_t p = s.kv_len - s.q_len; p < s.kv_len; ++p) {
+    for (int64_t t = 0; t <= p; ++t) pairs += window == 0 || p - t < window;
+  }
+  return pairs;
+}
+
+TEST(CostTest, AttentionCountsEveryVisiblePair) {
+  for (const SequenceLengths s : {SequenceLengths{1, 1}, {1, 40}, {7, 7}, {5, 40}, {40, 40}}) {
+    for (const int window : {0, 1, 3, 6, 38, 39, 100}) {
+      const OpCost cost = PagedAttentionCost(Plain(window), {{s}}, DType::kF32);
+      EXPECT_EQ(cost.flops, 4 * 4 * 8 * CountedPairs(s, window))
+          << s.q_len << " of " << s.kv_len << " window " << window;
+    }
+  }
+}
+
+TEST(CostTest, HalfTheComponentsMoveHalfTheCache) {
+  AttentionShape twin = Plain(0);
+  AttentionShape mea = Plain(0);
+  mea.kv.key_heads = mea.kv.value_heads = 1;
+  mea.composed = true;
+  EXPECT_EQ(2 * KvBytesPerToken(mea.kv), KvBytesPerToken(twin.kv));
+  const SequenceLengths none = {.q_len = 0, .kv_len = 100};
+  EXPECT_EQ(PagedAttentionCost(mea, {{none}}, DType::kF32), OpCost());
+}
+
+TEST(CostTest, ComposedAttentionTakesTheCheaperForm) {
+  AttentionShape shape = {.kv = {.key_heads = 4, .value_heads = 4, .head_dim = 64},
+                          .q_heads = 32,
+                          .kv_heads = 8,
+                          .composed = true};
+  const SequenceLengths decode = {.q_len = 1, .kv_len = 1000};
+  // 4 * 32 * 64 for scores and values, 2 * 8 * (4 + 4) * 64 to expand a token's heads.
+  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * (8192 + 8192));
+  shape.q_heads = shape.kv_heads = 8;  // MHA: the narrow form needs no expanded heads
+  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * 2 * 8 * 8 * 64);
+}
+
+TEST(CostTest, KeyNormsAreCounted) {
+  // The Qwen3 shape at half the heads: 0.508 of its twin.
+  const KvSpec spec = {.key_heads = 2, .value_heads = 2, .head_dim = 128, .key_norm_heads = 4};
+  EXPECT_EQ(KvBytesPerToken(spec), 1024 + 16);
+}
+
+TEST(CostTest, MatMulMovesItsWeightsOnce) {
+  const OpCost cost = MatMulCost(3, 10, 20, DType::kBf16, DType::kF32);
+  EXPECT_EQ(cost.bytes, 2 * 200 + 3 * 30 * 4);
+  EXPECT_EQ(cost.flops, 2 * 3 * 200);
+}
+
+}  // namespace
+}  // namespace mea
