@@ -6,6 +6,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/attention_schedule.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/matmul_schedule.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
@@ -13,8 +14,6 @@
 
 namespace mea {
 namespace {
-
-using cpu::RoundUp;
 
 // Rows that one item of a cheap row-wise op takes, so that handing items out costs little.
 constexpr int64_t kRowsPerItem = 8;
@@ -65,31 +64,7 @@ class CpuBackend final : public Backend {
 
   void MatMul(TensorView x, TensorView w, TensorView bias, TensorView out) override {
     CheckMatMul(x, w, bias, out, DType::kF32);
-    const int64_t num_rows = x.shape[0];
-    const int64_t num_outs = w.shape[0];
-    if (num_rows == 0) return;
-    const auto [block_rows, block_outs] = MatMulBlocks(num_rows, num_outs);
-    const int64_t out_blocks = (num_outs + block_outs - 1) / block_outs;
-    const int64_t row_blocks = (num_rows + block_rows - 1) / block_rows;
-    pool_.ParallelFor(row_blocks * out_blocks, [&, rows = block_rows, outs = block_outs](
-                                                   int64_t item, int thread) {
-      const int64_t row = item / out_blocks * rows;
-      const int64_t first = item % out_blocks * outs;
-      const cpu::MatMulBlock block = {
-          .x = x.row<float>(row),
-          .x_stride = x.stride[0],
-          .num_rows = static_cast<int>(std::min(rows, num_rows - row)),
-          .w = w.Rows(first, 0).data,
-          .w_dtype = w.dtype,
-          .w_stride = w.stride[0],
-          .num_outs = static_cast<int>(std::min(outs, num_outs - first)),
-          .k = w.shape[1],
-          .bias = bias.empty() ? nullptr : bias.as<float>() + first,
-          .out = out.row<float>(row) + first,
-          .out_stride = out.stride[0],
-      };
-      kernels_.matmul(block, scratch_[thread].Ensure(cpu::MatMulScratchFloats(block.num_rows)));
-    });
+    matmul_.Run({.x = x, .w = w, .bias = bias, .out = out}, kernels_.matmul, pool_, scratch_);
   }
 
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
@@ -128,21 +103,6 @@ class CpuBackend final : public Backend {
   void Synchronize() override {}  // every op is done when it returns
 
  private:
-  struct BlockShape {
-    int64_t rows;
-    int64_t outs;
-  };
-
-  // How a product is cut into items: several for each thread, large enough to stream through.
-  BlockShape MatMulBlocks(int64_t num_rows, int64_t num_outs) const {
-    if (num_rows <= cpu::kMaxStreamedRows) {
-      const int64_t share = num_outs / (8 * pool_.num_threads());
-      return {.rows = num_rows, .outs = std::clamp<int64_t>(RoundUp(share, 4), 16, 512)};
-    }
-    const int64_t num_blocks = (num_rows + cpu::kPanelRows - 1) / cpu::kPanelRows;
-    return {.rows = RoundUp((num_rows + num_blocks - 1) / num_blocks, 6), .outs = cpu::kPanelOuts};
-  }
-
   template <typename Body>
   void ForRows(int64_t num_rows, const Body& body) {
     const int64_t num_items = (num_rows + kRowsPerItem - 1) / kRowsPerItem;
@@ -165,6 +125,7 @@ class CpuBackend final : public Backend {
   const cpu::KernelTable kernels_;
   ThreadPool pool_;
   std::vector<cpu::Scratch> scratch_;  // [num_threads]
+  cpu::MatMulSchedule matmul_;
   cpu::AttentionSchedule attention_;
 };
 

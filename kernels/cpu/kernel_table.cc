@@ -16,7 +16,7 @@ KernelTable KernelsOf(int64_t target) {
   const std::lock_guard lock(mutex);
   hwy::GetChosenTarget().Update(target);
   const KernelTable table = {.target = hwy::TargetName(target),
-                             .matmul = GetMatMulKernel(),
+                             .matmul = GetMatMulKernels(),
                              .rms_norm = GetRmsNormKernel(),
                              .add_rms_norm = GetAddRmsNormKernel(),
                              .swi_glu = GetSwiGluKernel(),

@@ -15,7 +15,7 @@ namespace mea::cpu {
 // is created; back ends of different targets may live side by side.
 struct KernelTable {
   const char* target;  // "AVX2", as hwy::TargetName spells it
-  MatMulKernel matmul;
+  MatMulKernels matmul;
   RmsNormKernel rms_norm;
   AddRmsNormKernel add_rms_norm;
   SwiGluKernel swi_glu;

@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which compiles this file once per target.
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "kernels/cpu/simd-inl.h"
@@ -18,8 +19,21 @@ using cpu::kPanelDepth;
 using cpu::kPanelOuts;
 using cpu::MatMulBlock;
 
-// The accumulators of kRows x kOuts elements: in registers inside Accumulate, and in memory
-// between two stretches of k. Spilling them is exact, so cutting k changes nothing.
+// Rows and outputs of a register tile over packed operands: 12 accumulators, 2 weights, 1 x.
+constexpr int kTileRows = 6;
+constexpr int kTileOuts = 2;
+
+// Keeps GCC from turning a load into memory operands of all its uses, which would load it again
+// for each of them.
+HWY_INLINE Vec InRegister(Vec v) {
+#if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86
+  asm("" : "+x"(v.raw));
+#endif
+  return v;
+}
+
+// The accumulators of kRows x kOuts elements: in registers inside Add, and in memory between two
+// stretches of k. Spilling them is exact, so cutting k changes nothing.
 template <int kRows, int kOuts>
 struct Accumulators {
   Vec sum[kRows][kOuts];
@@ -29,17 +43,17 @@ struct Accumulators {
       for (int o = 0; o < kOuts; ++o) sum[r][o] = hn::Zero(F32());
     }
   }
-  HWY_INLINE void Load(const float* memory, int64_t row_stride) {
+  HWY_INLINE void Load(const float* memory) {
     for (int r = 0; r < kRows; ++r) {
       for (int o = 0; o < kOuts; ++o) {
-        sum[r][o] = hn::Load(F32(), memory + r * row_stride + o * kLanes);
+        sum[r][o] = hn::Load(F32(), memory + (r * kOuts + o) * kLanes);
       }
     }
   }
-  HWY_INLINE void Store(float* memory, int64_t row_stride) const {
+  HWY_INLINE void Store(float* memory) const {
     for (int r = 0; r < kRows; ++r) {
       for (int o = 0; o < kOuts; ++o) {
-        hn::Store(sum[r][o], F32(), memory + r * row_stride + o * kLanes);
+        hn::Store(sum[r][o], F32(), memory + (r * kOuts + o) * kLanes);
       }
     }
   }
@@ -50,7 +64,11 @@ struct Accumulators {
     int64_t i = 0;
     for (; i + kLanes <= k; i += kLanes) {
       Vec weights[kOuts];
-      for (int o = 0; o < kOuts; ++o) weights[o] = LoadWide(w + o * w_stride + i);
+      for (int o = 0; o < kOuts; ++o) {
+        // The rows of the next tile: hardware prefetching starts anew at every row.
+        hwy::Prefetch(w + (kOuts + o) * w_stride + i);
+        weights[o] = LoadWide(w + o * w_stride + i);
+      }
       for (int r = 0; r < kRows; ++r) {
         const Vec value = LoadWide(x + r * x_stride + i);
         for (int o = 0; o < kOuts; ++o) sum[r][o] = hn::MulAdd(value, weights[o], sum[r][o]);
@@ -61,6 +79,18 @@ struct Accumulators {
       const Vec value = LoadTail(x + r * x_stride + i, k - i);
       for (int o = 0; o < kOuts; ++o) {
         sum[r][o] = hn::MulAdd(value, LoadTail(w + o * w_stride + i, k - i), sum[r][o]);
+      }
+    }
+  }
+
+  // The same over packed operands, x as [steps][kRows][kLanes] and w as [steps][kOuts][kLanes].
+  HWY_INLINE void AddPacked(const float* x, const float* w, int64_t steps) {
+    for (int64_t i = 0; i < steps; ++i, x += kRows * kLanes, w += kOuts * kLanes) {
+      Vec weights[kOuts];
+      for (int o = 0; o < kOuts; ++o) weights[o] = hn::Load(F32(), w + o * kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        const Vec value = InRegister(hn::Load(F32(), x + r * kLanes));
+        for (int o = 0; o < kOuts; ++o) sum[r][o] = hn::MulAdd(value, weights[o], sum[r][o]);
       }
     }
   }
@@ -77,25 +107,24 @@ struct Accumulators {
   }
 };
 
-// Few rows: the weights are widened in registers and read from memory once, or once per kRows.
+// Few rows: the weights are widened in registers and read from memory once.
 template <int kRows, int kOuts, typename W>
-HWY_INLINE int StreamOuts(const MatMulBlock& block, int row, int out) {
+HWY_INLINE int StreamOuts(const MatMulBlock& block, int out) {
   const W* weights = static_cast<const W*>(block.w);
   for (; out + kOuts <= block.num_outs; out += kOuts) {
     Accumulators<kRows, kOuts> tile;
     tile.Clear();
-    tile.Add(block.x + row * block.x_stride, block.x_stride, weights + out * block.w_stride,
-             block.w_stride, block.k);
-    tile.Finish(block, row, out);
+    tile.Add(block.x, block.x_stride, weights + out * block.w_stride, block.w_stride, block.k);
+    tile.Finish(block, 0, out);
   }
   return out;
 }
 
 template <int kRows, typename W>
-void StreamRows(const MatMulBlock& block, int row) {
+void StreamRows(const MatMulBlock& block) {
   constexpr int kOuts = kRows <= 3 ? 4 : 2;
-  const int out = StreamOuts<kRows, kOuts, W>(block, row, 0);
-  StreamOuts<kRows, 1, W>(block, row, out);
+  const int out = StreamOuts<kRows, kOuts, W>(block, 0);
+  StreamOuts<kRows, 1, W>(block, out);
 }
 
 template <typename W>
@@ -103,84 +132,146 @@ void Stream(const MatMulBlock& block) {
   static_assert(cpu::kMaxStreamedRows == 6);
   switch (block.num_rows) {
     case 1:
-      return StreamRows<1, W>(block, 0);
+      return StreamRows<1, W>(block);
     case 2:
-      return StreamRows<2, W>(block, 0);
+      return StreamRows<2, W>(block);
     case 3:
-      return StreamRows<3, W>(block, 0);
+      return StreamRows<3, W>(block);
     case 4:
-      return StreamRows<4, W>(block, 0);
+      return StreamRows<4, W>(block);
     case 5:
-      return StreamRows<5, W>(block, 0);
+      return StreamRows<5, W>(block);
     case 6:
-      return StreamRows<6, W>(block, 0);
+      return StreamRows<6, W>(block);
   }
 }
 
-// Many rows: one stretch of k at a time, the weights of all outputs widened into `panel`
-// ([num_outs][kPanelDepth]), the accumulators of all elements kept in `sums`
-// ([num_rows][num_outs][kLanes]).
-template <int kRows, int kOuts>
-HWY_INLINE int PanelOuts(const MatMulBlock& block, int row, int out, int64_t k_begin, int64_t depth,
-                         const float* panel, float* sums) {
-  const int64_t sums_stride = block.num_outs * kLanes;
-  for (; out + kOuts <= block.num_outs; out += kOuts) {
-    Accumulators<kRows, kOuts> tile;
-    float* memory = sums + row * sums_stride + out * kLanes;
-    if (k_begin == 0) {
-      tile.Clear();
-    } else {
-      tile.Load(memory, sums_stride);
+// Many rows: they are dealt evenly to groups of at most kTileRows. Group g begins at row RowOf(g),
+// and in packed memory at RowOf(g) times the padded k.
+struct RowGroups {
+  int num_rows;
+  int num_groups;
+  int64_t padded_k;
+
+  RowGroups(int rows, int64_t k)
+      : num_rows(rows),
+        num_groups((rows + kTileRows - 1) / kTileRows),
+        padded_k((k + kLanes - 1) / kLanes * kLanes) {}
+  int RowOf(int group) const { return group * num_rows / num_groups; }
+};
+
+// Vector `i` of a row, the last one padded with zeros.
+template <typename T>
+HWY_INLINE Vec VectorOf(const T* row, int64_t i, int64_t k) {
+  return i + kLanes <= k ? LoadWide(row + i) : LoadTail(row + i, k - i);
+}
+
+// [group][k / kLanes][rows of the group][kLanes]
+void PackRows(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed) {
+  const RowGroups groups(num_rows, k);
+  for (int group = 0; group < groups.num_groups; ++group) {
+    const int begin = groups.RowOf(group);
+    const int rows = groups.RowOf(group + 1) - begin;
+    float* target = packed + begin * groups.padded_k;
+    for (int r = 0; r < rows; ++r) {
+      const float* row = x + (begin + r) * x_stride;
+      for (int64_t i = 0; i < k; i += kLanes) {
+        hn::Store(VectorOf(row, i, k), F32(), target + i * rows + r * kLanes);
+      }
     }
-    tile.Add(block.x + row * block.x_stride + k_begin, block.x_stride, panel + out * kPanelDepth,
-             kPanelDepth, depth);
-    if (k_begin + depth == block.k) {
-      tile.Finish(block, row, out);
-    } else {
-      tile.Store(memory, sums_stride);
-    }
   }
-  return out;
 }
 
-template <int kRows>
-HWY_INLINE int PanelRows(const MatMulBlock& block, int row, int64_t k_begin, int64_t depth,
-                         const float* panel, float* sums) {
-  for (; row + kRows <= block.num_rows; row += kRows) {
-    const int out = PanelOuts<kRows, 2>(block, row, 0, k_begin, depth, panel, sums);
-    PanelOuts<kRows, 1>(block, row, out, k_begin, depth, panel, sums);
-  }
-  return row;
-}
-
+// Widens `depth` elements of each output's weights into [pair of outputs][step][2][kLanes]; an odd
+// last output stands alone.
 template <typename W>
-void WidenPanel(const W* w, int64_t w_stride, int num_outs, int64_t depth, float* panel) {
+void PackPanel(const W* w, int64_t w_stride, int num_outs, int64_t depth, float* panel) {
   for (int o = 0; o < num_outs; ++o) {
     const W* row = w + o * w_stride;
-    float* target = panel + o * kPanelDepth;
-    int64_t i = 0;
-    for (; i + kLanes <= depth; i += kLanes) hn::Store(LoadWide(row + i), F32(), target + i);
-    if (i < depth) hn::Store(LoadTail(row + i, depth - i), F32(), target + i);
+    const int first = o / kTileOuts * kTileOuts;
+    const int outs = std::min(kTileOuts, num_outs - first);
+    float* target = panel + first * kPanelDepth + (o - first) * kLanes;
+    for (int64_t i = 0; i < depth; i += kLanes) {
+      hwy::Prefetch(row + w_stride + i);
+      hn::Store(VectorOf(row, i, depth), F32(), target + i * outs);
+    }
+  }
+}
+
+// A stretch of k of a block: elements [begin, end).
+struct Stretch {
+  int64_t begin;
+  int64_t end;
+};
+
+template <int kRows, int kOuts>
+HWY_INLINE void PanelTile(const MatMulBlock& block, int row, int out, Stretch k, const float* x,
+                          const float* w, float* sums) {
+  Accumulators<kRows, kOuts> tile;
+  if (k.begin == 0) {
+    tile.Clear();
+  } else {
+    tile.Load(sums);
+  }
+  tile.AddPacked(x, w, (k.end - k.begin + kLanes - 1) / kLanes);
+  if (k.end == block.k) {
+    tile.Finish(block, row, out);
+  } else {
+    tile.Store(sums);
+  }
+}
+
+// One group of rows against the whole panel.
+template <int kRows>
+void PanelGroup(const MatMulBlock& block, int row, Stretch k, const float* x, const float* panel,
+                float* sums) {
+  int out = 0;
+  for (; out + kTileOuts <= block.num_outs; out += kTileOuts) {
+    PanelTile<kRows, kTileOuts>(block, row, out, k, x, panel + out * kPanelDepth,
+                                sums + out * kRows * kLanes);
+  }
+  if (out < block.num_outs) {
+    PanelTile<kRows, 1>(block, row, out, k, x, panel + out * kPanelDepth,
+                        sums + out * kRows * kLanes);
   }
 }
 
 template <typename W>
 void Panel(const MatMulBlock& block, float* scratch) {
+  static_assert(kTileRows == 6);
+  const RowGroups groups(block.num_rows, block.k);
   float* panel = scratch;
   float* sums = scratch + int64_t{kPanelOuts} * kPanelDepth;
-  for (int64_t k_begin = 0; k_begin < block.k; k_begin += kPanelDepth) {
-    const int64_t depth = std::min<int64_t>(kPanelDepth, block.k - k_begin);
-    WidenPanel(static_cast<const W*>(block.w) + k_begin, block.w_stride, block.num_outs, depth,
-               panel);
-    int row = PanelRows<6>(block, 0, k_begin, depth, panel, sums);
-    row = PanelRows<3>(block, row, k_begin, depth, panel, sums);
-    PanelRows<1>(block, row, k_begin, depth, panel, sums);
+  for (Stretch k = {.begin = 0, .end = 0}; k.begin < block.k; k.begin = k.end) {
+    k.end = std::min(block.k, k.begin + kPanelDepth);
+    PackPanel(static_cast<const W*>(block.w) + k.begin, block.w_stride, block.num_outs,
+              k.end - k.begin, panel);
+    for (int group = 0; group < groups.num_groups; ++group) {
+      const int row = groups.RowOf(group);
+      const int rows = groups.RowOf(group + 1) - row;
+      const float* x = block.x + row * groups.padded_k + k.begin * rows;
+      float* group_sums = sums + int64_t{row} * block.num_outs * kLanes;
+      switch (rows) {
+        case 6:
+          PanelGroup<6>(block, row, k, x, panel, group_sums);
+          break;
+        case 5:
+          PanelGroup<5>(block, row, k, x, panel, group_sums);
+          break;
+        case 4:
+          PanelGroup<4>(block, row, k, x, panel, group_sums);
+          break;
+        default:
+          // More than kMaxStreamedRows rows dealt evenly leave no smaller group.
+          PanelGroup<3>(block, row, k, x, panel, group_sums);
+      }
+    }
   }
 }
 
 template <typename W>
 void Multiply(const MatMulBlock& block, float* scratch) {
-  if (block.num_rows <= cpu::kMaxStreamedRows) {
+  if (scratch == nullptr) {
     Stream<W>(block);
   } else {
     Panel<W>(block, scratch);
@@ -200,7 +291,7 @@ void MatMul(const MatMulBlock& block, float* scratch) {
   }
 }
 
-cpu::MatMulKernel ChooseMatMul() { return MatMul; }
+cpu::MatMulKernels ChooseMatMul() { return {.pack_rows = PackRows, .multiply = MatMul}; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
@@ -212,12 +303,13 @@ HWY_EXPORT(ChooseMatMul);
 
 namespace cpu {
 
-MatMulKernel GetMatMulKernel() { return HWY_DYNAMIC_DISPATCH(ChooseMatMul)(); }
+MatMulKernels GetMatMulKernels() { return HWY_DYNAMIC_DISPATCH(ChooseMatMul)(); }
+
+int64_t PackedFloats(int64_t num_rows, int64_t k) { return num_rows * ((k + 15) / 16 * 16); }
 
 int64_t MatMulScratchFloats(int num_rows) {
   constexpr int kMaxLanes = 16;
-  if (num_rows <= kMaxStreamedRows) return 0;
-  return int64_t{kPanelOuts} * (kPanelDepth + std::min(num_rows, kPanelRows) * kMaxLanes);
+  return int64_t{kPanelOuts} * (kPanelDepth + num_rows * kMaxLanes);
 }
 
 }  // namespace cpu
