@@ -1,0 +1,145 @@
+#include <google/protobuf/util/json_util.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "mea/v1/inference.grpc.pb.h"
+#include "server/cli/client.h"
+#include "server/cli/command.h"
+#include "server/cli/generate_flags.h"
+#include "server/status_page.h"
+
+namespace mea {
+namespace {
+
+constexpr char kExamples[] = R"(
+Examples:
+  mea generate -p "Once upon a time"                       prints the text as it comes
+  mea generate -p "2, 4, 6," --max-tokens 20 --temperature 0 --stop "."
+  cat letter.txt | mea generate --server 10.0.0.7:50051    the prompt from standard input
+  mea generate -p "Hello" --json                           one JSON object per event
+
+The text goes to standard output; a line about speed and cache memory to standard error.
+)";
+
+// Follows one generation: when its first token came, and how it ended.
+struct Report {
+  absl::Time start = absl::Now();
+  absl::Time first_token = absl::InfiniteFuture();
+  v1::Finish finish;
+};
+
+std::string Json(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  // Every message of mea.v1 has a JSON form.
+  (void)google::protobuf::util::MessageToJsonString(message, &json, options);
+  return json;
+}
+
+void Print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+grpc::Status Stream(v1::Inference::Stub& stub, grpc::ClientContext& context,
+                    const v1::GenerateRequest& request, bool json, Report& report) {
+  const auto reader = stub.GenerateStream(&context, request);
+  for (v1::GenerateStreamResponse event; reader->Read(&event);) {
+    if (json) Print(absl::StrCat(Json(event), "\n"));
+    if (event.has_delta()) {
+      report.first_token = std::min(report.first_token, absl::Now());
+      if (!json) Print(event.delta().text());
+    } else if (event.has_finish()) {
+      report.finish = event.finish();
+    }
+  }
+  return reader->Finish();
+}
+
+grpc::Status Call(v1::Inference::Stub& stub, grpc::ClientContext& context,
+                  const v1::GenerateRequest& request, bool json, Report& report) {
+  v1::GenerateResponse response;
+  const grpc::Status status = stub.Generate(&context, request, &response);
+  if (!status.ok()) return status;
+  Print(json ? absl::StrCat(Json(response), "\n") : response.completions(0).text());
+  report.finish = response.completions(0).finish();
+  return status;
+}
+
+std::string Ending(const v1::Finish& finish) {
+  switch (finish.stop_match_case()) {
+    case v1::Finish::kEosTokenId:
+      return absl::StrCat("end of sequence ", finish.eos_token_id());
+    case v1::Finish::kStopTokenId:
+      return absl::StrCat("stop token ", finish.stop_token_id());
+    case v1::Finish::kStopString:
+      return absl::StrCat("stop string '", finish.stop_string(), "'");
+    case v1::Finish::STOP_MATCH_NOT_SET:
+      break;
+  }
+  return finish.reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
+}
+
+// "24 tokens in 0.61 s (39.3 tokens/s, first after 0.05 s), length; KV cache ..."
+std::string Summary(const Report& report) {
+  const v1::Usage& usage = report.finish.usage();
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - report.start);
+  const std::string first =
+      report.first_token == absl::InfiniteFuture()
+          ? ""
+          : absl::StrFormat(", first after %.2f s",
+                            absl::ToDoubleSeconds(report.first_token - report.start));
+  const double ratio = usage.kv_bytes_uncompressed() == 0
+                           ? 1.0
+                           : static_cast<double>(usage.kv_bytes()) /
+                                 static_cast<double>(usage.kv_bytes_uncompressed());
+  return absl::StrFormat(
+      "%d prompt + %d tokens in %.2f s (%.1f tokens/s%s), %s; KV cache %s, %s uncompressed (%.3f); "
+      "seed %d",
+      usage.prompt_tokens(), usage.completion_tokens(), seconds,
+      usage.completion_tokens() / seconds, first, Ending(report.finish),
+      HumanBytes(usage.kv_bytes()), HumanBytes(usage.kv_bytes_uncompressed()), ratio,
+      report.finish.seed());
+}
+
+absl::Status Generate(GenerateFlags flags) {
+  if (flags.prompt.empty()) {
+    flags.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (flags.prompt.empty()) {
+      return absl::InvalidArgumentError("no prompt: give --prompt, or text on standard input");
+    }
+  }
+  const v1::GenerateRequest request = flags.ToRequest();
+  const auto stub = v1::Inference::NewStub(OpenChannel(flags.server));
+  grpc::ClientContext context;
+  if (flags.timeout_s > 0) {
+    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
+  }
+  Report report;
+  const grpc::Status status = flags.stream ? Stream(*stub, context, request, flags.json, report)
+                                           : Call(*stub, context, request, flags.json, report);
+  if (!flags.json && report.finish.has_usage()) Print("\n");
+  if (!status.ok()) return ToAbslStatus(status, flags.server);
+  if (!flags.json) std::fprintf(stderr, "%s\n", Summary(report).c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddGenerate(CLI::App& program, Action& action) {
+  CLI::App& command = *program.add_subcommand("generate", "Complete a prompt on a server");
+  command.footer(kExamples);
+  auto flags = std::make_shared<GenerateFlags>();
+  flags->AddTo(command);
+  command.callback([flags, &action] { action = [flags] { return Generate(*flags); }; });
+}
+
+}  // namespace mea

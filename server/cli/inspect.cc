@@ -1,0 +1,52 @@
+#include "engine/checkpoint/inspect.h"
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/load.h"
+#include "server/cli/command.h"
+
+namespace mea {
+namespace {
+
+constexpr char kExamples[] = R"(
+Examples:
+  mea inspect models/demo             heads cached and attended, layer by layer, and cache bytes
+  mea inspect models/demo --tensors   and every tensor
+)";
+
+struct InspectFlags {
+  std::string model_dir;
+  std::string kv_dtype = "bf16";
+  bool tensors = false;
+};
+
+absl::Status Inspect(const InspectFlags& flags) {
+  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
+  if (!kv_dtype.ok()) return kv_dtype.status();
+  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const std::string text =
+      InspectCheckpoint(*checkpoint, {.kv_dtype = *kv_dtype, .tensors = flags.tensors});
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddInspect(CLI::App& program, Action& action) {
+  CLI::App& command = *program.add_subcommand("inspect", "Show what a checkpoint holds");
+  command.footer(kExamples);
+  auto flags = std::make_shared<InspectFlags>();
+  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--kv-dtype", flags->kv_dtype, "What the cache would store: bf16, f32")
+      ->capture_default_str();
+  command.add_flag("--tensors", flags->tensors, "List every tensor");
+  command.callback([flags, &action] { action = [flags] { return Inspect(*flags); }; });
+}
+
+}  // namespace mea

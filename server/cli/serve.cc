@@ -1,0 +1,144 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/engine.h"
+#include "engine/text/tokenizer.h"
+#include "server/cli/command.h"
+#include "server/cli/progress.h"
+#include "server/cli/signals.h"
+#include "server/cli/size.h"
+#include "server/metrics.h"
+#include "server/server.h"
+
+namespace mea {
+namespace {
+
+constexpr char kExamples[] = R"(
+Examples:
+  mea serve models/demo                                      gRPC on 127.0.0.1:50051
+  mea serve models/demo --listen 0.0.0.0:50051 --admin off   for other machines, no admin port
+  mea serve models/demo --kv-cache-bytes 4GiB --max-context 8192
+
+SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second one ends at once.
+)";
+
+struct ServeFlags {
+  EngineOptions engine;
+  ServerOptions server;
+  std::string kv_cache_bytes = "0";
+  std::string metrics_compat = "none";
+  double drain_timeout_s = 30;
+};
+
+void AddFlags(CLI::App& command, ServeFlags& flags) {
+  EngineOptions& engine = flags.engine;
+  command.add_option("model,--model", engine.model_dir, "Checkpoint directory")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--model-name", flags.server.model_name,
+                     "Name that clients see; default: the directory's");
+  command.add_option("--listen", flags.server.listen, "gRPC address; port 0 takes a free one")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      .add_option("--admin", flags.server.admin,
+                  "HTTP address of /metrics, /health and the status page, or 'off'")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
+                  "Memory of the KV cache, e.g. 4GiB; 0: full contexts for --max-num-seqs "
+                  "sequences, at most a quarter of RAM")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  command
+      .add_option("--max-context", engine.max_context,
+                  "Tokens of prompt and output together; 0: the model's")
+      ->capture_default_str();
+  command.add_option("--max-num-seqs", engine.max_num_seqs, "Sequences computed at once")
+      ->capture_default_str();
+  command
+      .add_option("--max-batch-tokens", engine.max_batch_tokens,
+                  "Tokens in one step; a longer prompt takes several")
+      ->capture_default_str();
+  command
+      .add_option("--max-queued-requests", engine.max_queued_requests,
+                  "Requests that may wait; more are refused")
+      ->capture_default_str();
+  command
+      .add_option("--weight-dtype", engine.weight_dtype,
+                  "Of the weights in memory: auto (as stored), f32, bf16")
+      ->capture_default_str();
+  command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32")
+      ->capture_default_str();
+  command.add_option("--page-size", engine.page_size, "Tokens per page of the KV cache")
+      ->capture_default_str();
+  command.add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core")
+      ->capture_default_str();
+  command
+      .add_option("--drain-timeout", flags.drain_timeout_s,
+                  "Seconds that requests may take to finish after SIGTERM")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  command
+      .add_option("--metrics-compat", flags.metrics_compat, "Also export the metric names of: vllm")
+      ->check(CLI::IsMember({"none", "vllm"}))
+      ->capture_default_str();
+}
+
+std::string DirectoryName(const std::string& dir) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(dir, error);
+  return error ? dir : path.filename().string();
+}
+
+absl::Status Serve(ServeFlags flags) {
+  static Signals& signals = *new Signals();  // its thread lives as long as the program
+  const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
+  if (!bytes.ok()) return bytes.status();
+  flags.engine.kv_cache_bytes = *bytes;
+  if (flags.server.admin == "off") flags.server.admin.clear();
+  if (flags.server.model_name.empty()) {
+    flags.server.model_name = DirectoryName(flags.engine.model_dir);
+  }
+  Metrics metrics(
+      {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
+
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Tokenizer> tokenizer;
+  {
+    ProgressLine progress;
+    auto started = StartEngine(
+        flags.engine, [&](int64_t done, int64_t total) { progress.Show(done, total); },
+        [&](const StepReport& step) { metrics.ObserveStep(step); });
+    if (!started.ok()) return started.status();
+    engine = *std::move(started);
+    auto loaded = Tokenizer::Load(absl::StrCat(flags.engine.model_dir, "/tokenizer.json"));
+    if (!loaded.ok()) return loaded.status();
+    tokenizer = *std::move(loaded);
+  }
+  auto server = Server::Start(flags.server, *engine, *tokenizer, metrics);
+  if (!server.ok()) return server.status();
+  signals.Arm();
+  std::printf("%s\n", (*server)->ready_line().c_str());
+  std::fflush(stdout);
+
+  signals.Wait();
+  (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddServe(CLI::App& program, Action& action) {
+  CLI::App& command = *program.add_subcommand("serve", "Serve a checkpoint over gRPC");
+  command.footer(kExamples);
+  auto flags = std::make_shared<ServeFlags>();
+  AddFlags(command, *flags);
+  command.callback([flags, &action] { action = [flags] { return Serve(*flags); }; });
+}
+
+}  // namespace mea

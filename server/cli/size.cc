@@ -1,0 +1,41 @@
+#include "server/cli/size.h"
+
+#include <unistd.h>
+
+#include <cmath>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace mea {
+
+absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& text) {
+  const auto refuse = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " '", text, "' is not a size such as 512MiB, 1.5GiB or 24G"));
+  };
+  const size_t digits = text.find_first_not_of("0123456789.");
+  double number = 0;
+  if (!absl::SimpleAtod(text.substr(0, digits), &number)) return refuse();
+  std::string unit = digits == text.npos ? "" : text.substr(digits);
+  absl::StripAsciiWhitespace(&unit);
+  absl::AsciiStrToLower(&unit);
+  if (!unit.empty() && unit != "b") {
+    const size_t power = std::string("kmgt").find(unit[0]);
+    const std::string rest = unit.substr(1);
+    if (power == std::string::npos || (!rest.empty() && rest != "b" && rest != "ib")) {
+      return refuse();
+    }
+    number *= std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  constexpr double kMostBytes = 1e18;
+  if (!(number <= kMostBytes)) return refuse();
+  return static_cast<int64_t>(number);
+}
+
+int64_t PhysicalMemoryBytes() {
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * int64_t{sysconf(_SC_PAGESIZE)};
+}
+
+}  // namespace mea
