@@ -50,6 +50,17 @@ class Evaluator:
             tokens += len(ids) - 1
         return nats / tokens, nats / len(text.replace(END, "").encode())
 
+    def window_loss(self, path):
+        """Nats per token of the file as one text, cut into windows that overlap by one token, as `mea eval` does:
+        documents see those before them, and most windows begin in the middle of one."""
+        ids = encode(self.tokenizer, path.read_text())
+        window = self.model.config["max_position_embeddings"] - 1
+        nats = 0.0
+        for first in range(0, len(ids) - 1, window - 1):
+            cut = ids[first : first + window]
+            nats -= self.log_probabilities(cut[:-1]).gather(1, torch.tensor(cut[1:])[:, None]).sum().item()
+        return nats / (len(ids) - 1)
+
     def accuracy(self, path):
         """Share of rows whose greedy continuation is the answer: so it is if, and only if, each of its tokens
         is the most likely one after the prompt and the answer's earlier tokens; one forward tells."""
@@ -78,4 +89,5 @@ def report(checkpoint, directory):
     per_token, per_byte = evaluator.held_out_loss(directory / "heldout.txt")
     row = {"model": Path(checkpoint).name, "KV bytes per token": evaluator.model.cache_bytes_per_token()}
     row |= {"nats per token": round(per_token, 4), "nats per byte": round(per_byte, 4)}
+    row["nats per token in windows"] = round(evaluator.window_loss(directory / "heldout.txt"), 4)
     return row | {task: evaluator.accuracy(directory / f"{task}.jsonl") for task in TASKS}

@@ -141,9 +141,17 @@ class Decoder(nn.Module):
         nn.init.normal_(self.embed_tokens.weight, std=0.05)
         for name, weight in self.named_parameters():
             if name.endswith("_proj.weight"):
-                last = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(weight, std=weight.shape[1] ** -0.5 * (0.1 if last else 0.7))
+                gain = self._gain(name)
+                nn.init.normal_(weight, std=gain * weight.shape[1] ** -0.5)
         self._look_back()
+        if self.shape.component_heads == self.shape.heads:
+            self._find_alike()
+
+    def _gain(self, name):
+        """The twin's head outputs are small while attention is diffuse; head norm makes the others' large."""
+        if name.endswith("o_proj.weight"):
+            return 0.1 if self.shape.composed else 0.3
+        return 0.1 if name.endswith("down_proj.weight") else 0.7
 
     @torch.no_grad()
     def _look_back(self, pairs=4, constant=0.5, gain=0.7):
@@ -164,6 +172,25 @@ class Decoder(nn.Module):
                 angle = head * frequency
                 queries[head, pair, 0] = gain * math.cos(angle)
                 queries[head, pair + s.head_dim // 2, 0] = -gain * math.sin(angle)
+
+    @torch.no_grad()
+    def _find_alike(self, gain=0.7):
+        """Heads of the second layer start by attending where the last few tokens were alike.
+
+        All heads of the first layer write what they see into one subspace; the second layer's queries and keys
+        read it through the same matrix, into the slow half of RoPE's frequencies, where position matters little.
+        The models of 8 component heads start so. The twin did not find recall in 500 steps without it and had it in
+        200 with it; `mea-half` found it in 300 without.
+        """
+        s, (first, second) = self.shape, (layer.self_attn for layer in self.layers[:2])
+        subspace = F.pad(nn.init.orthogonal_(torch.empty(s.head_dim, s.hidden - 1)), (1, 0))  # not feature 0
+        first.v_proj.weight.copy_(subspace.repeat(s.heads, 1))
+        first.o_proj.weight.copy_(0.1 * subspace.T.repeat(1, s.heads))
+        half, quarter = s.head_dim // 2, s.head_dim // 4
+        for slow in (slice(quarter, half), slice(half + quarter, s.head_dim)):
+            mix = torch.randn(s.heads, quarter, s.head_dim) * gain * s.head_dim**-0.5
+            second.k_proj.weight.view(s.heads, s.head_dim, s.hidden)[:, slow] = mix @ subspace
+            second.q_proj.weight.view(s.heads, s.head_dim, s.hidden)[:, slow] = mix @ subspace
 
     def forward(self, ids, document_end=None):
         """ids [rows, tokens] -> logits [rows, tokens, vocabulary]; the output projection is the embedding.

@@ -19,9 +19,10 @@ def rope(x, theta):
     """x [tokens, heads, d], token n at position n; half-split convention."""
     tokens, _, d = x.shape
     frequency = theta ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
-    angle = (torch.arange(tokens, dtype=torch.float64)[:, None] * frequency).to(x.dtype)[:, None, :]
+    angle = torch.arange(tokens, dtype=torch.float64)[:, None, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., : d // 2], x[..., d // 2 :]
-    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 class MeaForCausalLM:

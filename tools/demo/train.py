@@ -35,10 +35,10 @@ class Stage:
 
 STORIES_AND_TASKS = {"story": 0.35, "recall": 0.25, "copy": 0.25, "arithmetic": 0.15}
 STAGES = [
-    Stage(500, 32, 64, {"story": 0.1, "recall": 0.5, "copy": 0.2, "arithmetic": 0.2}, Difficulty(3, 2, 5, 0.6)),
+    Stage(400, 32, 64, {"story": 0.1, "recall": 0.5, "copy": 0.2, "arithmetic": 0.2}, Difficulty(3, 2, 5, 0.6)),
     Stage(300, 16, 128, {"story": 0.25, "recall": 0.4, "copy": 0.2, "arithmetic": 0.15}, Difficulty(4, 3, 7, 0.6)),
-    Stage(400, 8, 256, STORIES_AND_TASKS),
-    Stage(100, 4, 512, STORIES_AND_TASKS, documents_apart=False),
+    Stage(350, 8, 256, STORIES_AND_TASKS),
+    Stage(70, 4, 512, STORIES_AND_TASKS, documents_apart=False),
 ]
 
 
