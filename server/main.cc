@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   mea::AddHealth(program, action);
   mea::AddInspect(program, action);
   mea::AddPlan(program, action);
+  mea::AddEval(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

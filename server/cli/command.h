@@ -16,5 +16,6 @@ void AddGenerate(CLI::App& program, Action& action);
 void AddHealth(CLI::App& program, Action& action);
 void AddInspect(CLI::App& program, Action& action);
 void AddPlan(CLI::App& program, Action& action);
+void AddEval(CLI::App& program, Action& action);
 
 }  // namespace mea
