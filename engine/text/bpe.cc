@@ -9,7 +9,7 @@
 namespace mea {
 namespace {
 
-constexpr std::string_view kMetaspace = "\u2581";  // ▁
+constexpr char32_t kMetaspace = 0x2581;  // ▁
 
 // Words of up to this many symbols merge in an array: finding the best of few ranks by looking at
 // all of them beats a queue.
@@ -19,7 +19,7 @@ constexpr size_t kShortWord = 32;
 bool HasInnerMetaspace(std::string_view token) {
   bool only_marks = true;
   for (size_t at = 0; at < token.size(); at += CodePointSize(token[at])) {
-    const bool mark = token.substr(at, kMetaspace.size()) == kMetaspace;
+    const bool mark = CodePointAt(token, at) == kMetaspace;
     if (mark && !only_marks) return true;
     only_marks = only_marks && mark;
   }
@@ -50,12 +50,15 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<Merge>& merges, const O
   for (int byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = id_or_none(ByteLevelCodePoint(byte));
     fallback_ids_[byte] = id_or_none(ByteFallbackToken(byte));
-    if (byte < 128) ascii_ids_[byte] = id_or_none(std::string(1, static_cast<char>(byte)));
   }
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const std::string& token = vocabulary.TokenOf(id);
     if (token.empty()) continue;
-    if (CodePointSize(token[0]) == static_cast<int>(token.size())) code_point_ids_[token] = id;
+    if (CodePointSize(token[0]) == static_cast<int>(token.size())) {
+      const char32_t c = CodePointAt(token, 0);
+      if (c >= code_point_ids_.size()) code_point_ids_.resize(c + 1, -1);
+      code_point_ids_[c] = id;
+    }
     if (!options.ignore_merges) continue;
     const auto word = options.byte_level ? ByteLevelBytes(token) : token;
     if (word.has_value()) whole_words_.emplace(*word, id);
@@ -67,12 +70,6 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<Merge>& merges, const O
     merges_.Insert(merge.left, merge.right, {static_cast<uint32_t>(rank), merge.merged});
     if (HasInnerMetaspace(vocabulary.TokenOf(merge.merged))) words_begin_at_metaspace_ = false;
   }
-}
-
-int32_t Bpe::CodePointId(std::string_view code_point) const {
-  if (code_point.size() == 1) return ascii_ids_[code_point[0]];
-  const auto it = code_point_ids_.find(code_point);
-  return it == code_point_ids_.end() ? -1 : it->second;
 }
 
 void Bpe::Encode(std::string_view word, std::vector<int32_t>* ids) const {
@@ -113,18 +110,18 @@ void Bpe::EncodeCodePoints(std::string_view word, std::vector<int32_t>* ids) con
   };
   for (size_t at = 0, size; at < word.size(); at += size) {
     size = CodePointSize(word[at]);
-    const std::string_view symbol = word.substr(at, size);
-    if (symbol == kMetaspace && in_word && words_begin_at_metaspace_) {
+    const char32_t c = CodePointAt(word, at);
+    if (c == kMetaspace && in_word && words_begin_at_metaspace_) {
       flush_unk();
       MergeFrom(begin, ids);
       begin = ids->size();
     }
-    in_word = symbol != kMetaspace;
-    const int32_t id = CodePointId(symbol);
+    in_word = c != kMetaspace;
+    const int32_t id = CodePointId(c);
     if (id >= 0) {
       flush_unk();
       ids->push_back(id);
-    } else if (options_.byte_fallback && AppendFallbackBytes(symbol, ids)) {
+    } else if (options_.byte_fallback && AppendFallbackBytes(word.substr(at, size), ids)) {
       continue;
     } else if (options_.unk_id.has_value()) {
       if (!options_.fuse_unk) flush_unk();
@@ -181,12 +178,10 @@ void Bpe::MergeLong(size_t begin, std::vector<int32_t>* ids) const {
     int32_t previous, next;
     MergeTable::Merge pair;  // with the next one
   };
-  struct Candidate {
-    uint32_t rank;
-    int32_t at;
-    bool operator<(const Candidate& other) const {  // the queue gives its largest first
-      return rank != other.rank ? rank > other.rank : at > other.at;
-    }
+  // Ordered by rank, then by place: both in one number.
+  using Candidate = uint64_t;
+  const auto candidate = [](uint32_t rank, int32_t at) -> Candidate {
+    return uint64_t{rank} << 32 | static_cast<uint32_t>(at);
   };
   const int32_t count = static_cast<int32_t>(ids->size() - begin);
   std::vector<Symbol> symbols(count);
@@ -196,17 +191,19 @@ void Bpe::MergeLong(size_t begin, std::vector<int32_t>* ids) const {
     const int32_t id = (*ids)[begin + i];
     const auto pair = last ? MergeTable::Merge{} : merges_.Find(id, (*ids)[begin + i + 1]);
     symbols[i] = {id, i - 1, last ? -1 : i + 1, pair};
-    if (pair.rank != MergeTable::kNone) candidates.push_back({pair.rank, i});
+    if (pair.rank != MergeTable::kNone) candidates.push_back(candidate(pair.rank, i));
   }
-  std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(candidates));
+  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(
+      std::greater<>(), std::move(candidates));
   const auto renew_pair = [&](int32_t at) {
     Symbol& symbol = symbols[at];
     symbol.pair =
         symbol.next < 0 ? MergeTable::Merge{} : merges_.Find(symbol.id, symbols[symbol.next].id);
-    if (symbol.pair.rank != MergeTable::kNone) queue.push({symbol.pair.rank, at});
+    if (symbol.pair.rank != MergeTable::kNone) queue.push(candidate(symbol.pair.rank, at));
   };
   while (!queue.empty()) {
-    const auto [rank, at] = queue.top();
+    const uint32_t rank = queue.top() >> 32;
+    const int32_t at = static_cast<int32_t>(queue.top());
     queue.pop();
     Symbol& symbol = symbols[at];
     if (symbol.id < 0 || symbol.pair.rank != rank) continue;  // its pair is another by now

@@ -87,14 +87,15 @@ class Bpe {
 
   using StringIds = absl::flat_hash_map<std::string, int32_t, StringHash, std::equal_to<>>;
 
-  int32_t CodePointId(std::string_view code_point) const;  // -1 unknown
+  int32_t CodePointId(char32_t c) const {  // -1 unknown
+    return c < code_point_ids_.size() ? code_point_ids_[c] : -1;
+  }
 
   Options options_;
   MergeTable merges_;
   std::array<int32_t, 256> byte_ids_;      // byte_level: of the byte's symbol, -1 unknown
   std::array<int32_t, 256> fallback_ids_;  // byte_fallback: of "<0xNN>", -1 unknown
-  std::array<int32_t, 128> ascii_ids_;     // else: of the code point, -1 unknown
-  StringIds code_point_ids_;               // of those beyond ASCII
+  std::vector<int32_t> code_point_ids_;    // else: of the code point, up to the largest there is
   StringIds whole_words_;                  // ignore_merges: of every token as a word
   bool words_begin_at_metaspace_ = false;
 };

@@ -139,8 +139,9 @@ void DecodeStream::BeginContinuation() {
 }
 
 std::string_view DecodeStream::OpenRun() const {
-  // While leading code points may still be stripped, the run is not yet the text.
-  if (run_broken_ || strip_left_ > 0) return {};
+  const std::string& strip = decoder_->spec().strip;
+  const bool is_stripped = strip_left_ > 0 && run_.compare(0, strip.size(), strip) == 0;
+  if (run_broken_ || is_stripped) return {};
   return std::string_view(run_).substr(0, run_complete_);
 }
 

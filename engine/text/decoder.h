@@ -81,7 +81,8 @@ class DecodeStream {
 
   // The part of a byte run that is complete code points so far. The run becomes this text, unless
   // bytes that are not UTF-8 follow without another token between: then Hugging Face makes each of
-  // the run's bytes one U+FFFD. Empty when that has happened.
+  // the run's bytes one U+FFFD. Empty when that has happened, or where the run is the start of the
+  // text and would be stripped.
   std::string_view OpenRun() const;
 
  private:

@@ -122,11 +122,12 @@ std::optional<Json> ParseJson(std::string_view text, JsonErrors* errors) {
 
 std::string Quoted(std::string_view value) {
   constexpr size_t kShown = 60;
-  std::string shown = "\"";
-  if (value.size() <= kShown) return shown.append(value) + "\"";
-  size_t end = kShown;
-  while (end > 0 && (value[end] & 0xc0) == 0x80) --end;
-  return shown.append(value.substr(0, end)) + "...\"";
+  std::string shown(value.substr(0, kShown));
+  if (value.size() > kShown) {
+    shown.resize(CodePointBefore(value, kShown + 1));  // whole code points
+    shown += "...";
+  }
+  return Json(std::move(shown)).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace mea

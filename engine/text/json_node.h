@@ -77,7 +77,7 @@ class JsonNode {
 // Reads a document; nothing, with an error naming the byte, if it is not JSON.
 std::optional<nlohmann::json> ParseJson(std::string_view text, JsonErrors* errors);
 
-// "value" for messages, shortened.
+// `value` for messages: as JSON writes it, so on one line, and shortened.
 std::string Quoted(std::string_view value);
 
 }  // namespace mea

@@ -37,9 +37,13 @@ pcre2_match_data* ThreadMatchData() {
 }  // namespace
 
 struct Regex::Code {
-  // The first match at or after `from`. An error counts as none: with the limits lifted only a lack
-  // of memory is left of those.
+  // The first match at or after `from`.
   std::optional<std::pair<size_t, size_t>> Find(std::string_view text, size_t from) const {
+    if (!literal.empty()) {
+      const size_t at = text.find(literal, from);
+      if (at == std::string_view::npos) return std::nullopt;
+      return std::pair{at, at + literal.size()};
+    }
     pcre2_match_data* data = ThreadMatchData();
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (has_jit) {
@@ -49,11 +53,13 @@ struct Regex::Code {
       rc = pcre2_match(code.get(), Subject(text), text.size(), from,
                        PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, context.get());
     }
+    // With its limits lifted an error means that memory is short. It counts as no match.
     if (rc < 0) return std::nullopt;
     const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(data);
     return std::pair{offsets[0], offsets[1]};
   }
 
+  std::string literal;  // if not empty the pattern is this text, and the rest is not used
   CodePtr code;
   MatchContextPtr context;
   bool has_jit = false;
@@ -83,14 +89,10 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
 }
 
 Regex Regex::Literal(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    const bool plain = (c & 0x80) || std::isalnum(static_cast<unsigned char>(c));
-    escaped.append(plain ? "" : "\\").push_back(c);
-  }
-  absl::StatusOr<Regex> regex = Compile(escaped);
-  MEA_CHECK(regex.ok());
-  return *std::move(regex);
+  MEA_CHECK(!text.empty());
+  auto code = std::make_shared<Code>();
+  code->literal = text;
+  return Regex(std::move(code));
 }
 
 void Regex::Split(std::string_view text, std::vector<TextSpan>* spans) const {

@@ -1,5 +1,6 @@
 #include "engine/text/tokenizer.h"
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
@@ -15,6 +16,8 @@
 
 namespace mea {
 namespace {
+
+constexpr uintmax_t kMaxFileBytes = 256 << 20;  // the largest known vocabularies have 40 MB
 
 // The matcher of the added tokens that are sought in raw text, or in normalized text.
 AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
@@ -69,9 +72,18 @@ struct Tokenizer::Parts {
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
+  std::error_code error;
+  const uintmax_t num_bytes = std::filesystem::file_size(path, error);
+  if (!error && num_bytes > kMaxFileBytes) {
+    return absl::InvalidArgumentError(path + ": has " + std::to_string(num_bytes) +
+                                      " bytes, at most " + std::to_string(kMaxFileBytes) +
+                                      " are read");
+  }
   std::ifstream file(path, std::ios::binary);
   std::ostringstream content;
-  if (!file || !(content << file.rdbuf())) return absl::NotFoundError(path + ": cannot be read");
+  if (error || !file || !(content << file.rdbuf())) {
+    return absl::NotFoundError(path + ": is empty or cannot be read");
+  }
   return Parse(content.view(), path);
 }
 

@@ -80,7 +80,7 @@ void ReadVocabulary(const JsonNode& node, Vocabulary* vocabulary) {
 std::optional<std::pair<std::string, std::string>> ReadMerge(const JsonNode& node) {
   if (node.is_array()) {
     const std::vector<JsonNode> pair = node.Array();
-    if (pair.size() == 2) return std::pair(pair[0].String(), pair[1].String());
+    if (pair.size() == 2) return std::pair{pair[0].String(), pair[1].String()};
   } else if (node.is_string()) {
     const std::string text = node.String();
     const size_t space = text.find(' ');

@@ -89,18 +89,6 @@ void AppendUtf8(char32_t c, std::string* text) {
   }
 }
 
-int CodePointSize(char lead) { return LeadOf(static_cast<uint8_t>(lead)).size; }
-
-char32_t CodePointAt(std::string_view valid, size_t offset) {
-  return FirstUtf8Unit(valid.substr(offset)).code_point;
-}
-
-size_t CodePointBefore(std::string_view valid, size_t end) {
-  do --end;
-  while ((valid[end] & 0xc0) == 0x80);
-  return end;
-}
-
 void Utf8Assembler::Push(std::string_view bytes, std::string* text) {
   // The waiting bytes are finished one at a time, so that a long text is never copied for them.
   while (!pending_.empty() && !bytes.empty()) {

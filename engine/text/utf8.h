@@ -22,11 +22,30 @@ std::string ReplaceInvalidUtf8(std::string_view bytes);
 
 void AppendUtf8(char32_t code_point, std::string* text);
 
-// Code points of `valid`, which must be valid UTF-8: bytes of the first one, and its value.
-int CodePointSize(char lead);
-char32_t CodePointAt(std::string_view valid, size_t offset);
-// Where the code point that ends at `end` begins; end > 0.
-size_t CodePointBefore(std::string_view valid, size_t end);
+// Code points of `valid`, which must be valid UTF-8: the bytes of the one that begins with `lead`,
+// the one at `offset`, and where the one that ends at `end` (> 0) begins.
+inline int CodePointSize(char lead) {
+  const unsigned byte = static_cast<unsigned char>(lead);
+  return byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+}
+inline char32_t CodePointAt(std::string_view valid, size_t offset) {
+  const auto bits = [&](size_t i, unsigned mask) -> char32_t { return valid[offset + i] & mask; };
+  switch (CodePointSize(valid[offset])) {
+    case 1:
+      return bits(0, 0x7f);
+    case 2:
+      return bits(0, 0x1f) << 6 | bits(1, 0x3f);
+    case 3:
+      return bits(0, 0x0f) << 12 | bits(1, 0x3f) << 6 | bits(2, 0x3f);
+    default:
+      return bits(0, 0x07) << 18 | bits(1, 0x3f) << 12 | bits(2, 0x3f) << 6 | bits(3, 0x3f);
+  }
+}
+inline size_t CodePointBefore(std::string_view valid, size_t end) {
+  do --end;
+  while ((valid[end] & 0xc0) == 0x80);
+  return end;
+}
 
 inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";  // U+FFFD
 
