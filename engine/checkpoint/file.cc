@@ -89,10 +89,10 @@ void MappedFile::Prefault(int64_t first, int64_t count) const {
   const int64_t begin = first / page_bytes * page_bytes;
   const int64_t bytes = first + count - begin;
   char* address = const_cast<char*>(data_) + begin;
-#ifdef MADV_POPULATE_READ  // Linux 5.14: maps the pages too
+  madvise(address, bytes, MADV_WILLNEED);  // starts reading the whole range at once
+#ifdef MADV_POPULATE_READ                  // Linux 5.14: waits for it and maps the pages
   if (madvise(address, bytes, MADV_POPULATE_READ) == 0) return;
 #endif
-  madvise(address, bytes, MADV_WILLNEED);
   for (int64_t i = 0; i < bytes; i += page_bytes) {
     [[maybe_unused]] const volatile char touched = address[i];
   }

@@ -20,7 +20,7 @@ using testing::RandomCheckpointSpec;
 using testing::TempDir;
 
 constexpr uint64_t kSeed = 7;
-constexpr int kNumFiles = 4000;
+constexpr int kNumFiles = 2000;
 constexpr int kNumConfigs = 20000;
 
 RandomCheckpointSpec Small() {
