@@ -59,7 +59,7 @@ const std::vector<Library>& Libraries() {
        {"kernels/cuda/", "tests/kernels/cuda/"}},
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
-      {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/"}},
+      {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},
   };
   return libraries;
 }
