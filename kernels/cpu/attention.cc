@@ -222,6 +222,12 @@ class Worker {
             .end = static_cast<int>(std::clamp<int64_t>(end, 0, kBlockTokens))};
   }
 
+  static int TileFloor(int token) { return token / kTileTokens * kTileTokens; }
+
+  // Whether a slab is better multiplied where it lies: always when it needs no widening, else with
+  // so few rows that widening in registers happens once.
+  bool reads_in_place() const { return std::is_same_v<T, float> || group_rows_ <= kMaxTileRows; }
+
   // Attention of all rows over the 64 positions from block_begin on, added to part_.
   void Block(int64_t block_begin) {
     int first = 0;
@@ -256,57 +262,81 @@ class Worker {
     return keys.as<T>() + page * keys.stride[0] + head * keys.stride[1] +
            position % args_.kv.page_size * head_dim_;
   }
-  HWY_INLINE const T* ValueTile(int64_t position, int head) const {
+  // Component `head` of the value at `position`; those behind it in the page follow.
+  HWY_INLINE const T* Value(int64_t position, int head) const {
     const TensorView& values = args_.kv.values;
     const int64_t page = pages_[position / args_.kv.page_size];
     return values.as<T>() + page * values.stride[0] + head * values.stride[1] +
            position % args_.kv.page_size * head_dim_;
   }
 
-  // Widens or composes one tile of 16 tokens for heads [begin, end) of the item:
-  // composed[head - begin] = sum_c mix[head, c] * component c.
-  HWY_INLINE void Compose(const T* components, int64_t component_stride, const float* mix,
-                          int num_components, int begin, int end, float* target, int64_t stride) {
-    const int num_tiles = head_dim_;  // of 16 elements
-    Multiply<false>(
-        mix + begin * num_components, num_components, end - begin, num_components,
-        [=](int i) HWY_ATTR { return components + i * kTileColumns; }, num_tiles, component_stride,
-        target, stride);
-  }
-  HWY_INLINE void Widen(const T* source, float* target) {
-    for (int i = 0; i < kTileTokens * head_dim_; i += kLanes) {
-      hn::StoreU(LoadWide(source + i), F32(), target + i);
+  // Composes or widens the keys or values of the block's visible tiles for heads [begin, end) of
+  // the item into composed_, `stride` floats per head; tile(position, component) finds a tile.
+  template <typename FindTile>
+  HWY_INLINE void ComposeBlock(int64_t block_begin, Range seen, int begin, int end,
+                               const TensorView& mix, const float* item_mix, int num_components,
+                               int64_t component_stride, int64_t stride, FindTile tile) {
+    for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
+      const int64_t position = block_begin + t;
+      float* target = composed_ + t * head_dim_;
+      if (!mix.empty()) {
+        const T* components = tile(position, 0);
+        Multiply<false>(
+            item_mix + begin * num_components, num_components, end - begin, num_components,
+            [=](int i) HWY_ATTR { return components + i * kTileColumns; },
+            kTileTokens * head_dim_ / kTileColumns, component_stride, target, stride);
+        continue;
+      }
+      for (int head = begin; head < end; ++head) {
+        const T* source = tile(position, item_.head_begin + head);
+        float* widened = target + (head - begin) * stride;
+        for (int i = 0; i < kTileTokens * head_dim_; i += kLanes) {
+          hn::StoreU(LoadWide(source + i), F32(), widened + i);
+        }
+      }
     }
   }
 
   // scores[head][row][token of the block] = q . K_head
   void Scores(int64_t block_begin, Range seen, int begin, int end, int first_row, int rows) {
-    const bool mixed = !args_.mix.key.empty();
-    const int64_t stride = int64_t{kBlockTokens} * head_dim_;
-    for (int tile = seen.begin / kTileTokens; tile * kTileTokens < seen.end; ++tile) {
-      const int64_t position = block_begin + tile * kTileTokens;
-      float* tile_target = composed_ + tile * kTileTokens * head_dim_;
-      if (mixed) {
-        Compose(KeyTile(position, 0), args_.kv.keys.stride[1], key_mix_, args_.kv.spec.key_heads,
-                begin, end, tile_target, stride);
-      } else {
-        for (int head = begin; head < end; ++head) {
-          Widen(KeyTile(position, item_.head_begin + head), tile_target + (head - begin) * stride);
-        }
+    const TensorView& mix = args_.mix.key;
+    const int num_components = args_.kv.spec.key_heads;
+    const int64_t component_stride = args_.kv.keys.stride[1];
+    const int first_tile = TileFloor(seen.begin);
+    const int num_tiles = (seen.end - first_tile + kTileTokens - 1) / kTileTokens;
+    if (!mix.empty() && group_rows_ == 1) {
+      for (int t = first_tile; t < seen.end; t += kTileTokens) {
+        MultiplyComposed<false>(queries_ + begin * head_dim_, head_dim_, end - begin, head_dim_,
+                                Components<T>{.data = KeyTile(block_begin + t, 0),
+                                              .component_stride = component_stride,
+                                              .k_stride = kTileTokens,
+                                              .count = num_components},
+                                key_mix_ + begin * num_components, scores_ + t, kBlockTokens);
       }
+      return;
     }
-    const int first_tile = seen.begin / kTileTokens;
-    const int num_tiles = (seen.end + kTileTokens - 1) / kTileTokens - first_tile;
+    const auto multiply = [&](int head, auto tile) HWY_ATTR {
+      const int64_t row = head * group_rows_ + first_row;
+      const int64_t score_row = (head - begin) * group_rows_ + first_row;
+      Multiply<false>(queries_ + row * head_dim_, head_dim_, rows, head_dim_, tile, num_tiles,
+                      kTileTokens, scores_ + score_row * kBlockTokens + first_tile, kBlockTokens);
+    };
+    if (mix.empty() && reads_in_place()) {
+      for (int head = begin; head < end; ++head) {
+        multiply(head, [&, this](int i) HWY_ATTR {
+          return KeyTile(block_begin + first_tile + i * kTileTokens, item_.head_begin + head);
+        });
+      }
+      return;
+    }
+    const int64_t stride = int64_t{kBlockTokens} * head_dim_;
+    ComposeBlock(
+        block_begin, seen, begin, end, mix, key_mix_, num_components, component_stride, stride,
+        [this](int64_t position, int component) HWY_ATTR { return KeyTile(position, component); });
     for (int head = begin; head < end; ++head) {
       const float* keys = composed_ + (head - begin) * stride;
-      const int row = head * group_rows_ + first_row;
-      Multiply<false>(
-          queries_ + int64_t{row} * head_dim_, head_dim_, rows, head_dim_,
-          [=, this](int i) HWY_ATTR { return keys + (first_tile + i) * kTileTokens * head_dim_; },
-          num_tiles, kTileTokens,
-          scores_ + ((head - begin) * group_rows_ + first_row) * kBlockTokens +
-              first_tile * kTileTokens,
-          kBlockTokens);
+      multiply(head, [&, this](int i)
+                         HWY_ATTR { return keys + (first_tile + i * kTileTokens) * head_dim_; });
     }
   }
 
@@ -367,30 +397,52 @@ class Worker {
   // records.values += weights . V_head
   void WeightedValues(int64_t block_begin, Range seen, int begin, int end, int first_row,
                       int rows) {
-    const bool mixed = !args_.mix.value.empty();
-    const int64_t stride = int64_t{kBlockTokens} * head_dim_ + 16;
-    for (int tile = seen.begin / kTileTokens; tile * kTileTokens < seen.end; ++tile) {
-      const int64_t position = block_begin + tile * kTileTokens;
-      float* tile_target = composed_ + tile * kTileTokens * head_dim_;
-      if (mixed) {
-        Compose(ValueTile(position, 0), args_.kv.values.stride[1], value_mix_,
-                args_.kv.spec.value_heads, begin, end, tile_target, stride);
-      } else {
-        for (int head = begin; head < end; ++head) {
-          Widen(ValueTile(position, item_.head_begin + head),
-                tile_target + (head - begin) * stride);
-        }
-      }
-    }
+    const TensorView& mix = args_.mix.value;
+    const int num_components = args_.kv.spec.value_heads;
+    const int64_t component_stride = args_.kv.values.stride[1];
     const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
+    // Tokens [from, to) of the block, whose values lie where tile(i) says.
+    const auto multiply = [&](int head, int from, int to, auto tile) HWY_ATTR {
+      const int64_t row = head * group_rows_ + first_row;
+      const int64_t score_row = (head - begin) * group_rows_ + first_row;
+      Multiply<true>(scores_ + score_row * kBlockTokens + from, kBlockTokens, rows, to - from, tile,
+                     num_tiles, head_dim_, part_ + row * record_floats_ + kRecordHeader,
+                     record_floats_);
+    };
+    // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
+    if (head_dim_ % kTileColumns == 0 && (mix.empty() ? reads_in_place() : group_rows_ == 1)) {
+      for (int t = seen.begin; t < seen.end;) {
+        const int tile_end = std::min(seen.end, TileFloor(t) + kTileTokens);
+        if (mix.empty()) {
+          for (int head = begin; head < end; ++head) {
+            const T* values = Value(block_begin + t, item_.head_begin + head);
+            multiply(head, t, tile_end, [=](int i) HWY_ATTR { return values + i * kTileColumns; });
+          }
+        } else {
+          const T* values = Value(block_begin + t, 0);
+          for (int column = 0; column < head_dim_; column += kTileColumns) {
+            MultiplyComposed<true>(scores_ + t, kBlockTokens, end - begin, tile_end - t,
+                                   Components<T>{.data = values + column,
+                                                 .component_stride = component_stride,
+                                                 .k_stride = head_dim_,
+                                                 .count = num_components},
+                                   value_mix_ + begin * num_components,
+                                   part_ + begin * record_floats_ + kRecordHeader + column,
+                                   record_floats_);
+          }
+        }
+        t = tile_end;
+      }
+      return;
+    }
+    const int64_t stride = int64_t{kBlockTokens} * head_dim_ + kTileColumns;
+    ComposeBlock(
+        block_begin, seen, begin, end, mix, value_mix_, num_components, component_stride, stride,
+        [this](int64_t position, int component) HWY_ATTR { return Value(position, component); });
     for (int head = begin; head < end; ++head) {
       const float* values = composed_ + (head - begin) * stride + seen.begin * head_dim_;
-      const int row = head * group_rows_ + first_row;
-      Multiply<true>(
-          scores_ + ((head - begin) * group_rows_ + first_row) * kBlockTokens + seen.begin,
-          kBlockTokens, rows, seen.end - seen.begin,
-          [=](int i) HWY_ATTR { return values + i * kTileColumns; }, num_tiles, head_dim_,
-          part_ + row * record_floats_ + kRecordHeader, record_floats_);
+      multiply(head, seen.begin, seen.end,
+               [=](int i) HWY_ATTR { return values + i * kTileColumns; });
     }
   }
 

@@ -101,6 +101,77 @@ HWY_INLINE void Multiply(const float* a, int64_t a_stride, int num_rows, int k, 
   rows(std::integral_constant<int, 1>(), row);
 }
 
+// Heads that MultiplyComposed takes at once: an accumulator and a composed vector for each.
+constexpr int kComposedHeads = kLanes == 16 ? 8 : kLanes == 8 ? 3 : 1;
+
+// Component vectors in the cache: element [component][k][column].
+template <typename T>
+struct Components {
+  const T* data;
+  int64_t component_stride;
+  int64_t k_stride;
+  int count;
+};
+
+// One row for each of kHeads heads, whose B is composed on the way and never stored:
+// C[head, 16] += sum_k A[head, k] * (sum_c mix[head, c] * component c [k, 16]).
+// The same chains of multiply-adds as composing first and multiplying then.
+template <int kHeads, bool kAccumulate, typename T>
+HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int k, const Components<T>& b,
+                                 const float* mix, float* c, int64_t c_stride) {
+  const F32 d;
+  Vec sum[kHeads][kTileVecs];
+  for (int h = 0; h < kHeads; ++h) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      sum[h][v] = kAccumulate ? hn::LoadU(d, c + h * c_stride + v * kLanes) : hn::Zero(d);
+    }
+  }
+  for (int i = 0; i < k; ++i) {
+    Vec composed[kHeads][kTileVecs];
+    for (int h = 0; h < kHeads; ++h) {
+      for (int v = 0; v < kTileVecs; ++v) composed[h][v] = hn::Zero(d);
+    }
+    const T* component = b.data + i * b.k_stride;
+    for (int n = 0; n < b.count; ++n, component += b.component_stride) {
+      Vec columns[kTileVecs];
+      for (int v = 0; v < kTileVecs; ++v) columns[v] = LoadWide(component + v * kLanes);
+      for (int h = 0; h < kHeads; ++h) {
+        const Vec weight = hn::Set(d, mix[h * b.count + n]);
+        for (int v = 0; v < kTileVecs; ++v) {
+          composed[h][v] = hn::MulAdd(weight, columns[v], composed[h][v]);
+        }
+      }
+    }
+    for (int h = 0; h < kHeads; ++h) {
+      const Vec value = hn::Set(d, a[h * a_stride + i]);
+      for (int v = 0; v < kTileVecs; ++v) {
+        sum[h][v] = hn::MulAdd(value, composed[h][v], sum[h][v]);
+      }
+    }
+  }
+  for (int h = 0; h < kHeads; ++h) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      hn::StoreU(sum[h][v], d, c + h * c_stride + v * kLanes);
+    }
+  }
+}
+
+// The same for any number of heads.
+template <bool kAccumulate, typename T>
+HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int num_heads, int k,
+                                 const Components<T>& b, const float* mix, float* c,
+                                 int64_t c_stride) {
+  int h = 0;
+  for (; h + kComposedHeads <= num_heads; h += kComposedHeads) {
+    MultiplyComposed<kComposedHeads, kAccumulate>(a + h * a_stride, a_stride, k, b,
+                                                  mix + h * b.count, c + h * c_stride, c_stride);
+  }
+  for (; h < num_heads; ++h) {
+    MultiplyComposed<1, kAccumulate>(a + h * a_stride, a_stride, k, b, mix + h * b.count,
+                                     c + h * c_stride, c_stride);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
 HWY_AFTER_NAMESPACE();
