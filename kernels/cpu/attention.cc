@@ -290,7 +290,8 @@ class Worker {
       for (int head = begin; head < end; ++head) {
         const T* source = tile(position, item_.head_begin + head);
         float* widened = target + (head - begin) * stride;
-        for (int i = 0; i < kTileTokens * head_dim_; i += kLanes) {
+        const int count = kTileTokens * head_dim_;
+        for (int i = 0; i < count; i += kLanes) {
           hn::StoreU(LoadWide(source + i), F32(), widened + i);
         }
       }

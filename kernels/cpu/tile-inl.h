@@ -42,14 +42,24 @@ HWY_INLINE void MultiplyBlock(const float* a, int64_t a_stride, int k, Tile tile
   decltype(tile(0)) b[kTiles];
   for (int t = 0; t < kTiles; ++t) b[t] = tile(first_tile + t);
   for (int i = 0; i < k; ++i) {
-    Vec columns[kTiles * kTileVecs];
-    for (int v = 0; v < kTiles * kTileVecs; ++v) {
-      columns[v] = LoadWide(b[v / kTileVecs] + i * b_stride + v % kTileVecs * kLanes);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const Vec value = hn::Set(d, a[r * a_stride + i]);
+    const auto column = [&](int v) HWY_ATTR {
+      return LoadWide(b[v / kTileVecs] + i * b_stride + v % kTileVecs * kLanes);
+    };
+    if constexpr (kRows <= 2) {  // the values are few: hold them, and one column at a time
+      Vec values[kRows];
+      for (int r = 0; r < kRows; ++r) values[r] = hn::Set(d, a[r * a_stride + i]);
       for (int v = 0; v < kTiles * kTileVecs; ++v) {
-        sum[r][v] = hn::MulAdd(value, columns[v], sum[r][v]);
+        const Vec one = column(v);
+        for (int r = 0; r < kRows; ++r) sum[r][v] = hn::MulAdd(values[r], one, sum[r][v]);
+      }
+    } else {
+      Vec columns[kTiles * kTileVecs];
+      for (int v = 0; v < kTiles * kTileVecs; ++v) columns[v] = column(v);
+      for (int r = 0; r < kRows; ++r) {
+        const Vec value = hn::Set(d, a[r * a_stride + i]);
+        for (int v = 0; v < kTiles * kTileVecs; ++v) {
+          sum[r][v] = hn::MulAdd(value, columns[v], sum[r][v]);
+        }
       }
     }
   }
