@@ -281,10 +281,11 @@ class Worker {
       float* target = composed_ + t * head_dim_;
       if (!mix.empty()) {
         const T* components = tile(position, 0);
-        Multiply<false>(
-            item_mix + begin * num_components, num_components, end - begin, num_components,
-            [=](int i) HWY_ATTR { return components + i * kTileColumns; },
-            kTileTokens * head_dim_ / kTileColumns, component_stride, target, stride);
+        Multiply<false>(item_mix + begin * num_components, num_components, end - begin,
+                        num_components,
+                        InScratch([=](int i) HWY_ATTR { return components + i * kTileColumns; },
+                                  kTileTokens * head_dim_ / kTileColumns, component_stride),
+                        target, stride);
         continue;
       }
       for (int head = begin; head < end; ++head) {
@@ -311,22 +312,25 @@ class Worker {
                                 Components<T>{.data = KeyTile(block_begin + t, 0),
                                               .component_stride = component_stride,
                                               .k_stride = kTileTokens,
-                                              .count = num_components},
+                                              .count = num_components,
+                                              .ahead = kTileTokens * head_dim_},
                                 key_mix_ + begin * num_components, scores_ + t, kBlockTokens);
       }
       return;
     }
-    const auto multiply = [&](int head, auto tile) HWY_ATTR {
+    const auto multiply = [&](int head, auto tiles) HWY_ATTR {
       const int64_t row = head * group_rows_ + first_row;
       const int64_t score_row = (head - begin) * group_rows_ + first_row;
-      Multiply<false>(queries_ + row * head_dim_, head_dim_, rows, head_dim_, tile, num_tiles,
-                      kTileTokens, scores_ + score_row * kBlockTokens + first_tile, kBlockTokens);
+      Multiply<false>(queries_ + row * head_dim_, head_dim_, rows, head_dim_, tiles,
+                      scores_ + score_row * kBlockTokens + first_tile, kBlockTokens);
     };
     if (mix.empty() && reads_in_place()) {
       for (int head = begin; head < end; ++head) {
-        multiply(head, [&, this](int i) HWY_ATTR {
+        const auto tile = [&, this](int i) HWY_ATTR {
           return KeyTile(block_begin + first_tile + i * kTileTokens, item_.head_begin + head);
-        });
+        };
+        // The next head's slab follows this one.
+        multiply(head, InCache(tile, num_tiles, kTileTokens, component_stride));
       }
       return;
     }
@@ -336,8 +340,9 @@ class Worker {
         [this](int64_t position, int component) HWY_ATTR { return KeyTile(position, component); });
     for (int head = begin; head < end; ++head) {
       const float* keys = composed_ + (head - begin) * stride;
-      multiply(head, [&, this](int i)
-                         HWY_ATTR { return keys + (first_tile + i * kTileTokens) * head_dim_; });
+      const auto tile = [&, this](int i)
+                            HWY_ATTR { return keys + (first_tile + i * kTileTokens) * head_dim_; };
+      multiply(head, InScratch(tile, num_tiles, kTileTokens));
     }
   }
 
@@ -402,13 +407,12 @@ class Worker {
     const int num_components = args_.kv.spec.value_heads;
     const int64_t component_stride = args_.kv.values.stride[1];
     const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
-    // Tokens [from, to) of the block, whose values lie where tile(i) says.
-    const auto multiply = [&](int head, int from, int to, auto tile) HWY_ATTR {
+    // Tokens [from, to) of the block, whose values lie where `tiles` says.
+    const auto multiply = [&](int head, int from, int to, auto tiles) HWY_ATTR {
       const int64_t row = head * group_rows_ + first_row;
       const int64_t score_row = (head - begin) * group_rows_ + first_row;
-      Multiply<true>(scores_ + score_row * kBlockTokens + from, kBlockTokens, rows, to - from, tile,
-                     num_tiles, head_dim_, part_ + row * record_floats_ + kRecordHeader,
-                     record_floats_);
+      Multiply<true>(scores_ + score_row * kBlockTokens + from, kBlockTokens, rows, to - from,
+                     tiles, part_ + row * record_floats_ + kRecordHeader, record_floats_);
     };
     // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
     if (head_dim_ % kTileColumns == 0 && (mix.empty() ? reads_in_place() : group_rows_ == 1)) {
@@ -417,7 +421,8 @@ class Worker {
         if (mix.empty()) {
           for (int head = begin; head < end; ++head) {
             const T* values = Value(block_begin + t, item_.head_begin + head);
-            multiply(head, t, tile_end, [=](int i) HWY_ATTR { return values + i * kTileColumns; });
+            const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
+            multiply(head, t, tile_end, InCache(tile, num_tiles, head_dim_, component_stride));
           }
         } else {
           const T* values = Value(block_begin + t, 0);
@@ -426,7 +431,8 @@ class Worker {
                                    Components<T>{.data = values + column,
                                                  .component_stride = component_stride,
                                                  .k_stride = head_dim_,
-                                                 .count = num_components},
+                                                 .count = num_components,
+                                                 .ahead = kTileTokens * head_dim_},
                                    value_mix_ + begin * num_components,
                                    part_ + begin * record_floats_ + kRecordHeader + column,
                                    record_floats_);
@@ -442,8 +448,8 @@ class Worker {
         [this](int64_t position, int component) HWY_ATTR { return Value(position, component); });
     for (int head = begin; head < end; ++head) {
       const float* values = composed_ + (head - begin) * stride + seen.begin * head_dim_;
-      multiply(head, seen.begin, seen.end,
-               [=](int i) HWY_ATTR { return values + i * kTileColumns; });
+      const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
+      multiply(head, seen.begin, seen.end, InScratch(tile, num_tiles, head_dim_));
     }
   }
 
