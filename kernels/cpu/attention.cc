@@ -270,51 +270,54 @@ class Worker {
            position % args_.kv.page_size * head_dim_;
   }
 
-  // Composes or widens the keys or values of the block's visible tiles for heads [begin, end) of
-  // the item into composed_, `stride` floats per head; tile(position, component) finds a tile.
-  template <typename FindTile>
-  HWY_INLINE void ComposeBlock(int64_t block_begin, Range seen, int begin, int end,
-                               const TensorView& mix, const float* item_mix, int num_components,
-                               int64_t component_stride, int64_t stride, FindTile tile) {
+  // All components of the keys, or values, of the 16 tokens from `position` on.
+  HWY_INLINE Components<T> KeyComponents(int64_t position, int component) const {
+    return {.data = KeyTile(position, component),
+            .component_stride = args_.kv.keys.stride[1],
+            .stride = kTileTokens * kRowsTogether<T>,
+            .count = args_.kv.spec.key_heads,
+            .ahead = kTileTokens * head_dim_};
+  }
+  HWY_INLINE Components<T> ValueComponents(int64_t position, int component) const {
+    return {.data = Value(position, component),
+            .component_stride = args_.kv.values.stride[1],
+            .stride = int64_t{head_dim_} * kRowsTogether<T>,
+            .count = args_.kv.spec.value_heads,
+            .ahead = kTileTokens * head_dim_};
+  }
+
+  // Composes or widens the block's visible tiles for heads [begin, end) of the item into composed_,
+  // `stride` floats for each head; find(position, component) gives the Components there, of `rows`
+  // rows of `columns`.
+  template <typename Find>
+  HWY_INLINE void ComposeBlock(int64_t block_begin, Range seen, int begin, int end, bool mixed,
+                               const float* mix, int rows, int columns, int64_t stride, Find find) {
     for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
-      const int64_t position = block_begin + t;
       float* target = composed_ + t * head_dim_;
-      if (!mix.empty()) {
-        const T* components = tile(position, 0);
-        Multiply<false>(item_mix + begin * num_components, num_components, end - begin,
-                        num_components,
-                        InScratch([=](int i) HWY_ATTR { return components + i * kTileColumns; },
-                                  kTileTokens * head_dim_ / kTileColumns, component_stride),
-                        target, stride);
+      if (mixed) {
+        const auto all = find(block_begin + t, 0);
+        ComposeTile(all, end - begin, rows, columns, mix + begin * all.count, target, stride);
         continue;
       }
       for (int head = begin; head < end; ++head) {
-        const T* source = tile(position, item_.head_begin + head);
-        float* widened = target + (head - begin) * stride;
-        const int count = kTileTokens * head_dim_;
-        for (int i = 0; i < count; i += kLanes) {
-          hn::StoreU(LoadWide(source + i), F32(), widened + i);
-        }
+        auto one = find(block_begin + t, item_.head_begin + head);
+        one.count = 1;
+        const float weight = 1.0f;
+        ComposeTile<1>(one, rows, columns, &weight, target + (head - begin) * stride, stride);
       }
     }
   }
 
   // scores[head][row][token of the block] = q . K_head
   void Scores(int64_t block_begin, Range seen, int begin, int end, int first_row, int rows) {
-    const TensorView& mix = args_.mix.key;
-    const int num_components = args_.kv.spec.key_heads;
-    const int64_t component_stride = args_.kv.keys.stride[1];
+    const bool mixed = !args_.mix.key.empty();
     const int first_tile = TileFloor(seen.begin);
     const int num_tiles = (seen.end - first_tile + kTileTokens - 1) / kTileTokens;
-    if (!mix.empty() && group_rows_ == 1) {
+    if (mixed && group_rows_ == 1) {
       for (int t = first_tile; t < seen.end; t += kTileTokens) {
+        const Components<T> keys = KeyComponents(block_begin + t, 0);
         MultiplyComposed<false>(queries_ + begin * head_dim_, head_dim_, end - begin, head_dim_,
-                                Components<T>{.data = KeyTile(block_begin + t, 0),
-                                              .component_stride = component_stride,
-                                              .k_stride = kTileTokens,
-                                              .count = num_components,
-                                              .ahead = kTileTokens * head_dim_},
-                                key_mix_ + begin * num_components, scores_ + t, kBlockTokens);
+                                keys, key_mix_ + begin * keys.count, scores_ + t, kBlockTokens);
       }
       return;
     }
@@ -324,24 +327,24 @@ class Worker {
       Multiply<false>(queries_ + row * head_dim_, head_dim_, rows, head_dim_, tiles,
                       scores_ + score_row * kBlockTokens + first_tile, kBlockTokens);
     };
-    if (mix.empty() && reads_in_place()) {
+    if (!mixed && reads_in_place()) {
       for (int head = begin; head < end; ++head) {
         const auto tile = [&, this](int i) HWY_ATTR {
           return KeyTile(block_begin + first_tile + i * kTileTokens, item_.head_begin + head);
         };
         // The next head's slab follows this one.
-        multiply(head, InCache(tile, num_tiles, kTileTokens, component_stride));
+        multiply(head,
+                 InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>, args_.kv.keys.stride[1]));
       }
       return;
     }
     const int64_t stride = int64_t{kBlockTokens} * head_dim_;
-    ComposeBlock(
-        block_begin, seen, begin, end, mix, key_mix_, num_components, component_stride, stride,
-        [this](int64_t position, int component) HWY_ATTR { return KeyTile(position, component); });
+    ComposeBlock(block_begin, seen, begin, end, mixed, key_mix_, head_dim_, kTileTokens, stride,
+                 [this](int64_t position, int component)
+                     HWY_ATTR { return KeyComponents(position, component); });
     for (int head = begin; head < end; ++head) {
-      const float* keys = composed_ + (head - begin) * stride;
-      const auto tile = [&, this](int i)
-                            HWY_ATTR { return keys + (first_tile + i * kTileTokens) * head_dim_; };
+      const float* keys = composed_ + (head - begin) * stride + first_tile * head_dim_;
+      const auto tile = [=, this](int i) HWY_ATTR { return keys + i * kTileTokens * head_dim_; };
       multiply(head, InScratch(tile, num_tiles, kTileTokens));
     }
   }
@@ -403,54 +406,81 @@ class Worker {
   // records.values += weights . V_head
   void WeightedValues(int64_t block_begin, Range seen, int begin, int end, int first_row,
                       int rows) {
-    const TensorView& mix = args_.mix.value;
-    const int num_components = args_.kv.spec.value_heads;
-    const int64_t component_stride = args_.kv.values.stride[1];
-    const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
-    // Tokens [from, to) of the block, whose values lie where `tiles` says.
-    const auto multiply = [&](int head, int from, int to, auto tiles) HWY_ATTR {
-      const int64_t row = head * group_rows_ + first_row;
-      const int64_t score_row = (head - begin) * group_rows_ + first_row;
-      Multiply<true>(scores_ + score_row * kBlockTokens + from, kBlockTokens, rows, to - from,
-                     tiles, part_ + row * record_floats_ + kRecordHeader, record_floats_);
-    };
+    const bool mixed = !args_.mix.value.empty();
     // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
-    if (head_dim_ % kTileColumns == 0 && (mix.empty() ? reads_in_place() : group_rows_ == 1)) {
-      for (int t = seen.begin; t < seen.end;) {
-        const int tile_end = std::min(seen.end, TileFloor(t) + kTileTokens);
-        if (mix.empty()) {
-          for (int head = begin; head < end; ++head) {
-            const T* values = Value(block_begin + t, item_.head_begin + head);
-            const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
-            multiply(head, t, tile_end, InCache(tile, num_tiles, head_dim_, component_stride));
-          }
-        } else {
-          const T* values = Value(block_begin + t, 0);
-          for (int column = 0; column < head_dim_; column += kTileColumns) {
-            MultiplyComposed<true>(scores_ + t, kBlockTokens, end - begin, tile_end - t,
-                                   Components<T>{.data = values + column,
-                                                 .component_stride = component_stride,
-                                                 .k_stride = head_dim_,
-                                                 .count = num_components,
-                                                 .ahead = kTileTokens * head_dim_},
-                                   value_mix_ + begin * num_components,
-                                   part_ + begin * record_floats_ + kRecordHeader + column,
-                                   record_floats_);
-          }
-        }
-        t = tile_end;
-      }
+    if (head_dim_ % kTileColumns == 0 && (mixed ? group_rows_ == 1 : reads_in_place())) {
+      ValuesInPlace(block_begin, seen, begin, end, first_row, rows, mixed);
       return;
     }
     const int64_t stride = int64_t{kBlockTokens} * head_dim_ + kTileColumns;
-    ComposeBlock(
-        block_begin, seen, begin, end, mix, value_mix_, num_components, component_stride, stride,
-        [this](int64_t position, int component) HWY_ATTR { return Value(position, component); });
+    ComposeValues(block_begin, seen, begin, end, mixed, stride);
+    const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
     for (int head = begin; head < end; ++head) {
       const float* values = composed_ + (head - begin) * stride + seen.begin * head_dim_;
       const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
-      multiply(head, seen.begin, seen.end, InScratch(tile, num_tiles, head_dim_));
+      AddValues(head, head - begin, first_row, rows, seen, InScratch(tile, num_tiles, head_dim_));
     }
+  }
+
+  void ValuesInPlace(int64_t block_begin, Range seen, int begin, int end, int first_row, int rows,
+                     bool mixed) {
+    constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
+    const int num_tiles = head_dim_ / kTileColumns;
+    // From the first token's pair on: a partner behind the window has weight zero.
+    int t = seen.begin / kRowsTogether<T> * kRowsTogether<T>;
+    while (t < seen.end) {
+      const Range tokens = {.begin = t, .end = std::min(seen.end, TileFloor(t) + kTileTokens)};
+      const Components<T> all = ValueComponents(block_begin + t, 0);
+      for (int head = begin; head < end && !mixed; ++head) {
+        const T* values = all.data + (item_.head_begin + head) * all.component_stride;
+        const auto tile = [=](int i) HWY_ATTR { return values + i * kTileElements; };
+        // The next head's slab follows this one.
+        AddValues(head, head - begin, first_row, rows, tokens,
+                  InCache(tile, num_tiles, all.stride, all.component_stride));
+      }
+      for (int i = 0; i < num_tiles && mixed; ++i) {
+        Components<T> columns = all;
+        columns.data += i * kTileElements;
+        MultiplyComposed<true>(scores_ + t, kBlockTokens, end - begin, tokens.end - t, columns,
+                               value_mix_ + begin * all.count,
+                               part_ + begin * record_floats_ + kRecordHeader + i * kTileColumns,
+                               record_floats_);
+      }
+      t = tokens.end;
+    }
+  }
+
+  void ComposeValues(int64_t block_begin, Range seen, int begin, int end, bool mixed,
+                     int64_t stride) {
+    const auto find = [this](int64_t position, int component)
+                          HWY_ATTR { return ValueComponents(position, component); };
+    if (head_dim_ % kTileColumns == 0) {
+      ComposeBlock(block_begin, seen, begin, end, mixed, value_mix_, kTileTokens, head_dim_, stride,
+                   find);
+      return;
+    }
+    // Unpaired rows whose length no vector divides: the 16 tokens are one long row.
+    const auto flat = [&find](int64_t position, int component) HWY_ATTR {
+      const Components<T> b = find(position, component);
+      return Components<Unpaired<T>>{.data = reinterpret_cast<const Unpaired<T>*>(b.data),
+                                     .component_stride = b.component_stride,
+                                     .stride = 0,
+                                     .count = b.count,
+                                     .ahead = b.ahead};
+    };
+    ComposeBlock(block_begin, seen, begin, end, mixed, value_mix_, 1, kTileTokens * head_dim_,
+                 stride, flat);
+  }
+
+  // records[head].values += weights of `tokens` . V, for the rows that see the block.
+  template <typename B>
+  HWY_INLINE void AddValues(int head, int score_head, int first_row, int rows, Range tokens,
+                            const B& tiles) {
+    const int64_t row = head * group_rows_ + first_row;
+    const int64_t score_row = score_head * group_rows_ + first_row;
+    Multiply<true>(scores_ + score_row * kBlockTokens + tokens.begin, kBlockTokens, rows,
+                   tokens.end - tokens.begin, tiles, part_ + row * record_floats_ + kRecordHeader,
+                   record_floats_);
   }
 
   const PagedAttentionArgs& args_;

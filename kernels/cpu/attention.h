@@ -6,17 +6,31 @@
 
 namespace mea::cpu {
 
-// Keys lie in slabs as tiles of 16 tokens, [page_size / 16][head_dim][16 tokens]: the scores of 16
-// tokens are vertical multiply-adds without horizontal sums. Values lie as [page_size][head_dim].
+// How slabs lie in memory. Keys: tiles of 16 tokens, [page_size / 16][head_dim][16 tokens], so that
+// the scores of 16 tokens are vertical multiply-adds without horizontal sums. Values:
+// [page_size][head_dim]. In BF16 two neighbouring rows of these (two elements of a key, two tokens'
+// values) lie interleaved, element by element: a vector load then widens by a shift and a mask.
 inline constexpr int kTileTokens = 16;
 // Softmax rescaling happens once per block and partial results end at splits, both counted from
 // position 0 of the sequence, so that neither pages nor chunks nor threads move a rounding.
 inline constexpr int kBlockTokens = 64;
 inline constexpr int kSplitTokens = 512;
 
-// Offset of element 0 of a token in a key slab; element i lies kTileTokens * i behind it.
-inline int64_t KeyOffset(int64_t token, int64_t head_dim) {
-  return token / kTileTokens * kTileTokens * head_dim + token % kTileTokens;
+// Values are paired only where tiles of 16 columns fill head_dim.
+inline bool PairsValues(DType dtype, int64_t head_dim) {
+  return dtype == DType::kBf16 && head_dim % 16 == 0;
+}
+
+// Offsets of element i of a token in its slabs.
+inline int64_t KeyOffset(DType dtype, int64_t token, int64_t i, int64_t head_dim) {
+  const int64_t tile = token / kTileTokens * kTileTokens * head_dim;
+  const int64_t column = token % kTileTokens;
+  if (dtype != DType::kBf16) return tile + i * kTileTokens + column;
+  return tile + i / 2 * 2 * kTileTokens + 2 * column + i % 2;
+}
+inline int64_t ValueOffset(DType dtype, int64_t token, int64_t i, int64_t head_dim) {
+  if (!PairsValues(dtype, head_dim)) return token * head_dim + i;
+  return token / 2 * 2 * head_dim + 2 * i + token % 2;
 }
 
 // The running softmax of one row over some tokens: maximum, sum and weighted values, one record of

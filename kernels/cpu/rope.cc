@@ -66,14 +66,17 @@ void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, i
     const float scale = normed ? InverseRms(key, spec.head_dim, args.eps) : 1.0f;
     HeadVector rotated;
     ScaleAndRotate(key, gain, scale, args.cos_sin.row<float>(token), spec.head_dim, rotated.data());
-    T* target =
-        args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1] + KeyOffset(offset, spec.head_dim);
-    for (int i = 0; i < spec.head_dim; ++i) StoreElement(target + i * kTileTokens, rotated[i]);
+    T* slab = args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1];
+    for (int i = 0; i < spec.head_dim; ++i) {
+      StoreElement(slab + KeyOffset(spec.dtype, offset, i, spec.head_dim), rotated[i]);
+    }
   }
   for (int c = 0; c < spec.value_heads; ++c) {
     const float* value = args.v.row<float>(token) + c * args.v.stride[1];
-    T* target = args.kv.values.row<T>(page) + c * args.kv.values.stride[1] + offset * spec.head_dim;
-    for (int i = 0; i < spec.head_dim; ++i) StoreElement(target + i, value[i]);
+    T* slab = args.kv.values.row<T>(page) + c * args.kv.values.stride[1];
+    for (int i = 0; i < spec.head_dim; ++i) {
+      StoreElement(slab + ValueOffset(spec.dtype, offset, i, spec.head_dim), value[i]);
+    }
   }
 }
 

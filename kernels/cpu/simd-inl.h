@@ -40,6 +40,23 @@ HWY_INLINE Vec LoadWide(const F16* p) {
   return hn::PromoteTo(F32(), hn::BitCast(dh, bits));
 }
 
+// One half of kLanes pairs (first, second), widened. Two operations on a full register load, where
+// widening neighbours would also need shuffles.
+template <bool kSecond>
+HWY_INLINE Vec LoadHalf(const Bf16* pairs) {
+  const hn::Rebind<uint32_t, F32> d32;
+#if HWY_TARGET == HWY_SCALAR
+  uint32_t word;
+  std::memcpy(&word, pairs, sizeof(word));
+  const auto bits = hn::Set(d32, word);
+#else
+  const hn::Repartition<uint16_t, F32> d16;
+  const auto bits = hn::BitCast(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(pairs)));
+#endif
+  if constexpr (kSecond) return hn::BitCast(F32(), hn::And(bits, hn::Set(d32, 0xffff0000u)));
+  return hn::BitCast(F32(), hn::ShiftLeft<16>(bits));
+}
+
 // The first `count` < kLanes elements, then zeros; touches no memory behind them.
 template <typename T>
 HWY_INLINE Vec LoadTail(const T* p, int64_t count) {

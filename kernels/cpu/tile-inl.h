@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/simd-inl.h"
 
@@ -30,24 +31,66 @@ constexpr int TilesFor(int rows) {
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
-// Where B lies: tile(i) is row 0 of the i-th tile, whose rows are k_stride apart. With kPrefetch
-// the elements `ahead` behind each are asked for on the way, as the ones needed next.
+// How rows of B lie in memory. Floats: one row of k after the other. BF16: rows in pairs, element
+// by element (k even, k odd), which LoadHalf widens without shuffles. `stride` separates rows, or
+// pairs.
+template <typename T>
+inline constexpr int kRowsTogether = std::is_same_v<T, Bf16> ? 2 : 1;
+
+// BF16 rows that lie one after the other all the same.
+struct PlainBf16 {
+  Bf16 value;
+};
+template <typename T>
+using Unpaired = std::conditional_t<std::is_same_v<T, Bf16>, PlainBf16, T>;
+
+template <int kHalf>
+HWY_INLINE Vec LoadColumns(const float* row) {
+  return LoadWide(row);
+}
+template <int kHalf>
+HWY_INLINE Vec LoadColumns(const Bf16* pair) {
+  return LoadHalf<kHalf == 1>(pair);
+}
+template <int kHalf>
+HWY_INLINE Vec LoadColumns(const PlainBf16* row) {
+  return LoadWide(&row->value);
+}
+
+// Calls step(half, row of k, offset of that row's memory) for all k rows in order.
+template <typename T, typename Step>
+HWY_INLINE void ForRowsOfK(int k, int64_t stride, Step step) {
+  constexpr std::integral_constant<int, 0> kFirst;
+  constexpr std::integral_constant<int, 1> kSecond;
+  int64_t offset = 0;
+  int i = 0;
+  for (; i + kRowsTogether<T> <= k; i += kRowsTogether<T>, offset += stride) {
+    step(kFirst, i, offset);
+    if constexpr (kRowsTogether<T> == 2) step(kSecond, i + 1, offset);
+  }
+  // The partner of an odd last row may be a token that does not exist: it is not used.
+  if (i < k) step(kFirst, i, offset);
+}
+
+// Where B lies: tile(i) is row 0 of the i-th tile. With kPrefetch the elements `ahead` behind each
+// are asked for on the way, as the ones needed next.
 template <bool kPrefetchAhead, typename TileFn>
 struct Tiles {
   static constexpr bool kPrefetch = kPrefetchAhead;
+  using Element = std::remove_cvref_t<decltype(*std::declval<TileFn>()(0))>;
   TileFn tile;
   int count;
-  int64_t k_stride;
+  int64_t stride;
   int64_t ahead;
 };
 
 template <typename TileFn>
-HWY_INLINE Tiles<false, TileFn> InScratch(TileFn tile, int count, int64_t k_stride) {
-  return {.tile = tile, .count = count, .k_stride = k_stride, .ahead = 0};
+HWY_INLINE Tiles<false, TileFn> InScratch(TileFn tile, int count, int64_t stride) {
+  return {.tile = tile, .count = count, .stride = stride, .ahead = 0};
 }
 template <typename TileFn>
-HWY_INLINE Tiles<true, TileFn> InCache(TileFn tile, int count, int64_t k_stride, int64_t ahead) {
-  return {.tile = tile, .count = count, .k_stride = k_stride, .ahead = ahead};
+HWY_INLINE Tiles<true, TileFn> InCache(TileFn tile, int count, int64_t stride, int64_t ahead) {
+  return {.tile = tile, .count = count, .stride = stride, .ahead = ahead};
 }
 
 // One register block: kRows rows of A against kTiles tiles of B. Every element of C is one chain of
@@ -55,44 +98,45 @@ HWY_INLINE Tiles<true, TileFn> InCache(TileFn tile, int count, int64_t k_stride,
 template <int kRows, int kTiles, bool kAccumulate, typename B>
 HWY_INLINE void MultiplyBlock(const float* a, int64_t a_stride, int k, const B& tiles,
                               int first_tile, float* c, int64_t c_stride) {
+  using T = typename B::Element;
+  constexpr int kVecs = kTiles * kTileVecs;
   const F32 d;
-  Vec sum[kRows][kTiles * kTileVecs];
+  Vec sum[kRows][kVecs];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kTiles * kTileVecs; ++v) {
+    for (int v = 0; v < kVecs; ++v) {
       sum[r][v] = kAccumulate ? hn::LoadU(d, c + r * c_stride + v * kLanes) : hn::Zero(d);
     }
   }
-  decltype(tiles.tile(0)) b[kTiles];
+  const T* b[kTiles];
   for (int t = 0; t < kTiles; ++t) b[t] = tiles.tile(first_tile + t);
-  for (int i = 0; i < k; ++i) {
-    const auto column = [&](int v) HWY_ATTR {
-      return LoadWide(b[v / kTileVecs] + i * tiles.k_stride + v % kTileVecs * kLanes);
-    };
-    if constexpr (B::kPrefetch) {
-      for (int t = 0; t < kTiles; ++t) hwy::Prefetch(b[t] + i * tiles.k_stride + tiles.ahead);
+  const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
+    // Here and not in a function of its own: GCC drops calls that do nothing but prefetch.
+    if constexpr (B::kPrefetch && decltype(half)::value == 0) {
+      for (int t = 0; t < kTiles; ++t) hwy::Prefetch(b[t] + offset + tiles.ahead);
     }
+    const auto column = [&](int v) HWY_ATTR {
+      const int within = v % kTileVecs * kLanes * kRowsTogether<T>;
+      return LoadColumns<decltype(half)::value>(b[v / kTileVecs] + offset + within);
+    };
     if constexpr (kRows <= 2) {  // the values are few: hold them, and one column at a time
       Vec values[kRows];
       for (int r = 0; r < kRows; ++r) values[r] = hn::Set(d, a[r * a_stride + i]);
-      for (int v = 0; v < kTiles * kTileVecs; ++v) {
+      for (int v = 0; v < kVecs; ++v) {
         const Vec one = column(v);
         for (int r = 0; r < kRows; ++r) sum[r][v] = hn::MulAdd(values[r], one, sum[r][v]);
       }
     } else {
-      Vec columns[kTiles * kTileVecs];
-      for (int v = 0; v < kTiles * kTileVecs; ++v) columns[v] = column(v);
+      Vec columns[kVecs];
+      for (int v = 0; v < kVecs; ++v) columns[v] = column(v);
       for (int r = 0; r < kRows; ++r) {
         const Vec value = hn::Set(d, a[r * a_stride + i]);
-        for (int v = 0; v < kTiles * kTileVecs; ++v) {
-          sum[r][v] = hn::MulAdd(value, columns[v], sum[r][v]);
-        }
+        for (int v = 0; v < kVecs; ++v) sum[r][v] = hn::MulAdd(value, columns[v], sum[r][v]);
       }
     }
-  }
+  };
+  ForRowsOfK<T>(k, tiles.stride, step);
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kTiles * kTileVecs; ++v) {
-      hn::StoreU(sum[r][v], d, c + r * c_stride + v * kLanes);
-    }
+    for (int v = 0; v < kVecs; ++v) hn::StoreU(sum[r][v], d, c + r * c_stride + v * kLanes);
   }
 }
 
@@ -136,15 +180,19 @@ HWY_INLINE void Multiply(const float* a, int64_t a_stride, int num_rows, int k, 
   rows(std::integral_constant<int, 1>(), row);
 }
 
-// Heads that MultiplyComposed takes at once: an accumulator and a composed vector for each.
-constexpr int kComposedHeads = kLanes == 16 ? 8 : kLanes == 8 ? 3 : 1;
+// Register block of MultiplyComposed: columns of one tile and heads, with an accumulator for each
+// and a composed vector for each row of k at hand.
+template <typename T>
+inline constexpr int kComposedVecs = kTileVecs == 1 || kRowsTogether<T> == 2 ? 1 : 2;
+template <typename T>
+inline constexpr int kComposedHeads = kLanes == 16 ? 8 : (kComposedVecs<T> == 2 ? 3 : 4);
 
-// Component vectors in the cache: element [component][k][column].
+// Component vectors in the cache, each laid out as B above.
 template <typename T>
 struct Components {
   const T* data;
   int64_t component_stride;
-  int64_t k_stride;
+  int64_t stride;
   int count;
   int64_t ahead;  // what lies so far behind is needed next
 };
@@ -155,40 +203,58 @@ struct Components {
 template <int kHeads, bool kAccumulate, bool kPrefetch, typename T>
 HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int k, const Components<T>& b,
                                  const float* mix, float* c, int64_t c_stride) {
+  constexpr int kVecs = kComposedVecs<T>;
+  constexpr int kHalves = kRowsTogether<T>;
   const F32 d;
-  Vec sum[kHeads][kTileVecs];
-  for (int h = 0; h < kHeads; ++h) {
-    for (int v = 0; v < kTileVecs; ++v) {
-      sum[h][v] = kAccumulate ? hn::LoadU(d, c + h * c_stride + v * kLanes) : hn::Zero(d);
-    }
-  }
-  for (int i = 0; i < k; ++i) {
-    Vec composed[kHeads][kTileVecs];
+  for (int first = 0; first < kTileVecs; first += kVecs) {
+    float* c_columns = c + first * kLanes;
+    Vec sum[kHeads][kVecs];
     for (int h = 0; h < kHeads; ++h) {
-      for (int v = 0; v < kTileVecs; ++v) composed[h][v] = hn::Zero(d);
+      for (int v = 0; v < kVecs; ++v) {
+        sum[h][v] = kAccumulate ? hn::LoadU(d, c_columns + h * c_stride + v * kLanes) : hn::Zero(d);
+      }
     }
-    const T* component = b.data + i * b.k_stride;
-    for (int n = 0; n < b.count; ++n, component += b.component_stride) {
-      if constexpr (kPrefetch) hwy::Prefetch(component + b.ahead);
-      Vec columns[kTileVecs];
-      for (int v = 0; v < kTileVecs; ++v) columns[v] = LoadWide(component + v * kLanes);
+    Vec composed[kHeads][kVecs][kHalves];
+    const auto compose = [&](int64_t offset) HWY_ATTR {
       for (int h = 0; h < kHeads; ++h) {
-        const Vec weight = hn::Set(d, mix[h * b.count + n]);
-        for (int v = 0; v < kTileVecs; ++v) {
-          composed[h][v] = hn::MulAdd(weight, columns[v], composed[h][v]);
+        for (int v = 0; v < kVecs; ++v) {
+          for (int half = 0; half < kHalves; ++half) composed[h][v][half] = hn::Zero(d);
         }
       }
-    }
-    for (int h = 0; h < kHeads; ++h) {
-      const Vec value = hn::Set(d, a[h * a_stride + i]);
-      for (int v = 0; v < kTileVecs; ++v) {
-        sum[h][v] = hn::MulAdd(value, composed[h][v], sum[h][v]);
+      const T* component = b.data + offset + first * kLanes * kHalves;
+      for (int n = 0; n < b.count; ++n, component += b.component_stride) {
+        if constexpr (kPrefetch) hwy::Prefetch(component + b.ahead);
+        Vec columns[kVecs][kHalves];
+        for (int v = 0; v < kVecs; ++v) {
+          columns[v][0] = LoadColumns<0>(component + v * kLanes * kHalves);
+          if constexpr (kHalves == 2) {
+            columns[v][1] = LoadColumns<1>(component + v * kLanes * kHalves);
+          }
+        }
+        for (int h = 0; h < kHeads; ++h) {
+          const Vec weight = hn::Set(d, mix[h * b.count + n]);
+          for (int v = 0; v < kVecs; ++v) {
+            for (int half = 0; half < kHalves; ++half) {
+              composed[h][v][half] = hn::MulAdd(weight, columns[v][half], composed[h][v][half]);
+            }
+          }
+        }
       }
-    }
-  }
-  for (int h = 0; h < kHeads; ++h) {
-    for (int v = 0; v < kTileVecs; ++v) {
-      hn::StoreU(sum[h][v], d, c + h * c_stride + v * kLanes);
+    };
+    const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
+      if constexpr (decltype(half)::value == 0) compose(offset);
+      for (int h = 0; h < kHeads; ++h) {
+        const Vec value = hn::Set(d, a[h * a_stride + i]);
+        for (int v = 0; v < kVecs; ++v) {
+          sum[h][v] = hn::MulAdd(value, composed[h][v][decltype(half)::value], sum[h][v]);
+        }
+      }
+    };
+    ForRowsOfK<T>(k, b.stride, step);
+    for (int h = 0; h < kHeads; ++h) {
+      for (int v = 0; v < kVecs; ++v) {
+        hn::StoreU(sum[h][v], d, c_columns + h * c_stride + v * kLanes);
+      }
     }
   }
 }
@@ -203,13 +269,61 @@ HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int num_heads
         a + h * a_stride, a_stride, k, b, mix + h * b.count, c + h * c_stride, c_stride);
     return h + decltype(count)::value;
   };
-  constexpr std::integral_constant<int, kComposedHeads> kMany;
+  constexpr std::integral_constant<int, kComposedHeads<T>> kMany;
   constexpr std::integral_constant<int, 1> kOne;
   // The first pass over the components brings in the next ones.
-  int h = num_heads >= kComposedHeads ? heads(kMany, std::true_type(), 0)
-                                      : heads(kOne, std::true_type(), 0);
-  while (h + kComposedHeads <= num_heads) h = heads(kMany, std::false_type(), h);
+  int h = num_heads >= kMany ? heads(kMany, std::true_type(), 0) : heads(kOne, std::true_type(), 0);
+  while (h + kMany <= num_heads) h = heads(kMany, std::false_type(), h);
   while (h < num_heads) h = heads(kOne, std::false_type(), h);
+}
+
+// Composes whole tiles into scratch memory, as floats row after row:
+// target[head][row][column] = sum_c mix[head, c] * component c [row, column], `columns` to a row.
+template <int kHeads, typename T>
+HWY_INLINE void ComposeTile(const Components<T>& b, int rows, int columns, const float* mix,
+                            float* target, int64_t target_stride) {
+  constexpr int kHalves = kRowsTogether<T>;
+  const F32 d;
+  for (int row = 0; row < rows; row += kHalves) {
+    for (int column = 0; column < columns; column += kLanes) {
+      Vec sum[kHeads][kHalves];
+      for (int h = 0; h < kHeads; ++h) {
+        for (int half = 0; half < kHalves; ++half) sum[h][half] = hn::Zero(d);
+      }
+      const T* component = b.data + row / kHalves * b.stride + column * kHalves;
+      for (int n = 0; n < b.count; ++n, component += b.component_stride) {
+        const Vec first = LoadColumns<0>(component);
+        const Vec second = kHalves == 2 ? LoadColumns<kHalves - 1>(component) : first;
+        for (int h = 0; h < kHeads; ++h) {
+          const Vec weight = hn::Set(d, mix[h * b.count + n]);
+          sum[h][0] = hn::MulAdd(weight, first, sum[h][0]);
+          if constexpr (kHalves == 2) sum[h][1] = hn::MulAdd(weight, second, sum[h][1]);
+        }
+      }
+      float* out = target + int64_t{row} * columns + column;
+      for (int h = 0; h < kHeads; ++h) {
+        for (int half = 0; half < kHalves; ++half) {
+          hn::StoreU(sum[h][half], d, out + h * target_stride + half * columns);
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+HWY_INLINE void ComposeTile(const Components<T>& b, int num_heads, int rows, int columns,
+                            const float* mix, float* target, int64_t target_stride) {
+  const auto heads = [&](auto count, int h) HWY_ATTR {
+    constexpr int kHeads = decltype(count)::value;
+    for (; h + kHeads <= num_heads; h += kHeads) {
+      ComposeTile<kHeads>(b, rows, columns, mix + h * b.count, target + h * target_stride,
+                          target_stride);
+    }
+    return h;
+  };
+  int h = heads(std::integral_constant<int, 6>(), 0);
+  h = heads(std::integral_constant<int, 4>(), h);
+  heads(std::integral_constant<int, 1>(), h);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -119,14 +119,18 @@ Cache Append(Backend& backend, int head_dim, const KvCase& c) {
     for (int head = 0; head < 3; ++head) {
       const int64_t slab = (page * 3 + head) * kPageSize * head_dim;
       for (int i = 0; i < head_dim; ++i) {
-        const int64_t element = reference ? offset * head_dim + i
-                                          : cpu::KeyOffset(offset, head_dim) + i * cpu::kTileTokens;
+        const int64_t element =
+            reference ? offset * head_dim + i : cpu::KeyOffset(c.dtype, offset, i, head_dim);
         written.keys.view().as<double>()[key++] = keys[slab + element];
       }
     }
-    for (int i = 0; i < 2 * head_dim; ++i) {
-      const int64_t slab = (page * 2 + i / head_dim) * kPageSize * head_dim;
-      written.values.view().as<double>()[value++] = values[slab + offset * head_dim + i % head_dim];
+    for (int head = 0; head < 2; ++head) {
+      const int64_t slab = (page * 2 + head) * kPageSize * head_dim;
+      for (int i = 0; i < head_dim; ++i) {
+        const int64_t element =
+            reference ? offset * head_dim + i : cpu::ValueOffset(c.dtype, offset, i, head_dim);
+        written.values.view().as<double>()[value++] = values[slab + element];
+      }
     }
     for (int head = 0; head < 4; ++head) {
       written.norms.view().as<double>()[norm++] = norms[(page * 4 + head) * kPageSize + offset];
