@@ -7,19 +7,21 @@
 
 namespace mea {
 
+absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "f32") return DType::kF32;
+  if (name == "bf16") return DType::kBf16;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16"));
+}
+
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress) {
-  LoadOptions options;
-  if (weight_dtype == "f32") {
-    options.weight_dtype = DType::kF32;
-  } else if (weight_dtype == "bf16") {
-    options.weight_dtype = DType::kBf16;
-  } else if (weight_dtype != "auto") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--weight-dtype \"", weight_dtype, "\" is none of auto, f32, bf16"));
-  }
-  absl::StatusOr<ModelWeights> weights = LoadWeights(checkpoint, options, progress);
+  const auto dtype = ParseWeightDType(weight_dtype);
+  if (!dtype.ok()) return dtype.status();
+  absl::StatusOr<ModelWeights> weights =
+      LoadWeights(checkpoint, {.weight_dtype = *dtype}, progress);
   if (!weights.ok()) return weights.status();
   return Model::Create(checkpoint.config, *std::move(weights), backend, limits);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -12,7 +13,10 @@ namespace mea {
 
 // The steps of starting an engine, for those who want one without its thread (eval, tests).
 
-// weight_dtype: "auto" keeps what the checkpoint has, "f32" and "bf16" convert every matrix.
+// "auto" keeps what the checkpoint has (nothing), "f32" and "bf16" convert every matrix.
+absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
+
+// weight_dtype as ParseWeightDType reads it.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits,

@@ -113,10 +113,10 @@ TensorView Model::Logits(std::span<const int32_t> rows) {
   return logits;
 }
 
-KvLayout Model::MakeKvLayout(DType dtype, int page_size) const {
-  KvLayout layout{.kv_heads = config_.kv_heads, .page_size = page_size};
-  for (int i = 0; i < config_.num_layers; ++i) {
-    layout.layers.push_back(config_.LayerKvSpec(i, dtype));
+KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size) {
+  KvLayout layout{.kv_heads = config.kv_heads, .page_size = page_size};
+  for (int i = 0; i < config.num_layers; ++i) {
+    layout.layers.push_back(config.LayerKvSpec(i, dtype));
   }
   return layout;
 }

@@ -14,6 +14,9 @@
 
 namespace mea {
 
+// The cache of a model of this configuration.
+KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size);
+
 // A decoder of the Llama family: weights, workspace and attention variant on one back end. Keeps no
 // state of any request: that is in the cache. Engine thread only; the back end outlives it.
 class Model {
@@ -28,7 +31,9 @@ class Model {
   TensorView Logits(std::span<const int32_t> rows);
 
   // What a cache for this model looks like.
-  KvLayout MakeKvLayout(DType dtype, int page_size) const;
+  KvLayout MakeKvLayout(DType dtype, int page_size) const {
+    return mea::MakeKvLayout(config_, dtype, page_size);
+  }
 
   const ModelConfig& config() const { return config_; }
   const ModelLimits& limits() const { return limits_; }

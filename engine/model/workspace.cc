@@ -4,44 +4,49 @@
 
 namespace mea {
 
-absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const ModelLimits& limits,
-                                            Backend& backend) {
-  Workspace w;
-  w.head_dim_ = config.head_dim;
+template <typename Visit>
+void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits, Visit visit) {
+  using Shape = std::array<int64_t, 2>;
   const int64_t tokens = limits.max_batch_tokens;
+  const int64_t rows = limits.max_logit_rows;
   const int64_t q_width = int64_t{config.q_heads} * config.head_dim;
   const int64_t kv_width = int64_t{config.kv_heads} * config.head_dim;
-
-  absl::Status status;
-  auto allocate = [&](Tensor& tensor, std::initializer_list<int64_t> shape) {
-    if (!status.ok()) return;
-    absl::StatusOr<Tensor> allocated =
-        backend.Allocate(std::span(shape.begin(), shape.size()), backend.compute_dtype());
-    if (allocated.ok()) {
-      tensor = *std::move(allocated);
-    } else {
-      status = allocated.status();
-    }
-  };
-  for (Tensor* tensor : {&w.residual_, &w.normed_, &w.delta_}) {
-    allocate(*tensor, {tokens, config.hidden_size});
-  }
-  allocate(w.cos_sin_, {tokens, config.head_dim});
-  for (Tensor* tensor : {&w.q_, &w.attended_}) allocate(*tensor, {tokens, q_width});
-  for (Tensor* tensor : {&w.gate_, &w.up_}) allocate(*tensor, {tokens, config.ffn_size});
-  for (Tensor* tensor : {&w.k_, &w.v_}) allocate(*tensor, {tokens * kv_width});
-  allocate(w.last_hidden_, {limits.max_logit_rows, config.hidden_size});
-  allocate(w.logits_, {limits.max_logit_rows, config.vocab_size});
-  if (!status.ok()) return status;
-  return w;
+  visit(&Workspace::residual_, Shape{tokens, config.hidden_size});
+  visit(&Workspace::normed_, Shape{tokens, config.hidden_size});
+  visit(&Workspace::delta_, Shape{tokens, config.hidden_size});
+  visit(&Workspace::cos_sin_, Shape{tokens, config.head_dim});
+  visit(&Workspace::q_, Shape{tokens, q_width});
+  visit(&Workspace::attended_, Shape{tokens, q_width});
+  visit(&Workspace::gate_, Shape{tokens, config.ffn_size});
+  visit(&Workspace::up_, Shape{tokens, config.ffn_size});
+  visit(&Workspace::k_, Shape{tokens, kv_width});
+  visit(&Workspace::v_, Shape{tokens, kv_width});
+  visit(&Workspace::last_hidden_, Shape{rows, config.hidden_size});
+  visit(&Workspace::logits_, Shape{rows, config.vocab_size});
 }
 
-int64_t Workspace::num_bytes() const {
+absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const ModelLimits& limits,
+                                            Backend& backend) {
+  Workspace workspace;
+  workspace.head_dim_ = config.head_dim;
+  absl::Status status;
+  ForEachTensor(config, limits, [&](Tensor Workspace::*member, std::span<const int64_t> shape) {
+    if (!status.ok()) return;
+    absl::StatusOr<Tensor> tensor = backend.Allocate(shape, backend.compute_dtype());
+    status = tensor.status();
+    if (!status.ok()) return;
+    workspace.num_bytes_ += tensor->num_bytes();
+    workspace.*member = *std::move(tensor);
+  });
+  if (!status.ok()) return status;
+  return workspace;
+}
+
+int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType dtype) {
   int64_t bytes = 0;
-  for (const Tensor* tensor : {&residual_, &normed_, &delta_, &cos_sin_, &q_, &attended_, &gate_,
-                               &up_, &k_, &v_, &last_hidden_, &logits_}) {
-    bytes += tensor->num_bytes();
-  }
+  ForEachTensor(config, limits, [&](Tensor Workspace::*, std::span<const int64_t> shape) {
+    bytes += shape[0] * shape[1] * DTypeSize(dtype);
+  });
   return bytes;
 }
 
