@@ -1,6 +1,8 @@
 #include "server/address.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +13,11 @@
 #include "absl/strings/str_cat.h"
 
 namespace mea {
+namespace {
+
+constexpr int kBacklog = 64;  // connections that wait to be accepted
+
+}  // namespace
 
 std::string Address::ToString() const {
   const bool v6 = host.find(':') != host.npos;
@@ -33,7 +40,7 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
   return address;
 }
 
-absl::Status CheckBindable(const Address& address) {
+absl::StatusOr<int> Listen(Address& address) {
   const auto refuse = [&](const char* why) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString(), ": ", why));
   };
@@ -44,14 +51,30 @@ absl::Status CheckBindable(const Address& address) {
   const int error =
       getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (error != 0) return refuse(gai_strerror(error));
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 1) == 0;
+  const bool listening =
+      bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, kBacklog) == 0;
   const int why = errno;
   freeaddrinfo(found);
-  close(fd);
-  return bound ? absl::OkStatus() : refuse(std::strerror(why));
+  if (!listening) {
+    close(fd);
+    return refuse(std::strerror(why));
+  }
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  // The port stands at the same place for IPv4 and IPv6.
+  address.port = ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
+  return fd;
+}
+
+absl::Status CheckBindable(Address address) {
+  const absl::StatusOr<int> fd = Listen(address);
+  if (!fd.ok()) return fd.status();
+  close(*fd);
+  return absl::OkStatus();
 }
 
 }  // namespace mea

@@ -17,8 +17,11 @@ struct Address {
 // INVALID_ARGUMENT naming the address.
 absl::StatusOr<Address> ParseAddress(const std::string& text);
 
-// Binds a socket for a moment: OK, or UNAVAILABLE with what the system says ("Address already in
-// use"). The libraries that listen for us say less.
-absl::Status CheckBindable(const Address& address);
+// A listening TCP socket, the caller's to close. Port 0 takes a free one and is replaced by it.
+// UNAVAILABLE with what the system says: "cannot listen on 127.0.0.1:80: Permission denied".
+absl::StatusOr<int> Listen(Address& address);
+
+// Listens for a moment: libraries that listen for us say less about why they cannot.
+absl::Status CheckBindable(Address address);
 
 }  // namespace mea

@@ -1,30 +1,74 @@
 #include "server/admin_http.h"
 
-#include <civetweb.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <string_view>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "kernels/check.h"
 #include "server/address.h"
 
 namespace mea {
 namespace {
 
-constexpr char kNumThreads[] = "2";
-constexpr char kTimeoutMs[] = "5000";        // of a request to arrive, and of an answer to be read
-constexpr char kMaxRequestBytes[] = "8192";  // of the request line and headers
+constexpr int kNumThreads = 2;
+constexpr absl::Duration kTimeout = absl::Seconds(5);  // of a request and its answer together
+constexpr size_t kMaxHeadBytes = 8192;                 // request line and headers
 
-void Reply(mg_connection* connection, const HttpAnswer& answer, bool with_body) {
-  const std::string head = absl::StrCat(
-      "HTTP/1.1 ", answer.code, " ", mg_get_response_code_text(connection, answer.code),
-      "\r\nContent-Type: ", answer.content_type, "\r\nContent-Length: ", answer.body.size(),
-      "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-  mg_write(connection, head.data(), head.size());
-  if (with_body) mg_write(connection, answer.body.data(), answer.body.size());
+// Waits until `fd` is ready; false when it is time to stop, or the deadline has passed.
+bool Await(int fd, short events, int stop_fd, absl::Time deadline) {
+  for (;;) {
+    pollfd fds[] = {{fd, events, 0}, {stop_fd, POLLIN, 0}};
+    const bool forever = deadline == absl::InfiniteFuture();
+    const int64_t left_ms = forever ? -1 : absl::ToInt64Milliseconds(deadline - absl::Now());
+    if (!forever && left_ms <= 0) return false;
+    const int num_ready = poll(fds, 2, static_cast<int>(left_ms));
+    if (num_ready < 0 && errno == EINTR) continue;
+    return num_ready > 0 && fds[1].revents == 0;
+  }
 }
 
-int Silence(const mg_connection*, const char*) { return 1; }
+// The request line and headers; empty where they do not come, or are too long.
+std::string ReadHead(int fd, int stop_fd, absl::Time deadline) {
+  std::string head;
+  char buffer[2048];
+  while (head.find("\r\n\r\n") == head.npos) {
+    if (head.size() > kMaxHeadBytes || !Await(fd, POLLIN, stop_fd, deadline)) return "";
+    const ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (n <= 0) return "";
+    head.append(buffer, static_cast<size_t>(n));
+  }
+  return head;
+}
+
+void WriteAll(int fd, std::string_view bytes, int stop_fd, absl::Time deadline) {
+  while (!bytes.empty() && Await(fd, POLLOUT, stop_fd, deadline)) {
+    const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n <= 0) return;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+std::string_view Reason(int code) {
+  switch (code) {
+    case 200:
+      return "OK";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Bad Request";
+  }
+}
 
 }  // namespace
 
@@ -32,44 +76,61 @@ absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(const std::string& t
                                                             Handlers handlers) {
   absl::StatusOr<Address> address = ParseAddress(text);
   if (!address.ok()) return address.status();
-  if (absl::Status status = CheckBindable(*address); !status.ok()) return status;
+  const absl::StatusOr<int> fd = Listen(*address);
+  if (!fd.ok()) return fd.status();
+  return std::unique_ptr<AdminHttp>(new AdminHttp(std::move(handlers), address->ToString(), *fd));
+}
 
-  const std::string where = address->ToString();
-  const char* options[] = {"listening_ports",  where.c_str(),        "num_threads",
-                           kNumThreads,        "request_timeout_ms", kTimeoutMs,
-                           "max_request_size", kMaxRequestBytes,     nullptr};
-  mg_callbacks callbacks{};
-  callbacks.begin_request = &AdminHttp::Handle;
-  callbacks.log_message = &Silence;
-  auto http = std::unique_ptr<AdminHttp>(new AdminHttp(std::move(handlers)));
-  http->context_ = mg_start(&callbacks, http.get(), options);
-  if (http->context_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", where));
-  }
-  mg_server_port port{};
-  mg_get_server_ports(http->context_, 1, &port);
-  address->port = port.port;
-  http->address_ = address->ToString();
-  return http;
+AdminHttp::AdminHttp(Handlers handlers, std::string address, int listen_fd)
+    : handlers_(std::move(handlers)),
+      address_(std::move(address)),
+      listen_fd_(listen_fd),
+      stop_fd_(eventfd(0, EFD_CLOEXEC)) {
+  for (int i = 0; i < kNumThreads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
 AdminHttp::~AdminHttp() {
-  if (context_ != nullptr) mg_stop(context_);
+  const uint64_t stop = 1;
+  MEA_CHECK(write(stop_fd_, &stop, sizeof(stop)) == sizeof(stop));
+  for (std::thread& thread : threads_) thread.join();
+  close(stop_fd_);
+  close(listen_fd_);
 }
 
-int AdminHttp::Handle(mg_connection* connection) {
-  const mg_request_info& request = *mg_get_request_info(connection);
-  const auto* self = static_cast<const AdminHttp*>(request.user_data);
-  const std::string_view method = request.request_method;
-  const auto handler = self->handlers_.find(request.local_uri);
-  if (method != "GET" && method != "HEAD") {
-    Reply(connection, {.code = 405, .body = "only GET and HEAD\n"}, true);
-  } else if (handler == self->handlers_.end()) {
-    Reply(connection, {.code = 404, .body = "there is /, /health and /metrics\n"}, method == "GET");
-  } else {
-    Reply(connection, handler->second(), method == "GET");
+void AdminHttp::Run() {
+  while (Await(listen_fd_, POLLIN, stop_fd_, absl::InfiniteFuture())) {
+    const int connection = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (connection < 0) {  // the other thread was faster, the client is gone, or files are short
+      if (errno == EMFILE || errno == ENFILE) absl::SleepFor(absl::Milliseconds(100));
+      continue;
+    }
+    Serve(connection);
+    close(connection);
   }
-  return 1;  // answered
+}
+
+void AdminHttp::Serve(int connection) const {
+  const absl::Time deadline = absl::Now() + kTimeout;
+  const std::string head = ReadHead(connection, stop_fd_, deadline);
+  if (head.empty()) return;
+  const std::vector<std::string> words = absl::StrSplit(head.substr(0, head.find("\r\n")), ' ');
+  const bool well_formed = words.size() == 3 && words[2].rfind("HTTP/1.", 0) == 0;
+  const HttpAnswer answer = well_formed
+                                ? Answer(words[0], words[1].substr(0, words[1].find('?')))
+                                : HttpAnswer{.code = 400, .body = "not an HTTP/1.1 request\n"};
+  std::string reply = absl::StrCat("HTTP/1.1 ", answer.code, " ", std::string(Reason(answer.code)),
+                                   "\r\nContent-Type: ", answer.content_type,
+                                   "\r\nContent-Length: ", answer.body.size(),
+                                   "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
+  if (words[0] != "HEAD") reply += answer.body;
+  WriteAll(connection, reply, stop_fd_, deadline);
+}
+
+HttpAnswer AdminHttp::Answer(const std::string& method, const std::string& path) const {
+  if (method != "GET" && method != "HEAD") return {.code = 405, .body = "only GET and HEAD\n"};
+  const auto handler = handlers_.find(path);
+  if (handler == handlers_.end()) return {.code = 404, .body = "there is /, /health, /metrics\n"};
+  return handler->second();
 }
 
 }  // namespace mea

@@ -4,11 +4,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
-
-struct mg_context;
-struct mg_connection;
 
 namespace mea {
 
@@ -18,8 +18,8 @@ struct HttpAnswer {
   std::string body;
 };
 
-// Answers GET on a handful of paths: metrics, health, status page. Two threads of its own; a client
-// that does not speak for a few seconds is cut off.
+// HTTP/1.1 as far as probes, scrapers and browsers need it: GET and HEAD on a handful of paths, one
+// request per connection. Two threads of its own; a client has five seconds.
 class AdminHttp {
  public:
   using Handlers = std::map<std::string, std::function<HttpAnswer()>>;  // by path
@@ -35,12 +35,17 @@ class AdminHttp {
   const std::string& address() const { return address_; }  // with the real port
 
  private:
-  explicit AdminHttp(Handlers handlers) : handlers_(std::move(handlers)) {}
-  static int Handle(mg_connection* connection);
+  AdminHttp(Handlers handlers, std::string address, int listen_fd);
+
+  void Run();
+  void Serve(int connection) const;
+  HttpAnswer Answer(const std::string& method, const std::string& path) const;
 
   const Handlers handlers_;
-  std::string address_;
-  mg_context* context_ = nullptr;
+  const std::string address_;
+  const int listen_fd_;
+  const int stop_fd_;  // readable: time to stop
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace mea

@@ -119,7 +119,7 @@ void Generation::HandleInbox() {
     events.swap(inbox_);
     overflow = inbox_overflow_;
   }
-  if (overflow) Cancel(bound_exceeded_);
+  if (overflow) ReachBound();
   for (Event& event : events) {
     std::visit([this](auto& e) { Handle(std::move(e)); }, event);
   }
@@ -148,7 +148,7 @@ void Generation::Handle(PromptLogprobs prompt) {
 }
 
 void Generation::Handle(Token token) {
-  if (stop_string_) return;  // drawn before the engine heard of the stop
+  if (stop_string_ || bound_reached_) return;  // drawn before the engine heard of it
   if (last_token_time_ == absl::InfinitePast()) {
     serving_.metrics.ObserveFirstToken(token.time - arrival_);
   } else {
@@ -167,6 +167,7 @@ void Generation::AppendToken(const TokenEvent& event) {
   if (event.is_stop) return;  // not part of the text
   TextDelta text = detokenizer_->Push(event.token_id);
   delta_.text += text.text;
+  if (delta_.token_ids.size() >= kMaxDeltaTokens) FlushDelta();
   if (text.stop_index >= 0) Stop({spec_.stop[text.stop_index]});
 }
 
@@ -210,8 +211,13 @@ void Generation::FlushPrompt() {
 void Generation::FlushDelta() {
   if (delta_.token_ids.empty() && delta_.text.empty()) return;
   FlushPrompt();
-  if (!mailbox_.Put(std::exchange(delta_, {}))) Cancel(bound_exceeded_);
+  if (!mailbox_.Put(std::exchange(delta_, {}))) ReachBound();
   Notify();
+}
+
+void Generation::ReachBound() {
+  bound_reached_ = true;
+  Cancel(bound_exceeded_);
 }
 
 void Generation::End(FinishOutput finish) {

@@ -84,6 +84,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   void Stop(StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
   void FlushPrompt();
   void FlushDelta();
+  void ReachBound();
   void End(FinishOutput finish) ABSL_LOCKS_EXCLUDED(mu_);
   void Notify();
 
@@ -110,6 +111,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   DeltaOutput delta_;                          // until it is sent
   int completion_tokens_ = 0;
   std::optional<StopStringMatch> stop_string_;  // found: nothing more is output
+  bool bound_reached_ = false;                  // likewise
   absl::Time last_token_time_ = absl::InfinitePast();
 };
 

@@ -14,6 +14,7 @@ inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: 
 // Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
+inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
 inline constexpr int kMaxRequestIdBytes = 128;
 inline constexpr int kMaxStopStrings = 16;

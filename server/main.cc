@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   gpr_set_log_function([](gpr_log_func_args*) {});  // failures reach us as statuses
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
-  program.require_subcommand(1);
+  program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
   program.set_version_flag("--version", mea::Version());
   program.get_formatter()->column_width(34);
   mea::Action action;
@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
     const std::string command = CommandName(program);
     return Fail(kUsage, command, std::string(error.what()) + " (see " + command + " --help)");
   }
+  if (!action) return Fail(kUsage, "mea", "a command is required (see mea --help)");
   const absl::Status status = action();
   if (!status.ok()) return Fail(kFailure, CommandName(program), std::string(status.message()));
   return 0;

@@ -1,0 +1,149 @@
+// The program as its users meet it: each failure is one line on stderr and an exit status.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/server/server_fixture.h"
+
+namespace mea::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Outcome RunMea(const std::string& arguments, const std::string& input = "") {
+  const std::string dir = ::testing::TempDir() + "mea_cli_" + std::to_string(getpid());
+  std::filesystem::create_directories(dir);
+  std::ofstream(dir + "/in") << input;
+  const std::string command = std::string(MEA_BINARY) + " " + arguments + " <" + dir + "/in >" +
+                              dir + "/out 2>" + dir + "/err";
+  const int status = std::system(command.c_str());
+  Outcome outcome{WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadFile(dir + "/out"),
+                  ReadFile(dir + "/err")};
+  std::filesystem::remove_all(dir);
+  return outcome;
+}
+
+TEST(CliTest, FailuresAreOneLineOnStderr) {
+  ServerFixture f;
+  const std::string taken = f.server->listen_address();
+  const std::vector<std::pair<std::string, std::string>> failures = {
+      {"", "mea: a command is required .*"},
+      {"frobnicate", "mea: .*frobnicate.*"},
+      {"serve", "mea serve: .*model.*required.*"},
+      {"serve /nonexistent", "mea serve: .*/nonexistent.*"},
+      {"serve /nonexistent --kv-cache-bytes lots",
+       "mea serve: --kv-cache-bytes 'lots' is not a size.*"},
+      {"serve /nonexistent --page-size x", "mea serve: .*page-size.*"},
+      {"serve /nonexistent --drain-timeout -1", "mea serve: .*drain-timeout.*"},
+      {"inspect /nonexistent", "mea inspect: .*/nonexistent.*"},
+      {"plan /nonexistent", "mea plan: .*/nonexistent.*"},
+      {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},
+      {"health --server 127.0.0.1:1", "mea health: no server at 127.0.0.1:1 .*"},
+      {"generate --server 127.0.0.1:1 -p hey", "mea generate: no server at 127.0.0.1:1 .*"},
+      {"generate --server " + taken, "mea generate: no prompt: .*"},
+      {"generate --server " + taken + " -p hey --temperature 3.5",
+       "mea generate: INVALID_ARGUMENT: sampling.temperature 3.5 is outside 0..2"},
+      {"generate --server " + taken + " -p hey --temperature warm",
+       "mea generate: .*temperature.*"},
+      {"generate --server " + taken + " -p hey --nonsense", "mea generate: .*--nonsense.*"},
+      {"health --server " + taken + " --service no.such.Service", "mea health: NOT_FOUND: .*"},
+  };
+  for (const auto& [arguments, pattern] : failures) {
+    const Outcome outcome = RunMea(arguments);
+    EXPECT_GT(outcome.exit_code, 0) << arguments;
+    EXPECT_EQ(outcome.out, "") << arguments;
+    EXPECT_THAT(outcome.err, MatchesRegex(pattern + "\n")) << arguments;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << arguments;
+  }
+}
+
+TEST(CliTest, EveryCommandExplainsItselfWithExamples) {
+  for (const char* command : {"serve", "generate", "health", "inspect", "plan"}) {
+    const Outcome outcome = RunMea(std::string(command) + " --help");
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_THAT(outcome.out,
+                AllOf(HasSubstr("Examples:"), HasSubstr(std::string("mea ") + command)));
+    EXPECT_EQ(outcome.err, "");
+  }
+  EXPECT_THAT(RunMea("--help").out, HasSubstr("serve"));
+  EXPECT_THAT(RunMea("--version").out, MatchesRegex("[0-9.]+\n"));
+}
+
+TEST(CliTest, HealthSaysWhetherTheServerServes) {
+  ServerFixture f;
+  const std::string flags = " --server " + f.server->listen_address();
+  EXPECT_EQ(RunMea("health" + flags).exit_code, 0);
+  EXPECT_EQ(RunMea("health --service mea.v1.Control" + flags).out, "SERVING\n");
+}
+
+TEST(CliTest, GeneratePrintsTextAndASummaryOfSpeedAndMemory) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const std::string server = " --server " + f.server->listen_address();
+  for (const char* mode : {"", " --no-stream"}) {
+    const Outcome outcome = RunMea("generate -p hey --seed 5" + server + mode);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, "hello\n");
+    EXPECT_THAT(
+        outcome.err,
+        MatchesRegex("3 prompt \\+ 6 tokens in .* s \\(.* tokens/s.*\\), end of sequence 256; "
+                     "KV cache 1.00 KiB, 2.00 KiB uncompressed \\(0.500\\); seed 5\n"));
+  }
+}
+
+TEST(CliTest, GenerateTakesThePromptFromStandardInput) {
+  ServerFixture f;
+  EXPECT_EQ(RunMea("generate --server " + f.server->listen_address(), "from a pipe").exit_code, 0);
+  EXPECT_EQ(f.engine.last_request().prompt.size(), 11u);
+}
+
+TEST(CliTest, GeneratePassesItsFlagsOn) {
+  ServerFixture f;
+  f.engine.SetAnswer("one two three");
+  const Outcome outcome = RunMea(
+      "generate -p hey --stop two --stop four --top-k 5 --top-p 0.5 --max-tokens 12 --server " +
+      f.server->listen_address());
+  EXPECT_EQ(outcome.out, "one \n");
+  EXPECT_THAT(outcome.err, HasSubstr("stop string 'two'"));
+  const Request seen = f.engine.last_request();
+  EXPECT_EQ(seen.sampling.top_k, 5);
+  EXPECT_FLOAT_EQ(seen.sampling.top_p, 0.5f);
+  EXPECT_EQ(seen.stopping.max_tokens, 12);
+}
+
+TEST(CliTest, JsonIsOneObjectPerLine) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const std::string server = " --server " + f.server->listen_address();
+  const Outcome stream = RunMea("generate -p hey --json" + server);
+  EXPECT_THAT(stream.out, AllOf(StartsWith("{\"prompt\":"), HasSubstr("\n{\"delta\":"),
+                                HasSubstr("\n{\"finish\":"), HasSubstr("\"kv_bytes\":")));
+  EXPECT_EQ(stream.err, "");
+  const Outcome unary = RunMea("generate -p hey --json --no-stream" + server);
+  EXPECT_THAT(unary.out, AllOf(HasSubstr("\"text\":\"hello\""), Not(HasSubstr("\n{"))));
+}
+
+}  // namespace
+}  // namespace mea::testing

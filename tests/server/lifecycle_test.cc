@@ -1,0 +1,165 @@
+// A server from its start to its end.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "server/address.h"
+#include "server/readiness.h"
+#include "tests/server/server_fixture.h"
+
+namespace mea::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Health = grpc::health::v1::HealthCheckResponse;
+
+TEST(LifecycleTest, EveryServiceIsServingFromTheStart) {
+  ServerFixture f;
+  for (const char* service : {"", "mea.v1.Inference", "mea.v1.Control"}) {
+    EXPECT_EQ(f.Health(service), Health::SERVING) << service;
+  }
+  std::string head;
+  EXPECT_EQ(f.HttpGet("/health", &head), "SERVING\n");
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 200"));
+}
+
+TEST(LifecycleTest, ReadyLineNamesModelAddressesAndMemory) {
+  ServerFixture f({.max_context = 160});
+  EXPECT_EQ(f.server->ready_line(),
+            "serving fake on " + f.server->listen_address() + ", http://" +
+                f.server->admin_address() +
+                "; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
+                "tokens or 10 sequences of 160");
+}
+
+TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
+  ServerFixture f({.automatic = false});
+  const auto context = f.Context();
+  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
+  ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+
+  grpc::ClientContext watch_context;
+  const auto watcher = grpc::health::v1::Health::NewStub(f.channel)->Watch(&watch_context, {});
+  Health health;
+  ASSERT_TRUE(watcher->Read(&health));
+  ASSERT_EQ(health.status(), Health::SERVING);
+  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  ASSERT_TRUE(watcher->Read(&health));
+  EXPECT_EQ(health.status(), Health::NOT_SERVING);
+
+  const grpc::Status refused = f.Try(TextRequest("late"));
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "the server is DRAINING");
+  std::string head;
+  EXPECT_EQ(f.HttpGet("/health", &head), "DRAINING\n");
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 503"));
+
+  f.engine.Step(6);
+  const StreamResult result = ReadAll(*reader);
+  EXPECT_TRUE(result.status.ok()) << result.status.error_message();
+  EXPECT_EQ(result.text, "hello");
+  watch_context.TryCancel();
+  drain.join();
+}
+
+TEST(LifecycleTest, WhatIsLeftAtTheEndOfADrainIsUnavailable) {
+  ServerFixture f({.automatic = false});
+  const auto context = f.Context();
+  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
+  ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+  f.server->Drain(absl::Now());
+  const StreamResult result = ReadAll(*reader);
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(result.status.error_message(), "the server is shutting down");
+}
+
+TEST(LifecycleTest, FaultOfTheEngineIsInternalThenNotServing) {
+  ServerFixture f({.automatic = false});
+  const auto context = f.Context();
+  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
+  ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+  f.engine.FailAll(absl::InternalError("logits are NaN"));
+  f.engine.Step();
+  const StreamResult result = ReadAll(*reader);
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(result.status.error_message(), "logits are NaN");
+  EXPECT_EQ(f.Health(), Health::NOT_SERVING);
+  const grpc::Status refused = f.Try(TextRequest("late"));
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "the server is FAILED");
+  v1::GetServerInfoResponse info;
+  ASSERT_TRUE(f.control->GetServerInfo(f.Context().get(), {}, &info).ok());
+  EXPECT_EQ(info.state(), v1::SERVER_STATE_FAILED);
+}
+
+TEST(LifecycleTest, SilentEngineIsNotServing) {
+  ServerFixture f;
+  grpc::ClientContext context;
+  const auto watcher = grpc::health::v1::Health::NewStub(f.channel)->Watch(&context, {});
+  Health health;
+  ASSERT_TRUE(watcher->Read(&health));
+  f.engine.StopHeart();
+  ASSERT_TRUE(watcher->Read(&health));
+  EXPECT_EQ(health.status(), Health::NOT_SERVING);
+  EXPECT_EQ(f.Try(TextRequest("hey")).error_message(), "the server is STALLED");
+  context.TryCancel();
+}
+
+TEST(LifecycleTest, PortInUseIsSaidSo) {
+  ServerFixture f;
+  const auto again = [&](std::string listen, std::string admin) {
+    return Server::Start({std::move(listen), std::move(admin), "again"}, f.engine, *f.tokenizer,
+                         f.metrics)
+        .status();
+  };
+  EXPECT_EQ(again(f.server->listen_address(), "").message(),
+            "cannot listen on " + f.server->listen_address() + ": Address already in use");
+  EXPECT_EQ(again("127.0.0.1:0", f.server->admin_address()).message(),
+            "cannot listen on " + f.server->admin_address() + ": Address already in use");
+  EXPECT_EQ(again("nonsense", "").message(),
+            "address 'nonsense' is not HOST:PORT with a port of 0..65535");
+  EXPECT_EQ(again("127.0.0.1:0", "127.0.0.1:99999").message(),
+            "address '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
+}
+
+TEST(LifecycleTest, StatusPageIsForPeople) {
+  ServerFixture f;
+  std::string head;
+  const std::string page = f.HttpGet("/", &head);
+  EXPECT_THAT(head, HasSubstr("text/html"));
+  EXPECT_THAT(page, AllOf(HasSubstr("<td>fake</td>"), HasSubstr("SERVING"),
+                          HasSubstr("100.00 KiB (200.00 KiB uncompressed, ratio 0.500)"),
+                          HasSubstr("8 key and value heads cached of 16 attended")));
+  f.HttpGet("/nothing", &head);
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 404"));
+}
+
+TEST(ReadinessTest, StateOnlyGetsWorseButForAStallThatEnds) {
+  Readiness readiness;
+  std::vector<ServingState> seen;
+  readiness.Observe([&](ServingState state) { seen.push_back(state); });
+  EXPECT_TRUE(readiness.Set(ServingState::kStalled));
+  EXPECT_TRUE(readiness.Set(ServingState::kServing));
+  EXPECT_TRUE(readiness.Set(ServingState::kDraining));
+  EXPECT_FALSE(readiness.Set(ServingState::kServing));
+  EXPECT_FALSE(readiness.Set(ServingState::kStalled));
+  EXPECT_TRUE(readiness.Set(ServingState::kFailed));
+  EXPECT_FALSE(readiness.Set(ServingState::kDraining));
+  using enum ServingState;
+  EXPECT_THAT(seen, ::testing::ElementsAre(kServing, kStalled, kServing, kDraining, kFailed));
+}
+
+TEST(AddressTest, ReadsHostsAndPorts) {
+  EXPECT_EQ(ParseAddress("127.0.0.1:80")->ToString(), "127.0.0.1:80");
+  EXPECT_EQ(ParseAddress("[::1]:80")->host, "::1");
+  EXPECT_EQ(ParseAddress("[::1]:80")->ToString(), "[::1]:80");
+  for (const char* bad : {"", "localhost", ":80", "a:b", "a:-1", "a:65536"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseAddress(bad).status())) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace mea::testing

@@ -1,0 +1,149 @@
+// Scrapes over HTTP as Prometheus does.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "absl/strings/match.h"
+#include "tests/server/server_fixture.h"
+
+namespace mea::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Scrape {
+  std::map<std::string, std::string> types;  // by family
+  std::set<std::string> helps;
+  std::map<std::string, double> samples;  // by name and labels, as written
+
+  double At(const std::string& sample) const {
+    const auto it = samples.find(sample);
+    EXPECT_NE(it, samples.end()) << sample;
+    return it == samples.end() ? -1 : it->second;
+  }
+};
+
+// The text format, read strictly: every line is a HELP, a TYPE or a sample of a declared family.
+Scrape ScrapeMetrics(const ServerFixture& f) {
+  std::string head;
+  std::istringstream lines(f.HttpGet("/metrics", &head));
+  EXPECT_THAT(head, HasSubstr("text/plain; version=0.0.4"));
+  Scrape scrape;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string first, kind, name;
+    words >> first;
+    if (first == "#") {
+      words >> kind >> name;
+      std::string rest;
+      std::getline(words >> std::ws, rest);
+      if (kind == "HELP") {
+        EXPECT_TRUE(absl::EndsWith(rest, ".")) << line;  // a sentence
+        scrape.helps.insert(name);
+      } else {
+        EXPECT_EQ(kind, "TYPE") << line;
+        EXPECT_TRUE(scrape.types.emplace(name, rest).second) << "twice: " << line;
+      }
+      continue;
+    }
+    const size_t space = line.rfind(' ');
+    const std::string key = line.substr(0, space);
+    EXPECT_THAT(key, HasSubstr("model_name=\"fake\""));
+    EXPECT_TRUE(scrape.samples.emplace(key, std::stod(line.substr(space + 1))).second) << line;
+  }
+  for (const auto& [name, type] : scrape.types) EXPECT_EQ(scrape.helps.count(name), 1u) << name;
+  return scrape;
+}
+
+TEST(MetricsTest, CacheMemoryStandsBesideWhatItWouldBeUncompressed) {
+  ServerFixture f({.automatic = false});
+  const auto context = f.Context();
+  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
+  ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+  f.engine.Step();
+
+  const Scrape s = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\"";
+  EXPECT_EQ(s.At("mea_kv_cache_bytes" + m + ",state=\"used\"}"), 16 * 64);
+  EXPECT_EQ(s.At("mea_kv_cache_bytes" + m + ",state=\"cached\"}"), 0);
+  EXPECT_EQ(s.At("mea_kv_cache_bytes" + m + ",state=\"free\"}"), 99 * 16 * 64);
+  EXPECT_EQ(s.At("mea_kv_cache_uncompressed_bytes" + m + "}"), 16 * 128);
+  EXPECT_EQ(s.At("mea_kv_cache_bytes_per_token" + m + ",heads=\"physical\"}"), 64);
+  EXPECT_EQ(s.At("mea_kv_cache_bytes_per_token" + m + ",heads=\"virtual\"}"), 128);
+  EXPECT_EQ(s.At("mea_kv_cache_compression_ratio" + m + "}"), 0.5);
+  EXPECT_EQ(s.At("mea_kv_cache_usage_ratio" + m + "}"), 0.01);
+  EXPECT_EQ(s.At("mea_kv_cache_pages" + m + ",state=\"used\"}"), 1);
+  EXPECT_EQ(s.At("mea_kv_cache_pages" + m + ",state=\"free\"}"), 99);
+  EXPECT_EQ(
+      s.At("mea_cache_config_info" + m + ",page_size=\"16\",num_pages=\"100\",dtype=\"bf16\"}"), 1);
+  EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"weights\"}"), 1000);
+  EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"kv_cache\"}"), 100 * 16 * 64);
+  EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"workspace\"}"), 500);
+  EXPECT_EQ(s.At("mea_num_requests_running" + m + "}"), 1);
+  EXPECT_EQ(s.types.at("mea_kv_cache_bytes"), "gauge");
+  EXPECT_EQ(s.types.at("mea_num_preemptions_total"), "counter");
+  f.engine.Step(6);
+  EXPECT_TRUE(ReadAll(*reader).status.ok());
+}
+
+TEST(MetricsTest, RequestsAreCountedOnceByHowTheyEnded) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
+  EXPECT_TRUE(f.Stream(TextRequest("hey")).status.ok());
+  EXPECT_TRUE(f.Try(TextRequest("hey", 2)).ok());
+  EXPECT_FALSE(f.Try(TextRequest("")).ok());
+
+  const Scrape s = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\",code=";
+  EXPECT_EQ(s.At("mea_requests_total" + m + "\"OK\",finish_reason=\"stop\"}"), 2);
+  EXPECT_EQ(s.At("mea_requests_total" + m + "\"OK\",finish_reason=\"length\"}"), 1);
+  EXPECT_EQ(s.At("mea_requests_total" + m + "\"INVALID_ARGUMENT\",finish_reason=\"\"}"), 1);
+  EXPECT_EQ(s.At("mea_prompt_tokens_total{model_name=\"fake\"}"), 9);
+  EXPECT_EQ(s.At("mea_generation_tokens_total{model_name=\"fake\"}"), 6 + 6 + 2);
+}
+
+TEST(MetricsTest, LatenciesAreHistogramsInSeconds) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
+  f.metrics.ObserveStep({.num_prefill_tokens = 3, .seconds = 0.5});
+  f.metrics.ObserveStep({.num_prefill_tokens = 3, .num_decode_tokens = 1, .seconds = 0.25});
+  f.metrics.ObserveStep({.num_decode_tokens = 1, .seconds = 0.002});
+
+  const Scrape s = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\"}";
+  EXPECT_EQ(s.At("mea_time_to_first_token_seconds_count" + m), 1);
+  EXPECT_EQ(s.At("mea_inter_token_latency_seconds_count" + m), 5);
+  EXPECT_EQ(s.At("mea_e2e_request_latency_seconds_count" + m), 1);
+  EXPECT_EQ(s.At("mea_request_queue_time_seconds_count" + m), 1);
+  EXPECT_GE(s.At("mea_e2e_request_latency_seconds_sum" + m),
+            s.At("mea_time_to_first_token_seconds_sum" + m));
+  EXPECT_EQ(s.At("mea_step_seconds_sum{model_name=\"fake\",phase=\"prefill\"}"), 0.5);
+  EXPECT_EQ(s.At("mea_step_seconds_sum{model_name=\"fake\",phase=\"mixed\"}"), 0.25);
+  EXPECT_EQ(s.At("mea_step_seconds_count{model_name=\"fake\",phase=\"decode\"}"), 1);
+  EXPECT_EQ(s.At("mea_inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"+Inf\"}"), 5);
+  EXPECT_EQ(
+      s.samples.count("mea_inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.0005\"}"),
+      1u);
+  EXPECT_EQ(s.types.at("mea_step_seconds"), "histogram");
+}
+
+TEST(MetricsTest, NamesThatRoutersReadAreThereWhenAskedFor) {
+  ServerFixture plain;
+  EXPECT_THAT(plain.HttpGet("/metrics"), ::testing::Not(HasSubstr("vllm:")));
+  ServerFixture f({}, /*vllm_names=*/true);
+  const Scrape s = ScrapeMetrics(f);
+  EXPECT_EQ(s.At("vllm:num_requests_running{model_name=\"fake\"}"), 0);
+  EXPECT_EQ(s.At("vllm:kv_cache_usage_perc{model_name=\"fake\"}"), 0);
+  EXPECT_EQ(
+      s.At("vllm:cache_config_info{model_name=\"fake\",block_size=\"16\",num_gpu_blocks=\"100\"}"),
+      1);
+  EXPECT_EQ(s.At("vllm:time_to_first_token_seconds_count{model_name=\"fake\"}"), 0);
+}
+
+}  // namespace
+}  // namespace mea::testing

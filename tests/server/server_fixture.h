@@ -1,0 +1,63 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "mea/v1/control.grpc.pb.h"
+#include "mea/v1/inference.grpc.pb.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "tests/server/fake_engine.h"
+#include "tests/server/test_tokenizer.h"
+
+namespace mea::testing {
+
+// What a stream brought, put together.
+struct StreamResult {
+  grpc::Status status;
+  v1::PromptInfo prompt;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<v1::TokenLogprob> logprobs;
+  v1::Finish finish;
+  int num_deltas = 0;
+  std::string events;  // in order: p, d, f
+};
+
+// A server on free ports of the loopback, before a fake engine, and clients of it.
+class ServerFixture {
+ public:
+  explicit ServerFixture(FakeEngineOptions options = {}, bool vllm_names = false);
+
+  std::unique_ptr<grpc::ClientContext> Context(absl::Duration timeout = absl::Seconds(20)) const;
+
+  StreamResult Stream(const v1::GenerateRequest& request) const;
+  grpc::Status Generate(const v1::GenerateRequest& request, v1::GenerateResponse& response) const;
+  // The status of a Generate whose response does not matter.
+  grpc::Status Try(const v1::GenerateRequest& request) const;
+  grpc::health::v1::HealthCheckResponse::ServingStatus Health(
+      const std::string& service = "") const;
+  // The body of GET `path` on the admin port; `head` receives the status line and headers.
+  std::string HttpGet(const std::string& path, std::string* head = nullptr) const;
+
+  std::shared_ptr<grpc::Channel> NewChannel() const;
+
+  FakeEngine engine;
+  Metrics metrics;
+  std::unique_ptr<Tokenizer> tokenizer = MakeTestTokenizer();
+  std::unique_ptr<Server> server;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::Inference::Stub> inference;
+  std::unique_ptr<v1::Control::Stub> control;
+};
+
+v1::GenerateRequest TextRequest(const std::string& text, int max_tokens = 100);
+// Reads a stream to its end.
+StreamResult ReadAll(grpc::ClientReader<v1::GenerateStreamResponse>& reader);
+
+}  // namespace mea::testing
