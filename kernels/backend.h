@@ -31,7 +31,7 @@ struct PrepareQueriesArgs {
 //   no gain:                      stores RoPE(y_c)
 //   gain, key_norm_heads == 0:    stores RoPE(g * y_c / rms(y_c))                       (plain
 //   QK-norm) gain, key_norm_heads == h:    stores RoPE(g * y_c) and r_j = 1 / rms(sum_c W[c,j] y_c)
-//   (papers.md: exact)
+//   (exact: engine/README.md, "The mathematics")
 // where rms(x) = sqrt(mean(x^2) + eps). Values are stored as they come.
 struct AppendKvArgs {
   TensorView k;        // [num_tokens, key_heads, head_dim]
