@@ -27,12 +27,13 @@ struct PrepareQueriesArgs {
   TensorView cos_sin;  // [num_tokens, head_dim]
 };
 
-// Everything between the K/V projections and the cache. With g = gain and y_c the component key c:
-//   no gain:                      stores RoPE(y_c)
-//   gain, key_norm_heads == 0:    stores RoPE(g * y_c / rms(y_c))                       (plain
-//   QK-norm) gain, key_norm_heads == h:    stores RoPE(g * y_c) and r_j = 1 / rms(sum_c W[c,j] y_c)
-//   (exact: engine/README.md, "The mathematics")
-// where rms(x) = sqrt(mean(x^2) + eps). Values are stored as they come.
+// Everything between the K/V projections and the cache. With g = gain, y_c the component key c and
+// rms(x) = sqrt(mean(x^2) + eps), what is stored is
+//   without a gain:                RoPE(y_c)
+//   with key_norm_heads == 0:      RoPE(g * y_c / rms(y_c)), plain QK-norm
+//   with key_norm_heads == h:      RoPE(g * y_c), and r_j = 1 / rms(sum_c W[c,j] y_c)
+// The last is QK-norm of the composite keys, exactly: engine/README.md, "The mathematics".
+// Values are stored as they come.
 struct AppendKvArgs {
   TensorView k;        // [num_tokens, key_heads, head_dim]
   TensorView v;        // [num_tokens, value_heads, head_dim]
