@@ -1,10 +1,10 @@
 """Trains, exports and evaluates the demo models.
 
-  train NAME DIR      NAME is mha, mea-full or mea-half; continues from DIR.pt, writes the checkpoint DIR
-  eval-data DIR       heldout.txt and {recall,copy,arithmetic}.jsonl
-  eval DIR...         loss and accuracies of checkpoints read back from disk, on models/eval
-  check DIR...        logits and tokens against the training model and transformers
-  generate DIR TEXT   greedy continuation
+train NAME DIR      NAME: mha, mea-full, mea-half; continues from DIR.pt, writes DIR
+eval-data DIR       heldout.txt and {recall,copy,arithmetic}.jsonl
+eval DIR...         loss and accuracies of checkpoints read back from disk, on models/eval
+check DIR...        logits and tokens against the training model and transformers
+generate DIR TEXT   greedy continuation
 """
 
 import argparse
@@ -19,12 +19,16 @@ EVAL_DIRECTORY = Path(__file__).resolve().parent.parent / "models" / "eval"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train")
     train.add_argument("name", choices=MODELS)
     train.add_argument("directory", type=Path)
-    train.add_argument("--export-only", action="store_true", help="export what the saved state has reached")
+    train.add_argument(
+        "--export-only", action="store_true", help="export what the saved state has reached"
+    )
     commands.add_parser("eval-data").add_argument("directory", type=Path)
     for command in ("eval", "check"):
         commands.add_parser(command).add_argument("directories", type=Path, nargs="+")

@@ -1,4 +1,4 @@
-"""Held-out loss and task accuracy of a checkpoint read back from disk, and the files that define both."""
+"""Held-out loss and task accuracy of a checkpoint read from disk, and the files they rest on."""
 
 import json
 import random
@@ -39,31 +39,39 @@ class Evaluator:
     def log_probabilities(self, ids):
         return self.model(torch.tensor(ids)).log_softmax(-1)
 
+    def nats(self, ids):
+        """Sum of -log p over all ids but the first."""
+        scores = self.log_probabilities(ids[:-1])
+        return -scores.gather(1, torch.tensor(ids[1:])[:, None]).sum().item()
+
     def held_out_loss(self, path):
         """(nats per token, nats per byte): each document alone, after END and up to its own END."""
         text = path.read_text()
         nats = tokens = 0
         for doc in filter(None, text.split(END)):
             ids = [self.end, *encode(self.tokenizer, doc), self.end]
-            scores = self.log_probabilities(ids[:-1])
-            nats -= scores.gather(1, torch.tensor(ids[1:])[:, None]).sum().item()
+            nats += self.nats(ids)
             tokens += len(ids) - 1
         return nats / tokens, nats / len(text.replace(END, "").encode())
 
     def window_loss(self, path):
-        """Nats per token of the file as one text, cut into windows that overlap by one token, as `mea eval` does:
-        documents see those before them, and most windows begin in the middle of one."""
+        """Nats per token of the file as one text, cut into windows that overlap by one token, as
+        `mea eval` does: documents see those before them, and most windows begin in the middle of
+        one.
+        """
         ids = encode(self.tokenizer, path.read_text())
         window = self.model.config["max_position_embeddings"] - 1
         nats = 0.0
         for first in range(0, len(ids) - 1, window - 1):
             cut = ids[first : first + window]
-            nats -= self.log_probabilities(cut[:-1]).gather(1, torch.tensor(cut[1:])[:, None]).sum().item()
+            nats += self.nats(cut)
         return nats / (len(ids) - 1)
 
     def accuracy(self, path):
-        """Share of rows whose greedy continuation is the answer: so it is if, and only if, each of its tokens
-        is the most likely one after the prompt and the answer's earlier tokens; one forward tells."""
+        """Share of rows whose greedy continuation is the answer: so it is if, and only if, each of
+        its tokens is the most likely one after the prompt and the answer's earlier tokens; one
+        forward tells.
+        """
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         hits = 0
         for row in rows:
@@ -87,7 +95,10 @@ def report(checkpoint, directory):
     """One row of the README's table."""
     evaluator, directory = Evaluator(checkpoint), Path(directory)
     per_token, per_byte = evaluator.held_out_loss(directory / "heldout.txt")
-    row = {"model": Path(checkpoint).name, "KV bytes per token": evaluator.model.cache_bytes_per_token()}
+    row = {
+        "model": Path(checkpoint).name,
+        "KV bytes per token": evaluator.model.cache_bytes_per_token(),
+    }
     row |= {"nats per token": round(per_token, 4), "nats per byte": round(per_byte, 4)}
     row["nats per token in windows"] = round(evaluator.window_loss(directory / "heldout.txt"), 4)
     return row | {task: evaluator.accuracy(directory / f"{task}.jsonl") for task in TASKS}

@@ -1,6 +1,7 @@
 """The model as it is trained: fused attention, heads composed in the weights, float32.
 
-`demo.reference` is the plain forward that reads the exported checkpoint back; this one is only for training.
+`demo.reference` is the plain forward that reads the exported checkpoint back; this one is only for
+training.
 """
 
 import math
@@ -45,7 +46,7 @@ class RmsNorm(nn.Module):
 
 
 def one_hot_composition(components, heads):
-    """W_lc near the identity: head j starts as component j mod h', a little of the others breaks ties."""
+    """W_lc near the identity: head j starts as component j mod h', with a little of the others."""
     hlc = 0.02 * torch.randn(components, heads)
     for head in range(heads):
         hlc[head % components, head] += 1
@@ -66,7 +67,7 @@ class Attention(nn.Module):
             self.head_norm = RmsNorm(s.head_dim, s.norm_eps)
 
     def _composite(self, projection, hlc):
-        """[h*d, hidden]: composing the weights once a step costs less than composing every token."""
+        """[h*d, hidden]: composing the weights once a step costs less than every token."""
         component = projection.weight.view(self.shape.component_heads, -1)
         return (hlc.T @ component).view(-1, self.shape.hidden)
 
@@ -74,7 +75,8 @@ class Attention(nn.Module):
         s, (rows, tokens, _) = self.shape, x.shape
         wk, wv = self.k_proj.weight, self.v_proj.weight
         if s.composed:
-            wk, wv = self._composite(self.k_proj, self.k_hlc), self._composite(self.v_proj, self.v_hlc)
+            wk = self._composite(self.k_proj, self.k_hlc)
+            wv = self._composite(self.v_proj, self.v_hlc)
         qkv = F.linear(x, torch.cat([self.q_proj.weight, wk, wv]))
         q, k, v = qkv.view(rows, tokens, 3, s.heads, s.head_dim).permute(2, 0, 3, 1, 4)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
@@ -85,6 +87,13 @@ class Attention(nn.Module):
         return self.o_proj(out.reshape(rows, tokens, -1))
 
 
+def rope_tables(shape, dtype=torch.float32):
+    """cos and sin, [context, head_dim / 2]."""
+    half = torch.arange(0, shape.head_dim, 2, dtype=dtype) / shape.head_dim
+    angle = torch.arange(shape.context, dtype=dtype)[:, None] * shape.rope_theta**-half
+    return angle.cos(), angle.sin()
+
+
 def _rotate(x, cos, sin):
     """RoPE, half-split convention."""
     a, b = x.chunk(2, -1)
@@ -92,7 +101,7 @@ def _rotate(x, cos, sin):
 
 
 def _same_document(ids, document_end):
-    """[rows, 1, tokens, tokens], added to the logits: 0 where the key is an earlier token of the query's document."""
+    """[rows, 1, tokens, tokens], added to logits: 0 within a document, not ahead; else -inf."""
     document = (ids == document_end).cumsum(1)
     visible = (document[:, :, None] == document[:, None, :]).tril()
     return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))[:, None]
@@ -123,7 +132,9 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Names follow Hugging Face's Llama, so that the state dict is the checkpoint but for its 'model.' prefix."""
+    """Names follow Hugging Face's Llama, so that the state dict is the checkpoint but for its
+    'model.' prefix.
+    """
 
     def __init__(self, shape):
         super().__init__()
@@ -131,10 +142,9 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = RmsNorm(shape.hidden, shape.norm_eps)
-        half = torch.arange(0, shape.head_dim, 2) / shape.head_dim
-        angle = torch.arange(shape.context)[:, None] * shape.rope_theta ** -half
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        cos, sin = rope_tables(shape)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
         self._initialise()
 
     def _initialise(self):
@@ -144,11 +154,11 @@ class Decoder(nn.Module):
                 gain = self._gain(name)
                 nn.init.normal_(weight, std=gain * weight.shape[1] ** -0.5)
         self._look_back()
-        if self.shape.component_heads == self.shape.heads:
+        if not self.shape.composed:
             self._find_alike()
 
     def _gain(self, name):
-        """The twin's head outputs are small while attention is diffuse; head norm makes the others' large."""
+        """Outputs of diffuse attention are small, and no head norm scales the twin's up."""
         if name.endswith("o_proj.weight"):
             return 0.1 if self.shape.composed else 0.3
         return 0.1 if name.endswith("down_proj.weight") else 0.7
@@ -157,9 +167,10 @@ class Decoder(nn.Module):
     def _look_back(self, pairs=4, constant=0.5, gain=0.7):
         """Head j of the first layer starts by attending j tokens back.
 
-        Recall is matching on top of looking a few tokens back, and waiting for both to appear by chance is what
-        makes it slow to learn. Feature 0 is the same for all tokens; queries and keys read it into the fastest
-        `pairs` of RoPE's frequencies, the queries turned by their offset.
+        Recall is matching on top of looking a few tokens back, and waiting for both to appear by
+        chance is what makes it slow to learn. Feature 0 is the same for all tokens; queries and
+        keys read it into the fastest `pairs` of RoPE's frequencies, the queries turned by their
+        offset.
         """
         s, first = self.shape, self.layers[0].self_attn
         self.embed_tokens.weight[:, 0] = constant
@@ -177,13 +188,14 @@ class Decoder(nn.Module):
     def _find_alike(self, gain=0.7):
         """Heads of the second layer start by attending where the last few tokens were alike.
 
-        All heads of the first layer write what they see into one subspace; the second layer's queries and keys
-        read it through the same matrix, into the slow half of RoPE's frequencies, where position matters little.
-        The models of 8 component heads start so. The twin did not find recall in 500 steps without it and had it in
-        200 with it; `mea-half` found it in 300 without.
+        All heads of the first layer write what they see into one subspace; the second layer's
+        queries and keys read it through the same matrix, into the slow half of RoPE's frequencies,
+        where position matters little. Only the twin starts so: without it, it had not found recall
+        in 500 steps; with it, in 200. `mea-half` found it in 300 steps without.
         """
         s, (first, second) = self.shape, (layer.self_attn for layer in self.layers[:2])
-        subspace = F.pad(nn.init.orthogonal_(torch.empty(s.head_dim, s.hidden - 1)), (1, 0))  # not feature 0
+        subspace = nn.init.orthogonal_(torch.empty(s.head_dim, s.hidden - 1))
+        subspace = F.pad(subspace, (1, 0))  # nothing of feature 0, which is the same for all tokens
         first.v_proj.weight.copy_(subspace.repeat(s.heads, 1))
         first.o_proj.weight.copy_(0.1 * subspace.T.repeat(1, s.heads))
         half, quarter = s.head_dim // 2, s.head_dim // 4
@@ -193,7 +205,8 @@ class Decoder(nn.Module):
             second.q_proj.weight.view(s.heads, s.head_dim, s.hidden)[:, slow] = mix @ subspace
 
     def forward(self, ids, document_end=None):
-        """ids [rows, tokens] -> logits [rows, tokens, vocabulary]; the output projection is the embedding.
+        """ids [rows, tokens] -> logits [rows, tokens, vocabulary]; the output projection is the
+        embedding.
 
         With `document_end`, the token that opens each document, a document sees itself alone.
         """

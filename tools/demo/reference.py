@@ -1,7 +1,8 @@
 """MeaForCausalLM: the checkpoint format read back and computed the plain way, one formula per line.
 
-The PyTorch definition of a `mea` (kind "mea") or `llama` checkpoint: it shares no code with the training model.
-Keys and values are projected to h' component heads, rotated, composed into h composite heads, attended.
+The PyTorch definition of a `mea` (kind "mea") or `llama` checkpoint: it shares no code with the
+training model. Keys and values are projected to h' component heads, rotated, composed into h
+composite heads, attended.
 """
 
 import json
@@ -26,12 +27,15 @@ def rope(x, theta):
 
 
 class MeaForCausalLM:
-    """A checkpoint directory as a function from token ids to logits, in float32."""
+    """A checkpoint directory as a function from token ids to logits, computed in `dtype`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, dtype=torch.float32):
         directory = Path(directory)
         self.config = json.loads((directory / "config.json").read_text())
-        self.tensors = {k: v.float() for k, v in load_file(directory / "model.safetensors").items()}
+        self.tensors = {
+            name: tensor.to(dtype)
+            for name, tensor in load_file(directory / "model.safetensors").items()
+        }
         self.composition = self.config.get("head_composition")
         if self.composition and self.composition["kind"] != "mea":
             raise ValueError(f"head composition {self.composition['kind']!r} is not read here")
@@ -58,7 +62,8 @@ class MeaForCausalLM:
 
     def cache_bytes_per_token(self, bytes_per_value=2):
         d = self.config["head_dim"]
-        return sum(sum(self.component_heads(i)) for i in range(self.config["num_hidden_layers"])) * d * bytes_per_value
+        heads = sum(sum(self.component_heads(i)) for i in range(self.config["num_hidden_layers"]))
+        return heads * d * bytes_per_value
 
     def _layer(self, i):
         prefix = f"model.layers.{i}."
@@ -66,7 +71,8 @@ class MeaForCausalLM:
 
     def _attention(self, x, w, layer):
         c = self.config
-        tokens, d, heads, kv_heads = len(x), c["head_dim"], c["num_attention_heads"], c["num_key_value_heads"]
+        tokens, d = len(x), c["head_dim"]
+        heads, kv_heads = c["num_attention_heads"], c["num_key_value_heads"]
         key_heads, value_heads = self.component_heads(layer)
         q = (x @ w["self_attn.q_proj.weight"].T).view(tokens, heads, d)
         k = (x @ w["self_attn.k_proj.weight"].T).view(tokens, key_heads, d)

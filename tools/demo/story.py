@@ -1,14 +1,33 @@
-"""A grammar of short stories: somebody wants something, it goes wrong, a friend helps, they learn from it."""
+"""A grammar of short stories: somebody wants something, it goes wrong, a friend helps."""
 
-GIRLS = "Ada Cleo Dora Gina Iris Kira Mona Olga Pia Rosa Tess Uma Vera Wilma Zoe Nina Lucy Emma Anna Mia Lily Sara".split()
-BOYS = "Ben Eli Finn Hugo Jon Leo Nils Otto Paul Quin Sam Tom Victor Walt Max Tim Jack Oscar Ivan Felix Noah Carl".split()
+GIRLS = """
+    Ada Cleo Dora Gina Iris Kira Mona Olga Pia Rosa Tess Uma Vera Wilma Zoe Nina Lucy Emma
+    Anna Mia Lily Sara
+""".split()
+BOYS = """
+    Ben Eli Finn Hugo Jon Leo Nils Otto Paul Quin Sam Tom Victor Walt Max Tim Jack Oscar Ivan
+    Felix Noah Carl
+""".split()
 ANIMALS = "cat dog fox owl bear frog hare wolf duck goat horse mouse bird fish hen pig".split()
-THINGS = "lamp book key drum kite rope shell clock bell box ball boat hat coat ring cup map stone flute doll".split()
-PLACES = "forest garden market river castle school island harbor village meadow park hill barn beach cave farm".split()
+THINGS = """
+    lamp book key drum kite rope shell clock bell box ball boat hat coat ring cup map stone
+    flute doll
+""".split()
+PLACES = """
+    forest garden market river castle school island harbor village meadow park hill barn beach
+    cave farm
+""".split()
 FOODS = "bread cake cheese soup honey pie milk rice jam butter corn".split()
 COLOURS = "red blue green yellow white black brown golden silver purple".split()
 SIZES = "small big little tiny shy young funny quiet".split()
-HIDING = ["under a big tree", "behind a stone wall", "near the water", "in the tall grass", "beside an old door", "on top of a hill"]
+HIDING = [
+    "under a big tree",
+    "behind a stone wall",
+    "near the water",
+    "in the tall grass",
+    "beside an old door",
+    "on top of a hill",
+]
 
 
 def _cast(rng):
@@ -19,7 +38,13 @@ def _cast(rng):
         name = rng.choice([n for n in (GIRLS if girl else BOYS) if n != cast.get("a")])
         she, her, hers = ("she", "her", "her") if girl else ("he", "him", "his")
         kind = "girl" if girl else "boy"
-        cast |= {who: name, f"{who}_she": she, f"{who}_her": her, f"{who}_hers": hers, f"{who}_kind": kind}
+        cast |= {
+            who: name,
+            f"{who}_she": she,
+            f"{who}_her": her,
+            f"{who}_hers": hers,
+            f"{who}_kind": kind,
+        }
         cast[f"{who}_She"] = she.capitalize()
     cast["place"], cast["place2"] = rng.sample(PLACES, 2)
     cast |= {"animal": rng.choice(ANIMALS), "thing": rng.choice(THINGS), "food": rng.choice(FOODS)}
@@ -46,7 +71,11 @@ LOST = [
         "One morning {a_she} looked for the {thing} and could not find it.",
         "While {a_she} was walking to the {place}, the {thing} fell out of {a_hers} bag.",
     ],
-    ["{a} was very sad and began to cry.", "{a} was worried and did not know what to do.", "{a_She} looked in the {place}, but it was not there."],
+    [
+        "{a} was very sad and began to cry.",
+        "{a} was worried and did not know what to do.",
+        "{a_She} looked in the {place}, but it was not there.",
+    ],
     [
         'Then {b} came by and asked, "Why are you sad, {a}?" "I lost my {thing}," said {a}.',
         '{a} met {b} and said, "I can not find my {colour} {thing}." "I will help you," said {b}.',
@@ -54,8 +83,10 @@ LOST = [
     ],
     [
         "They looked in the {place2} and saw a {size} {animal}. The {animal} had the {thing}!",
-        "Together they walked to the {place2}. A {size} {animal} was sitting {hiding}, and next to it was the {thing}.",
-        "They searched all day. At last they found the {thing} {hiding}. A {size} {animal} was sleeping on it.",
+        "Together they walked to the {place2}. "
+        "A {size} {animal} was sitting {hiding}, and next to it was the {thing}.",
+        "They searched all day. At last they found the {thing} {hiding}. "
+        "A {size} {animal} was sleeping on it.",
     ],
     [
         "{a} gave the {animal} some {food}, and the {animal} gave back the {thing}.",
@@ -103,7 +134,10 @@ SHARE = [
         "{a_She} found a {colour} {thing} in the {place}.",
         "{a_She} wanted to have a {thing} like the one {b} had.",
     ],
-    ["So {a_she} went to the {place} with {a_hers} {animal}.", "{a_She} showed it to {b}, and {b} wanted to have it too."],
+    [
+        "So {a_she} went to the {place} with {a_hers} {animal}.",
+        "{a_She} showed it to {b}, and {b} wanted to have it too.",
+    ],
     [
         '"This is mine!" said {a}. {b} was angry and went away to the {place2}.',
         '"Can I play with you?" asked {b}. But {a} said no, and {b} was sad.',
@@ -136,7 +170,7 @@ JOURNEY = [
     ],
     [
         "They walked for a long time and came to the {place}.",
-        "On the way they met a {size} {animal}. \"Where are you going?\" asked the {animal}.",
+        'On the way they met a {size} {animal}. "Where are you going?" asked the {animal}.',
     ],
     [
         "Then it began to rain, and they hid {hiding}.",
@@ -168,5 +202,9 @@ PLOTS = [LOST, ANIMAL, SHARE, JOURNEY]
 def story(rng):
     """One story of about a hundred words, one paragraph."""
     cast = _cast(rng)
-    lines = [rng.choice(OPENINGS), *(rng.choice(step) for step in rng.choice(PLOTS)), rng.choice(ENDINGS)]
+    lines = [
+        rng.choice(OPENINGS),
+        *(rng.choice(step) for step in rng.choice(PLOTS)),
+        rng.choice(ENDINGS),
+    ]
     return " ".join(line.format(**cast) for line in lines) + "\n"

@@ -1,8 +1,9 @@
 """Documents the demo models are trained on: short stories, recall, copying, two-digit arithmetic.
 
-A document is a list of (text, weight) pieces; the weight is that of the training loss on the piece's tokens.
-Answers that follow from the context weigh more, digits and words drawn at random weigh little: no model can
-know them, and their noise would only drown the signal. The weights do not move the optimum of the loss.
+A document is a list of (text, weight) pieces; the weight is that of the training loss on the
+piece's tokens. Answers that follow from the context weigh more, digits and words drawn at random
+weigh little: no model can know them, and their noise would only drown the signal. The weights do
+not move the optimum of the loss.
 """
 
 from dataclasses import dataclass
@@ -33,17 +34,27 @@ def held_out_sum(a, b):
 
 
 def recall(rng, difficulty=Difficulty()):
-    """Codes of several people, then each asked for or said again in another order, some of them twice."""
+    """Codes of several people, then each asked for or said again in another order, some of them
+    twice.
+    """
     names = rng.sample(NAMES, rng.randint(2, difficulty.pairs))
     digits = rng.randint(2, difficulty.digits)
     codes = {name: str(rng.randrange(10 ** (digits - 1), 10**digits)) for name in names}
     pieces = []
     for name in names:
-        pieces += [("The code of", 1.0), (f" {name}", RANDOM), (" is ", 1.0), (codes[name], RANDOM), (".\n", 1.0)]
+        pieces += [
+            ("The code of", 1.0),
+            (f" {name}", RANDOM),
+            (" is ", 1.0),
+            (codes[name], RANDOM),
+            (".\n", 1.0),
+        ]
     wanted = names + rng.sample(names, len(names) // 2)
     rng.shuffle(wanted)
     for name in wanted:
-        before, after, end = ("What is", "?", "\n") if rng.random() < difficulty.ask else ("Yes,", " is", ".\n")
+        before, after, end = (
+            ("What is", "?", "\n") if rng.random() < difficulty.ask else ("Yes,", " is", ".\n")
+        )
         pieces += [(f"{before} the code of", 1.0), (f" {name}", RANDOM), (f"{after} ", 1.0)]
         pieces += [(codes[name], ANSWER["recall"]), (end, 1.0)]
     return pieces
@@ -86,5 +97,7 @@ def prompt(rng, task):
     pieces = recall(rng, Difficulty(ask=1.0)) if task == "recall" else copy(rng)
     at = [weight for _, weight in pieces].index(ANSWER[task])
     before, answer = "".join(text for text, _ in pieces[:at]), pieces[at][0]
-    spaces = len(before) - len(before.rstrip(" "))  # a space before the answer is its own token; the model writes it
+    spaces = len(before) - len(
+        before.rstrip(" ")
+    )  # a space before the answer is its own token; the model writes it
     return {"prompt": before.rstrip(" "), "answer": " " * spaces + answer}

@@ -1,4 +1,6 @@
-"""The demo models' tokenizer: byte-level BPE, Qwen2's pre-tokenizer (digits alone), one special token."""
+"""The demo models' tokenizer: byte-level BPE, Qwen2's pre-tokenizer (digits alone), one special
+token.
+"""
 
 import json
 import random

@@ -1,4 +1,6 @@
-"""Trains one model: the same tokens for each, in stages of growing length and difficulty, resumable."""
+"""Trains one model: the same tokens for each, in stages of growing length and difficulty,
+resumable.
+"""
 
 import math
 import random
@@ -16,14 +18,19 @@ from demo.text import ANSWER, Difficulty
 from demo.tokenizer import END, train_tokenizer
 
 MUON_LR, ADAM_LR = 0.02, 3e-3
-WARMUP, DECAY = 30, 0.5  # steps; the last share of all steps over which the rate falls to a twentieth
+WARMUP, DECAY = (
+    30,
+    0.5,
+)  # steps; the last share of the first cycle, over which the rate falls to a twentieth
 SAVE_EVERY = 50
 STREAM_TOKENS = 1_228_800  # of text generated for a stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`steps` batches of `rows` sequences of `tokens`, cut from documents mixed by `shares` of documents."""
+    """`steps` batches of `rows` sequences of `tokens`, cut from documents mixed by `shares` of
+    documents.
+    """
 
     steps: int
     rows: int
@@ -35,21 +42,41 @@ class Stage:
 
 STORIES_AND_TASKS = {"story": 0.35, "recall": 0.25, "copy": 0.25, "arithmetic": 0.15}
 STAGES = [
-    Stage(400, 32, 64, {"story": 0.1, "recall": 0.5, "copy": 0.2, "arithmetic": 0.2}, Difficulty(3, 2, 5, 0.6)),
-    Stage(300, 16, 128, {"story": 0.25, "recall": 0.4, "copy": 0.2, "arithmetic": 0.15}, Difficulty(4, 3, 7, 0.6)),
+    Stage(
+        400,
+        32,
+        64,
+        {"story": 0.1, "recall": 0.5, "copy": 0.2, "arithmetic": 0.2},
+        Difficulty(3, 2, 5, 0.6),
+    ),
+    Stage(
+        300,
+        16,
+        128,
+        {"story": 0.25, "recall": 0.4, "copy": 0.2, "arithmetic": 0.15},
+        Difficulty(4, 3, 7, 0.6),
+    ),
     Stage(350, 8, 256, STORIES_AND_TASKS),
     Stage(70, 4, 512, STORIES_AND_TASKS, documents_apart=False),
+    Stage(480, 8, 256, STORIES_AND_TASKS),  # a second cycle of the learning rate
 ]
 
 
-def learning_rate(step, steps):
-    """Factor on both rates: warm-up, constant, then linear decay."""
-    remaining = (steps - step) / (DECAY * steps)
-    return min(1.0, (step + 1) / WARMUP, 0.05 + 0.95 * remaining)
+def learning_rate(step):
+    """Factor on both rates: warm-up, constant, linear decay; then a lower second cycle over the
+    last stage.
+    """
+    second = STAGES[-1].steps
+    first = sum(stage.steps for stage in STAGES) - second
+    if step >= first:
+        return 0.6 * (1 - (step - first) / second)
+    return min(1.0, (step + 1) / WARMUP, 0.05 + 0.95 * (first - step) / (DECAY * first))
 
 
 class Answers:
-    """Share of answer tokens predicted since the last line of the log, by task; a task is told by its weight."""
+    """Share of answer tokens predicted since the last line of the log, by task; a task is told by
+    its weight.
+    """
 
     def __init__(self):
         self.hits, self.seen = dict.fromkeys(ANSWER, 0), dict.fromkeys(ANSWER, 0)
@@ -62,7 +89,9 @@ class Answers:
             self.seen[task] += at.sum().item()
 
     def __str__(self):
-        return " ".join(f"{task} {self.hits[task] / max(1, self.seen[task]):.3f}" for task in ANSWER)
+        return " ".join(
+            f"{task} {self.hits[task] / max(1, self.seen[task]):.3f}" for task in ANSWER
+        )
 
 
 def new_model(name, vocabulary, seed):
@@ -92,22 +121,32 @@ class Trainer:
             first += stage.steps
 
     def _run_stage(self, index, stage, first):
-        stream = Stream(self.tokenizer, self.seed * 100 + index, STREAM_TOKENS, stage.shares, stage.difficulty)
+        stream = Stream(
+            self.tokenizer, self.seed * 100 + index, STREAM_TOKENS, stage.shares, stage.difficulty
+        )
         answers = Answers()
         started = time.time()
         while self.step < first + stage.steps:
-            rng = random.Random(f"{self.seed} {self.step}")  # batches depend on the step, so a resumed run is the same
-            loss = self._train_step(*stream.batch(rng, stage.rows, stage.tokens), answers, stage.documents_apart)
+            rng = random.Random(
+                f"{self.seed} {self.step}"
+            )  # batches depend on the step, so a resumed run is the same
+            loss = self._train_step(
+                *stream.batch(rng, stage.rows, stage.tokens), answers, stage.documents_apart
+            )
             self.step += 1
             if self.step % SAVE_EVERY == 0 or self.step == self.steps:
                 self.seconds += time.time() - started
                 started = time.time()
-                print(f"step {self.step}/{self.steps} stage {index} loss {loss:.4f} {answers} {self.seconds:.0f} s", flush=True)
+                print(
+                    f"step {self.step}/{self.steps} stage {index} loss {loss:.4f}"
+                    f" {answers} {self.seconds:.0f} s",
+                    flush=True,
+                )
                 answers = Answers()
                 self._save()
 
     def _train_step(self, inputs, targets, weights, answers, documents_apart):
-        factor = learning_rate(self.step, self.steps)
+        factor = learning_rate(self.step)
         for optimizer, rate in zip(self.optimizers, self.base_rates):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
