@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "kernels/check.h"
 #include "server/address.h"
 
 namespace mea {
@@ -90,8 +89,7 @@ AdminHttp::AdminHttp(Handlers handlers, std::string address, int listen_fd)
 }
 
 AdminHttp::~AdminHttp() {
-  const uint64_t stop = 1;
-  MEA_CHECK(write(stop_fd_, &stop, sizeof(stop)) == sizeof(stop));
+  eventfd_write(stop_fd_, 1);
   for (std::thread& thread : threads_) thread.join();
   close(stop_fd_);
   close(listen_fd_);

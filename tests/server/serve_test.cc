@@ -1,0 +1,134 @@
+// `mea serve` as a process, with the demo model: from its ready line to its exit status.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <regex>
+
+#include "tests/server/server_fixture.h"
+
+namespace mea::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Health = grpc::health::v1::HealthCheckResponse;
+
+constexpr char kModel[] = MEA_SOURCE_DIR "/models/demo-mea";
+
+// A child process; what it prints on stdout and stderr can be read line by line.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> arguments) {
+    int out[2];
+    int err[2];
+    EXPECT_EQ(pipe2(out, O_CLOEXEC), 0);
+    EXPECT_EQ(pipe2(err, O_CLOEXEC), 0);
+    std::vector<char*> argv = {const_cast<char*>(MEA_BINARY)};
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ == 0) {
+      dup2(out[1], STDOUT_FILENO);
+      dup2(err[1], STDERR_FILENO);
+      execv(MEA_BINARY, argv.data());
+      _exit(127);
+    }
+    close(out[1]);
+    close(err[1]);
+    out_ = fdopen(out[0], "r");
+    err_ = fdopen(err[0], "r");
+  }
+  ~Process() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      Wait();
+    }
+    fclose(out_);
+    fclose(err_);
+  }
+
+  std::string ReadLine() { return ReadUntil(out_, '\n'); }
+  std::string ReadErrors() { return ReadUntil(err_, EOF); }  // until the process ends
+  void Signal(int signal) { kill(pid_, signal); }
+  int Wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  static std::string ReadUntil(FILE* file, int end) {
+    std::string text;
+    for (int c; (c = std::fgetc(file)) != EOF && c != end;) text += static_cast<char>(c);
+    return text;
+  }
+
+  pid_t pid_ = -1;
+  FILE* out_ = nullptr;
+  FILE* err_ = nullptr;
+};
+
+Process Serve(const std::string& listen = "127.0.0.1:0") {
+  return Process({"serve", kModel, "--listen", listen, "--admin", "off", "--threads", "1"});
+}
+
+// The channel to the address that the ready line names.
+std::shared_ptr<grpc::Channel> Connect(const std::string& ready_line) {
+  std::smatch match;
+  EXPECT_TRUE(std::regex_search(ready_line, match, std::regex("^serving demo-mea on ([^;]+); KV")))
+      << ready_line;
+  return grpc::CreateChannel(match[1], grpc::InsecureChannelCredentials());
+}
+
+TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    Process serve = Serve();
+    const std::string ready = serve.ReadLine();
+    EXPECT_THAT(ready, HasSubstr("ratio 0.500"));
+    const auto stub = v1::Inference::NewStub(Connect(ready));
+    v1::GenerateRequest request = TextRequest("Once upon a time", 8);
+    request.mutable_sampling()->set_temperature(0);
+    v1::GenerateResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = stub->Generate(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.completions(0).token_ids_size(), 8);
+    EXPECT_EQ(response.completions(0).finish().usage().kv_bytes() * 2,
+              response.completions(0).finish().usage().kv_bytes_uncompressed());
+    serve.Signal(signal);
+    EXPECT_EQ(serve.ReadErrors(), "");
+    EXPECT_EQ(serve.Wait(), 0);
+  }
+}
+
+TEST(ServeTest, SecondSignalEndsAtOnce) {
+  Process serve = Serve();
+  const auto health = grpc::health::v1::Health::NewStub(Connect(serve.ReadLine()));
+  grpc::ClientContext context;
+  const auto watcher = health->Watch(&context, {});  // a call that keeps the drain waiting
+  Health state;
+  ASSERT_TRUE(watcher->Read(&state));
+  ASSERT_EQ(state.status(), Health::SERVING);
+  serve.Signal(SIGTERM);
+  ASSERT_TRUE(watcher->Read(&state));
+  EXPECT_EQ(state.status(), Health::NOT_SERVING);
+  serve.Signal(SIGTERM);
+  EXPECT_EQ(serve.Wait(), 128 + SIGTERM);
+}
+
+TEST(ServeTest, PortInUseIsOneLineAndAFailure) {
+  ServerFixture taken;
+  const std::string address = taken.server->listen_address();
+  Process serve = Serve(address);
+  EXPECT_EQ(serve.ReadErrors(),
+            "mea serve: cannot listen on " + address + ": Address already in use\n");
+  EXPECT_EQ(serve.Wait(), 1);
+}
+
+}  // namespace
+}  // namespace mea::testing
