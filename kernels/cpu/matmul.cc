@@ -107,42 +107,50 @@ struct Accumulators {
   }
 };
 
-// Few rows: the weights are widened in registers and read from memory once.
+// Few rows: the weights are widened in registers and come from memory once. Tiles of at most four
+// rows take turns with the weights while these are in the first-level cache.
+constexpr int kStreamedRows = 4;
+// Outputs of such a tile: at most 12 accumulators, beside the weights and x.
+constexpr int StreamedOuts(int rows) { return rows == 4 ? 3 : 4; }
+
 template <int kRows, int kOuts, typename W>
-HWY_INLINE int StreamOuts(const MatMulBlock& block, int out) {
-  const W* weights = static_cast<const W*>(block.w);
-  for (; out + kOuts <= block.num_outs; out += kOuts) {
-    Accumulators<kRows, kOuts> tile;
-    tile.Clear();
-    tile.Add(block.x, block.x_stride, weights + out * block.w_stride, block.w_stride, block.k);
-    tile.Finish(block, 0, out);
-  }
-  return out;
+HWY_INLINE void StreamTile(const MatMulBlock& block, int row, int out) {
+  Accumulators<kRows, kOuts> tile;
+  tile.Clear();
+  tile.Add(block.x + row * block.x_stride, block.x_stride,
+           static_cast<const W*>(block.w) + out * block.w_stride, block.w_stride, block.k);
+  tile.Finish(block, row, out);
 }
 
-template <int kRows, typename W>
-void StreamRows(const MatMulBlock& block) {
-  constexpr int kOuts = kRows <= 3 ? 4 : 2;
-  const int out = StreamOuts<kRows, kOuts, W>(block, 0);
-  StreamOuts<kRows, 1, W>(block, out);
+template <int kOuts, typename W>
+void StreamRows(const MatMulBlock& block, int out) {
+  int row = 0;
+  for (; row + kStreamedRows <= block.num_rows; row += kStreamedRows) {
+    StreamTile<kStreamedRows, kOuts, W>(block, row, out);
+  }
+  switch (block.num_rows - row) {
+    case 1:
+      return StreamTile<1, kOuts, W>(block, row, out);
+    case 2:
+      return StreamTile<2, kOuts, W>(block, row, out);
+    case 3:
+      return StreamTile<3, kOuts, W>(block, row, out);
+  }
+}
+
+template <int kOuts, typename W>
+void StreamOuts(const MatMulBlock& block) {
+  int out = 0;
+  for (; out + kOuts <= block.num_outs; out += kOuts) StreamRows<kOuts, W>(block, out);
+  for (; out < block.num_outs; ++out) StreamRows<1, W>(block, out);
 }
 
 template <typename W>
 void Stream(const MatMulBlock& block) {
-  static_assert(cpu::kMaxStreamedRows == 6);
-  switch (block.num_rows) {
-    case 1:
-      return StreamRows<1, W>(block);
-    case 2:
-      return StreamRows<2, W>(block);
-    case 3:
-      return StreamRows<3, W>(block);
-    case 4:
-      return StreamRows<4, W>(block);
-    case 5:
-      return StreamRows<5, W>(block);
-    case 6:
-      return StreamRows<6, W>(block);
+  if (block.num_rows < kStreamedRows) {
+    StreamOuts<StreamedOuts(1), W>(block);
+  } else {
+    StreamOuts<StreamedOuts(kStreamedRows), W>(block);
   }
 }
 
@@ -262,7 +270,7 @@ void Panel(const MatMulBlock& block, float* scratch) {
           PanelGroup<4>(block, row, k, x, panel, group_sums);
           break;
         default:
-          // More than kMaxStreamedRows rows dealt evenly leave no smaller group.
+          // More than kTileRows rows dealt evenly leave no smaller group.
           PanelGroup<3>(block, row, k, x, panel, group_sums);
       }
     }

@@ -25,7 +25,7 @@ struct MatMulBlock {
 // Up to so many rows, weights stream from memory through registers and x is read as it lies. With
 // more, x is packed once for all blocks, each block widens its weights into scratch memory, and
 // blocks have at most kPanelRows rows and kPanelOuts outputs, which fit the second-level cache.
-inline constexpr int kMaxStreamedRows = 6;
+inline constexpr int kMaxStreamedRows = 16;
 inline constexpr int kPanelRows = 192;
 inline constexpr int kPanelOuts = 32;
 // Elements of k between two spills of the accumulators: the x of a register tile then stays in the

@@ -38,9 +38,9 @@ void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, T
 void MatMulSchedule::RunStreamed(const MatMulArgs& args, const MatMulKernels& kernels,
                                  ThreadPool& pool) {
   const int64_t num_outs = args.w.shape[0];
-  // Several blocks for each thread even out their speeds.
+  // Several blocks for each thread even out their speeds; register tiles have 3 or 4 outputs.
   const int64_t share = CeilDiv(num_outs, 8 * pool.num_threads());
-  const int64_t outs = std::clamp<int64_t>(CeilDiv(share, 4) * 4, 16, 512);
+  const int64_t outs = std::clamp<int64_t>(CeilDiv(share, 12) * 12, 12, 516);
   pool.ParallelFor(CeilDiv(num_outs, outs), [&](int64_t item, int) {
     kernels.multiply(BlockOf(args, item * outs, outs), nullptr);
   });

@@ -149,7 +149,7 @@ void Register() {
   all.push_back(benchmark::RegisterBenchmark("MatMul", BM_MatMul)
                     ->ArgNames({"rows", "in", "out", "dtype"})
                     ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16}})
-                    ->ArgsProduct({{1, 2, 4, 8, 16, 64, 512}, {2048}, {2048}, {bf16}})
+                    ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 64, 512}, {2048}, {2048}, {bf16}})
                     ->Args({512, 768, 2048, bf16})
                     ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)

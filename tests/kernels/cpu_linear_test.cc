@@ -18,9 +18,10 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
     int64_t rows, outs, k;
   };
   uint64_t seed = 1;
-  for (const Shape shape : {Shape{1, 1, 1}, Shape{1, 37, 100}, Shape{2, 64, 7}, Shape{3, 19, 515},
-                            Shape{5, 70, 1030}, Shape{6, 33, 64}, Shape{7, 33, 1},
-                            Shape{64, 65, 520}, Shape{200, 45, 1111}, Shape{391, 32, 48}}) {
+  for (const Shape shape :
+       {Shape{1, 1, 1}, Shape{1, 37, 100}, Shape{2, 64, 7}, Shape{3, 19, 515}, Shape{5, 70, 1030},
+        Shape{6, 33, 64}, Shape{7, 33, 1}, Shape{12, 38, 530}, Shape{17, 40, 90},
+        Shape{64, 65, 520}, Shape{200, 45, 1111}, Shape{391, 32, 48}}) {
     for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
       for (const bool with_bias : {false, true}) {
         ++seed;
@@ -46,7 +47,7 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
       const Tensor w = Random({50, k}, dtype, 6);
       const Tensor all = Poisoned({400, 50}, DType::kF32);
       backend_->MatMul(x.view(), w.view(), {}, all.view());
-      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 64, 193}) {
+      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 12, 16, 17, 64, 193}) {
         const int64_t first = 400 - rows;
         const Tensor some = Poisoned({rows, 50}, DType::kF32);
         backend_->MatMul(x.view().Rows(first, rows), w.view(), {}, some.view());
