@@ -27,8 +27,9 @@ using cpu::RoundUp;
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int kBlockTiles = kBlockTokens / kTileTokens;
-// Virtual heads whose keys or values are composed together: as many rows as the product likes.
-constexpr int kMaxComposed = kMaxTileRows;
+// Virtual heads whose keys or values are composed together, before their scores are done: a
+// multiple of what the register blocks take.
+constexpr int kMaxComposed = 2 * cpu::kComposeUnit;
 
 HWY_INLINE float ScalarExp(float x) { return hn::GetLane(Exp(hn::Set(F32(), x))); }
 
@@ -241,10 +242,8 @@ class Worker {
     const Range seen = {.begin = first_range.begin, .end = last_range.end};
 
     const int num_heads = item_.head_end - item_.head_begin;
-    const int num_batches = static_cast<int>(RoundUp(num_heads, kMaxComposed)) / kMaxComposed;
-    for (int batch = 0; batch < num_batches; ++batch) {
-      const int begin = batch * num_heads / num_batches;
-      const int end = (batch + 1) * num_heads / num_batches;
+    for (int begin = 0; begin < num_heads; begin += kMaxComposed) {
+      const int end = std::min(begin + kMaxComposed, num_heads);
       const int rows = (last - first) * group_;
       const int first_row = first * group_;
       Scores(block_begin, seen, begin, end, first_row, rows);

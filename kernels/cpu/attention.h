@@ -6,6 +6,10 @@
 
 namespace mea::cpu {
 
+// Virtual heads are composed so many at a time, from one pass over their components: items had
+// better have a multiple of them.
+inline constexpr int kComposeUnit = 4;
+
 // How slabs lie in memory. Keys: tiles of 16 tokens, [page_size / 16][head_dim][16 tokens], so that
 // the scores of 16 tokens are vertical multiply-adds without horizontal sums. Values:
 // [page_size][head_dim]. In BF16 two neighbouring rows of these (two elements of a key, two tokens'

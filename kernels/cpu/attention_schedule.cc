@@ -38,6 +38,11 @@ struct Sequence {
   }
 };
 
+// Items of a decode step hold a multiple of so many virtual heads.
+int HeadUnit(const PagedAttentionArgs& args) {
+  return args.mix.key.empty() && args.mix.value.empty() ? 1 : kComposeUnit;
+}
+
 int64_t NumPartials(const PagedAttentionArgs& args, const Sequence& sequence) {
   const Splits splits = sequence.splits(args);
   const int num_splits = splits.end - splits.begin;
@@ -74,17 +79,20 @@ void AttentionSchedule::AddPrefill(const PagedAttentionArgs& args, int seq) {
 void AttentionSchedule::AddDecode(const PagedAttentionArgs& args, int seq, int num_groups) {
   const Sequence sequence(args, seq);
   const Splits splits = sequence.splits(args);
+  const int unit = HeadUnit(args);
+  const int num_units = (args.kv_heads + unit - 1) / unit;
   for (int split = splits.begin; split < splits.end; ++split) {
     for (int i = 0; i < num_groups; ++i) {
-      items_.push_back({.seq = seq,
-                        .token_begin = sequence.token_begin,
-                        .token_end = sequence.token_end,
-                        .head_begin = i * args.kv_heads / num_groups,
-                        .head_end = (i + 1) * args.kv_heads / num_groups,
-                        .split_begin = split,
-                        .split_end = split + 1,
-                        .partials = nullptr,
-                        .token_stride = 0});
+      items_.push_back(
+          {.seq = seq,
+           .token_begin = sequence.token_begin,
+           .token_end = sequence.token_end,
+           .head_begin = i * num_units / num_groups * unit,
+           .head_end = std::min((i + 1) * num_units / num_groups * unit, args.kv_heads),
+           .split_begin = split,
+           .split_end = split + 1,
+           .partials = nullptr,
+           .token_stride = 0});
     }
   }
 }
@@ -110,8 +118,10 @@ void AttentionSchedule::Run(const PagedAttentionArgs& args, const AttentionKerne
 
   // A few items for each thread even out different lengths; more would compose keys in vain.
   const int wanted = pool.num_threads() == 1 ? 1 : 4 * pool.num_threads();
+  const int unit = HeadUnit(args);
+  const int num_units = (args.kv_heads + unit - 1) / unit;
   const int num_groups =
-      num_splits == 0 ? 1 : std::clamp((wanted + num_splits - 1) / num_splits, 1, args.kv_heads);
+      num_splits == 0 ? 1 : std::clamp((wanted + num_splits - 1) / num_splits, 1, num_units);
   const int64_t q_heads = args.q.shape[1];
   const int64_t record_floats = RecordFloats(args.kv.spec.head_dim);
   float* partials = partials_.Ensure(num_partials * record_floats);

@@ -270,10 +270,12 @@ HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int num_heads
     return h + decltype(count)::value;
   };
   constexpr std::integral_constant<int, kComposedHeads<T>> kMany;
+  constexpr std::integral_constant<int, 2> kTwo;
   constexpr std::integral_constant<int, 1> kOne;
   // The first pass over the components brings in the next ones.
   int h = num_heads >= kMany ? heads(kMany, std::true_type(), 0) : heads(kOne, std::true_type(), 0);
   while (h + kMany <= num_heads) h = heads(kMany, std::false_type(), h);
+  while (h + kTwo <= num_heads) h = heads(kTwo, std::false_type(), h);
   while (h < num_heads) h = heads(kOne, std::false_type(), h);
 }
 
@@ -321,8 +323,10 @@ HWY_INLINE void ComposeTile(const Components<T>& b, int num_heads, int rows, int
     }
     return h;
   };
-  int h = heads(std::integral_constant<int, 6>(), 0);
-  h = heads(std::integral_constant<int, 4>(), h);
+  // As many accumulators as registers hold.
+  constexpr int kMany = kLanes == 16 || kRowsTogether<T> == 1 ? 8 : 4;
+  int h = heads(std::integral_constant<int, kMany>(), 0);
+  h = heads(std::integral_constant<int, 2>(), h);
   heads(std::integral_constant<int, 1>(), h);
 }
 
