@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,17 +14,19 @@ namespace mea {
 
 // How well a model predicts a text.
 struct TextScore {
-  int64_t num_tokens = 0;  // predicted: all but the first
+  int64_t num_tokens = 0;  // predicted
   int64_t num_bytes = 0;   // of the text
   double nats = 0;         // sum of -log p
   double nats_per_token() const { return nats / static_cast<double>(num_tokens); }
   double nats_per_byte() const { return nats / static_cast<double>(num_bytes); }
 };
 
-// Cuts the text into windows of the model's context that overlap by one token, so that every token
-// but the first is predicted once, from at most a context's worth of tokens before it.
+// Reads the text as documents that end with one of `end_tokens` (a text without any is one
+// document), each after what the tokenizer puts before a text, as a prompt would be. A document
+// longer than the model's context is cut into windows that overlap by one token. So every token is
+// predicted once, but those that nothing goes before.
 absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
-                                    std::string_view text);
+                                    std::string_view text, std::span<const int32_t> end_tokens);
 
 struct Question {
   std::string prompt;

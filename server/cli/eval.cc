@@ -44,6 +44,7 @@ struct EvalEngine {
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<EngineCore> core;
+  std::vector<int32_t> end_tokens;
 };
 
 absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags) {
@@ -73,6 +74,7 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags) {
   engine.kv = *std::move(kv);
   engine.core = std::make_unique<EngineCore>(engine.model.get(), engine.kv.get(), kMaxNumSeqs,
                                              checkpoint->generation.eos_token_ids);
+  engine.end_tokens = checkpoint->generation.eos_token_ids;
   return engine;
 }
 
@@ -86,7 +88,8 @@ absl::Status ScoreAll(const EvalFlags& flags, EvalEngine& engine, nlohmann::orde
   for (const std::string& path : flags.texts) {
     const absl::StatusOr<std::string> text = ReadFile(path);
     if (!text.ok()) return text.status();
-    const absl::StatusOr<TextScore> score = ScoreText(*engine.core, *engine.tokenizer, *text);
+    const absl::StatusOr<TextScore> score =
+        ScoreText(*engine.core, *engine.tokenizer, *text, engine.end_tokens);
     if (!score.ok()) {
       return absl::Status(score.status().code(),
                           absl::StrCat(path, ": ", score.status().message()));

@@ -1,0 +1,92 @@
+#include "engine/eval.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "engine/load.h"
+
+namespace mea {
+namespace {
+
+constexpr char kModel[] = MEA_SOURCE_DIR "/models/demo-mea";
+
+class EvalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
+    end_tokens_ = checkpoint.generation.eos_token_ids;
+    tokenizer_ = Tokenizer::Load(std::string(kModel) + "/tokenizer.json").value();
+    backend_ = CreateCpuBackend().value();
+    model_ = LoadModel(checkpoint, "auto", backend_.get(), {.max_logit_rows = 16}).value();
+    kv_ = CreateKvCache(*backend_, model_->MakeKvLayout(DType::kF32, 16), 8 << 20).value();
+    core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), 16, end_tokens_);
+  }
+  TextScore Score(std::string_view text) {
+    return ScoreText(*core_, *tokenizer_, text, end_tokens_).value();
+  }
+
+  std::vector<int32_t> end_tokens_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+TEST_F(EvalTest, DocumentsAreScoredApart) {
+  const std::string first = "Once upon a time there was a boy.<|endoftext|>";
+  const std::string second = "37+14=51\n";
+  const TextScore a = Score(first);
+  const TextScore b = Score(second);
+  const TextScore both = Score(first + second);
+  EXPECT_EQ(both.num_tokens, a.num_tokens + b.num_tokens);
+  EXPECT_NEAR(both.nats, a.nats + b.nats, 1e-9);
+  EXPECT_EQ(a.num_tokens,
+            static_cast<int64_t>(tokenizer_->Encode(first, {.add_special_tokens = false}).size()));
+}
+
+TEST_F(EvalTest, LongDocumentsAreCutIntoWindowsThatPredictEveryTokenOnce) {
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "Lily had a small dog. ";
+  const TextScore score = Score(text);
+  const auto ids = tokenizer_->Encode(text, {.add_special_tokens = false});
+  ASSERT_GT(ids.size(), 1024u);
+  EXPECT_EQ(score.num_tokens, static_cast<int64_t>(ids.size()));
+  EXPECT_TRUE(std::isfinite(score.nats));
+  EXPECT_EQ(kv_->stats().used_pages, 0);
+}
+
+TEST_F(EvalTest, AnEmptyTextIsRefused) {
+  EXPECT_EQ(ScoreText(*core_, *tokenizer_, "", end_tokens_).status().message(),
+            "the text has no token to predict");
+}
+
+TEST_F(EvalTest, TheDemoModelRecallsWhatItReadAndNotWhatItDidNot) {
+  const std::string prompt =
+      "The code of Ada is 4831.\nThe code of Ben is 2207.\nWhat is the code of Ben?";
+  const std::vector<Question> questions = {{prompt, " 2207"}, {prompt, " 4831"}};
+  const TaskScore score = ScoreTask(*core_, *tokenizer_, questions).value();
+  EXPECT_EQ(score.num_questions, 2);
+  EXPECT_EQ(score.num_correct, 1);
+}
+
+TEST(ReadQuestionsTest, BrokenLinesAreNamed) {
+  const std::string path = ::testing::TempDir() + "/questions.jsonl";
+  const auto message_of = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return std::string(ReadQuestions(path).status().message());
+  };
+  EXPECT_EQ(message_of(""), path + ": no questions");
+  EXPECT_EQ(message_of("{\"prompt\": \"a\"}\n"),
+            path + ":1: \"answer\" is not a string of an object");
+  EXPECT_EQ(message_of("{\"prompt\": \"a\", \"answer\": \"b\"}\n[1]\n"),
+            path + ":2: \"prompt\" is not a string of an object");
+  EXPECT_EQ(message_of("{"), path + ":1: \"prompt\" is not a string of an object");
+  EXPECT_EQ(ReadQuestions("/nowhere/q.jsonl").status().message(),
+            "/nowhere/q.jsonl: cannot be read");
+}
+
+}  // namespace
+}  // namespace mea
