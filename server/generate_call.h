@@ -28,6 +28,7 @@ class GenerateCall : public Reactor,
   void Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
              OutputBound bound) {
     self_ = this->shared_from_this();
+    serving_.open_calls.Enter();
     absl::Status status = StartGeneration(context, request, std::move(bound));
     if (status.ok()) return;
     absl::MutexLock lock(&mu_);
@@ -43,7 +44,10 @@ class GenerateCall : public Reactor,
     if (!ended_) Abandon(why);
   }
 
-  void OnDone() override { self_.reset(); }
+  void OnDone() override {
+    serving_.open_calls.Leave();
+    self_.reset();
+  }
 
  protected:
   // The client is gone: there is no more to send.

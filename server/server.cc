@@ -140,7 +140,8 @@ void GrpcServer::WatchHeartbeat() {
 void GrpcServer::Drain(absl::Time deadline) {
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(deadline);
-  ShutDown(absl::Now() + kFlushTimeout);
+  serving_.open_calls.AwaitNone(absl::Now() + kFlushTimeout);
+  ShutDown(absl::Now() + kCloseTimeout);
 }
 
 void GrpcServer::ShutDown(absl::Time deadline) {

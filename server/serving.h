@@ -7,6 +7,7 @@
 #include "engine/text/tokenizer.h"
 #include "server/in_flight.h"
 #include "server/metrics.h"
+#include "server/open_calls.h"
 #include "server/readiness.h"
 #include "server/text_worker.h"
 
@@ -21,6 +22,7 @@ struct Serving {
   TextWorkers& workers;
   Readiness readiness;
   InFlight requests;
+  OpenCalls open_calls;
   absl::Time start_time = absl::Now();
 };
 

@@ -108,9 +108,20 @@ TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
 
 TEST(ServeTest, SecondSignalEndsAtOnce) {
   Process serve = Serve();
-  const auto health = grpc::health::v1::Health::NewStub(Connect(serve.ReadLine()));
+  const auto channel = Connect(serve.ReadLine());
+  // More than is computed before the second signal: the drain waits for it.
+  const auto inference = v1::Inference::NewStub(channel);
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>>> streams;
+  for (int i = 0; i < 200; ++i) {
+    v1::GenerateRequest request = TextRequest("Once", 500);
+    request.mutable_stopping()->set_ignore_eos(true);
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(inference->GenerateStream(contexts.back().get(), request));
+  }
+  const auto health = grpc::health::v1::Health::NewStub(channel);
   grpc::ClientContext context;
-  const auto watcher = health->Watch(&context, {});  // a call that keeps the drain waiting
+  const auto watcher = health->Watch(&context, {});
   Health state;
   ASSERT_TRUE(watcher->Read(&state));
   ASSERT_EQ(state.status(), Health::SERVING);
