@@ -29,6 +29,12 @@ class InFlight {
     const auto it = generations_.find(id);
     return it == generations_.end() ? nullptr : it->second.lock();
   }
+  // Until there is none: every request ends, so this does too.
+  void AwaitNone() const {
+    absl::MutexLock lock(&mu_);
+    mu_.Await(absl::Condition(
+        +[](const InFlight* self) { return self->generations_.empty(); }, this));
+  }
   int size() const {
     absl::MutexLock lock(&mu_);
     return static_cast<int>(generations_.size());

@@ -41,7 +41,6 @@ class GrpcServer final : public Server {
  public:
   GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics)
       : options_(std::move(options)),
-        workers_(kNumTextWorkers, kMaxTextJobs),
         serving_{options_.model_name, engine, tokenizer, metrics, workers_} {}
   ~GrpcServer() override;
 
@@ -62,8 +61,8 @@ class GrpcServer final : public Server {
   void ShutDown(absl::Time deadline);
 
   const ServerOptions options_;
-  TextWorkers workers_;
   Serving serving_;
+  TextWorkers workers_{kNumTextWorkers, kMaxTextJobs};  // their jobs use serving_: they end first
   InferenceService inference_{serving_};
   ControlService control_{serving_};
   std::unique_ptr<grpc::Server> grpc_;
@@ -153,9 +152,11 @@ void GrpcServer::ShutDown(absl::Time deadline) {
 GrpcServer::~GrpcServer() {
   stop_watching_.Notify();
   if (watcher_.joinable()) watcher_.join();
+  if (!grpc_) return;  // never listened: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(absl::Now());
   ShutDown(absl::Now());
+  serving_.requests.AwaitNone();        // a client that left does not wait for its request's end
   serving_.readiness.Observe(nullptr);  // the health service goes with grpc_
 }
 
