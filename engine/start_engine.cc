@@ -1,6 +1,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -42,6 +45,14 @@ absl::Status CheckOptions(const EngineOptions& o) {
   return absl::OkStatus();
 }
 
+// What "auto" kept: the embedding's, which nearly every checkpoint has in common with the rest.
+std::string StoredWeightDType(const Checkpoint& checkpoint) {
+  const StoredTensor* embedding = checkpoint.tensors.Find("model.embed_tokens.weight");
+  const std::optional<DType> dtype =
+      embedding == nullptr ? std::nullopt : LoadableDType(embedding->dtype);
+  return dtype ? std::string(DTypeName(*dtype)) : "auto";
+}
+
 // Enough for every sequence to grow to the full context, within a quarter of the machine.
 int64_t DefaultKvCacheBytes(const KvLayout& layout, int max_num_seqs, int max_context) {
   const int64_t wanted = int64_t{layout.PagesFor(max_context)} * max_num_seqs * layout.PageBytes();
@@ -62,6 +73,10 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                                                    checkpoint->config.max_position));
   }
   checkpoint->config.max_position = options.max_context;
+
+  if (options.num_threads == 0) {
+    options.num_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
 
   EngineParts parts;
   absl::StatusOr<std::unique_ptr<Backend>> backend =
@@ -87,6 +102,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (!kv.ok()) return kv.status();
   parts.kv = *std::move(kv);
 
+  if (options.weight_dtype == "auto") options.weight_dtype = StoredWeightDType(*checkpoint);
   parts.generation = checkpoint->generation;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));

@@ -106,6 +106,22 @@ TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
   }
 }
 
+TEST(ServeTest, InfoNamesWhatTheOptionsBecame) {
+  Process serve = Serve();
+  const auto stub = v1::Control::NewStub(Connect(serve.ReadLine()));
+  v1::GetModelInfoResponse model;
+  grpc::ClientContext model_context;
+  ASSERT_TRUE(stub->GetModelInfo(&model_context, {}, &model).ok());
+  EXPECT_EQ(model.weight_dtype(), "bf16");
+  EXPECT_EQ(model.limits().max_context(), 512);
+  EXPECT_EQ(model.head_composition().kind(), "mea");
+  EXPECT_DOUBLE_EQ(model.cache().compression_ratio(), 0.5);
+  v1::GetServerInfoResponse info;
+  grpc::ClientContext info_context;
+  ASSERT_TRUE(stub->GetServerInfo(&info_context, {}, &info).ok());
+  EXPECT_THAT(info.device(), ::testing::EndsWith(", 1 thread"));
+}
+
 TEST(ServeTest, SecondSignalEndsAtOnce) {
   Process serve = Serve();
   const auto channel = Connect(serve.ReadLine());
