@@ -20,8 +20,10 @@ function(mea_room name)
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE mea_options ${ARG_PRIVATE})
 endfunction()
 
-# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow]): one GoogleTest binary. Tests without the
-# label "slow" are the fast ones, which the sanitizer runs repeat.
+# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow threads]): one GoogleTest binary. Tests
+# without the label "slow" are the fast ones, which the run under ASan and UBSan repeats; those with
+# the label "threads" have several threads at work, so the run under TSan builds and repeats them.
+add_custom_target(threads_tests)
 function(mea_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
@@ -29,4 +31,7 @@ function(mea_test name)
   target_compile_definitions(${name} PRIVATE MEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(threads_tests ${name})
+  endif()
 endfunction()

@@ -65,7 +65,7 @@ void ThreadPool::Run(int64_t num_items, const void* body, Call call) {
   body_.store(body, std::memory_order_relaxed);
   num_items_.store(count, std::memory_order_relaxed);
   num_done_.store(0, std::memory_order_relaxed);
-  ticket_.store(static_cast<uint64_t>(epoch) << 32, std::memory_order_release);
+  ticket_.store(static_cast<uint64_t>(epoch) << 32 | count, std::memory_order_release);
   epoch_.store(epoch, std::memory_order_release);
   epoch_.notify_all();
 
@@ -78,13 +78,14 @@ void ThreadPool::Run(int64_t num_items, const void* body, Call call) {
 void ThreadPool::Drain(uint32_t epoch, int thread) {
   uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (ticket >> 32 == epoch) {
+    const uint32_t num_left = static_cast<uint32_t>(ticket);
+    if (num_left == 0) return;
+    // Success proves that an item of this very loop is ours: until it is done nobody may change the
+    // loop's description, and only now may it be read.
+    if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel)) continue;
     const uint32_t num_items = num_items_.load(std::memory_order_relaxed);
-    const uint32_t item = static_cast<uint32_t>(ticket);
-    if (item >= num_items) return;
-    // Success proves that the loop is still this one: only then may its description be used.
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
     const Call call = call_.load(std::memory_order_relaxed);
-    call(body_.load(std::memory_order_relaxed), item, thread);
+    call(body_.load(std::memory_order_relaxed), num_items - num_left, thread);
     if (num_done_.fetch_add(1, std::memory_order_release) + 1 == num_items) {
       num_done_.notify_one();
     }

@@ -2,35 +2,47 @@
 
 #include <gtest/gtest.h>
 
-#include "absl/synchronization/notification.h"
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+
 #include "absl/time/clock.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
 namespace {
 
-// A sink that can be waited for from another thread.
+// A sink that can be waited for from another thread. Not absl::Notification: ThreadSanitizer does
+// not see what happens inside libabsl.
 class WaitableSink final : public TokenSink {
  public:
   void OnToken(TokenEvent event) override {
+    std::lock_guard lock(mutex_);
     tokens_.push_back(event.token_id);
-    if (!started_.HasBeenNotified()) started_.Notify();
+    changed_.notify_all();
   }
   void OnFinish(FinishEvent event) override {
+    std::lock_guard lock(mutex_);
     finish_ = std::move(event);
-    done_.Notify();
+    changed_.notify_all();
   }
-  void WaitForToken() { started_.WaitForNotification(); }
+  void WaitForToken() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !tokens_.empty(); });
+  }
   const FinishEvent& Wait() {
-    done_.WaitForNotification();
-    return finish_;
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return finish_.has_value(); });
+    return *finish_;
   }
-  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const std::vector<int32_t>& tokens() const { return tokens_; }  // after Wait
 
  private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
   std::vector<int32_t> tokens_;
-  FinishEvent finish_;
-  absl::Notification started_, done_;
+  std::optional<FinishEvent> finish_;
 };
 
 constexpr int kVocab = 61;

@@ -24,6 +24,20 @@ TEST(ThreadPoolTest, EveryItemRunsExactlyOnce) {
   }
 }
 
+// A worker late for a short loop must not take an item of the longer one that is being set up.
+TEST(ThreadPoolTest, ShortAndLongLoopsInTurnKeepTheirItemsApart) {
+  ThreadPool pool(4);
+  std::vector<int> visits(40, 0);
+  for (int round = 0; round < 20000; ++round) {
+    const int num_items = round % 2 == 0 ? 2 : 40;
+    // A closure of this round alone: who runs it late reads a stack that is gone.
+    const int tag = round;
+    pool.ParallelFor(num_items,
+                     [&](int64_t item, int) { visits[item] += tag == round ? 1 : 1000; });
+  }
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(visits[i], i < 2 ? 20000 : 10000) << i;
+}
+
 TEST(ThreadPoolTest, EffectsOfALoopAreVisibleToTheNext) {
   ThreadPool pool(3);
   std::vector<int64_t> values(64, 0);
