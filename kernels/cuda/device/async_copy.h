@@ -1,0 +1,36 @@
+#pragma once
+
+// Copies from global to shared memory that run beside the thread (cp.async). A thread commits what
+// it has issued since its last commit as one group and waits for its own groups in order; the data
+// of other threads need a SyncThreads after everybody's wait.
+
+#include "kernels/cuda/device/simt.h"
+
+namespace mea::cuda {
+
+// 16 bytes, both addresses 16-byte aligned.
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(SharedAddress(shared)),
+               "l"(global)
+               : "memory");
+}
+
+// Writes zeros and reads nothing unless `valid`; `global` must be an aligned pointer even then.
+__device__ __forceinline__ void CopyAsync16Zfill(void* shared, const void* global, bool valid) {
+  asm volatile(
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
+      "l"(global), "r"(valid ? 16 : 0)
+      : "memory");
+}
+
+__device__ __forceinline__ void CommitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits until at most the `kGroups` groups committed last are under way.
+template <int kGroups>
+__device__ __forceinline__ void WaitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+}  // namespace mea::cuda
