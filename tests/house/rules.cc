@@ -56,7 +56,7 @@ const std::vector<Library>& Libraries() {
       {"CUDA",
        {"cuda", "cublas", "curand", "cooperative_groups", "cute/", "cutlass/", "mma.h", "nvtx",
         "nvrtc", "driver_types.h", "vector_types.h", "device_launch_parameters.h"},
-       {"kernels/cuda/", "tests/kernels/cuda/"}},
+       {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},

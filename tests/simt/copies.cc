@@ -1,0 +1,40 @@
+#include "tests/simt/copies.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/simt/collectives.h"
+
+namespace mea::simt {
+
+void Copies::Issue(void* shared, const void* global, bool valid, const Where& where) {
+  CheckShared("CopyAsync16", shared, 16, where);
+  CheckGlobal("CopyAsync16", global, valid ? 16 : 0, where);
+  std::memset(shared, 0xff, 16);
+  Mine().copies.push_back({shared, global, valid});
+}
+
+void Copies::Commit() { Mine().group_ends.push_back(Mine().copies.size()); }
+
+void Copies::Wait(int groups) {
+  Thread& thread = Mine();
+  const size_t num_landing =
+      thread.group_ends.size() -
+      std::min<size_t>(thread.group_ends.size(), static_cast<size_t>(groups));
+  if (num_landing == 0) return;
+  const size_t end = thread.group_ends[num_landing - 1];
+  for (size_t i = 0; i < end; ++i) {
+    const Copy& copy = thread.copies[i];
+    if (copy.valid) {
+      std::memcpy(copy.shared, copy.global, 16);
+    } else {
+      std::memset(copy.shared, 0, 16);
+    }
+  }
+  thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<ptrdiff_t>(end));
+  thread.group_ends.erase(thread.group_ends.begin(),
+                          thread.group_ends.begin() + static_cast<ptrdiff_t>(num_landing));
+  for (size_t& group_end : thread.group_ends) group_end -= end;
+}
+
+}  // namespace mea::simt

@@ -1,0 +1,83 @@
+#pragma once
+
+// The state behind the runtime's functions: queues that run when the host waits for them.
+
+#include <cuda_runtime_api.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "tests/simt/device_memory.h"
+#include "tests/simt/machine.h"
+
+using MeaSimtWork = std::function<void()>;
+
+struct CUgraph_st {
+  std::vector<MeaSimtWork> work;
+};
+struct CUgraphExec_st {
+  std::vector<MeaSimtWork> work;
+};
+struct CUstream_st {
+  std::deque<MeaSimtWork> queue;
+  int64_t num_queued = 0;  // ever
+  int64_t num_done = 0;    // ever
+  bool blocking = true;    // not cudaStreamNonBlocking
+  std::unique_ptr<CUgraph_st> capture;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+  bool capture_invalid = false;
+};
+struct CUevent_st {
+  cudaStream_t stream = nullptr;  // where it was recorded last
+  int64_t position = 0;           // in that stream, counted as num_queued
+  std::chrono::steady_clock::time_point time;
+};
+
+namespace mea::simt {
+
+// One emulated device. All of it under one mutex; kernels run under it too.
+struct Runtime {
+  static Runtime& Get();
+
+  // Counts a call and gives the error it must return at once, if any.
+  cudaError_t Enter();
+  // Remembers an error for cudaGetLastError.
+  cudaError_t Return(cudaError_t error);
+
+  // The default stream has no object of its own at the interface.
+  CUstream_st& StreamOf(cudaStream_t stream) { return stream ? *stream : default_stream; }
+  bool Knows(cudaStream_t stream) const { return !stream || streams.contains(stream); }
+  bool IsCapturing() const;
+  // What a call that a capture forbids returns: cudaSuccess when nobody captures.
+  cudaError_t RefuseInCapture();
+
+  void Push(CUstream_st& stream, MeaSimtWork work);
+  // Runs the stream's work up to that position, and what it waits for in other streams.
+  void Drain(CUstream_st& stream, int64_t position);
+  void Drain(CUstream_st& stream) { Drain(stream, stream.num_queued); }
+  void DrainAll();
+
+  std::recursive_mutex mutex;
+  MachineOptions options;
+  Allocations memory;
+  CUstream_st default_stream;
+  std::set<cudaStream_t> streams;
+  int64_t num_events = 0;
+  int64_t num_graphs = 0;
+  int64_t num_calls = 0;
+  int64_t num_kernels = 0;
+  int64_t fail_call_in = -1;
+  int64_t fail_kernel_in = -1;
+  cudaError_t injected_call_error = cudaSuccess;
+  cudaError_t injected_kernel_error = cudaSuccess;
+  cudaError_t last_error = cudaSuccess;
+  cudaError_t sticky_error = cudaSuccess;  // the device is lost
+};
+
+}  // namespace mea::simt
