@@ -14,6 +14,18 @@ void Batch::Build(const Schedule& schedule, int page_size) {
   FillPageTable(schedule);
 }
 
+void Batch::PadTo(int num_rows) {
+  MEA_CHECK(is_decode());
+  while (num_tokens() < num_rows) {
+    token_ids_.push_back(0);
+    positions_.push_back(0);
+    slots_.push_back(-1);
+    q_offsets_.push_back(num_tokens());
+    kv_lens_.push_back(0);
+  }
+  page_table_.resize(int64_t{num_rows} * max_pages_, 0);
+}
+
 void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
   const Sequence& sequence = *chunk.sequence;
   const std::span<const int32_t> pages = sequence.pages.pages();

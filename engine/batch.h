@@ -14,6 +14,11 @@ namespace mea {
 class Batch {
  public:
   void Build(const Schedule& schedule, int page_size);
+  // Fills a step of single rows up to `num_rows` rows that see nothing and store nothing.
+  void PadTo(int num_rows);
+
+  // Every sequence has one row.
+  bool is_decode() const { return num_tokens() == num_seqs(); }
 
   int num_tokens() const { return static_cast<int>(token_ids_.size()); }
   int num_seqs() const { return static_cast<int>(kv_lens_.size()); }

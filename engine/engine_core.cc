@@ -1,6 +1,7 @@
 #include "engine/engine_core.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,10 +15,11 @@ EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
       eos_token_ids_(std::move(eos_token_ids)),
       scheduler_(
           {.max_num_seqs = max_num_seqs, .max_batch_tokens = model->limits().max_batch_tokens}, kv),
-      sampler_(model->config().vocab_size),
-      logits_row_(model->config().vocab_size) {
+      sampler_(model->config().vocab_size) {
   // Decoding sequences must never be able to starve prompts of the budget.
   MEA_CHECK(max_num_seqs <= model->limits().max_batch_tokens);
+  MEA_CHECK(max_num_seqs <= model->limits().max_num_seqs);
+  MEA_CHECK(kv->layout().page_size >= model->limits().page_size);
 }
 
 EngineCore::~EngineCore() {
@@ -40,12 +42,14 @@ void EngineCore::Add(Request request, std::shared_ptr<TokenSink> sink) {
 
 StepReport EngineCore::Step(absl::Time now) {
   FinishExpired(now);
+  if (!device_status_.ok()) return Fail(device_status_);
   const Schedule schedule = scheduler_.Next();
   if (schedule.empty()) return {};
 
   batch_.Build(schedule, kv_->layout().page_size);
+  if (batch_.is_decode()) batch_.PadTo(model_->backend().PaddedRows(batch_.num_tokens()));
   model_->Forward(batch_, *kv_);
-  ComputePromptLogprobs(schedule);
+  if (absl::Status s = ComputePromptLogprobs(schedule); !s.ok()) return Fail(std::move(s));
 
   StepReport report;
   for (const ScheduledChunk& chunk : schedule) {
@@ -55,10 +59,16 @@ StepReport EngineCore::Step(absl::Time now) {
       EventsOf(chunk.sequence).scheduled = true;
     }
   }
-  DrawTokens(schedule);
+  if (absl::Status s = DrawTokens(schedule); !s.ok()) return Fail(std::move(s));
   ++num_steps_;
   prompt_tokens_ += report.num_prefill_tokens;
   return report;
+}
+
+StepReport EngineCore::Fail(absl::Status status) {
+  device_status_ = std::move(status);
+  FinishAll(device_status_);
+  return {};
 }
 
 void EngineCore::FinishExpired(absl::Time now) {
@@ -75,68 +85,69 @@ void EngineCore::FinishExpired(absl::Time now) {
 
 // Row p of a prompt predicts token p + 1. A prompt computed anew after a preemption has them
 // already.
-void EngineCore::ComputePromptLogprobs(const Schedule& schedule) {
-  for (int s = 0; s < batch_.num_seqs(); ++s) {
+absl::Status EngineCore::ComputePromptLogprobs(const Schedule& schedule) {
+  for (size_t s = 0; s < schedule.size(); ++s) {
     Sequence& sequence = *schedule[s].sequence;
     if (!sequence.request.prompt_logprobs) continue;
-    const int known = static_cast<int>(sequence.prompt_logprobs.size());
+    std::vector<float>& logprobs = sequence.prompt_logprobs;
+    const int known = static_cast<int>(logprobs.size());
     const int end =
         std::min(sequence.num_computed + schedule[s].num_tokens, sequence.prompt_length() - 1);
     for (int first = known; first < end;) {
       const int count = std::min(end - first, model_->limits().max_logit_rows);
       std::vector<int32_t> rows(count);
-      for (int i = 0; i < count; ++i) {
-        rows[i] = batch_.first_row(s) + first + i - sequence.num_computed;
-      }
-      const TensorView logits = model_->Logits(rows);
-      for (int i = 0; i < count; ++i) {
-        const std::span<const float> row = LogitsRow(logits, i);
-        const int32_t next = sequence.request.prompt[first + i + 1];
-        sequence.prompt_logprobs.push_back(static_cast<float>(row[next] - LogSumExp(row)));
-      }
+      std::iota(rows.begin(), rows.end(),
+                batch_.first_row(static_cast<int>(s)) + first - sequence.num_computed);
+      logprobs.resize(first + count);
+      Backend& backend = model_->backend();
+      backend.TokenLogprobs(model_->Logits(rows),
+                            std::span(sequence.request.prompt).subspan(first + 1, count),
+                            std::span(logprobs).subspan(first));
+      if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
       first += count;
     }
     if (end == sequence.prompt_length() - 1 && end > known) {
-      EventsOf(&sequence).prompt_logprobs = sequence.prompt_logprobs;
+      EventsOf(&sequence).prompt_logprobs = logprobs;
     }
   }
+  return absl::OkStatus();
 }
 
-void EngineCore::DrawTokens(const Schedule& schedule) {
+absl::Status EngineCore::DrawTokens(const Schedule& schedule) {
   std::vector<Sequence*> drawing;
   std::vector<int32_t> rows;
-  for (int s = 0; s < batch_.num_seqs(); ++s) {
+  for (size_t s = 0; s < schedule.size(); ++s) {
     if (!schedule[s].draws()) continue;
     drawing.push_back(schedule[s].sequence);
-    rows.push_back(batch_.last_row(s));
+    rows.push_back(batch_.last_row(static_cast<int>(s)));
   }
   scheduler_.Commit(schedule);
+  // Even a step that draws nothing is waited for: its inputs are the next one's to overwrite.
+  if (rows.empty()) return model_->backend().Synchronize();
 
   const size_t group = model_->limits().max_logit_rows;
   for (size_t first = 0; first < rows.size(); first += group) {
     const size_t count = std::min(group, rows.size() - first);
     const TensorView logits = model_->Logits(std::span(rows).subspan(first, count));
+    sampler_.Clear();
     for (size_t i = 0; i < count; ++i) {
-      Sequence* sequence = drawing[first + i];
-      const Request& request = sequence->request;
+      const Sequence& sequence = *drawing[first + i];
+      const Request& request = sequence.request;
       std::vector<int32_t> banned;
-      if (sequence->num_output() < request.stopping.min_tokens) banned = StopTokens(*sequence);
-      AcceptToken(sequence,
-                  sampler_.Sample(LogitsRow(logits, i), {.params = &request.sampling,
-                                                         .prompt = request.prompt,
-                                                         .output = sequence->output(),
-                                                         .banned_tokens = banned,
-                                                         .num_logprobs = request.logprobs}));
+      if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
+      sampler_.Add({.params = &request.sampling,
+                    .prompt = request.prompt,
+                    .output = sequence.output(),
+                    .banned_tokens = banned,
+                    .num_logprobs = request.logprobs});
+    }
+    sampler_.Start(model_->backend(), logits);
+    if (absl::Status status = model_->backend().Synchronize(); !status.ok()) return status;
+    for (size_t i = 0; i < count; ++i) {
+      AcceptToken(drawing[first + i], sampler_.Result(static_cast<int>(i)));
     }
   }
-}
-
-std::span<const float> EngineCore::LogitsRow(TensorView logits, int64_t row) {
-  const size_t vocab = logits_row_.size();
-  if (logits.dtype == DType::kF32) return {logits.row<float>(row), vocab};
-  const double* wide = logits.row<double>(row);
-  std::copy(wide, wide + vocab, logits_row_.begin());
-  return logits_row_;
+  return absl::OkStatus();
 }
 
 void EngineCore::AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event) {

@@ -39,16 +39,18 @@ class EngineCore {
   void Deliver();
 
   bool has_work() const { return !scheduler_.empty(); }
+  // INTERNAL once the device has failed: every request has ended so, and none can succeed.
+  const absl::Status& device_status() const { return device_status_; }
   // Ids whose OnFinish is waiting to be delivered.
   std::vector<std::string> finished_ids() const;
   EngineStats stats() const;
 
  private:
   void FinishExpired(absl::Time now);
-  void ComputePromptLogprobs(const Schedule& schedule);
-  void DrawTokens(const Schedule& schedule);
-  // One row of logits as f32.
-  std::span<const float> LogitsRow(TensorView logits, int64_t row);
+  absl::Status ComputePromptLogprobs(const Schedule& schedule);
+  absl::Status DrawTokens(const Schedule& schedule);
+  // What the device said is no longer to be believed: every request ends with `status`.
+  StepReport Fail(absl::Status status);
   void AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event);
   void Retire(Sequence* sequence, FinishEvent finish);
   // Where to note what the sequence's sink is to hear.
@@ -61,7 +63,7 @@ class EngineCore {
   Scheduler scheduler_;
   Batch batch_;
   Sampler sampler_;
-  std::vector<float> logits_row_;  // [vocab], where the back end computes in another type
+  absl::Status device_status_;  // once it is not OK, nothing is computed any more
   std::unordered_map<std::string, Sequence*> in_flight_;
   std::vector<Sequence*> with_events_;              // in the order of their first event
   std::vector<std::unique_ptr<Sequence>> retired_;  // without pages; kept for their last events

@@ -40,9 +40,10 @@ absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions&
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
 
-  Plan plan{.weights_bytes = WeightBytes(checkpoint.tensors, *weight_dtype),
-            .workspace_bytes = Workspace::PlannedBytes(config, options.limits, DType::kF32),
-            .context = options.context == 0 ? config.max_position : options.context};
+  Plan plan{
+      .weights_bytes = WeightBytes(checkpoint.tensors, *weight_dtype),
+      .workspace_bytes = Workspace::PlannedBytes(config, options.limits, DType::kF32, DType::kF32),
+      .context = options.context == 0 ? config.max_position : options.context};
   plan.cache_bytes =
       std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes, 0);
   const KvLayout layout = MakeKvLayout(config, *kv_dtype, options.page_size);

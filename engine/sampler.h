@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/request.h"
+#include "kernels/backend.h"
 
 namespace mea {
 
@@ -19,40 +20,35 @@ struct SamplerInput {
   std::optional<int> num_logprobs;
 };
 
-// Draws tokens from logits. Keeps scratch of the vocabulary's size; one per thread.
+// Turns the sampling parameters of a group of requests into the rows of Backend::Sample, and what
+// comes back into events. Keeps scratch of the vocabulary's size; one per thread.
 class Sampler {
  public:
-  explicit Sampler(int vocab_size) : adjusted_(vocab_size), counts_(vocab_size) {}
+  explicit Sampler(int vocab_size) : edit_of_(vocab_size, kNoEdit) {}
 
-  // INTERNAL when the logits are not finite.
-  absl::StatusOr<TokenEvent> Sample(std::span<const float> logits, const SamplerInput& input);
+  // A new group; its rows are those of the logits, in the order of Add.
+  void Clear();
+  void Add(const SamplerInput& input);
+  // Starts the draw; the results are there once the back end has been synchronised.
+  void Start(Backend& backend, TensorView logits);
+  // Of the i-th Add. INTERNAL when its logits are not finite.
+  absl::StatusOr<TokenEvent> Result(int i) const;
 
  private:
-  struct Candidate {
-    float logit;  // after the temperature, relative to the best candidate's: at most 0
-    int32_t token_id;
-  };
-  static bool Better(const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.token_id < b.token_id;
-  }
+  static constexpr int32_t kNoEdit = -1;
 
-  void Adjust(std::span<const float> logits, const SamplerInput& input);
-  void ApplyPenalties(const SamplerInput& input);
-  int32_t Draw(const SamplingParams& params, double uniform);
-  // Keeps the n best candidates, best first.
-  void KeepBest(size_t n);
-  void KeepTopP(double top_p);
-  void KeepMinP(double min_p);
+  // The row's edit of this token, made where there is none yet.
+  LogitEdit& EditOf(int32_t token_id);
+  // Edits from `first` on are the present row's.
+  void AddPenalties(const SamplerInput& input, size_t first);
+  void Ban(const SamplerInput& input);
+  void KeepOnly(std::vector<int32_t> allowed, size_t first);
 
-  std::vector<float> adjusted_;  // [vocab]
-  std::vector<int32_t> counts_;  // [vocab] occurrences in the output; all zero between calls
-  std::vector<Candidate> candidates_;
+  std::vector<SampleRow> rows_;
+  std::vector<LogitEdit> edits_;
+  std::vector<SampledToken> tokens_;
+  // [vocab] index of the present row's edit of each token; kNoEdit everywhere between rows.
+  std::vector<int32_t> edit_of_;
 };
-
-// log(sum(exp(logits))), in double.
-double LogSumExp(std::span<const float> logits);
-
-// A uniform number in [0, 1) that depends on (seed, counter) alone.
-double UniformAt(uint64_t seed, uint64_t counter);
 
 }  // namespace mea

@@ -85,7 +85,9 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   parts.backend = *std::move(backend);
 
   const ModelLimits limits{.max_batch_tokens = options.max_batch_tokens,
-                           .max_logit_rows = options.max_num_seqs};
+                           .max_num_seqs = options.max_num_seqs,
+                           .max_logit_rows = options.max_num_seqs,
+                           .page_size = options.page_size};
   absl::StatusOr<std::unique_ptr<Model>> model =
       LoadModel(*checkpoint, options.weight_dtype, parts.backend.get(), limits, progress);
   if (!model.ok()) return model.status();

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "kernels/paged_kv.h"
+#include "kernels/sample.h"
 #include "kernels/tensor.h"
 
 namespace mea {
@@ -16,7 +19,7 @@ struct RopeArgs {
   TensorView positions;           // [num_tokens] i32
   TensorView inv_freq;            // [head_dim / 2] f64
   double attention_factor = 1.0;  // yarn's scale of cos and sin
-  TensorView out;  // [num_tokens, head_dim] compute dtype: cos in the first half, sin in the second
+  TensorView out;  // [num_tokens, head_dim] wide dtype: cos in the first half, sin in the second
 };
 
 // QK-norm (where gain is present) and rotation of the queries, in place.
@@ -37,7 +40,7 @@ struct PrepareQueriesArgs {
 struct AppendKvArgs {
   TensorView k;        // [num_tokens, key_heads, head_dim]
   TensorView v;        // [num_tokens, value_heads, head_dim]
-  TensorView slots;    // [num_tokens] i32: page * page_size + offset
+  TensorView slots;    // [num_tokens] i32: page * page_size + offset; negative: nothing is stored
   TensorView cos_sin;  // [num_tokens, head_dim]
   TensorView gain;     // [head_dim] f32, or absent
   float eps = 1e-6f;
@@ -53,10 +56,16 @@ struct AppendKvArgs {
 // A row's result depends on nothing but its own sequence: not on the batch, the chunking or the
 // page size.
 struct PagedAttentionArgs {
-  TensorView q;           // [num_tokens, q_heads, head_dim], prepared
-  TensorView q_offsets;   // [num_seqs + 1] i32, prefix sums of query counts
-  TensorView kv_lens;     // [num_seqs] i32, cached tokens of each sequence, the new ones included
+  TensorView q;          // [num_tokens, q_heads, head_dim], prepared
+  TensorView q_offsets;  // [num_seqs + 1] i32, prefix sums of query counts
+  // [num_seqs] i32, cached tokens of each sequence, the new ones included; 0: the row fills the
+  // batch up and comes out as zeros (only back ends with PaddedRows meet it)
+  TensorView kv_lens;
   TensorView page_table;  // [num_seqs, max_pages] i32
+  // q_offsets and kv_lens again, where the host can read them: a device sizes its launches by them.
+  // In a batch of single rows nothing but the number of rows may count, see Backend::Run.
+  std::span<const int32_t> host_q_offsets;
+  std::span<const int32_t> host_kv_lens;
   PagedKvView kv;
   HeadMix mix;
   int kv_heads = 0;    // virtual heads h; q_heads is a multiple of it
@@ -67,36 +76,74 @@ struct PagedAttentionArgs {
   TensorView out;  // [num_tokens, q_heads, head_dim]
 };
 
-// The ops of a forward pass on one device. Activations are in compute_dtype(); weight matrices in
-// F32, BF16 or F16; gains, biases and mixes in F32; ids and positions in I32. Ops may run
-// asynchronously until Synchronize(). Inputs and outputs are the caller's; an output never aliases
-// an input unless said so. Not thread-safe: one thread drives a back end (which may use many of its
-// own). kernels/reference defines every op; the others prove themselves against it.
+// One of the matrices that MatMul applies to the same rows.
+struct Projection {
+  TensorView w;     // [out, in]
+  TensorView bias;  // [out] f32, or absent
+  TensorView out;   // [num_tokens, out] compute or wide dtype; may be columns of a wider buffer
+};
+
+// The ops of a forward pass on one device. Activations are in compute_dtype(), what accumulates
+// over layers (the residual) or is read as numbers (logits, cosines and sines) in wide_dtype();
+// weight matrices in F32, BF16 or F16; gains, biases and mixes in F32; ids and positions in I32.
+// Tensors are the caller's, on the back end's device unless said otherwise; an output never aliases
+// an input unless said so. Ops may run asynchronously until Synchronize(). Not thread-safe: one
+// thread drives a back end (which may use many of its own). kernels/reference defines every op; the
+// others prove themselves against it.
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string_view name() const = 0;  // "cpu", "reference"
+  virtual std::string_view name() const = 0;  // "cpu", "reference", "cuda"
+  virtual Device device() const { return Device::kCpu; }
   virtual DType compute_dtype() const = 0;
+  virtual DType wide_dtype() const { return compute_dtype(); }
+  // What weight matrices must be stored in; absent where any storage format will do.
+  virtual std::optional<DType> weight_dtype() const { return std::nullopt; }
 
   // Zero-filled device memory.
   virtual absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) = 0;
+  // Host memory that the device copies from and to at its full rate.
+  virtual absl::StatusOr<Tensor> AllocateHost(std::span<const int64_t> shape, DType dtype) {
+    return Tensor::AllocateHost(shape, dtype);
+  }
+  // Copies between host and device, of one shape and dtype, rows apart by any stride. The host side
+  // stays untouched until Synchronize().
+  virtual void Upload(TensorView host, TensorView device);
+  virtual void Download(TensorView device, TensorView host);
+
+  // Runs `ops`, which calls ops of this back end and nothing else. A device may record them under
+  // `key` and repeat the record at the next call with the same key, without calling `ops`: the
+  // caller promises that they would have the same arguments (contents of tensors apart). A negative
+  // key promises nothing. Keys belong to whoever runs: one forward pass per back end.
+  virtual void Run(int64_t /*key*/, absl::FunctionRef<void()> ops) { ops(); }
+  // To how many rows a decode step of `num_rows` is filled up, so that few records serve all sizes.
+  virtual int PaddedRows(int num_rows) const { return num_rows; }
 
   // out[i] = table[ids[i]]
   virtual void Embed(TensorView table,  // [vocab, hidden]
                      TensorView ids,    // [num_tokens]
-                     TensorView out) = 0;
-  // out = gain * x / sqrt(mean(x^2) + eps) over the last dimension; out may be x.
-  virtual void RmsNorm(TensorView x,     // [num_tokens, hidden]
+                     TensorView out     // [num_tokens, hidden] wide
+                     ) = 0;
+  // out = gain * x / sqrt(mean(x^2) + eps) over the last dimension.
+  virtual void RmsNorm(TensorView x,     // [num_tokens, hidden] wide
                        TensorView gain,  // [hidden]
-                       float eps, TensorView out) = 0;
+                       float eps,
+                       TensorView out  // [num_tokens, hidden]
+                       ) = 0;
   // residual += delta; out = RmsNorm(residual).
-  virtual void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
-                          TensorView out) = 0;
-  // out = x w^T + bias (bias may be absent).
-  virtual void MatMul(TensorView x,     // [num_tokens, in]
-                      TensorView w,     // [out, in]
-                      TensorView bias,  // [out] or absent
-                      TensorView out) = 0;
+  virtual void AddRmsNorm(TensorView delta,     // [num_tokens, hidden]
+                          TensorView residual,  // [num_tokens, hidden] wide
+                          TensorView gain, float eps,
+                          TensorView out  // [num_tokens, hidden]
+                          ) = 0;
+  // out = x w^T + bias for every projection. A device does those in one product whose weights, and
+  // outputs, lie side by side in memory.
+  virtual void MatMul(TensorView x,  // [num_tokens, in]
+                      std::span<const Projection> projections) = 0;
+  void MatMul(TensorView x, TensorView w, TensorView bias, TensorView out) {
+    const Projection projection{.w = w, .bias = bias, .out = out};
+    MatMul(x, std::span(&projection, 1));
+  }
   // out = silu(gate) * up; out may be gate.
   virtual void SwiGlu(TensorView gate, TensorView up, TensorView out) = 0;
   // out[i] = x[rows[i]]
@@ -107,7 +154,18 @@ class Backend {
   virtual void AppendKv(const AppendKvArgs& args) = 0;
   virtual void PagedAttention(const PagedAttentionArgs& args) = 0;
 
-  virtual void Synchronize() = 0;
+  // Draws tokens[i] from row i of the logits as kernels/sample.h says. All but the logits is host
+  // memory, left alone until Synchronize(); only then is `tokens` there.
+  virtual void Sample(TensorView logits,  // [rows.size(), vocab] wide
+                      std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+                      std::span<SampledToken> tokens) = 0;
+  // logprobs[i] = log softmax(logits[i])[targets[i]]. Host memory as for Sample.
+  virtual void TokenLogprobs(TensorView logits,  // [targets.size(), vocab] wide
+                             std::span<const int32_t> targets, std::span<float> logprobs) = 0;
+
+  // Waits for every op. INTERNAL once the device has failed: nothing computed since can be trusted,
+  // and the back end is of no more use.
+  [[nodiscard]] virtual absl::Status Synchronize() { return absl::OkStatus(); }
 };
 
 struct CpuOptions {

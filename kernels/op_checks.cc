@@ -29,7 +29,7 @@ void CheckIndices(const TensorView& view, int64_t count) {
   MEA_CHECK(HasShape(view, {count}));
 }
 
-void CheckKv(const PagedKvView& kv, DType compute) {
+void CheckKv(const PagedKvView& kv, ActivationDTypes dtypes) {
   const KvSpec& spec = kv.spec;
   MEA_CHECK(spec.key_heads > 0 && spec.value_heads > 0 && spec.head_dim > 0);
   MEA_CHECK(kv.page_size > 0);
@@ -41,70 +41,80 @@ void CheckKv(const PagedKvView& kv, DType compute) {
   MEA_CHECK(kv.keys.stride[2] == spec.head_dim && kv.values.stride[2] == spec.head_dim);
   if (spec.key_norm_heads > 0) {
     MEA_CHECK(HasShape(kv.key_norms, {num_pages, spec.key_norm_heads, kv.page_size}));
-    MEA_CHECK(kv.key_norms.dtype == DType::kF32 || kv.key_norms.dtype == compute);
+    MEA_CHECK(kv.key_norms.dtype == DType::kF32 || kv.key_norms.dtype == dtypes.wide);
   }
 }
 
 }  // namespace
 
-void CheckEmbed(TensorView table, TensorView ids, TensorView out, DType compute) {
+void CheckEmbed(TensorView table, TensorView ids, TensorView out, ActivationDTypes dtypes) {
   MEA_CHECK(table.rank == 2 && IsStorage(table.dtype));
   CheckIndices(ids, ids.shape[0]);
-  MEA_CHECK(HasShape(out, {ids.shape[0], table.shape[1]}) && out.dtype == compute);
+  MEA_CHECK(HasShape(out, {ids.shape[0], table.shape[1]}) && out.dtype == dtypes.wide);
 }
 
-void CheckRmsNorm(TensorView x, TensorView gain, TensorView out, DType compute) {
-  MEA_CHECK(x.rank == 2 && x.dtype == compute);
+void CheckRmsNorm(TensorView x, TensorView gain, TensorView out, ActivationDTypes dtypes) {
+  MEA_CHECK(x.rank == 2 && x.dtype == dtypes.wide);
   MEA_CHECK(!gain.empty());
   CheckParameter(gain, {x.shape[1]});
-  MEA_CHECK(HasShape(out, {x.shape[0], x.shape[1]}) && out.dtype == compute);
+  MEA_CHECK(HasShape(out, {x.shape[0], x.shape[1]}) && out.dtype == dtypes.compute);
 }
 
-void CheckMatMul(TensorView x, TensorView w, TensorView bias, TensorView out, DType compute) {
-  MEA_CHECK(x.rank == 2 && x.dtype == compute && HasShape(x, {x.shape[0], x.shape[1]}));
+void CheckMatMul(TensorView x, const Projection& projection, ActivationDTypes dtypes) {
+  const auto& [w, bias, out] = projection;
+  MEA_CHECK(x.rank == 2 && x.dtype == dtypes.compute && HasShape(x, {x.shape[0], x.shape[1]}));
   MEA_CHECK(IsStorage(w.dtype));
   MEA_CHECK(w.rank == 2 && HasShape(w, {w.shape[0], x.shape[1]}));
   CheckParameter(bias, {w.shape[0]});
-  MEA_CHECK(HasShape(out, {x.shape[0], w.shape[0]}) && out.dtype == compute);
+  MEA_CHECK(HasShape(out, {x.shape[0], w.shape[0]}));
+  MEA_CHECK(out.dtype == dtypes.compute || out.dtype == dtypes.wide);
 }
 
-void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, DType compute) {
-  MEA_CHECK(gate.rank == 2 && gate.dtype == compute && up.dtype == compute);
+void CheckAddRmsNorm(TensorView delta, TensorView residual, TensorView gain, TensorView out,
+                     ActivationDTypes dtypes) {
+  CheckRmsNorm(residual, gain, out, dtypes);
+  MEA_CHECK(HasShape(delta, {residual.shape[0], residual.shape[1]}));
+  MEA_CHECK(delta.dtype == dtypes.compute);
+}
+
+void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes) {
+  MEA_CHECK(gate.rank == 2 && gate.dtype == dtypes.compute && up.dtype == dtypes.compute);
   MEA_CHECK(HasShape(up, {gate.shape[0], gate.shape[1]}));
-  MEA_CHECK(HasShape(out, {gate.shape[0], gate.shape[1]}) && out.dtype == compute);
+  MEA_CHECK(HasShape(out, {gate.shape[0], gate.shape[1]}) && out.dtype == dtypes.compute);
 }
 
-void CheckGatherRows(TensorView x, TensorView rows, TensorView out, DType compute) {
-  MEA_CHECK(x.rank == 2 && x.dtype == compute);
+void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes) {
+  MEA_CHECK(x.rank == 2 && x.dtype == dtypes.compute);
   CheckIndices(rows, rows.shape[0]);
-  MEA_CHECK(HasShape(out, {rows.shape[0], x.shape[1]}) && out.dtype == compute);
+  MEA_CHECK(HasShape(out, {rows.shape[0], x.shape[1]}) && out.dtype == dtypes.compute);
 }
 
-void CheckComputeRope(const RopeArgs& args, DType compute) {
+void CheckComputeRope(const RopeArgs& args, ActivationDTypes dtypes) {
   CheckIndices(args.positions, args.positions.shape[0]);
   MEA_CHECK(args.inv_freq.rank == 1 && args.inv_freq.dtype == DType::kF64);
   MEA_CHECK(HasShape(args.out, {args.positions.shape[0], 2 * args.inv_freq.shape[0]}));
-  MEA_CHECK(args.out.dtype == compute);
+  MEA_CHECK(args.out.dtype == dtypes.wide);
 }
 
-void CheckPrepareQueries(const PrepareQueriesArgs& args, DType compute) {
+void CheckPrepareQueries(const PrepareQueriesArgs& args, ActivationDTypes dtypes) {
   const TensorView& q = args.q;
-  MEA_CHECK(q.rank == 3 && q.dtype == compute);
+  MEA_CHECK(q.rank == 3 && q.dtype == dtypes.compute);
   MEA_CHECK(q.shape[2] % 2 == 0);
   CheckParameter(args.gain, {q.shape[2]});
-  MEA_CHECK(HasShape(args.cos_sin, {q.shape[0], q.shape[2]}) && args.cos_sin.dtype == compute);
+  MEA_CHECK(HasShape(args.cos_sin, {q.shape[0], q.shape[2]}) && args.cos_sin.dtype == dtypes.wide);
 }
 
-void CheckAppendKv(const AppendKvArgs& args, DType compute) {
-  CheckKv(args.kv, compute);
+void CheckAppendKv(const AppendKvArgs& args, ActivationDTypes dtypes) {
+  CheckKv(args.kv, dtypes);
   const KvSpec& spec = args.kv.spec;
   const int64_t num_tokens = args.k.shape[0];
-  MEA_CHECK(args.k.dtype == compute && args.v.dtype == compute);
+  MEA_CHECK(args.k.dtype == dtypes.compute && args.v.dtype == dtypes.compute);
   MEA_CHECK(HasShape(args.k, {num_tokens, spec.key_heads, spec.head_dim}));
   MEA_CHECK(HasShape(args.v, {num_tokens, spec.value_heads, spec.head_dim}));
   MEA_CHECK(spec.head_dim % 2 == 0);
   CheckIndices(args.slots, num_tokens);
-  MEA_CHECK(HasShape(args.cos_sin, {num_tokens, spec.head_dim}) && args.cos_sin.dtype == compute);
+  MEA_CHECK(HasShape(args.cos_sin, {num_tokens, spec.head_dim}) &&
+            args.cos_sin.dtype == dtypes.wide);
   CheckParameter(args.gain, {spec.head_dim});
   if (spec.key_norm_heads > 0) {
     MEA_CHECK(!args.gain.empty() && !args.key_mix.empty());
@@ -112,12 +122,12 @@ void CheckAppendKv(const AppendKvArgs& args, DType compute) {
   }
 }
 
-void CheckPagedAttention(const PagedAttentionArgs& args, DType compute) {
-  CheckKv(args.kv, compute);
+void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes) {
+  CheckKv(args.kv, dtypes);
   const KvSpec& spec = args.kv.spec;
   const int64_t num_seqs = args.kv_lens.shape[0];
   const TensorView& q = args.q;
-  MEA_CHECK(q.dtype == compute && HasShape(q, {q.shape[0], q.shape[1], spec.head_dim}));
+  MEA_CHECK(q.dtype == dtypes.compute && HasShape(q, {q.shape[0], q.shape[1], spec.head_dim}));
   MEA_CHECK(args.kv_heads > 0 && q.shape[1] % args.kv_heads == 0);
   CheckIndices(args.kv_lens, num_seqs);
   CheckIndices(args.q_offsets, num_seqs + 1);
@@ -131,13 +141,23 @@ void CheckPagedAttention(const PagedAttentionArgs& args, DType compute) {
   MEA_CHECK(args.window >= 0);
   CheckParameter(args.head_norm_gain, {q.shape[1], spec.head_dim});
   MEA_CHECK(HasShape(args.out, {q.shape[0], q.shape[1], spec.head_dim}));
-  MEA_CHECK(args.out.dtype == compute);
-  const int32_t* q_offsets = args.q_offsets.as<int32_t>();
-  const int32_t* kv_lens = args.kv_lens.as<int32_t>();
-  MEA_CHECK(q_offsets[0] == 0 && q_offsets[num_seqs] == q.shape[0]);
-  for (int64_t s = 0; s < num_seqs; ++s) {
+  MEA_CHECK(args.out.dtype == dtypes.compute);
+}
+
+void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes) {
+  MEA_CHECK(logits.dtype == dtypes.wide);
+  MEA_CHECK(HasShape(logits, {static_cast<int64_t>(num_rows), logits.shape[1]}));
+  MEA_CHECK(num_results == num_rows);
+}
+
+void CheckSequenceLengths(const PagedAttentionArgs& args, std::span<const int32_t> q_offsets,
+                          std::span<const int32_t> kv_lens) {
+  MEA_CHECK(q_offsets.size() == kv_lens.size() + 1);
+  MEA_CHECK(q_offsets.front() == 0 && q_offsets.back() == args.q.shape[0]);
+  for (size_t s = 0; s < kv_lens.size(); ++s) {
     const int32_t q_len = q_offsets[s + 1] - q_offsets[s];
-    MEA_CHECK(q_len >= 0 && q_len <= kv_lens[s]);
+    // A row that sees nothing is there to fill the batch up.
+    MEA_CHECK(q_len >= 0 && (q_len <= kv_lens[s] || kv_lens[s] == 0));
     MEA_CHECK(kv_lens[s] <= args.page_table.shape[1] * args.kv.page_size);
   }
 }

@@ -4,17 +4,31 @@
 
 namespace mea {
 
-// The door of every op, the same for all host back ends: shapes, dtypes and strides as backend.h
-// states them. A caller that breaks them has a bug, so these abort. `compute` is the back end's
-// compute dtype; ids, positions and lengths are I32.
-void CheckEmbed(TensorView table, TensorView ids, TensorView out, DType compute);
-void CheckRmsNorm(TensorView x, TensorView gain, TensorView out, DType compute);
-void CheckMatMul(TensorView x, TensorView w, TensorView bias, TensorView out, DType compute);
-void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, DType compute);
-void CheckGatherRows(TensorView x, TensorView rows, TensorView out, DType compute);
-void CheckComputeRope(const RopeArgs& args, DType compute);
-void CheckPrepareQueries(const PrepareQueriesArgs& args, DType compute);
-void CheckAppendKv(const AppendKvArgs& args, DType compute);
-void CheckPagedAttention(const PagedAttentionArgs& args, DType compute);
+// A back end's two dtypes of activations; host back ends have but one.
+struct ActivationDTypes {
+  ActivationDTypes(DType both) : compute(both), wide(both) {}  // NOLINT: implicit on purpose
+  ActivationDTypes(DType compute_dtype, DType wide_dtype)
+      : compute(compute_dtype), wide(wide_dtype) {}
+  DType compute;
+  DType wide;
+};
+
+// The door of every op, the same for all back ends: shapes, dtypes and strides as backend.h states
+// them. A caller that breaks them has a bug, so these abort. Ids, positions and lengths are I32.
+void CheckEmbed(TensorView table, TensorView ids, TensorView out, ActivationDTypes dtypes);
+void CheckRmsNorm(TensorView x, TensorView gain, TensorView out, ActivationDTypes dtypes);
+void CheckMatMul(TensorView x, const Projection& projection, ActivationDTypes dtypes);
+void CheckAddRmsNorm(TensorView delta, TensorView residual, TensorView gain, TensorView out,
+                     ActivationDTypes dtypes);
+void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes);
+void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes);
+void CheckComputeRope(const RopeArgs& args, ActivationDTypes dtypes);
+void CheckPrepareQueries(const PrepareQueriesArgs& args, ActivationDTypes dtypes);
+void CheckAppendKv(const AppendKvArgs& args, ActivationDTypes dtypes);
+void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes);
+void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes);
+// Of q_offsets and kv_lens, where the host can read them.
+void CheckSequenceLengths(const PagedAttentionArgs& args, std::span<const int32_t> q_offsets,
+                          std::span<const int32_t> kv_lens);
 
 }  // namespace mea

@@ -53,6 +53,15 @@ TensorView TensorView::Columns(int64_t first, int64_t count) const {
   return view;
 }
 
+TensorView TensorView::Split(int64_t parts) const {
+  MEA_CHECK(rank == 2 && parts > 0 && shape[1] % parts == 0);
+  TensorView view = *this;
+  view.rank = 3;
+  view.shape = {shape[0], parts, shape[1] / parts};
+  view.stride = {stride[0], shape[1] / parts, 1};
+  return view;
+}
+
 TensorView TensorView::Reshape(std::initializer_list<int64_t> new_shape) const {
   MEA_CHECK(is_dense());
   TensorView view = Dense(data, dtype, new_shape, device);

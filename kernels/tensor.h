@@ -54,10 +54,19 @@ struct TensorView {
     return as<T>() + i * stride[0];
   }
 
+  // Every element of a dense view in host memory, as T, which must be the view's own type.
+  template <typename T>
+  std::span<T> values() const {
+    MEA_CHECK(is_dense() && device == Device::kCpu);
+    return {as<T>(), static_cast<size_t>(num_elements())};
+  }
+
   // Rows [first, first + count) of the first dimension.
   TensorView Rows(int64_t first, int64_t count) const;
   // Columns [first, first + count) of the last dimension.
   TensorView Columns(int64_t first, int64_t count) const;
+  // The last dimension of [n, w] cut into equal parts: [n, parts, w / parts].
+  TensorView Split(int64_t parts) const;
   // The same elements of a dense view seen in another shape.
   TensorView Reshape(std::initializer_list<int64_t> new_shape) const;
 };

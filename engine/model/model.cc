@@ -2,42 +2,69 @@
 
 #include <cmath>
 
+#include "engine/model/place_weights.h"
+
 namespace mea {
+
+namespace {
+
+// Records of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
+// and the output layer likewise.
+constexpr int64_t kNotRecorded = -1;
+constexpr int64_t kLogitsKey = int64_t{1} << 32;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
                                                      Backend* backend, ModelLimits limits) {
+  absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend);
+  if (!placed.ok()) return placed.status();
   absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
   if (!workspace.ok()) return workspace.status();
-  return std::unique_ptr<Model>(
-      new Model(std::move(config), std::move(weights), backend, limits, *std::move(workspace)));
+  absl::StatusOr<StepInputs> inputs = StepInputs::Create(limits, config.max_position, backend);
+  if (!inputs.ok()) return inputs.status();
+  const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
+  absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
+  if (!inv_freq.ok()) return inv_freq.status();
+  return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
+                                          *std::move(workspace), *std::move(inputs),
+                                          *std::move(inv_freq)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-             Workspace workspace)
+             Workspace workspace, StepInputs inputs, Tensor inv_freq)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
       limits_(limits),
       workspace_(std::move(workspace)),
-      rope_(ComputeRopeFrequencies(config_.rope, config_.head_dim)),
+      inputs_(std::move(inputs)),
+      inv_freq_(std::move(inv_freq)),
+      rope_attention_factor_(
+          ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       variant_(CreateAttentionVariant(config_)) {}
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
-  const int n = batch.num_tokens();
+  inputs_.Set(batch);
+  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNotRecorded, [&] { Layers(kv); });
+}
+
+void Model::Layers(const KvCache& kv) {
+  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
   const TensorView residual = workspace_.residual(n);
   const TensorView normed = workspace_.normed(n);
   const TensorView delta = workspace_.delta(n);
   const float eps = config_.rms_norm_eps;
 
-  backend_->ComputeRope({.positions = batch.positions(),
-                         .inv_freq = TensorView::Of(std::span(rope_.inv_freq)),
-                         .attention_factor = rope_.attention_factor,
+  backend_->ComputeRope({.positions = inputs_.positions,
+                         .inv_freq = inv_freq_.view(),
+                         .attention_factor = rope_attention_factor_,
                          .out = workspace_.cos_sin(n)});
-  backend_->Embed(weights_.embedding, batch.token_ids(), residual);
+  backend_->Embed(weights_.embedding, inputs_.token_ids, residual);
   backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
   for (int i = 0; i < config_.num_layers; ++i) {
     const bool is_last = i + 1 == config_.num_layers;
-    Attention(i, batch, kv.layer(i));
+    Attention(i, kv.layer(i));
     backend_->AddRmsNorm(delta, residual, weights_.layers[i].post_attention_norm, eps, normed);
     FeedForward(i, n);
     backend_->AddRmsNorm(delta, residual,
@@ -46,29 +73,26 @@ void Model::Forward(const Batch& batch, const KvCache& kv) {
   }
 }
 
-void Model::Attention(int layer, const Batch& batch, const PagedKvView& kv) {
+void Model::Attention(int layer, const PagedKvView& kv) {
   const LayerWeights& w = weights_.layers[layer];
-  const int64_t n = batch.num_tokens();
-  const int64_t d = config_.head_dim;
+  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
   const KvSpec& spec = kv.spec;
-  const TensorView normed = workspace_.normed(n);
-  const TensorView q = workspace_.q(n);
-  const TensorView k = workspace_.k(n, spec.key_heads);
-  const TensorView v = workspace_.v(n, spec.value_heads);
-  const TensorView attended = workspace_.attended(n);
   const TensorView cos_sin = workspace_.cos_sin(n);
+  const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);
+  const TensorView q_heads = q.Split(config_.q_heads);
+  const TensorView attended = workspace_.attended(n);
 
-  backend_->MatMul(normed, w.q_proj, w.q_bias, q);
-  backend_->MatMul(normed, w.k_proj, w.k_bias, k);
-  backend_->MatMul(normed, w.v_proj, w.v_bias, v);
+  const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
+                                    {.w = w.k_proj, .bias = w.k_bias, .out = k},
+                                    {.w = w.v_proj, .bias = w.v_bias, .out = v}};
+  backend_->MatMul(workspace_.normed(n), projections);
 
-  const TensorView q_heads = q.Reshape({n, config_.q_heads, d});
   backend_->PrepareQueries(
       {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin});
 
-  AppendKvArgs append{.k = k.Reshape({n, spec.key_heads, d}),
-                      .v = v.Reshape({n, spec.value_heads, d}),
-                      .slots = batch.slots(),
+  AppendKvArgs append{.k = k.Split(spec.key_heads),
+                      .v = v.Split(spec.value_heads),
+                      .slots = inputs_.slots,
                       .cos_sin = cos_sin,
                       .gain = w.k_norm,
                       .eps = config_.rms_norm_eps,
@@ -77,15 +101,17 @@ void Model::Attention(int layer, const Batch& batch, const PagedKvView& kv) {
   backend_->AppendKv(append);
 
   PagedAttentionArgs attention{.q = q_heads,
-                               .q_offsets = batch.q_offsets(),
-                               .kv_lens = batch.kv_lens(),
-                               .page_table = batch.page_table(),
+                               .q_offsets = inputs_.q_offsets,
+                               .kv_lens = inputs_.kv_lens,
+                               .page_table = inputs_.page_table,
+                               .host_q_offsets = inputs_.host_q_offsets,
+                               .host_kv_lens = inputs_.host_kv_lens,
                                .kv = kv,
                                .kv_heads = config_.kv_heads,
                                .window = config_.layer_windows[layer],
-                               .scale = 1.0 / std::sqrt(static_cast<double>(d)),
+                               .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
                                .head_norm_eps = config_.head_norm_eps,
-                               .out = attended.Reshape({n, config_.q_heads, d})};
+                               .out = attended.Split(config_.q_heads)};
   variant_->AtRead(w, attention);
   backend_->PagedAttention(attention);
 
@@ -94,22 +120,24 @@ void Model::Attention(int layer, const Batch& batch, const PagedKvView& kv) {
 
 void Model::FeedForward(int layer, int num_tokens) {
   const LayerWeights& w = weights_.layers[layer];
-  const TensorView normed = workspace_.normed(num_tokens);
   const TensorView gate = workspace_.gate(num_tokens);
   const TensorView up = workspace_.up(num_tokens);
-  backend_->MatMul(normed, w.gate_proj, w.gate_bias, gate);
-  backend_->MatMul(normed, w.up_proj, w.up_bias, up);
+  const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
+                                    {.w = w.up_proj, .bias = w.up_bias, .out = up}};
+  backend_->MatMul(workspace_.normed(num_tokens), projections);
   backend_->SwiGlu(gate, up, gate);
   backend_->MatMul(gate, w.down_proj, w.down_bias, workspace_.delta(num_tokens));
 }
 
 TensorView Model::Logits(std::span<const int32_t> rows) {
   const int n = static_cast<int>(rows.size());
+  const TensorView device_rows = inputs_.SetRows(rows);
   const TensorView hidden = workspace_.last_hidden(n);
   const TensorView logits = workspace_.logits(n);
-  backend_->GatherRows(workspace_.normed(limits_.max_batch_tokens), TensorView::Of(rows), hidden);
-  backend_->MatMul(hidden, weights_.lm_head, {}, logits);
-  backend_->Synchronize();
+  backend_->Run(kLogitsKey + n, [&] {
+    backend_->GatherRows(workspace_.normed(limits_.max_batch_tokens), device_rows, hidden);
+    backend_->MatMul(hidden, weights_.lm_head, {}, logits);
+  });
   return logits;
 }
 

@@ -7,6 +7,7 @@
 #include "engine/attention/variant.h"
 #include "engine/batch.h"
 #include "engine/model/config.h"
+#include "engine/model/step_inputs.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
 #include "kernels/backend.h"
@@ -24,10 +25,11 @@ class Model {
   static absl::StatusOr<std::unique_ptr<Model>> Create(ModelConfig config, ModelWeights weights,
                                                        Backend* backend, ModelLimits limits);
 
-  // Runs every layer over the batch's tokens and appends their keys and values to the cache.
+  // Runs every layer over the batch's tokens and appends their keys and values to the cache. The
+  // batch stays as it is until the back end has been synchronised.
   void Forward(const Batch& batch, const KvCache& kv);
-  // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's compute dtype, at
-  // most max_logit_rows of them. Valid until the next call.
+  // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
+  // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
 
   // What a cache for this model looks like.
@@ -43,10 +45,11 @@ class Model {
 
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-        Workspace workspace);
+        Workspace workspace, StepInputs inputs, Tensor inv_freq);
 
+  void Layers(const KvCache& kv);
   // Both read workspace normed and leave what they add to the residual in workspace delta.
-  void Attention(int layer, const Batch& batch, const PagedKvView& kv);
+  void Attention(int layer, const PagedKvView& kv);
   void FeedForward(int layer, int num_tokens);
 
   const ModelConfig config_;
@@ -54,7 +57,9 @@ class Model {
   Backend* const backend_;
   const ModelLimits limits_;
   const Workspace workspace_;
-  const RopeFrequencies rope_;
+  StepInputs inputs_;
+  const Tensor inv_freq_;  // [head_dim / 2] f64
+  const double rope_attention_factor_;
   const std::unique_ptr<AttentionVariant> variant_;
 };
 

@@ -7,47 +7,64 @@ namespace mea {
 template <typename Visit>
 void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits, Visit visit) {
   using Shape = std::array<int64_t, 2>;
+  constexpr bool kWide = true;
   const int64_t tokens = limits.max_batch_tokens;
   const int64_t rows = limits.max_logit_rows;
-  const int64_t q_width = int64_t{config.q_heads} * config.head_dim;
-  const int64_t kv_width = int64_t{config.kv_heads} * config.head_dim;
-  visit(&Workspace::residual_, Shape{tokens, config.hidden_size});
-  visit(&Workspace::normed_, Shape{tokens, config.hidden_size});
-  visit(&Workspace::delta_, Shape{tokens, config.hidden_size});
-  visit(&Workspace::cos_sin_, Shape{tokens, config.head_dim});
-  visit(&Workspace::q_, Shape{tokens, q_width});
-  visit(&Workspace::attended_, Shape{tokens, q_width});
-  visit(&Workspace::gate_, Shape{tokens, config.ffn_size});
-  visit(&Workspace::up_, Shape{tokens, config.ffn_size});
-  visit(&Workspace::k_, Shape{tokens, kv_width});
-  visit(&Workspace::v_, Shape{tokens, kv_width});
-  visit(&Workspace::last_hidden_, Shape{rows, config.hidden_size});
-  visit(&Workspace::logits_, Shape{rows, config.vocab_size});
+  const int64_t head_dim = config.head_dim;
+  visit(&Workspace::residual_, Shape{tokens, config.hidden_size}, kWide);
+  visit(&Workspace::normed_, Shape{tokens, config.hidden_size}, !kWide);
+  visit(&Workspace::delta_, Shape{tokens, config.hidden_size}, !kWide);
+  visit(&Workspace::cos_sin_, Shape{tokens, head_dim}, kWide);
+  visit(&Workspace::qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
+  visit(&Workspace::attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
+  visit(&Workspace::gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
+  visit(&Workspace::last_hidden_, Shape{rows, config.hidden_size}, !kWide);
+  visit(&Workspace::logits_, Shape{rows, config.vocab_size}, kWide);
 }
 
 absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const ModelLimits& limits,
                                             Backend& backend) {
   Workspace workspace;
+  workspace.q_heads_ = config.q_heads;
   workspace.head_dim_ = config.head_dim;
+  workspace.ffn_size_ = config.ffn_size;
   absl::Status status;
-  ForEachTensor(config, limits, [&](Tensor Workspace::*member, std::span<const int64_t> shape) {
-    if (!status.ok()) return;
-    absl::StatusOr<Tensor> tensor = backend.Allocate(shape, backend.compute_dtype());
-    status = tensor.status();
-    if (!status.ok()) return;
-    workspace.num_bytes_ += tensor->num_bytes();
-    workspace.*member = *std::move(tensor);
-  });
+  ForEachTensor(
+      config, limits, [&](Tensor Workspace::*member, std::span<const int64_t> shape, bool is_wide) {
+        if (!status.ok()) return;
+        absl::StatusOr<Tensor> tensor =
+            backend.Allocate(shape, is_wide ? backend.wide_dtype() : backend.compute_dtype());
+        status = tensor.status();
+        if (!status.ok()) return;
+        workspace.num_bytes_ += tensor->num_bytes();
+        workspace.*member = *std::move(tensor);
+      });
   if (!status.ok()) return status;
   return workspace;
 }
 
-int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType dtype) {
+int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType compute,
+                                DType wide) {
   int64_t bytes = 0;
-  ForEachTensor(config, limits, [&](Tensor Workspace::*, std::span<const int64_t> shape) {
-    bytes += shape[0] * shape[1] * DTypeSize(dtype);
-  });
+  ForEachTensor(config, limits,
+                [&](Tensor Workspace::*, std::span<const int64_t> shape, bool is_wide) {
+                  bytes += shape[0] * shape[1] * DTypeSize(is_wide ? wide : compute);
+                });
   return bytes;
+}
+
+QkvViews Workspace::qkv(int num_tokens, int key_heads, int value_heads) const {
+  const int64_t q_width = int64_t{q_heads_} * head_dim_;
+  const int64_t k_width = int64_t{key_heads} * head_dim_;
+  const int64_t v_width = int64_t{value_heads} * head_dim_;
+  const int64_t width = q_width + k_width + v_width;
+  const TensorView rows = qkv_.view()
+                              .Reshape({qkv_.view().num_elements()})
+                              .Rows(0, num_tokens * width)
+                              .Reshape({num_tokens, width});
+  return {.q = rows.Columns(0, q_width),
+          .k = rows.Columns(q_width, k_width),
+          .v = rows.Columns(q_width + k_width, v_width)};
 }
 
 }  // namespace mea

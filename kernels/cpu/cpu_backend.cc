@@ -10,6 +10,7 @@
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/host_sample.h"
 #include "kernels/op_checks.h"
 
 namespace mea {
@@ -21,7 +22,10 @@ constexpr int64_t kRowsPerItem = 8;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const cpu::KernelTable& kernels, int num_threads)
-      : kernels_(kernels), pool_(num_threads), scratch_(pool_.num_threads()) {}
+      : kernels_(kernels),
+        pool_(num_threads),
+        scratch_(pool_.num_threads()),
+        samplers_(pool_.num_threads()) {}
 
   std::string_view name() const override { return "cpu"; }
   DType compute_dtype() const override { return DType::kF32; }
@@ -54,17 +58,19 @@ class CpuBackend final : public Backend {
 
   void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
                   TensorView out) override {
-    CheckRmsNorm(delta, gain, residual, DType::kF32);
-    CheckRmsNorm(residual, gain, out, DType::kF32);
+    CheckAddRmsNorm(delta, residual, gain, out, DType::kF32);
     ForRows(delta.shape[0], [&](int64_t t) {
       kernels_.add_rms_norm(delta.row<float>(t), residual.row<float>(t), gain.as<float>(), eps,
                             delta.shape[1], out.row<float>(t));
     });
   }
 
-  void MatMul(TensorView x, TensorView w, TensorView bias, TensorView out) override {
-    CheckMatMul(x, w, bias, out, DType::kF32);
-    matmul_.Run({.x = x, .w = w, .bias = bias, .out = out}, kernels_.matmul, pool_, scratch_);
+  void MatMul(TensorView x, std::span<const Projection> projections) override {
+    for (const Projection& p : projections) {
+      CheckMatMul(x, p, DType::kF32);
+      matmul_.Run({.x = x, .w = p.w, .bias = p.bias, .out = p.out}, kernels_.matmul, pool_,
+                  scratch_);
+    }
   }
 
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
@@ -96,13 +102,34 @@ class CpuBackend final : public Backend {
   }
   void PagedAttention(const PagedAttentionArgs& args) override {
     CheckPagedAttention(args, DType::kF32);
+    CheckSequenceLengths(args, args.q_offsets.values<int32_t>(), args.kv_lens.values<int32_t>());
     CheckPageSize(args.kv);
+    for (const int32_t kv_len : args.kv_lens.values<int32_t>()) MEA_CHECK(kv_len > 0);
     attention_.Run(args, kernels_.attention, pool_, scratch_);
   }
 
-  void Synchronize() override {}  // every op is done when it returns
+  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+              std::span<SampledToken> tokens) override {
+    CheckSample(logits, rows.size(), tokens.size(), DType::kF32);
+    pool_.ParallelFor(std::ssize(rows), [&](int64_t i, int thread) {
+      tokens[i] = samplers_[thread].Sample(Row(logits, i), rows[i], edits);
+    });
+  }
+
+  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
+                     std::span<float> logprobs) override {
+    CheckSample(logits, targets.size(), logprobs.size(), DType::kF32);
+    pool_.ParallelFor(std::ssize(targets), [&](int64_t i, int) {
+      const std::span<const float> row = Row(logits, i);
+      logprobs[i] = static_cast<float>(row[targets[i]] - LogSumExp(row));
+    });
+  }
 
  private:
+  static std::span<const float> Row(TensorView logits, int64_t i) {
+    return {logits.row<float>(i), static_cast<size_t>(logits.shape[1])};
+  }
+
   template <typename Body>
   void ForRows(int64_t num_rows, const Body& body) {
     const int64_t num_items = (num_rows + kRowsPerItem - 1) / kRowsPerItem;
@@ -125,6 +152,7 @@ class CpuBackend final : public Backend {
   const cpu::KernelTable kernels_;
   ThreadPool pool_;
   std::vector<cpu::Scratch> scratch_;  // [num_threads]
+  std::vector<HostSampler> samplers_;  // [num_threads]
   cpu::MatMulSchedule matmul_;
   cpu::AttentionSchedule attention_;
 };

@@ -108,6 +108,7 @@ void AppendKvRow(const AppendKvArgs& args, int64_t token) {
   const KvSpec& spec = args.kv.spec;
   MEA_CHECK(spec.head_dim <= kMaxHeadDim);
   const int32_t slot = args.slots.as<int32_t>()[token];
+  if (slot < 0) return;
   const int64_t page = slot / args.kv.page_size;
   const int64_t offset = slot % args.kv.page_size;
   if (spec.dtype == DType::kF32) {

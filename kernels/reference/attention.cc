@@ -68,7 +68,8 @@ class Row {
     const int32_t* q_offsets = args.q_offsets.as<int32_t>();
     const int64_t position = args.kv_lens.as<int32_t>()[seq] - (q_offsets[seq + 1] - token);
     virtual_head_ = head / (args.q.shape[1] / args.kv_heads);
-    end_ = position + 1;
+    // A sequence without tokens fills the batch up: its rows see nothing and come out as zeros.
+    end_ = std::max<int64_t>(0, position + 1);
     begin_ = args.window > 0 ? std::max<int64_t>(0, end_ - args.window) : 0;
   }
 
@@ -191,6 +192,7 @@ void AppendKv(const AppendKvArgs& args) {
   const KvSpec& spec = args.kv.spec;
   for (int64_t t = 0; t < args.k.shape[0]; ++t) {
     const int32_t index = args.slots.as<int32_t>()[t];
+    if (index < 0) continue;
     const Slot slot = {.page = index / args.kv.page_size, .offset = index % args.kv.page_size};
     for (int c = 0; c < spec.key_heads; ++c) {
       auto key = LoadRow(args.k, Offset(args.k, t, c), spec.head_dim);

@@ -1,6 +1,8 @@
 #include <cmath>
+#include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/host_sample.h"
 #include "kernels/op_checks.h"
 #include "kernels/reference/attention.h"
 #include "kernels/reference/elements.h"
@@ -46,7 +48,7 @@ class ReferenceBackend final : public Backend {
 
   void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
                   TensorView out) override {
-    CheckRmsNorm(delta, gain, residual, DType::kF64);
+    CheckAddRmsNorm(delta, residual, gain, out, DType::kF64);
     for (int64_t t = 0; t < delta.shape[0]; ++t) {
       for (int64_t i = 0; i < delta.shape[1]; ++i) {
         residual.row<double>(t)[i] += delta.row<double>(t)[i];
@@ -55,16 +57,8 @@ class ReferenceBackend final : public Backend {
     RmsNorm(residual, gain, eps, out);
   }
 
-  void MatMul(TensorView x, TensorView w, TensorView bias, TensorView out) override {
-    CheckMatMul(x, w, bias, out, DType::kF64);
-    for (int64_t o = 0; o < w.shape[0]; ++o) {
-      const auto weights = LoadRow(w, Offset(w, o), w.shape[1]);
-      for (int64_t t = 0; t < x.shape[0]; ++t) {
-        double sum = bias.empty() ? 0.0 : Load(bias, o);
-        for (int64_t i = 0; i < w.shape[1]; ++i) sum += x.row<double>(t)[i] * weights[i];
-        out.row<double>(t)[o] = sum;
-      }
-    }
+  void MatMul(TensorView x, std::span<const Projection> projections) override {
+    for (const Projection& projection : projections) Project(x, projection);
   }
 
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
@@ -99,10 +93,47 @@ class ReferenceBackend final : public Backend {
   }
   void PagedAttention(const PagedAttentionArgs& args) override {
     CheckPagedAttention(args, DType::kF64);
+    CheckSequenceLengths(args, args.q_offsets.values<int32_t>(), args.kv_lens.values<int32_t>());
     reference::PagedAttention(args);
   }
 
-  void Synchronize() override {}
+  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+              std::span<SampledToken> tokens) override {
+    CheckSample(logits, rows.size(), tokens.size(), DType::kF64);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      tokens[i] = sampler_.Sample(NarrowRow(logits, i), rows[i], edits);
+    }
+  }
+
+  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
+                     std::span<float> logprobs) override {
+    CheckSample(logits, targets.size(), logprobs.size(), DType::kF64);
+    for (size_t i = 0; i < targets.size(); ++i) {
+      const std::vector<float> row = NarrowRow(logits, i);
+      logprobs[i] = static_cast<float>(row[targets[i]] - LogSumExp(row));
+    }
+  }
+
+ private:
+  void Project(TensorView x, const Projection& projection) {
+    CheckMatMul(x, projection, DType::kF64);
+    const auto& [w, bias, out] = projection;
+    for (int64_t o = 0; o < w.shape[0]; ++o) {
+      const auto weights = LoadRow(w, Offset(w, o), w.shape[1]);
+      for (int64_t t = 0; t < x.shape[0]; ++t) {
+        double sum = bias.empty() ? 0.0 : Load(bias, o);
+        for (int64_t i = 0; i < w.shape[1]; ++i) sum += x.row<double>(t)[i] * weights[i];
+        out.row<double>(t)[o] = sum;
+      }
+    }
+  }
+
+  static std::vector<float> NarrowRow(TensorView logits, int64_t row) {
+    const double* wide = logits.row<double>(row);
+    return {wide, wide + logits.shape[1]};
+  }
+
+  HostSampler sampler_;
 };
 
 }  // namespace

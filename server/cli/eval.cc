@@ -63,7 +63,9 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags) {
   if (!backend.ok()) return backend.status();
   engine.backend = *std::move(backend);
   auto model = LoadModel(*checkpoint, flags.weight_dtype, engine.backend.get(),
-                         {.max_batch_tokens = kMaxBatchTokens, .max_logit_rows = kMaxNumSeqs});
+                         {.max_batch_tokens = kMaxBatchTokens,
+                          .max_num_seqs = kMaxNumSeqs,
+                          .max_logit_rows = kMaxNumSeqs});
   if (!model.ok()) return model.status();
   engine.model = *std::move(model);
   const KvLayout layout = engine.model->MakeKvLayout(*kv_dtype, kPageSize);

@@ -8,28 +8,39 @@
 #include <map>
 #include <numeric>
 
+#include "kernels/uniform.h"
+
 namespace mea {
 namespace {
 
 using ::testing::ElementsAre;
 
+// One row at a time through the CPU back end.
+absl::StatusOr<TokenEvent> Sample(const std::vector<float>& logits, const SamplerInput& input) {
+  static Backend& backend = *CreateCpuBackend({.num_threads = 1}).value().release();
+  Sampler sampler(static_cast<int>(logits.size()));
+  sampler.Clear();
+  sampler.Add(input);
+  const TensorView row = TensorView::Of(std::span(logits));
+  sampler.Start(backend, row.Reshape({1, row.shape[0]}));
+  EXPECT_TRUE(backend.Synchronize().ok());
+  return sampler.Result(0);
+}
+
 int32_t SampleOne(const std::vector<float>& logits, const SamplingParams& params,
                   std::vector<int32_t> output = {}, std::vector<int32_t> prompt = {},
                   std::vector<int32_t> banned = {}) {
-  Sampler sampler(static_cast<int>(logits.size()));
-  return sampler
-      .Sample(logits,
-              {.params = &params, .prompt = prompt, .output = output, .banned_tokens = banned})
+  return Sample(logits,
+                {.params = &params, .prompt = prompt, .output = output, .banned_tokens = banned})
       ->token_id;
 }
 
 // How often each token is drawn over `n` seeds.
 std::vector<int> Histogram(const std::vector<float>& logits, SamplingParams params, int n) {
-  Sampler sampler(static_cast<int>(logits.size()));
   std::vector<int> counts(logits.size());
   for (int i = 0; i < n; ++i) {
     params.seed = 1000 + i;
-    ++counts[sampler.Sample(logits, {.params = &params})->token_id];
+    ++counts[Sample(logits, {.params = &params})->token_id];
   }
   return counts;
 }
@@ -96,12 +107,11 @@ TEST(SamplerTest, TopPKeepsTheSmallestSetOfAtLeastThatProbability) {
 
 TEST(SamplerTest, TopPWorksBeyondTheFirstSortedBatch) {
   const std::vector<float> flat(1000, 0.5f);
-  Sampler sampler(1000);
   const SamplingParams base{.top_p = 0.5f};
   for (int i = 0; i < 2000; ++i) {
     SamplingParams params = base;
     params.seed = i;
-    EXPECT_LT(sampler.Sample(flat, {.params = &params})->token_id, 500);
+    EXPECT_LT(Sample(flat, {.params = &params})->token_id, 500);
   }
 }
 
@@ -121,15 +131,13 @@ TEST(SamplerTest, CombinedFiltersApplyInTheDocumentedOrder) {
 }
 
 TEST(SamplerTest, TheSameSeedAndCounterGiveTheSameTokenInAnyOrder) {
-  Sampler sampler(8);
   std::map<std::pair<int, int>, int32_t> first;
   for (int round = 0; round < 2; ++round) {
     for (int step = 0; step < 200; ++step) {
       const int i = round == 0 ? step : 199 - step;
       const std::vector<int32_t> output(i % 20, 0);
       const SamplingParams params{.seed = static_cast<uint64_t>(i / 20)};
-      const int32_t token =
-          sampler.Sample(kLogits, {.params = &params, .output = output})->token_id;
+      const int32_t token = Sample(kLogits, {.params = &params, .output = output})->token_id;
       const auto [it, is_new] = first.try_emplace({i / 20, i % 20}, token);
       EXPECT_EQ(it->second, token);
       EXPECT_EQ(is_new, round == 0);
@@ -161,6 +169,35 @@ TEST(SamplerTest, PresenceIsFlatAndFrequencyGrowsWithTheOutputAlone) {
   EXPECT_EQ(SampleOne({2.0f, 0.9f}, frequency, {0, 0, 0}), 1);
 }
 
+TEST(SamplerTest, PresenceCountsOnceThoughFrequencyCancelsIt) {
+  const SamplingParams params{.temperature = 0, .presence_penalty = 1.0f, .frequency_penalty = -1};
+  EXPECT_EQ(SampleOne({2.0f, 2.5f}, params, {0, 0}), 0);  // 2 - 1 + 2 = 3
+}
+
+TEST(SamplerTest, PenaltiesOfTokensThatAreNotAllowedDoNotLetThemIn) {
+  const SamplingParams params{
+      .temperature = 0, .frequency_penalty = 0.1f, .allowed_token_ids = {1, 2}};
+  EXPECT_EQ(SampleOne({9.0f, 1.0f, 0.0f}, params, {0}), 1);
+  EXPECT_EQ(SampleOne({9.0f, 1.0f, 0.95f}, params, {1}), 2);
+}
+
+TEST(SamplerTest, RowsOfAGroupDoNotTouchEachOther) {
+  const std::vector<float> logits = {2, 1, 0, 2, 1, 0};
+  const auto backend = CreateCpuBackend({.num_threads = 2}).value();
+  const SamplingParams biased{.temperature = 0, .logit_bias = {{2, 5.0f}}};
+  const SamplingParams plain{.temperature = 0};
+  Sampler sampler(3);
+  for (int round = 0; round < 2; ++round) {
+    sampler.Clear();
+    sampler.Add({.params = round == 0 ? &biased : &plain});
+    sampler.Add({.params = round == 0 ? &plain : &biased});
+    sampler.Start(*backend, TensorView::Of(std::span(logits)).Reshape({2, 3}));
+    ASSERT_TRUE(backend->Synchronize().ok());
+    EXPECT_EQ(sampler.Result(round)->token_id, 2);
+    EXPECT_EQ(sampler.Result(1 - round)->token_id, 0);
+  }
+}
+
 TEST(SamplerTest, BiasAndAllowedSetDecideWhatCanBeDrawn) {
   EXPECT_EQ(SampleOne({2.0f, 1.0f, 0.0f}, {.temperature = 0, .logit_bias = {{2, 5.0f}}}), 2);
   EXPECT_EQ(SampleOne({2.0f, 1.0f, 0.0f}, {.temperature = 0, .allowed_token_ids = {1, 2}}), 1);
@@ -172,10 +209,9 @@ TEST(SamplerTest, BannedTokensYieldOnlyToAnAllowedSetOfNothingElse) {
 }
 
 TEST(SamplerTest, LogprobsAreOfTheModelBeforeSamplingParameters) {
-  Sampler sampler(3);
   const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.2f)};
   const SamplingParams params{.temperature = 0, .logit_bias = {{2, 50.0f}}};
-  const auto event = sampler.Sample(logits, {.params = &params, .num_logprobs = 2});
+  const auto event = Sample(logits, {.params = &params, .num_logprobs = 2});
   ASSERT_TRUE(event.ok());
   EXPECT_EQ(event->token_id, 2);
   EXPECT_NEAR(event->logprob.value(), std::log(0.2), 1e-6);
@@ -186,13 +222,11 @@ TEST(SamplerTest, LogprobsAreOfTheModelBeforeSamplingParameters) {
 }
 
 TEST(SamplerTest, LogitsThatAreNotFiniteAreAnInternalError) {
-  Sampler sampler(3);
   const SamplingParams params;
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     const std::vector<float> logits = {0.0f, bad, 1.0f};
-    EXPECT_EQ(sampler.Sample(logits, {.params = &params}).status().code(),
-              absl::StatusCode::kInternal);
+    EXPECT_EQ(Sample(logits, {.params = &params}).status().code(), absl::StatusCode::kInternal);
   }
 }
 

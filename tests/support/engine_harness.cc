@@ -47,6 +47,7 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
   const ModelConfig config = MakeConfig(spec);
   model_ = Model::Create(config, MakeWeights(spec, config), backend_.get(),
                          {.max_batch_tokens = options.max_batch_tokens,
+                          .max_num_seqs = options.max_num_seqs,
                           .max_logit_rows = options.max_logit_rows})
                .value();
   kv_ = KvCache::Create(*backend_, model_->MakeKvLayout(options.kv_dtype, options.page_size),

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "engine/model/config.h"
+#include "engine/model/weights.h"
+
+namespace mea {
+
+// Weights of a model that nobody trained, in host memory: for measuring speed and memory where
+// there is no checkpoint to bring. Matrices are uniform with the variance that keeps activations of
+// order one; gains are near one. Each tensor depends on the seed and its place in the model alone,
+// not on the number of threads. RESOURCE_EXHAUSTED when memory runs out.
+absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType matrix_dtype,
+                                               uint64_t seed, int num_threads,
+                                               const LoadProgress& progress = {});
+
+}  // namespace mea

@@ -1,0 +1,85 @@
+#include "engine/model/step_inputs.h"
+
+#include <algorithm>
+#include <array>
+
+namespace mea {
+
+absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max_position,
+                                              Backend* backend) {
+  StepInputs inputs;
+  inputs.backend_ = backend;
+  inputs.limits_ = limits;
+  if (backend->device() == Device::kCpu) return inputs;
+  const int64_t flat = 3 * int64_t{limits.max_batch_tokens} + 2 * int64_t{limits.max_num_seqs} + 1;
+  const int64_t max_pages = (max_position + limits.page_size - 1) / limits.page_size;
+  struct Pair {
+    Tensor StepInputs::*device;
+    Tensor StepInputs::*host;
+    std::array<int64_t, 2> shape;
+  };
+  for (const Pair& r : {
+           Pair{&StepInputs::flat_, &StepInputs::host_flat_, {1, flat}},
+           Pair{&StepInputs::pages_, &StepInputs::host_pages_, {limits.max_num_seqs, max_pages}},
+           Pair{&StepInputs::rows_, &StepInputs::host_rows_, {1, limits.max_logit_rows}},
+       }) {
+    absl::StatusOr<Tensor> device = backend->Allocate(r.shape, DType::kI32);
+    if (!device.ok()) return device.status();
+    absl::StatusOr<Tensor> host = backend->AllocateHost(r.shape, DType::kI32);
+    if (!host.ok()) return host.status();
+    inputs.*r.device = *std::move(device);
+    inputs.*r.host = *std::move(host);
+  }
+  return inputs;
+}
+
+TensorView StepInputs::Fill(int64_t begin, TensorView host) {
+  const int64_t count = host.shape[0];
+  std::copy_n(host.as<int32_t>(), count, host_flat_.view().as<int32_t>() + begin);
+  TensorView view = flat_.view().Columns(begin, count);
+  return TensorView::Dense(view.data, DType::kI32, {count}, view.device);
+}
+
+void StepInputs::Set(const Batch& batch) {
+  host_q_offsets = batch.q_offsets().values<int32_t>();
+  host_kv_lens = batch.kv_lens().values<int32_t>();
+  if (backend_->device() == Device::kCpu) {
+    token_ids = batch.token_ids();
+    positions = batch.positions();
+    slots = batch.slots();
+    q_offsets = batch.q_offsets();
+    kv_lens = batch.kv_lens();
+    page_table = batch.page_table();
+    return;
+  }
+  const int64_t seqs = limits_.max_num_seqs;
+  const int64_t tokens = limits_.max_batch_tokens;
+  kv_lens = Fill(0, batch.kv_lens());
+  q_offsets = Fill(seqs, batch.q_offsets());
+  token_ids = Fill(2 * seqs + 1, batch.token_ids());
+  positions = Fill(2 * seqs + 1 + tokens, batch.positions());
+  slots = Fill(2 * seqs + 1 + 2 * tokens, batch.slots());
+  const int64_t used = 2 * seqs + 1 + 2 * tokens + batch.num_tokens();
+  backend_->Upload(host_flat_.view().Columns(0, used), flat_.view().Columns(0, used));
+
+  const TensorView table = batch.page_table();
+  MEA_CHECK(table.shape[0] <= pages_.view().shape[0] && table.shape[1] <= pages_.view().shape[1]);
+  const TensorView host_table =
+      host_pages_.view().Rows(0, table.shape[0]).Columns(0, table.shape[1]);
+  for (int64_t seq = 0; seq < table.shape[0]; ++seq) {
+    std::copy_n(table.row<int32_t>(seq), table.shape[1], host_table.row<int32_t>(seq));
+  }
+  // Padded rows need no pages, but a record of this step must see the whole table.
+  page_table = pages_.view().Rows(0, table.shape[0]);
+  backend_->Upload(host_table, page_table.Columns(0, table.shape[1]));
+}
+
+TensorView StepInputs::SetRows(std::span<const int32_t> rows) {
+  if (backend_->device() == Device::kCpu) return TensorView::Of(rows);
+  const int64_t count = std::ssize(rows);
+  std::copy(rows.begin(), rows.end(), host_rows_.view().as<int32_t>());
+  backend_->Upload(host_rows_.view().Columns(0, count), rows_.view().Columns(0, count));
+  return TensorView::Dense(rows_.view().data, DType::kI32, {count}, backend_->device());
+}
+
+}  // namespace mea

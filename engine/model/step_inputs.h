@@ -1,0 +1,43 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/batch.h"
+#include "engine/model/workspace.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+// A step's arrays where the back end reads them: the batch's own on the host, copies at addresses
+// that never change on a device. Engine thread only.
+class StepInputs {
+ public:
+  // Room for every batch within the limits, of a model with this context.
+  static absl::StatusOr<StepInputs> Create(const ModelLimits& limits, int max_position,
+                                           Backend* backend);
+
+  // Makes the views below those of `batch`, which stays as it is until the back end has been
+  // synchronised.
+  void Set(const Batch& batch);
+  // The rows whose logits are wanted next, likewise.
+  TensorView SetRows(std::span<const int32_t> rows);
+
+  TensorView token_ids, positions, slots;  // [num_tokens]
+  TensorView q_offsets;                    // [num_seqs + 1]
+  TensorView kv_lens;                      // [num_seqs]
+  TensorView page_table;                   // [num_seqs, max_pages]
+  std::span<const int32_t> host_q_offsets, host_kv_lens;
+
+ private:
+  // The elements [begin, begin + host.size()) of the flat array, filled from `host`.
+  TensorView Fill(int64_t begin, TensorView host);
+
+  Backend* backend_ = nullptr;
+  ModelLimits limits_;
+  // On a device: one flat array of everything but the page table, so that a step needs two copies.
+  Tensor flat_, pages_, rows_;
+  Tensor host_flat_, host_pages_, host_rows_;
+};
+
+}  // namespace mea
