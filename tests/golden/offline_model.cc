@@ -42,7 +42,9 @@ OfflineModel::OfflineModel(const std::filesystem::path& dir, Backend& backend,
                            const OfflineOptions& options)
     : options_(options) {
   const Checkpoint checkpoint = ValueOrDie(OpenCheckpoint(dir));
-  model_ = ValueOrDie(LoadModel(checkpoint, "auto", &backend, {.max_batch_tokens = options.chunk}));
+  model_ = ValueOrDie(
+      LoadModel(checkpoint, "auto", &backend,
+                {.max_batch_tokens = options.chunk, .page_size = options.page_size}));
   KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
   const int num_pages = layout.PagesFor(options.max_tokens);
   kv_ = ValueOrDie(KvCache::Create(backend, std::move(layout), num_pages));
@@ -63,7 +65,10 @@ std::vector<std::vector<double>> OfflineModel::Logits(std::span<const int32_t> t
     model_->Forward(batch, *kv_);
     for (size_t i = 0; i < positions.size(); ++i) {
       const int32_t row = positions[i] - first;
-      if (row >= 0 && row < count) logits[i] = Row(model_->Logits({&row, 1}), 0);
+      if (row < 0 || row >= count) continue;
+      const TensorView row_logits = model_->Logits({&row, 1});
+      MEA_CHECK(model_->backend().Synchronize().ok());
+      logits[i] = Row(row_logits, 0);
     }
     sequence.num_computed += count;
   }
