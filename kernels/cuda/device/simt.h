@@ -65,6 +65,9 @@ __device__ __forceinline__ uint32_t Ballot(bool predicate) { return __ballot_syn
 __device__ __forceinline__ int AtomicAdd(int* address, int value) {
   return atomicAdd(address, value);
 }
+__device__ __forceinline__ uint32_t AtomicAdd(uint32_t* address, uint32_t value) {
+  return atomicAdd(address, value);
+}
 __device__ __forceinline__ float AtomicAdd(float* address, float value) {
   return atomicAdd(address, value);
 }

@@ -1,0 +1,101 @@
+#include <algorithm>
+
+#include "kernels/cuda/device/launch.h"
+#include "kernels/cuda/device/simt.h"
+#include "kernels/cuda/rowwise/rowwise.h"
+#include "kernels/cuda/vector8.h"
+
+namespace mea::cuda {
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+// Element 0 of this thread's eight: blocks along x are rows, along y stretches of columns.
+__device__ __forceinline__ int Column() {
+  return static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * kVectorElements;
+}
+
+LaunchConfig RowsTimesColumns(int num_rows, int num_columns, cudaStream_t stream) {
+  const int vectors = (num_columns + kVectorElements - 1) / kVectorElements;
+  const int threads = std::min(kMaxThreads, (vectors + kWarpSize - 1) / kWarpSize * kWarpSize);
+  return {.grid = dim3(num_rows, (vectors + threads - 1) / threads),
+          .block = dim3(threads),
+          .stream = stream,
+          .overlaps_previous = true};
+}
+
+// Bytes: 2 (table) + 4 (out) per element.
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads) EmbedKernel(const __grid_constant__ EmbedParams p) {
+  const int i = Column();
+  WaitForPrevious();
+  LetNextStart();
+  if (i >= p.hidden) return;
+  const int64_t row = blockIdx.x;
+  const Bf16* entry = p.table + p.ids[row] * p.table_stride + i;
+  Store8<kAligned>(p.out + row * p.out_stride + i, p.hidden - i,
+                   Load8<kAligned>(entry, p.hidden - i));
+}
+
+// silu(g) = g / (1 + e^-g). Where e^-g overflows the quotient is 0, as it should be.
+__device__ __forceinline__ float Silu(float g) {
+  constexpr float kLog2E = 1.4426950408889634f;
+  return g * Rcp(1.0f + Exp2(-kLog2E * g));
+}
+
+// Bytes: 6 per element.
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads)
+    SwiGluKernel(const __grid_constant__ SwiGluParams p) {
+  const int i = Column();
+  WaitForPrevious();
+  LetNextStart();
+  if (i >= p.ffn) return;
+  const int64_t row = blockIdx.x;
+  Vector8 x = Load8<kAligned>(p.gate + row * p.gate_stride + i, p.ffn - i);
+  const Vector8 up = Load8<kAligned>(p.up + row * p.up_stride + i, p.ffn - i);
+  for (int e = 0; e < kVectorElements; ++e) x.at[e] = Silu(x.at[e]) * up.at[e];
+  Store8<kAligned>(p.out + row * p.out_stride + i, p.ffn - i, x);
+}
+
+// Bytes: 4 per element.
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads)
+    GatherRowsKernel(const __grid_constant__ GatherRowsParams p) {
+  const int i = Column();
+  WaitForPrevious();
+  LetNextStart();
+  if (i >= p.hidden) return;
+  const int64_t row = blockIdx.x;
+  const Bf16* source = p.x + p.rows[row] * p.x_stride + i;
+  Store8<kAligned>(p.out + row * p.out_stride + i, p.hidden - i,
+                   Load8<kAligned>(source, p.hidden - i));
+}
+
+}  // namespace
+
+cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
+  if (p.num_tokens == 0) return cudaSuccess;
+  const bool aligned = p.hidden % kVectorElements == 0 && StartAligned(p.table, p.table_stride) &&
+                       StartAligned(p.out, p.out_stride);
+  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.hidden, stream);
+  return Launch(config, aligned ? EmbedKernel<true> : EmbedKernel<false>, p);
+}
+
+cudaError_t LaunchSwiGlu(const SwiGluParams& p, cudaStream_t stream) {
+  if (p.num_tokens == 0) return cudaSuccess;
+  const bool aligned = p.ffn % kVectorElements == 0 && StartAligned(p.gate, p.gate_stride) &&
+                       StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
+  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.ffn, stream);
+  return Launch(config, aligned ? SwiGluKernel<true> : SwiGluKernel<false>, p);
+}
+
+cudaError_t LaunchGatherRows(const GatherRowsParams& p, cudaStream_t stream) {
+  if (p.num_rows == 0) return cudaSuccess;
+  const bool aligned = p.hidden % kVectorElements == 0 && StartAligned(p.x, p.x_stride) &&
+                       StartAligned(p.out, p.out_stride);
+  const LaunchConfig config = RowsTimesColumns(p.num_rows, p.hidden, stream);
+  return Launch(config, aligned ? GatherRowsKernel<true> : GatherRowsKernel<false>, p);
+}
+
+}  // namespace mea::cuda

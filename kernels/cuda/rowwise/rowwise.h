@@ -1,0 +1,84 @@
+#pragma once
+
+// The ops that take each row by itself: embedding, norms, SwiGLU and the gathering of rows.
+// Activations and the table are BF16, the residual stream and the gains F32. Strides are in
+// elements, from one row to the next. Rows are fastest where every row starts on a 16-byte boundary
+// and its length is a multiple of 8; everything else works too. All return the error of the launch.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace mea::cuda {
+
+// out[i] = table[ids[i]]
+struct EmbedParams {
+  const Bf16* table = nullptr;  // [vocab, hidden]
+  int64_t table_stride = 0;
+  const int32_t* ids = nullptr;  // [num_tokens], each in [0, vocab)
+  float* out = nullptr;          // [num_tokens, hidden]
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int hidden = 0;
+};
+cudaError_t LaunchEmbed(const EmbedParams& params, cudaStream_t stream);
+
+inline constexpr int kMaxNormHidden = 16384;
+
+// out = gain * x / sqrt(mean(x^2) + eps). hidden is at most kMaxNormHidden.
+struct RmsNormParams {
+  const float* x = nullptr;  // [num_tokens, hidden]
+  int64_t x_stride = 0;
+  const float* gain = nullptr;  // [hidden]
+  float eps = 0;
+  Bf16* out = nullptr;  // [num_tokens, hidden]
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int hidden = 0;
+};
+cudaError_t LaunchRmsNorm(const RmsNormParams& params, cudaStream_t stream);
+
+// residual += delta; out = RmsNorm(residual).
+struct AddRmsNormParams {
+  const Bf16* delta = nullptr;  // [num_tokens, hidden]
+  int64_t delta_stride = 0;
+  float* residual = nullptr;  // [num_tokens, hidden]
+  int64_t residual_stride = 0;
+  const float* gain = nullptr;  // [hidden]
+  float eps = 0;
+  Bf16* out = nullptr;  // [num_tokens, hidden]; may be delta
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int hidden = 0;
+};
+cudaError_t LaunchAddRmsNorm(const AddRmsNormParams& params, cudaStream_t stream);
+
+// out = silu(gate) * up. gate and up may be columns of one buffer [num_tokens, 2 * ffn]; out may be
+// gate.
+struct SwiGluParams {
+  const Bf16* gate = nullptr;  // [num_tokens, ffn]
+  int64_t gate_stride = 0;
+  const Bf16* up = nullptr;  // [num_tokens, ffn]
+  int64_t up_stride = 0;
+  Bf16* out = nullptr;  // [num_tokens, ffn]
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int ffn = 0;
+};
+cudaError_t LaunchSwiGlu(const SwiGluParams& params, cudaStream_t stream);
+
+// out[i] = x[rows[i]]
+struct GatherRowsParams {
+  const Bf16* x = nullptr;  // [*, hidden]
+  int64_t x_stride = 0;
+  const int32_t* rows = nullptr;  // [num_rows]
+  Bf16* out = nullptr;            // [num_rows, hidden]
+  int64_t out_stride = 0;
+  int num_rows = 0;
+  int hidden = 0;
+};
+cudaError_t LaunchGatherRows(const GatherRowsParams& params, cudaStream_t stream);
+
+}  // namespace mea::cuda
