@@ -40,26 +40,43 @@ void EngineCore::Add(Request request, std::shared_ptr<TokenSink> sink) {
   scheduler_.Add(std::move(sequence));
 }
 
-StepReport EngineCore::Step(absl::Time now) {
+bool EngineCore::Launch(absl::Time now) {
   FinishExpired(now);
-  if (!device_status_.ok()) return Fail(device_status_);
-  const Schedule schedule = scheduler_.Next();
-  if (schedule.empty()) return {};
+  if (!device_status_.ok()) FinishAll(device_status_);
+  schedule_ = scheduler_.Next();
+  if (schedule_.empty()) return false;
 
-  batch_.Build(schedule, kv_->layout().page_size);
+  batch_.Build(schedule_, kv_->layout().page_size);
   if (batch_.is_decode()) batch_.PadTo(model_->backend().PaddedRows(batch_.num_tokens()));
   model_->Forward(batch_, *kv_);
-  if (absl::Status s = ComputePromptLogprobs(schedule); !s.ok()) return Fail(std::move(s));
 
+  drawing_.clear();
+  draw_rows_.clear();
+  bool wants_prompt_logprobs = false;
+  for (size_t s = 0; s < schedule_.size(); ++s) {
+    wants_prompt_logprobs |= schedule_[s].sequence->request.prompt_logprobs;
+    if (!schedule_[s].draws()) continue;
+    drawing_.push_back(schedule_[s].sequence);
+    draw_rows_.push_back(batch_.last_row(static_cast<int>(s)));
+  }
+  // Logits of prompts come first and use the same memory.
+  draws_started_ = !wants_prompt_logprobs && !draw_rows_.empty();
+  if (draws_started_) StartDraws(0);
+  return true;
+}
+
+StepReport EngineCore::Collect() {
+  if (absl::Status s = ComputePromptLogprobs(); !s.ok()) return Fail(std::move(s));
   StepReport report;
-  for (const ScheduledChunk& chunk : schedule) {
+  for (const ScheduledChunk& chunk : schedule_) {
     (chunk.sequence->is_decoding() ? report.num_decode_tokens : report.num_prefill_tokens) +=
         chunk.num_tokens;
     if (!std::exchange(chunk.sequence->was_scheduled, true)) {
       EventsOf(chunk.sequence).scheduled = true;
     }
   }
-  if (absl::Status s = DrawTokens(schedule); !s.ok()) return Fail(std::move(s));
+  scheduler_.Commit(schedule_);
+  if (absl::Status s = FinishDraws(); !s.ok()) return Fail(std::move(s));
   ++num_steps_;
   prompt_tokens_ += report.num_prefill_tokens;
   return report;
@@ -85,14 +102,14 @@ void EngineCore::FinishExpired(absl::Time now) {
 
 // Row p of a prompt predicts token p + 1. A prompt computed anew after a preemption has them
 // already.
-absl::Status EngineCore::ComputePromptLogprobs(const Schedule& schedule) {
-  for (size_t s = 0; s < schedule.size(); ++s) {
-    Sequence& sequence = *schedule[s].sequence;
+absl::Status EngineCore::ComputePromptLogprobs() {
+  for (size_t s = 0; s < schedule_.size(); ++s) {
+    Sequence& sequence = *schedule_[s].sequence;
     if (!sequence.request.prompt_logprobs) continue;
     std::vector<float>& logprobs = sequence.prompt_logprobs;
     const int known = static_cast<int>(logprobs.size());
     const int end =
-        std::min(sequence.num_computed + schedule[s].num_tokens, sequence.prompt_length() - 1);
+        std::min(sequence.num_computed + schedule_[s].num_tokens, sequence.prompt_length() - 1);
     for (int first = known; first < end;) {
       const int count = std::min(end - first, model_->limits().max_logit_rows);
       std::vector<int32_t> rows(count);
@@ -113,38 +130,35 @@ absl::Status EngineCore::ComputePromptLogprobs(const Schedule& schedule) {
   return absl::OkStatus();
 }
 
-absl::Status EngineCore::DrawTokens(const Schedule& schedule) {
-  std::vector<Sequence*> drawing;
-  std::vector<int32_t> rows;
-  for (size_t s = 0; s < schedule.size(); ++s) {
-    if (!schedule[s].draws()) continue;
-    drawing.push_back(schedule[s].sequence);
-    rows.push_back(batch_.last_row(static_cast<int>(s)));
-  }
-  scheduler_.Commit(schedule);
-  // Even a step that draws nothing is waited for: its inputs are the next one's to overwrite.
-  if (rows.empty()) return model_->backend().Synchronize();
-
+void EngineCore::StartDraws(size_t first) {
   const size_t group = model_->limits().max_logit_rows;
-  for (size_t first = 0; first < rows.size(); first += group) {
-    const size_t count = std::min(group, rows.size() - first);
-    const TensorView logits = model_->Logits(std::span(rows).subspan(first, count));
-    sampler_.Clear();
-    for (size_t i = 0; i < count; ++i) {
-      const Sequence& sequence = *drawing[first + i];
-      const Request& request = sequence.request;
-      std::vector<int32_t> banned;
-      if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
-      sampler_.Add({.params = &request.sampling,
-                    .prompt = request.prompt,
-                    .output = sequence.output(),
-                    .banned_tokens = banned,
-                    .num_logprobs = request.logprobs});
-    }
-    sampler_.Start(model_->backend(), logits);
+  const size_t count = std::min(group, draw_rows_.size() - first);
+  const TensorView logits = model_->Logits(std::span(draw_rows_).subspan(first, count));
+  sampler_.Clear();
+  for (size_t i = first; i < first + count; ++i) {
+    const Sequence& sequence = *drawing_[i];
+    const Request& request = sequence.request;
+    std::vector<int32_t> banned;
+    if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
+    sampler_.Add({.params = &request.sampling,
+                  .prompt = request.prompt,
+                  .output = sequence.output(),
+                  .banned_tokens = banned,
+                  .num_logprobs = request.logprobs});
+  }
+  sampler_.Start(model_->backend(), logits);
+}
+
+absl::Status EngineCore::FinishDraws() {
+  // Even a step that draws nothing is waited for: its inputs are the next one's to overwrite.
+  if (drawing_.empty()) return model_->backend().Synchronize();
+  const size_t group = model_->limits().max_logit_rows;
+  for (size_t first = 0; first < drawing_.size(); first += group) {
+    if (!draws_started_ || first > 0) StartDraws(first);
     if (absl::Status status = model_->backend().Synchronize(); !status.ok()) return status;
-    for (size_t i = 0; i < count; ++i) {
-      AcceptToken(drawing[first + i], sampler_.Result(static_cast<int>(i)));
+    const size_t end = std::min(first + group, drawing_.size());
+    for (size_t i = first; i < end; ++i) {
+      AcceptToken(drawing_[i], sampler_.Result(static_cast<int>(i - first)));
     }
   }
   return absl::OkStatus();

@@ -33,9 +33,13 @@ class EngineCore {
   bool Finish(std::string_view id, absl::Status status);
   void FinishAll(absl::Status status);
 
-  // Computes one step; what it did. Events wait for Deliver, so that whoever publishes stats can do
-  // so before anybody hears of the step.
-  StepReport Step(absl::Time now);
+  // Chooses a step and starts it; on a device it runs on while the caller does something else, such
+  // as Deliver. False when there is nothing to compute. Until Collect no request may come or go.
+  bool Launch(absl::Time now);
+  // Waits for the step launched last; what it did. Events wait for Deliver, so that whoever
+  // publishes stats can do so before anybody hears of the step.
+  StepReport Collect();
+  StepReport Step(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
   void Deliver();
 
   bool has_work() const { return !scheduler_.empty(); }
@@ -47,8 +51,10 @@ class EngineCore {
 
  private:
   void FinishExpired(absl::Time now);
-  absl::Status ComputePromptLogprobs(const Schedule& schedule);
-  absl::Status DrawTokens(const Schedule& schedule);
+  absl::Status ComputePromptLogprobs();
+  // The draws of rows [first, first + one group), from their logits on.
+  void StartDraws(size_t first);
+  absl::Status FinishDraws();
   // What the device said is no longer to be believed: every request ends with `status`.
   StepReport Fail(absl::Status status);
   void AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event);
@@ -61,8 +67,13 @@ class EngineCore {
   KvCache* const kv_;
   const std::vector<int32_t> eos_token_ids_;
   Scheduler scheduler_;
-  Batch batch_;
   Sampler sampler_;
+  // The step in flight: from Launch to Collect.
+  Schedule schedule_;
+  Batch batch_;
+  std::vector<Sequence*> drawing_;  // in the order of draw_rows_
+  std::vector<int32_t> draw_rows_;  // of the batch
+  bool draws_started_ = false;
   absl::Status device_status_;  // once it is not OK, nothing is computed any more
   std::unordered_map<std::string, Sequence*> in_flight_;
   std::vector<Sequence*> with_events_;              // in the order of their first event
