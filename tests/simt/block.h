@@ -107,6 +107,7 @@ class Block {
   int num_threads() const { return num_threads_; }
   const Grid& grid() const { return grid_; }
   SharedMemory& shared() { return shared_; }
+  const SharedMemory& shared() const { return shared_; }
   Random& random() { return random_; }
 
   // The block's unit of that type.

@@ -82,5 +82,34 @@ TEST_P(SimtTest, NaiveGemmIsExact) {
 
 TEST_P(SimtTest, MmaGemmIsExact) { ExpectGemm(LaunchMmaGemm, WholeNumbers(128, 64, 320, random_)); }
 
+std::vector<Bf16> Tiled(const std::vector<Bf16>& matrix, int64_t rows, int64_t columns) {
+  std::vector<Bf16> tiled(matrix.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      tiled[samples::TiledIndex(r, c, columns)] = matrix[r * columns + c];
+    }
+  }
+  return tiled;
+}
+
+std::vector<Bf16> Transposed(const std::vector<Bf16>& matrix, int64_t rows, int64_t columns) {
+  std::vector<Bf16> out(matrix.size());
+  for (int64_t i = 0; i < rows * columns; ++i) out[i % columns * rows + i / columns] = matrix[i];
+  return out;
+}
+
+TEST_P(SimtTest, WgmmaGemmIsExact) {
+  Problem p = WholeNumbers(128, 256, 448, random_);
+  p.a = Tiled(p.a, p.m, p.k);
+  p.b = Tiled(p.b, p.n, p.k);
+  ExpectGemm(samples::LaunchWgmmaGemm, p);
+}
+
+TEST_P(SimtTest, WgmmaGemmWithAInRegistersIsExact) {
+  Problem p = WholeNumbers(64, 256, 448, random_);
+  p.b = Tiled(Transposed(p.b, p.n, p.k), p.k, p.n);
+  ExpectGemm(samples::LaunchWgmmaRegisterGemm, p);
+}
+
 }  // namespace
 }  // namespace mea::simt

@@ -28,4 +28,19 @@ cudaError_t LaunchNaiveGemm(const GemmParams& params, cudaStream_t stream);
 // cp.async into a ring of swizzled tiles, ldmatrix, mma.
 cudaError_t LaunchMmaGemm(const GemmParams& params, cudaStream_t stream);
 
+// Where element (row, column) of a [rows, 64 * n] matrix lies when it is cut into tiles of 64 x 64,
+// each the image that BulkCopy brings to shared memory: rows of 128 bytes, granules swizzled. Tiles
+// of one band of 64 rows follow one another.
+__host__ __device__ constexpr int64_t TiledIndex(int64_t row, int64_t column, int64_t columns) {
+  const int64_t tile = row / 64 * (columns / 64) + column / 64;
+  const int64_t granule = column % 64 / 8 ^ row % 8;
+  return tile * 64 * 64 + row % 64 * 64 + granule * 8 + column % 8;
+}
+
+// Bulk copies into a ring guarded by mbarriers, one producer warp, wgmma by four consumer warps.
+// Both a and b are tiled as above; m a multiple of 64, n of 128.
+cudaError_t LaunchWgmmaGemm(const GemmParams& params, cudaStream_t stream);
+// c = a b with b [k, n], tiled; a plain [m, k], read into registers.
+cudaError_t LaunchWgmmaRegisterGemm(const GemmParams& params, cudaStream_t stream);
+
 }  // namespace mea::samples

@@ -15,14 +15,6 @@
 #include "tests/simt/block.h"
 #include "tests/simt/collectives.h"
 
-#define __global__
-#define __device__
-#define __host__
-#define __constant__
-#define __forceinline__ inline
-#define __launch_bounds__(...)
-#define __grid_constant__
-
 namespace mea::cuda {
 
 inline constexpr int kWarpSize = 32;
