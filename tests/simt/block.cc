@@ -4,8 +4,8 @@
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
-#include <numeric>
 #include <sstream>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -44,23 +44,32 @@ Block::Block(const Grid& grid)
       num_warps_(num_threads_ / kWarpSize),
       random_(grid.seed),
       shared_(grid.shared_bytes) {
+  if (SpareFibers().empty()) {
+    fibers_ = std::make_unique<Fibers>();
+  } else {
+    fibers_ = std::move(SpareFibers().back());
+    SpareFibers().pop_back();
+  }
   MEA_CHECK(num_threads_ > 0 && num_threads_ <= kMaxWarps * kWarpSize);
   // Kernels of this project use whole warps only.
   MEA_CHECK(num_threads_ % kWarpSize == 0);
 }
 
-Block::~Block() = default;
+Block::~Block() { SpareFibers().push_back(std::move(fibers_)); }
 
-Fiber& Block::FiberOf(int thread) {
-  // Stacks are used again by all blocks of this host thread.
-  static thread_local std::array<Fiber, kMaxWarps * kWarpSize> fibers;
-  return fibers[static_cast<size_t>(thread)];
+// Stacks to use again, of this host thread.
+std::vector<std::unique_ptr<Block::Fibers>>& Block::SpareFibers() {
+  static thread_local std::vector<std::unique_ptr<Fibers>> spare;
+  return spare;
 }
 
-void Block::Run(dim3 block_index) {
+void Block::Start(dim3 block_index, bool previous_runs) {
   block_index_ = block_index;
+  previous_runs_ = previous_runs;
+  let_next_start_ = false;
   shared_.Poison();
   barriers_.fill({});
+  parked_.clear();
   live_threads_ = num_threads_;
   for (int w = 0; w < num_warps_; ++w) {
     warps_[w] = {};
@@ -68,18 +77,44 @@ void Block::Run(dim3 block_index) {
     SetReady(w, kAllLanes);
   }
   for (int thread = 0; thread < num_threads_; ++thread) FiberOf(thread).Start(&Block::FiberMain);
+  current_ = PickNext();
+}
 
+Block::Pause Block::Continue() {
   running_block = this;
-  blockIdx = {block_index.x, block_index.y, block_index.z};
+  blockIdx = {block_index_.x, block_index_.y, block_index_.z};
   blockDim = grid_.block;
   gridDim = grid_.grid;
-  current_ = 0;
-  SetCurrent(PickNext());
+  SetCurrent(current_);
   FiberOf(current_).SwitchFrom(host_);
   running_block = nullptr;
+  if (pause_ == Pause::kEnded) {
+    for (auto& unit : units_) unit.reset();
+    if (!shared_.MarginsIntact()) Fail("a thread wrote beside the shared memory", Where::current());
+  }
+  return pause_;
+}
 
-  for (auto& unit : units_) unit.reset();
-  if (!shared_.MarginsIntact()) Fail("a thread wrote beside the shared memory", Where::current());
+// Hands over to Continue; the next Continue resumes the running thread, or another that is ready.
+void Block::Leave(Pause pause, bool for_good) {
+  pause_ = pause;
+  host_.SwitchFrom(FiberOf(current_), for_good);
+}
+
+void Block::PreviousEnded() {
+  previous_runs_ = false;
+  Wake(&previous_runs_);
+  current_ = PickNext();
+}
+
+void Block::WaitForPrevious(const Where& where) {
+  waited_for_previous_ = true;
+  if (previous_runs_) Park("WaitForPrevious", 0, where, &previous_runs_);
+}
+
+void Block::LetNextStart() {
+  if (std::exchange(let_next_start_, true)) return;
+  Leave(Pause::kLetNextStart, /*for_good=*/false);
 }
 
 void Block::FiberMain() {
@@ -111,12 +146,14 @@ bool Block::ForceProgress() {
   return false;
 }
 
-// The thread to run next; -1 when all have ended.
+// The thread to run next; -1 when all have ended, or wait for the previous kernel.
 int Block::PickNext() {
   constexpr uint32_t kStay = 16;  // one switch in so many leaves a warp that could go on
   while (ready_warps_ == 0) {
     if (live_threads_ == 0) return -1;
-    if (!ForceProgress()) Fail("deadlock: every thread waits", Where::current());
+    if (ForceProgress()) continue;
+    if (previous_runs_ && waited_for_previous_) return -1;
+    Fail("deadlock: every thread waits", Where::current());
   }
   const uint32_t roll = random_.Next();
   int warp = current_ / kWarpSize;
@@ -129,6 +166,10 @@ void Block::Yield() {
   const int from = current_;
   const int next = PickNext();
   if (next == from) return;
+  if (next < 0) {
+    Leave(Pause::kWaitsForPrevious, /*for_good=*/false);
+    return;
+  }
   SetCurrent(next);
   FiberOf(next).SwitchFrom(FiberOf(from));
 }
@@ -162,7 +203,7 @@ void Block::ThreadEnds() {
   const int from = current_;
   const int next = PickNext();
   if (next < 0) {
-    host_.SwitchFrom(FiberOf(from), /*for_good=*/true);
+    Leave(live_threads_ == 0 ? Pause::kEnded : Pause::kWaitsForPrevious, /*for_good=*/true);
   } else {
     SetCurrent(next);
     FiberOf(next).SwitchFrom(FiberOf(from), /*for_good=*/true);
@@ -307,20 +348,6 @@ void Block::Fail(std::string_view message, const Where& where) const {
       block_index_.y, block_index_.z, current_, warp(), lane(),
       static_cast<unsigned long long>(grid_.seed), Waiters().c_str());
   std::abort();
-}
-
-void RunGrid(const Grid& grid) {
-  std::vector<uint32_t> order(Volume(grid.grid));
-  std::iota(order.begin(), order.end(), 0u);
-  Random random(grid.seed);
-  for (size_t i = order.size(); i > 1; --i) {
-    std::swap(order[i - 1], order[random.Below(static_cast<uint32_t>(i))]);
-  }
-  Block block(grid);
-  for (const uint32_t i : order) {
-    const uint32_t row = i / grid.grid.x;
-    block.Run({i % grid.grid.x, row % grid.grid.y, row / grid.grid.y});
-  }
 }
 
 }  // namespace mea::simt

@@ -71,11 +71,24 @@ class Block {
   // The block whose thread runs now; aborts outside a kernel.
   static Block& Current();
 
+  // Why Continue came back.
+  enum class Pause {
+    kEnded,             // every thread has
+    kLetNextStart,      // the first thread called LetNextStart
+    kWaitsForPrevious,  // nobody can go on before PreviousEnded
+  };
+
   explicit Block(const Grid& grid);
   ~Block();
 
-  // Runs all threads of one block to their end.
-  void Run(dim3 block_index);
+  // Gets the block ready to run anew. While `previous_runs`, WaitForPrevious waits.
+  void Start(dim3 block_index, bool previous_runs);
+  Pause Continue();
+  void PreviousEnded();
+
+  bool let_next_start() const { return let_next_start_; }
+  bool ended() const { return pause_ == Pause::kEnded; }
+  bool waited_for_previous() const { return waited_for_previous_; }
 
   // ---- For primitives; each is called by the running thread.
 
@@ -95,8 +108,9 @@ class Block {
   // Lets other threads run if the dice say so: called where hardware may switch warps.
   void Dither();
 
-  // griddepcontrol.wait.
-  void WaitForPrevious() { waited_for_previous_ = true; }
+  // griddepcontrol.wait and griddepcontrol.launch_dependents.
+  void WaitForPrevious(const Where& where);
+  void LetNextStart();
 
   // Aborts, naming the kernel's place, the thread and the seed.
   [[noreturn]] void Fail(std::string_view message, const Where& where) const;
@@ -140,9 +154,13 @@ class Block {
     const void* key;
   };
 
+  using Fibers = std::array<Fiber, kMaxWarps * kWarpSize>;
+
+  static std::vector<std::unique_ptr<Fibers>>& SpareFibers();
   static void FiberMain();
+  void Leave(Pause pause, bool for_good);
   Unit& GetUnit(int id, std::unique_ptr<Unit> (*make)(Block&));
-  Fiber& FiberOf(int thread);
+  Fiber& FiberOf(int thread) { return fibers_->at(static_cast<size_t>(thread)); }
   void SetCurrent(int thread);
   bool Arrive(const char* what, const Where& where, void* args);
   void ArriveAtBarrier(Warp& warp, const Where& where, int id, int num_threads);
@@ -168,11 +186,12 @@ class Block {
   std::array<NamedBarrier, kNumBarriers> barriers_;
   std::vector<Parked> parked_;
   std::array<std::unique_ptr<Unit>, 4> units_;
-  bool waited_for_previous_ = false;
+  bool previous_runs_ = false;
+  bool waited_for_previous_ = false;  // some thread, in some run
+  bool let_next_start_ = false;
+  Pause pause_ = Pause::kEnded;
+  std::unique_ptr<Fibers> fibers_;
   Fiber host_;
 };
-
-// Runs the blocks of a grid one after the other, in an order drawn from the seed.
-void RunGrid(const Grid& grid);
 
 }  // namespace mea::simt

@@ -92,13 +92,19 @@ void Bulk::Copy(void* shared, const void* global, int bytes, uint64_t* address,
   }
   std::memset(to, 0xff, static_cast<size_t>(bytes));
   block_.Get<AsyncView>().Written(to, bytes);
-  in_flight_.push_back({to, global, bytes, address});
+  InFlight copy = {to, global, bytes, address, {}};
+  if (block_.random().Below(2) == 0) {
+    const auto* from = static_cast<const std::byte*>(global);
+    copy.early.assign(from, from + bytes);
+  }
+  in_flight_.push_back(std::move(copy));
 }
 
 void Bulk::Land(size_t index) {
-  const InFlight copy = in_flight_[index];
+  const InFlight copy = std::move(in_flight_[index]);
   in_flight_.erase(in_flight_.begin() + static_cast<ptrdiff_t>(index));
-  std::memcpy(copy.shared, copy.global, static_cast<size_t>(copy.bytes));
+  std::memcpy(copy.shared, copy.early.empty() ? copy.global : copy.early.data(),
+              static_cast<size_t>(copy.bytes));
   block_.Get<AsyncView>().Written(copy.shared, copy.bytes);
   Barrier& barrier = Find("a bulk copy that landed", copy.barrier, Where::current());
   barrier.tx -= copy.bytes;

@@ -10,7 +10,8 @@ namespace mea::simt {
 
 // mbarriers and the bulk copies that report to them, see kernels/cuda/device/mbarrier.h. A copy's
 // destination is poisoned when it is issued; the bytes land when a thread waits for them, or not
-// before every thread of the block waits for something: the dice decide. One unit per block.
+// before every thread of the block waits for something, and the source is read when the copy is
+// issued or when it lands: the dice decide. One unit per block.
 class Bulk : public Unit {
  public:
   static constexpr int kId = 1;
@@ -41,6 +42,7 @@ class Bulk : public Unit {
     const void* global;
     int bytes;
     uint64_t* barrier;
+    std::vector<std::byte> early;  // the bytes, if read already
   };
 
   Barrier& Find(const char* what, uint64_t* barrier, const Where& where);

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <string>
 
+#include "tests/simt/machine.h"
+
 namespace mea::simt {
 namespace {
 
@@ -78,8 +80,12 @@ void CheckShared(const char* what, const void* shared, int bytes, const Where& w
 void CheckGlobal(const char* what, const void* global, int bytes, const Where& where) {
   Block& block = Block::Current();
   if (reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-    block.Fail(std::string(what) + ": global address " + Hex(global) + " is not aligned to " +
-                   std::to_string(bytes),
+    block.Fail(std::string(what) + ": global address " + Hex(global) + " is not aligned to 16",
+               where);
+  }
+  if (bytes > 0 && !IsGlobal(global, bytes)) {
+    block.Fail(std::string(what) + ": " + std::to_string(bytes) + " bytes at " + Hex(global) +
+                   " are not in one allocation of the device",
                where);
   }
 }

@@ -11,7 +11,14 @@ void Copies::Issue(void* shared, const void* global, bool valid, const Where& wh
   CheckShared("CopyAsync16", shared, 16, where);
   CheckGlobal("CopyAsync16", global, valid ? 16 : 0, where);
   std::memset(shared, 0xff, 16);
-  Mine().copies.push_back({shared, global, valid});
+  Copy copy = {shared, global, {}};
+  if (!valid) {
+    copy.global = nullptr;  // zeros
+  } else if (block_.random().Below(2) == 0) {
+    std::memcpy(copy.early.data(), global, 16);
+    copy.global = nullptr;
+  }
+  Mine().copies.push_back(copy);
 }
 
 void Copies::Commit() { Mine().group_ends.push_back(Mine().copies.size()); }
@@ -25,11 +32,7 @@ void Copies::Wait(int groups) {
   const size_t end = thread.group_ends[num_landing - 1];
   for (size_t i = 0; i < end; ++i) {
     const Copy& copy = thread.copies[i];
-    if (copy.valid) {
-      std::memcpy(copy.shared, copy.global, 16);
-    } else {
-      std::memset(copy.shared, 0, 16);
-    }
+    std::memcpy(copy.shared, copy.global != nullptr ? copy.global : copy.early.data(), 16);
   }
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<ptrdiff_t>(end));
   thread.group_ends.erase(thread.group_ends.begin(),

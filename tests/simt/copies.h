@@ -1,12 +1,15 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <vector>
 
 #include "tests/simt/block.h"
 
 namespace mea::simt {
 
-// cp.async: each thread's 16-byte copies under way, in groups. One unit per block.
+// cp.async: each thread's 16-byte copies under way, in groups. The source is read at once or when
+// the copy lands: the dice decide for each. One unit per block.
 class Copies : public Unit {
  public:
   static constexpr int kId = 0;
@@ -21,8 +24,8 @@ class Copies : public Unit {
  private:
   struct Copy {
     void* shared;
-    const void* global;
-    bool valid;
+    const void* global;  // null: `early` has the bytes
+    std::array<std::byte, 16> early;
   };
   struct Thread {
     std::vector<Copy> copies;        // oldest first

@@ -1,42 +1,166 @@
 #include "tests/simt/device_memory.h"
 
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "kernels/check.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) (static_cast<void>(start), static_cast<void>(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) \
+  (static_cast<void>(start), static_cast<void>(bytes))
+#endif
+
 namespace mea::simt {
 namespace {
 
+constexpr int kPoison = 0xff;
 constexpr int64_t kAlignment = 256;  // as cudaMalloc
+constexpr int64_t kMargin = 256;
+constexpr int64_t kArenaBytes = int64_t{64} << 30;  // of addresses
+
+int64_t RoundUp(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Of an allocation with its margin.
+int64_t Footprint(int64_t bytes) { return RoundUp(bytes) + kMargin; }
+
+void Fill(std::byte* start, int64_t bytes) {
+  std::memset(start, kPoison, static_cast<size_t>(bytes));
+}
+
+// For the handler of SIGSEGV, which can ask nobody.
+const std::byte* arena_start = nullptr;
+
+void OnSegmentationFault(int, siginfo_t* info, void*) {
+  const auto* address = static_cast<const std::byte*>(info->si_addr);
+  if (address >= arena_start && address < arena_start + kArenaBytes) {
+    constexpr char kMessage[] =
+        "simt: host code touches device memory, or a kernel memory that was never allocated\n";
+    static_cast<void>(!write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1));
+  }
+  signal(SIGSEGV, SIG_DFL);  // which the access, tried again, meets
+}
 
 }  // namespace
 
+Allocations::Allocations() {
+  void* arena = mmap(nullptr, static_cast<size_t>(kArenaBytes), PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  MEA_CHECK(arena != MAP_FAILED);
+  arena_ = static_cast<std::byte*>(arena);
+#if !defined(__SANITIZE_ADDRESS__)  // which explains faults in its own way
+  arena_start = arena_;
+  struct sigaction action = {};
+  action.sa_sigaction = OnSegmentationFault;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSEGV, &action, nullptr);
+#endif
+}
+
+Allocations::~Allocations() { munmap(arena_, static_cast<size_t>(kArenaBytes)); }
+
+void Allocations::Open() {
+  if (num_accesses_++ > 0 || arena_used_ == 0) return;
+  MEA_CHECK(mprotect(arena_, static_cast<size_t>(arena_used_), PROT_READ | PROT_WRITE) == 0);
+}
+
+void Allocations::Close() {
+  if (--num_accesses_ > 0 || arena_used_ == 0) return;
+  MEA_CHECK(mprotect(arena_, static_cast<size_t>(arena_used_), PROT_NONE) == 0);
+}
+
+// The first gap between device allocations that is large enough.
+std::byte* Allocations::FindRoom(int64_t bytes) const {
+  std::byte* free = arena_;
+  for (const auto& [start, allocation] : blocks_) {
+    if (allocation.kind != MemoryKind::kDevice) continue;
+    if (start - free >= Footprint(bytes)) return free;
+    free = start + Footprint(allocation.bytes);
+  }
+  return arena_ + kArenaBytes - free >= Footprint(bytes) ? free : nullptr;
+}
+
 void* Allocations::Allocate(MemoryKind kind, int64_t bytes) {
-  const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* start = nullptr;
-  MEA_CHECK(posix_memalign(&start, kAlignment, static_cast<size_t>(rounded)) == 0);
-  std::memset(start, 0xff, static_cast<size_t>(rounded));
-  blocks_[static_cast<const std::byte*>(start)] = {kind, bytes};
-  if (kind == MemoryKind::kDevice) device_bytes_ += bytes;
+  std::byte* start = nullptr;
+  if (kind == MemoryKind::kDevice) {
+    MEA_CHECK(num_accesses_ == 0);
+    start = FindRoom(bytes);
+    if (start == nullptr) return nullptr;
+    constexpr int64_t kPage = 4096;
+    const int64_t end = start - arena_ + Footprint(bytes);
+    arena_used_ = std::max(arena_used_, (end + kPage - 1) / kPage * kPage);
+    const Access access(*this);
+    ASAN_UNPOISON_MEMORY_REGION(start, static_cast<size_t>(Footprint(bytes)));
+    Fill(start, Footprint(bytes));
+    ASAN_POISON_MEMORY_REGION(start + bytes, static_cast<size_t>(Footprint(bytes) - bytes));
+    device_bytes_ += bytes;
+  } else {
+    void* memory = nullptr;
+    MEA_CHECK(posix_memalign(&memory, kAlignment, static_cast<size_t>(bytes)) == 0);
+    start = static_cast<std::byte*>(memory);
+    Fill(start, bytes);
+  }
+  blocks_[start] = {kind, bytes};
   return start;
 }
 
 bool Allocations::Free(MemoryKind kind, void* start) {
-  const auto it = blocks_.find(static_cast<const std::byte*>(start));
+  const auto it = blocks_.find(static_cast<std::byte*>(start));
   if (it == blocks_.end() || it->second.kind != kind) return false;
-  if (kind == MemoryKind::kDevice) device_bytes_ -= it->second.bytes;
+  const int64_t bytes = it->second.bytes;
   blocks_.erase(it);
-  std::free(start);
+  last_found_ = blocks_.end();
+  if (kind == MemoryKind::kDevice) {
+    const Access access(*this);
+    Fill(static_cast<std::byte*>(start), bytes);
+    ASAN_POISON_MEMORY_REGION(start, static_cast<size_t>(bytes));
+    device_bytes_ -= bytes;
+  } else {
+    std::free(start);
+  }
   return true;
 }
 
-bool Allocations::Contains(MemoryKind kind, const void* address, int64_t bytes) const {
+Allocations::Blocks::const_iterator Allocations::Find(const void* address, int64_t bytes) const {
   const auto* p = static_cast<const std::byte*>(address);
-  auto it = blocks_.upper_bound(p);
-  if (it == blocks_.begin()) return false;
-  --it;
-  return it->second.kind == kind && p + bytes <= it->first + it->second.bytes;
+  const auto holds = [&](Blocks::const_iterator it) {
+    return p >= it->first && p + bytes <= it->first + it->second.bytes;
+  };
+  if (last_found_ != blocks_.end() && holds(last_found_)) return last_found_;
+  auto it = blocks_.upper_bound(const_cast<std::byte*>(p));
+  if (it == blocks_.begin() || !holds(--it)) return blocks_.end();
+  return last_found_ = it;
+}
+
+bool Allocations::Contains(MemoryKind kind, const void* address, int64_t bytes) const {
+  const auto it = Find(address, bytes);
+  return it != blocks_.end() && it->second.kind == kind;
+}
+
+bool Allocations::Contains(const void* address, int64_t bytes) const {
+  return Find(address, bytes) != blocks_.end();
+}
+
+const void* Allocations::FindOverrun() {
+#if !defined(__SANITIZE_ADDRESS__)  // which sees it happen
+  const Access access(*this);
+  for (const auto& [start, allocation] : blocks_) {
+    if (allocation.kind != MemoryKind::kDevice) continue;
+    const std::byte* margin = start + allocation.bytes;
+    const std::byte* end = start + Footprint(allocation.bytes);
+    if (!std::all_of(margin, end, [](std::byte b) { return b == std::byte{kPoison}; })) {
+      return start;
+    }
+  }
+#endif
+  return nullptr;
 }
 
 }  // namespace mea::simt

@@ -39,7 +39,10 @@ int64_t NumKernels();
 int64_t NumLiveObjects();
 int64_t DeviceBytesInUse();
 
-// ---- For Launch.
+// ---- For the device headers.
+
+// Whether a kernel may touch those bytes: memory of cudaMalloc or cudaMallocHost.
+bool IsGlobal(const void* address, int64_t bytes);
 
 // Queues kernel threads of body() on the stream; as cudaLaunchKernelEx.
 struct KernelLaunch {

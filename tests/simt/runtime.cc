@@ -64,18 +64,18 @@ cudaError_t CopyAsync(Runtime& r, const Rows& rows, cudaMemcpyKind kind, cudaStr
   }
   CUstream_st& queue = r.StreamOf(stream);
   if (queue.capture != nullptr) {
-    r.Push(queue, [rows] { rows.Copy(); });
+    r.Push(queue, {.run = [rows] { rows.Copy(); }});
     return cudaSuccess;
   }
   if (!from_device && !IsPinned(r, rows.from, rows.from_bytes())) {
     const auto* bytes = static_cast<const std::byte*>(rows.from);
-    r.Push(queue, [rows, copy = std::vector<std::byte>(bytes, bytes + rows.from_bytes())] {
-      Rows staged = rows;
-      staged.from = copy.data();
-      staged.Copy();
-    });
+    r.Push(queue, {.run = [rows, copy = std::vector<std::byte>(bytes, bytes + rows.from_bytes())] {
+             Rows staged = rows;
+             staged.from = copy.data();
+             staged.Copy();
+           }});
   } else {
-    r.Push(queue, [rows] { rows.Copy(); });
+    r.Push(queue, {.run = [rows] { rows.Copy(); }});
   }
   if (!to_device) {
     if (IsPinned(r, rows.to, rows.to_bytes())) {
@@ -239,7 +239,7 @@ cudaError_t cudaMalloc(void** device, size_t bytes) {
     return r.Return(cudaErrorMemoryAllocation);
   }
   *device = r.memory.Allocate(MemoryKind::kDevice, static_cast<int64_t>(bytes));
-  return cudaSuccess;
+  return r.Return(*device == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
 // Freeing waits for the device, as the real one does, and works on a lost one.
@@ -295,7 +295,7 @@ cudaError_t cudaMemsetAsync(void* device, int value, size_t bytes, cudaStream_t 
   if (!r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
   if (bytes == 0) return cudaSuccess;
   if (!IsDevice(r, device, bytes)) return r.Return(cudaErrorInvalidValue);
-  r.Push(r.StreamOf(stream), [=] { std::memset(device, value, bytes); });
+  r.Push(r.StreamOf(stream), {.run = [=] { std::memset(device, value, bytes); }});
   return cudaSuccess;
 }
 

@@ -81,7 +81,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   CUstream_st& queue = r.StreamOf(stream);
   // Forked captures are not modelled.
   if (queue.capture != nullptr) return r.Return(cudaErrorStreamCaptureUnsupported);
-  r.Push(queue, [event] { event->time = std::chrono::steady_clock::now(); });
+  r.Push(queue, {.run = [event] { event->time = std::chrono::steady_clock::now(); }});
   event->stream = stream;
   event->position = queue.num_queued;
   return cudaSuccess;
@@ -91,9 +91,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   MEA_SIMT_ENTER(r);
   if (event == nullptr || !r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
   if (r.StreamOf(stream).capture != nullptr) return r.Return(cudaErrorStreamCaptureUnsupported);
-  r.Push(r.StreamOf(stream), [&r, other = event->stream, position = event->position] {
-    if (r.Knows(other)) r.Drain(r.StreamOf(other), position);
-  });
+  r.Push(r.StreamOf(stream), {.run = [&r, other = event->stream, position = event->position] {
+           if (r.Knows(other)) r.Drain(r.StreamOf(other), position);
+         }});
   return cudaSuccess;
 }
 

@@ -1,10 +1,10 @@
 #include "tests/simt/stream.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <utility>
 
 #include "kernels/check.h"
-#include "tests/simt/block.h"
 
 namespace mea::simt {
 namespace {
@@ -78,13 +78,57 @@ void Runtime::Push(CUstream_st& stream, MeaSimtWork work) {
 }
 
 void Runtime::Drain(CUstream_st& stream, int64_t position) {
+  if (stream.num_done >= position) return;
+  const Allocations::Access access(memory);
   while (stream.num_done < position) {
     MeaSimtWork work = std::move(stream.queue.front());
     stream.queue.pop_front();
     ++stream.num_done;
     // Nothing happens any more on a lost device.
-    if (sticky_error == cudaSuccess) work();
+    if (sticky_error != cudaSuccess) continue;
+    if (work.run != nullptr) {
+      work.run();
+    } else {
+      RunKernel(stream, std::move(work), position);
+    }
   }
+}
+
+// The kernel after it in the queue starts when this one lets it, if both are to be drained.
+void Runtime::RunKernel(CUstream_st& stream, Work work, int64_t position) {
+  ++num_kernels;
+  const std::unique_ptr<GridRun> ahead = std::move(stream.head);
+  if (fail_kernel_in > 0 && --fail_kernel_in == 0) {
+    sticky_error = last_error = injected_kernel_error;
+    return;
+  }
+  const auto make_run = [&](const Work& kernel, int64_t number) {
+    return std::make_unique<GridRun>(
+        Grid{.grid = kernel.launch.grid,
+             .block = kernel.launch.block,
+             .shared_bytes = kernel.launch.shared_bytes,
+             .kernel = [](const void* f) { (*static_cast<const std::function<void()>*>(f))(); },
+             .closure = kernel.body.get(),
+             .seed = options.seed + static_cast<uint64_t>(number) * 1000003u,
+             .overlaps_previous = kernel.launch.overlaps_previous});
+  };
+  const std::unique_ptr<GridRun> fresh = ahead == nullptr ? make_run(work, num_kernels) : nullptr;
+  (ahead != nullptr ? ahead : fresh)->Run([&] {
+    if (stream.num_done >= position) return;
+    const Work& next = stream.queue.front();
+    if (next.run != nullptr || !next.launch.overlaps_previous) return;
+    stream.head = make_run(next, num_kernels + 1);
+    stream.head->RunAhead();
+  });
+  if (const void* start = memory.FindOverrun()) {
+    std::fprintf(stderr, "simt: kernel %lld wrote beside the allocation at %p\n",
+                 static_cast<long long>(num_kernels), start);
+    std::abort();
+  }
+}
+
+bool IsGlobal(const void* address, int64_t bytes) {
+  return Runtime::Get().memory.Contains(address, bytes);
 }
 
 void Runtime::DrainAll() {
@@ -132,13 +176,17 @@ int64_t NumLiveObjects() {
 
 int64_t DeviceBytesInUse() { return Runtime::Get().memory.device_bytes(); }
 
-cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
+static cudaError_t EnqueueWork(cudaStream_t stream, Work work) {
   Runtime& runtime = Runtime::Get();
   const Lock lock(runtime.mutex);
   if (const cudaError_t error = runtime.Enter()) return error;
   if (!runtime.Knows(stream)) return runtime.Return(cudaErrorInvalidResourceHandle);
   runtime.Push(runtime.StreamOf(stream), std::move(work));
   return cudaSuccess;
+}
+
+cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
+  return EnqueueWork(stream, {.run = std::move(work)});
 }
 
 cudaError_t LaunchKernel(const KernelLaunch& launch, std::function<void()> body) {
@@ -155,21 +203,10 @@ cudaError_t LaunchKernel(const KernelLaunch& launch, std::function<void()> body)
   if (launch.shared_bytes < 0 || launch.shared_bytes > shared_limit) {
     return runtime.Return(cudaErrorInvalidValue);
   }
-  return Enqueue(launch.stream, [launch, body = std::move(body)] {
-    Runtime& r = Runtime::Get();
-    ++r.num_kernels;
-    if (r.fail_kernel_in > 0 && --r.fail_kernel_in == 0) {
-      r.sticky_error = r.last_error = r.injected_kernel_error;
-      return;
-    }
-    RunGrid({.grid = launch.grid,
-             .block = launch.block,
-             .shared_bytes = launch.shared_bytes,
-             .kernel = [](const void* f) { (*static_cast<const std::function<void()>*>(f))(); },
-             .closure = &body,
-             .seed = r.options.seed + static_cast<uint64_t>(r.num_kernels) * 1000003u,
-             .overlaps_previous = launch.overlaps_previous});
-  });
+  return EnqueueWork(launch.stream,
+                     {.run = nullptr,
+                      .launch = launch,
+                      .body = std::make_shared<const std::function<void()>>(std::move(body))});
 }
 
 }  // namespace mea::simt

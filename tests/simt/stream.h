@@ -14,9 +14,21 @@
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/grid_run.h"
 #include "tests/simt/machine.h"
 
-using MeaSimtWork = std::function<void()>;
+namespace mea::simt {
+
+// One entry of a queue: a kernel, or anything else.
+struct Work {
+  std::function<void()> run;  // null for a kernel
+  KernelLaunch launch{};
+  std::shared_ptr<const std::function<void()>> body{};  // of each thread
+};
+
+}  // namespace mea::simt
+
+using MeaSimtWork = mea::simt::Work;
 
 struct CUgraph_st {
   std::vector<MeaSimtWork> work;
@@ -29,6 +41,8 @@ struct CUstream_st {
   int64_t num_queued = 0;  // ever
   int64_t num_done = 0;    // ever
   bool blocking = true;    // not cudaStreamNonBlocking
+  // The kernel at the head of the queue, if it has run ahead of its turn.
+  std::unique_ptr<mea::simt::GridRun> head;
   std::unique_ptr<CUgraph_st> capture;
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
   bool capture_invalid = false;
@@ -60,6 +74,7 @@ struct Runtime {
   void Push(CUstream_st& stream, MeaSimtWork work);
   // Runs the stream's work up to that position, and what it waits for in other streams.
   void Drain(CUstream_st& stream, int64_t position);
+  void RunKernel(CUstream_st& stream, Work work, int64_t position);
   void Drain(CUstream_st& stream) { Drain(stream, stream.num_queued); }
   void DrainAll();
 

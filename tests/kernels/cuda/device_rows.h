@@ -28,9 +28,10 @@ class DeviceRows {
   DeviceRows(int rows, int columns, const std::vector<T>& values, int left = 0, int right = 0)
       : DeviceRows(rows, columns, left, right) {
     EXPECT_EQ(values.size(), static_cast<size_t>(rows) * columns);
-    for (int r = 0; r < rows; ++r) {
-      std::memcpy(data() + r * stride_, values.data() + r * columns, columns * sizeof(T));
-    }
+    const size_t row_bytes = columns * sizeof(T);
+    EXPECT_EQ(cudaMemcpy2DAsync(data(), stride_ * sizeof(T), values.data(), row_bytes, row_bytes,
+                                rows, cudaMemcpyHostToDevice),
+              cudaSuccess);
   }
 
   T* data() const { return memory_.data() + left_; }

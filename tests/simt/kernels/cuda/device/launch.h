@@ -29,7 +29,9 @@ cudaError_t Launch(const LaunchConfig& config, void (*kernel)(P...),
                                                  params...)] { std::apply(kernel, values); });
 }
 
-inline void WaitForPrevious() { simt::Block::Current().WaitForPrevious(); }
-inline void LetNextStart() {}
+inline void WaitForPrevious(simt::Where where = simt::Where::current()) {
+  simt::Block::Current().WaitForPrevious(where);
+}
+inline void LetNextStart() { simt::Block::Current().LetNextStart(); }
 
 }  // namespace mea::cuda
