@@ -1,10 +1,10 @@
-# Makes CUDA a language of the build: C++20 and the code of the one architecture we write for.
+# Makes CUDA a language of the build: C++20 and the code of the architectures we write for.
 include(CheckLanguage)
 
-# 90a, not 90: wgmma and the other Hopper-only instructions do not assemble without it. "-real": no
-# PTX beside the machine code, which no other architecture could run anyway.
+# 90a, not 90: wgmma and the other Hopper-only instructions do not assemble without it. 80 runs on
+# every 8.x. "-real": no PTX beside the machine code, which no other architecture could run anyway.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real 80-real)
 endif()
 # nvcc is seldom on the PATH of a fresh machine.
 if(NOT DEFINED ENV{CUDACXX} AND NOT DEFINED CMAKE_CUDA_COMPILER)

@@ -15,4 +15,8 @@ if(TARGET mea)
                         "^libnvidia-"
     DESTINATION lib)
 endif()
+if(TARGET mea_cuda)
+  set_target_properties(mea_cuda PROPERTIES INSTALL_RPATH "$ORIGIN")
+  install(TARGETS mea_cuda RUNTIME_DEPENDENCY_SET mea_libraries DESTINATION lib)
+endif()
 install(DIRECTORY models/demo-mea DESTINATION share/mea/models OPTIONAL)

@@ -1,0 +1,11 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "kernels/cuda_module.h"
+
+namespace mea::cuda {
+
+// The device, if this build has code for it; the statuses of OpenCudaBackend otherwise.
+absl::StatusOr<CudaDeviceInfo> DescribeDevice(int device);
+
+}  // namespace mea::cuda

@@ -1,0 +1,79 @@
+#include "kernels/cuda/recorder.h"
+
+#include <algorithm>
+
+namespace mea::cuda {
+
+void Recorder::Run(int64_t key, absl::FunctionRef<void()> ops) {
+  Counters& counters = runtime_->counters();
+  const auto found = records_.find(key);
+  if (key < 0 || max_records_ == 0 || found == records_.end()) {
+    ++counters.eager_runs;
+    ops();
+    if (key < 0 || max_records_ == 0) return;
+    if (std::ssize(records_) == max_records_) EvictOldest();
+    records_[key].last_run = ++num_runs_;
+    return;
+  }
+  Record& record = found->second;
+  record.last_run = ++num_runs_;
+  if (record.graph != nullptr) {
+    ++counters.replays;
+  } else {
+    ++counters.eager_runs;
+    record.graph = Capture(ops);
+  }
+  if (!runtime_->Begin("replay")) return;
+  runtime_->Check(cudaGraphLaunch(record.graph, runtime_->stream()));
+  runtime_->End();
+}
+
+// Null where anything fails, which the runtime remembers.
+cudaGraphExec_t Recorder::Capture(absl::FunctionRef<void()> ops) {
+  if (!runtime_->Begin("record")) return nullptr;
+  // Other threads may go on calling CUDA meanwhile.
+  if (!runtime_->Check(
+          cudaStreamBeginCapture(runtime_->stream(), cudaStreamCaptureModeThreadLocal))) {
+    return nullptr;
+  }
+  runtime_->set_capturing(true);
+  ops();
+  runtime_->set_capturing(false);
+  runtime_->Begin("record");
+  // Ends the capture even if an op failed: the stream must be left as it was.
+  cudaGraph_t graph = nullptr;
+  runtime_->Check(cudaStreamEndCapture(runtime_->stream(), &graph));
+  cudaGraphExec_t exec = nullptr;
+  if (runtime_->ok()) {
+    runtime_->Check(cudaGraphInstantiate(&exec, graph, 0));
+    ++runtime_->counters().records;
+  }
+  if (graph != nullptr) runtime_->Check(cudaGraphDestroy(graph));
+  return exec;
+}
+
+void Recorder::Destroy(Record& record) {
+  if (record.graph == nullptr) return;
+  // Freed whatever the state of the device; a failure of that alone spoils nothing.
+  cudaGraphExecDestroy(record.graph);
+  record.graph = nullptr;
+}
+
+void Recorder::EvictOldest() {
+  const auto oldest = std::min_element(
+      records_.begin(), records_.end(),
+      [](const auto& a, const auto& b) { return a.second.last_run < b.second.last_run; });
+  // It may still run.
+  (void)runtime_->Synchronize();
+  Destroy(oldest->second);
+  records_.erase(oldest);
+}
+
+void Recorder::Clear() {
+  if (records_.empty()) return;
+  (void)runtime_->Synchronize();
+  for (auto& [key, record] : records_) Destroy(record);
+  records_.clear();
+}
+
+}  // namespace mea::cuda

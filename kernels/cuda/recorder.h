@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <unordered_map>
+
+#include "absl/functional/function_ref.h"
+#include "kernels/cuda/runtime.h"
+
+namespace mea::cuda {
+
+// Records of runs of ops as CUDA graphs (Backend::Run). A key's first run calls its ops: kernels
+// load and products choose their algorithms, which a recording may not. The second records them,
+// all later ones replay the record. Where there are more keys than records, the one unused for
+// longest gives way and starts anew.
+class Recorder {
+ public:
+  Recorder(Runtime* runtime, int max_records) : runtime_(runtime), max_records_(max_records) {}
+  ~Recorder() { Clear(); }
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  // A negative key is never recorded.
+  void Run(int64_t key, absl::FunctionRef<void()> ops);
+  // Forgets all records: memory that they use is about to go.
+  void Clear();
+
+ private:
+  struct Record {
+    cudaGraphExec_t graph = nullptr;  // null: run once, not yet recorded
+    int64_t last_run = 0;
+  };
+
+  cudaGraphExec_t Capture(absl::FunctionRef<void()> ops);
+  void Destroy(Record& record);
+  void EvictOldest();
+
+  Runtime* const runtime_;
+  const int max_records_;
+  int64_t num_runs_ = 0;
+  std::unordered_map<int64_t, Record> records_;
+};
+
+}  // namespace mea::cuda

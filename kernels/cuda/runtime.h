@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/tensor.h"
+
+namespace mea::cuda {
+
+// What has happened since the start; tests and metrics read it.
+struct Counters {
+  int64_t replays = 0;  // runs that repeated a record
+  int64_t eager_runs =
+      0;                // runs that called their ops, those that were recorded meanwhile included
+  int64_t records = 0;  // graphs made
+  int64_t allocations = 0;  // of device memory and of pinned host memory
+};
+
+// Makes the device the calling thread's current one, which for every thread is 0 at first.
+cudaError_t UseDevice(int device);
+
+// One stream of one device, its memory, and the first error: after one, nothing that a device has
+// computed can be trusted, so every later call does nothing and `status` says what went wrong.
+// One thread drives it, not always the one that made it.
+class Runtime {
+ public:
+  // `synchronous`: waits for every op, so that an error names the op that caused it.
+  static absl::StatusOr<std::unique_ptr<Runtime>> Create(int device, bool synchronous);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  // Before an op: makes the device the calling thread's. False when there is nothing to do any
+  // more.
+  bool Begin(std::string_view op);
+  // Notes what a CUDA call of the op that began last returned; true when it succeeded.
+  bool Check(cudaError_t error);
+  // The same for a failure that has no CUDA error: cuBLAS's.
+  void Fail(std::string_view what);
+  // After the last call of an op.
+  void End();
+
+  bool ok() const { return status_.ok(); }
+  // Waits for the stream.
+  absl::Status Synchronize();
+
+  // Zero-filled. RESOURCE_EXHAUSTED names the bytes asked for and those that are free; such a
+  // failure does not stick.
+  absl::StatusOr<Tensor> AllocateDevice(std::span<const int64_t> shape, DType dtype);
+  absl::StatusOr<Tensor> AllocatePinned(std::span<const int64_t> shape, DType dtype);
+
+  // Of one shape and dtype; matrices may have rows apart by any stride, all else is dense.
+  void Copy(TensorView from, TensorView to, cudaMemcpyKind kind);
+
+  cudaStream_t stream() const { return stream_; }
+  int device() const { return device_; }
+  int num_sms() const { return num_sms_; }
+  int sm_version() const { return sm_version_; }  // 90 is compute capability 9.0
+  bool is_capturing() const { return is_capturing_; }
+  void set_capturing(bool capturing) { is_capturing_ = capturing; }
+  Counters& counters() { return counters_; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  Runtime(int device, bool synchronous) : device_(device), synchronous_(synchronous) {}
+  absl::Status Start();
+  absl::Status OutOfMemory(std::string_view what, int64_t bytes) const;
+
+  const int device_;
+  const bool synchronous_;
+  int num_sms_ = 0;
+  int sm_version_ = 0;
+  cudaStream_t stream_ = nullptr;
+  bool is_capturing_ = false;  // ops go into a record: nothing may wait or allocate
+  std::string_view op_;        // string literals alone
+  absl::Status status_;
+  Counters counters_;
+};
+
+}  // namespace mea::cuda

@@ -1,0 +1,8 @@
+# What the CUDA back end is made of, from the root of the project. nvcc compiles it into the module
+# (CMakeLists.txt beside this file), g++ a second time for the emulator (tests/kernels/cuda).
+set(MEA_CUDA_SOURCES
+  kernels/cuda/device_info.cc
+  kernels/cuda/recorder.cc
+  kernels/cuda/runtime.cc
+  kernels/cuda/rowwise/elementwise.cu
+  kernels/cuda/rowwise/norm.cu)

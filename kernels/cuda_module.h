@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+struct CudaOptions {
+  int device = 0;
+  // Times the algorithms for a product of each new shape and keeps the fastest; false: the
+  // library's first choice, which is the same in every run.
+  bool search_products = true;
+  // Records of decode steps that are kept (Backend::Run); 0: nothing is recorded.
+  int max_records = 256;
+  // Waits for every op, so that an error names the op that caused it. For finding faults.
+  bool synchronous = false;
+};
+
+struct CudaDeviceInfo {
+  std::string name;  // "NVIDIA H200"
+  int sm = 0;        // compute capability, 90 for 9.0
+  int num_sms = 0;   // multiprocessors
+  int64_t total_bytes = 0;
+  int64_t free_bytes = 0;
+  std::string driver;  // the newest CUDA that the driver speaks: "13.0"
+};
+
+// The CUDA back end lives in a library of its own, libmea_cuda.so, so that the program needs
+// nothing of CUDA where there is no GPU. It is looked for at $MEA_CUDA_MODULE if that is set, else
+// beside the executable and in ../lib from there, and once opened stays.
+//
+// NOT_FOUND: no module, or no cuBLASLt. UNAVAILABLE: no driver, or no device. OUT_OF_RANGE: no
+// device of that number. FAILED_PRECONDITION: the module is of another build, or has no code for
+// the device. The message is one line that names what is missing.
+absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const CudaOptions& options = {});
+absl::StatusOr<CudaDeviceInfo> DescribeCudaDevice(int device = 0);
+
+// What the module exports under the C name mea_cuda_module. The version comes first and is compared
+// before anything else is touched.
+struct CudaModule {
+  const char* version;
+  absl::StatusOr<std::unique_ptr<Backend>> (*open)(const CudaOptions& options);
+  absl::StatusOr<CudaDeviceInfo> (*describe)(int device);
+};
+inline constexpr char kCudaModuleSymbol[] = "mea_cuda_module";
+
+// The release and a digest of the headers that program and module share.
+const char* CudaModuleVersion();
+
+}  // namespace mea
