@@ -50,19 +50,22 @@ class RuntimeTest : public ::testing::Test {
     runtime_->Copy(TensorView::Dense(&value, DType::kI32, {1}), tensor.view(),
                    cudaMemcpyHostToDevice);
   }
-  int32_t Get(const Tensor& tensor) {
+  std::vector<int32_t> Values(const Tensor& tensor) {
+    std::vector<int32_t> host(tensor.view().num_elements(), -1);
+    EXPECT_TRUE(runtime_->Begin("Get"));
+    runtime_->Copy(tensor.view().Reshape({std::ssize(host)}), TensorView::Of<int32_t>(host),
+                   cudaMemcpyDeviceToHost);
     EXPECT_TRUE(runtime_->Synchronize().ok());
-    return tensor.view().as<int32_t>()[0];  // the emulator's memory is the host's
+    return host;
   }
+  int32_t Get(const Tensor& tensor) { return Values(tensor)[0]; }
 
   std::unique_ptr<Runtime> runtime_;
 };
 
 TEST_F(RuntimeTest, MemoryIsZero) {
   const Tensor device = Device({3, 5});
-  ASSERT_TRUE(runtime_->Synchronize().ok());
-  const std::vector<int32_t> values(device.view().as<int32_t>(), device.view().as<int32_t>() + 15);
-  EXPECT_THAT(values, Each(0));
+  EXPECT_THAT(Values(device), Each(0));
   const std::vector<int64_t> shape = {7};
   const Tensor pinned = runtime_->AllocatePinned(shape, DType::kI32).value();
   EXPECT_THAT(pinned.view().values<int32_t>(), Each(0));
