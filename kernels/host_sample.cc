@@ -2,22 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/check.h"
-#include "kernels/uniform.h"
+#include "kernels/draw.h"
 
 namespace mea {
 namespace {
-
-constexpr float kImpossible = -std::numeric_limits<float>::infinity();
-
-float Apply(const LogitEdit& edit, float logit) {
-  if (edit.penalty == LogitEdit::kBanned) return kImpossible;
-  const float biased = logit + edit.bias;
-  const float repeated = biased > 0 ? biased / edit.repetition : biased * edit.repetition;
-  return repeated - edit.penalty;
-}
 
 int32_t ArgMax(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -68,65 +58,62 @@ void HostSampler::Edit(std::span<const float> logits, const SampleRow& row,
     edited_.assign(logits.begin(), logits.end());
   }
   for (const LogitEdit& edit : edits.subspan(row.edits_begin, row.edits_end - row.edits_begin)) {
-    edited_[edit.token_id] = Apply(edit, logits[edit.token_id]);
+    edited_[edit.token_id] = WithPenalty(WithBiasAndRepetition(logits[edit.token_id], edit), edit);
   }
 }
 
 int32_t HostSampler::Draw(const SampleRow& row) {
-  // Relative to the best one, so that no temperature, however low, overflows.
-  const float max = *std::max_element(edited_.begin(), edited_.end());
-  MEA_CHECK(max != kImpossible);
+  const int32_t best = ArgMax(edited_);
+  MEA_CHECK(edited_[best] != kImpossible);
+  const float scale = DistanceScale(row.temperature);
   candidates_.clear();
   for (size_t id = 0; id < edited_.size(); ++id) {
-    if (edited_[id] == kImpossible) continue;
-    candidates_.push_back({(edited_[id] - max) / row.temperature, static_cast<int32_t>(id)});
+    const uint32_t distance = Distance(edited_[best], edited_[id], scale);
+    if (distance != kNoCandidate) candidates_.push_back({distance, static_cast<int32_t>(id)});
   }
   if (row.top_k > 0) KeepBest(row.top_k);
   if (row.top_p < 1.0f) KeepTopP(row.top_p);
-  if (row.min_p > 0.0f) KeepMinP(row.min_p);
+  if (row.min_p > 0.0f) {
+    const uint64_t least = MinPWeight(row.min_p);
+    std::erase_if(candidates_, [=](const Candidate& c) { return Weight(c.distance) < least; });
+  }
   std::sort(candidates_.begin(), candidates_.end(),
             [](const Candidate& a, const Candidate& b) { return a.token_id < b.token_id; });
 
-  double sum = 0;
-  for (const Candidate& c : candidates_) sum += std::exp(double{c.logit});
-  double left = UniformAt(row.seed, row.counter) * sum;
-  int32_t last_possible = candidates_.front().token_id;
+  uint64_t point = DrawnPoint(row, TotalWeight());
   for (const Candidate& c : candidates_) {
-    const double weight = std::exp(double{c.logit});
-    if (weight > 0) last_possible = c.token_id;
-    left -= weight;
-    if (left < 0) return c.token_id;
+    const uint64_t weight = Weight(c.distance);
+    if (point < weight) return c.token_id;
+    point -= weight;
   }
-  return last_possible;  // the sum was rounded: the remainder belongs to the last token
+  return best;  // a bias beyond all numbers: there were no candidates
+}
+
+uint64_t HostSampler::TotalWeight() const {
+  uint64_t total = 0;
+  for (const Candidate& c : candidates_) total += Weight(c.distance);
+  return total;
 }
 
 void HostSampler::KeepBest(size_t n) {
   n = std::min(n, candidates_.size());
-  std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end(), Better);
+  std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end());
   candidates_.resize(n);
 }
 
-void HostSampler::KeepTopP(double top_p) {
-  double total = 0;
-  for (const Candidate& c : candidates_) total += std::exp(double{c.logit});
+void HostSampler::KeepTopP(float top_p) {
+  const uint64_t wanted = TopPWeight(top_p, TotalWeight());
   // The nucleus is mostly small: sort only as many as it turns out to need.
   for (size_t sorted = 64;; sorted *= 4) {
     const size_t n = std::min(sorted, candidates_.size());
-    std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end(), Better);
-    double mass = 0;
+    std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end());
+    uint64_t weight = 0;
     for (size_t i = 0; i < n; ++i) {
-      mass += std::exp(double{candidates_[i].logit});
-      if (mass >= top_p * total || i + 1 == candidates_.size()) {
-        candidates_.resize(i + 1);
-        return;
-      }
+      weight += Weight(candidates_[i].distance);
+      if (weight >= wanted) return candidates_.resize(i + 1);
     }
+    if (n == candidates_.size()) return;
   }
-}
-
-void HostSampler::KeepMinP(double min_p) {
-  const double threshold = std::log(min_p);
-  std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < threshold; });
 }
 
 }  // namespace mea

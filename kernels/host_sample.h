@@ -1,5 +1,7 @@
 #pragma once
 
+#include <compare>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -16,19 +18,17 @@ class HostSampler {
 
  private:
   struct Candidate {
-    float logit;  // after the temperature, relative to the best candidate's: at most 0
+    uint32_t distance;
     int32_t token_id;
+    auto operator<=>(const Candidate&) const = default;  // the best is the least
   };
-  static bool Better(const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.token_id < b.token_id;
-  }
 
   void Edit(std::span<const float> logits, const SampleRow& row, std::span<const LogitEdit> edits);
   int32_t Draw(const SampleRow& row);
+  uint64_t TotalWeight() const;
   // Keeps the n best candidates, best first.
   void KeepBest(size_t n);
-  void KeepTopP(double top_p);
-  void KeepMinP(double min_p);
+  void KeepTopP(float top_p);
 
   std::vector<float> edited_;  // [vocab]
   std::vector<Candidate> candidates_;

@@ -24,7 +24,7 @@ struct LogitEdit {
 // their softmax: keep the top_k largest (lower ids first among equals); of these the shortest run,
 // largest first, that reaches top_p of their probability; of these what has at least min_p times
 // the largest probability. What is kept is walked in the order of token ids until the cumulative
-// probability exceeds UniformAt(seed, counter).
+// probability exceeds UniformAt(seed, counter). kernels/draw.h makes that exact, to the bit.
 struct SampleRow {
   float temperature = 1;  // 0 = the largest edited logit, the lowest id among equals
   int32_t top_k = 0;      // 0 = all

@@ -17,12 +17,16 @@ MEA_HOST_DEVICE constexpr uint64_t MixBits(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// A uniform number in [0, 1) that depends on (seed, counter) alone, the same on every device.
-MEA_HOST_DEVICE constexpr double UniformAt(uint64_t seed, uint64_t counter) {
+// 64 uniform bits that depend on (seed, counter) alone, the same on every device.
+MEA_HOST_DEVICE constexpr uint64_t UniformBits(uint64_t seed, uint64_t counter) {
   constexpr uint64_t kGolden = 0x9e3779b97f4a7c15u;
   // The seed is mixed before the counter is added: streams of nearby seeds do not overlap.
-  const uint64_t bits = MixBits(MixBits(seed + kGolden) + kGolden * (counter + 1));
-  return static_cast<double>(bits >> 11) * 0x1p-53;
+  return MixBits(MixBits(seed + kGolden) + kGolden * (counter + 1));
+}
+
+// The same as a number in [0, 1).
+MEA_HOST_DEVICE constexpr double UniformAt(uint64_t seed, uint64_t counter) {
+  return static_cast<double>(UniformBits(seed, counter) >> 11) * 0x1p-53;
 }
 
 }  // namespace mea

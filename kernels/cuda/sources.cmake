@@ -5,4 +5,5 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/recorder.cc
   kernels/cuda/runtime.cc
   kernels/cuda/rowwise/elementwise.cu
-  kernels/cuda/rowwise/norm.cu)
+  kernels/cuda/rowwise/norm.cu
+  kernels/cuda/sample/sample.cu)
