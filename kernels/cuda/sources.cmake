@@ -1,6 +1,11 @@
 # What the CUDA back end is made of, from the root of the project. nvcc compiles it into the module
 # (CMakeLists.txt beside this file), g++ a second time for the emulator (tests/kernels/cuda).
 set(MEA_CUDA_SOURCES
+  kernels/cuda/attention/attention.cc
+  kernels/cuda/attention/combine.cu
+  kernels/cuda/attention/decode_general.cu
+  kernels/cuda/attention/decode_mma.cu
+  kernels/cuda/attention/work_list.cu
   kernels/cuda/device_info.cc
   kernels/cuda/recorder.cc
   kernels/cuda/runtime.cc

@@ -1,0 +1,191 @@
+#include "kernels/cuda/attention/attention.h"
+
+#include <algorithm>
+#include <climits>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+#include "kernels/cuda/attention/combine.h"
+#include "kernels/cuda/attention/decode_general.h"
+
+namespace mea::cuda {
+namespace {
+
+// Enough blocks to hide each other's stalls; kernels that use more of a multiprocessor take two
+// shares a block.
+constexpr int kWorkersPerSm = 2;
+
+int64_t AlignUp(int64_t bytes) { return (bytes + 1023) / 1024 * 1024; }
+
+absl::Status CheckShape(const AttentionShape& shape) {
+  if (shape.head_dim % 2 != 0 || shape.head_dim <= 0 || shape.head_dim > kMaxGeneralHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "head_dim ", shape.head_dim, " is not an even number up to ", kMaxGeneralHeadDim));
+  }
+  if (shape.kv_heads <= 0 || shape.q_heads % shape.kv_heads != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("q_heads ", shape.q_heads, " is not a multiple of kv_heads ", shape.kv_heads));
+  }
+  return absl::OkStatus();
+}
+
+int64_t ListBytes(const AttentionLimits& limits, int num_workers, int64_t max_items) {
+  return AlignUp(max_items * static_cast<int64_t>(sizeof(WorkItem))) +
+         AlignUp(limits.max_rows * static_cast<int64_t>(sizeof(RowItems))) +
+         AlignUp(limits.max_rows * static_cast<int64_t>(sizeof(int))) +
+         AlignUp((num_workers + 1) * static_cast<int64_t>(sizeof(int)));
+}
+
+cudaError_t LaunchDecode(const DecodeParams& params, const AttentionOptions& options,
+                         cudaStream_t stream) {
+  const bool has_mma = HasDecodeMma(params.attention.head_dim, params.attention.page_size);
+  if (options.kernel == DecodeKernel::kGeneral || !has_mma) {
+    return LaunchDecodeGeneral(params, stream);
+  }
+  return LaunchDecodeMma(params, options.rounding, stream);
+}
+
+}  // namespace
+
+absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
+                                            std::span<const AttentionShape> layers) {
+  AttentionPlan plan = {.limits = limits, .num_workers = kWorkersPerSm * limits.num_sms};
+  int max_splits = 1;
+  int64_t item_floats = 0;
+  int64_t item_heads = 0;
+  int64_t expand_elements = 0;
+  for (const AttentionShape& shape : layers) {
+    if (absl::Status status = CheckShape(shape); !status.ok()) return status;
+    const int visible =
+        shape.window > 0 ? std::min(shape.window, limits.max_context) : limits.max_context;
+    max_splits = std::max(max_splits, MaxSplits(visible));
+    item_floats = std::max(item_floats, int64_t{shape.q_heads} * shape.head_dim);
+    item_heads = std::max<int64_t>(item_heads, shape.q_heads);
+  }
+  plan.max_items = int64_t{std::max(1, limits.max_seqs)} * max_splits;
+  plan.list_bytes = ListBytes(limits, plan.num_workers, plan.max_items);
+  plan.list_offset = 0;
+  plan.partial_offset = plan.list_offset + PagedAttention::kMaxLists * plan.list_bytes;
+  plan.stats_offset = plan.partial_offset + AlignUp(plan.max_items * item_floats * 4);
+  plan.expand_offset = plan.stats_offset + AlignUp(plan.max_items * item_heads *
+                                                   static_cast<int64_t>(sizeof(SoftmaxStats)));
+  plan.workspace_bytes = plan.expand_offset + AlignUp(2 * 2 * expand_elements);
+  return plan;
+}
+
+void PagedAttention::BeginStep(std::span<const int32_t> q_offsets,
+                               std::span<const int32_t> kv_lens) {
+  q_offsets_.assign(q_offsets.begin(), q_offsets.end());
+  kv_lens_.assign(kv_lens.begin(), kv_lens.end());
+  decodes_only_ = true;
+  for (size_t i = 0; i < q_offsets.size(); ++i) {
+    decodes_only_ &= q_offsets[i] == static_cast<int32_t>(i);
+  }
+  num_lists_ = 0;
+}
+
+WorkList PagedAttention::ListMemory(int index) const {
+  std::byte* memory = workspace_ + plan_.list_offset + index * plan_.list_bytes;
+  const auto take = [&](int64_t bytes) {
+    std::byte* begin = memory;
+    memory += AlignUp(bytes);
+    return begin;
+  };
+  WorkList list;
+  list.items =
+      reinterpret_cast<WorkItem*>(take(plan_.max_items * static_cast<int64_t>(sizeof(WorkItem))));
+  list.rows = reinterpret_cast<RowItems*>(
+      take(plan_.limits.max_rows * static_cast<int64_t>(sizeof(RowItems))));
+  list.row_costs =
+      reinterpret_cast<int*>(take(plan_.limits.max_rows * static_cast<int64_t>(sizeof(int))));
+  list.worker_begin =
+      reinterpret_cast<int*>(take((plan_.num_workers + 1) * static_cast<int64_t>(sizeof(int))));
+  list.num_workers = plan_.num_workers;
+  return list;
+}
+
+// Cuts the batch into runs of rows whose splits fit the workspace. A step of single rows always
+// does, whatever the lengths.
+void PagedAttention::PlanPasses(List& list) const {
+  list.passes.clear();
+  const int num_rows = q_offsets_.back();
+  if (decodes_only_) {
+    if (num_rows > 0) list.passes.push_back({0, num_rows});
+    return;
+  }
+  Rows pass = {0, 0};
+  int64_t items = 0;
+  bool decodes = false;
+  for (size_t seq = 0; seq < kv_lens_.size(); ++seq) {
+    const int begin = q_offsets_[seq];
+    const int end = q_offsets_[seq + 1];
+    const bool is_decoded = end - begin <= list.max_queries;
+    for (int row = begin; row < end; ++row) {
+      const int count =
+          is_decoded ? RowSplits(VisibleTokens(kv_lens_[seq], end, row, list.window)).count() : 0;
+      if (items + count > plan_.max_items) {
+        list.passes.push_back(pass);
+        pass.begin = row;
+        items = 0;
+      }
+      items += count;
+      pass.end = row + 1;
+      decodes |= is_decoded;
+    }
+  }
+  if (decodes) list.passes.push_back(pass);
+}
+
+PagedAttention::List& PagedAttention::FindList(int window, int max_queries) {
+  for (int i = 0; i < num_lists_; ++i) {
+    List& list = lists_[i];
+    if (list.window == window && list.max_queries == max_queries) return list;
+  }
+  // With more kinds of layers than lists, the last one is made anew for each.
+  if (num_lists_ < kMaxLists) ++num_lists_;
+  List& list = lists_[num_lists_ - 1];
+  list.window = window;
+  list.max_queries = max_queries;
+  list.is_built = false;
+  list.memory = ListMemory(num_lists_ - 1);
+  PlanPasses(list);
+  return list;
+}
+
+cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOptions& options,
+                                cudaStream_t stream) {
+  MEA_CHECK(params.num_seqs == static_cast<int>(kv_lens_.size()));
+  MEA_CHECK(params.num_rows == q_offsets_.back());
+  MEA_CHECK(params.num_rows <= plan_.limits.max_rows);
+  List& list = FindList(params.window, INT_MAX);
+  DecodeParams decode = {
+      .attention = params,
+      .list = list.memory,
+      .partial_out = reinterpret_cast<float*>(workspace_ + plan_.partial_offset),
+      .partial_stats = reinterpret_cast<SoftmaxStats*>(workspace_ + plan_.stats_offset)};
+  for (const Rows rows : list.passes) {
+    if (!list.is_built) {
+      const cudaError_t error = LaunchBuildWorkList({.q_offsets = params.q_offsets,
+                                                     .kv_lens = params.kv_lens,
+                                                     .num_seqs = params.num_seqs,
+                                                     .row_begin = rows.begin,
+                                                     .row_end = rows.end,
+                                                     .window = list.window,
+                                                     .max_queries = list.max_queries,
+                                                     .list = list.memory},
+                                                    stream);
+      if (error != cudaSuccess) return error;
+      list.is_built = list.passes.size() == 1;
+    }
+    if (cudaError_t error = LaunchDecode(decode, options, stream); error != cudaSuccess) {
+      return error;
+    }
+    if (cudaError_t error = LaunchCombine(decode, rows.begin, rows.end, stream);
+        error != cudaSuccess) {
+      return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+}  // namespace mea::cuda

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/cuda/attention/decode_mma.h"
+#include "kernels/cuda/attention/params.h"
+
+namespace mea::cuda {
+
+// One layer's attention, as far as memory and the choice of kernels go.
+struct AttentionShape {
+  int q_heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int page_size = 0;
+  int window = 0;
+  // Heads are mixed or keys normed: long chunks attend to an expanded copy of the cache.
+  bool is_composed = false;
+};
+
+// The most that one step may ask for.
+struct AttentionLimits {
+  int max_rows = 0;     // query rows of a batch, padding included
+  int max_seqs = 0;     // all of them may decode in one step
+  int max_context = 0;  // cached tokens of a sequence
+  int num_sms = 0;      // multiprocessors of the device
+  int sm_version = 0;   // 80, 90: its compute capability
+};
+
+// How attention uses its workspace, made once at start: a step allocates nothing.
+struct AttentionPlan {
+  AttentionLimits limits;
+  int num_workers = 0;         // persistent blocks of a decode kernel
+  int64_t max_items = 0;       // splits in flight; larger batches take several passes
+  int64_t list_bytes = 0;      // of one work list
+  int64_t list_offset = 0;     // of the first of PagedAttention::kMaxLists lists
+  int64_t partial_offset = 0;  // [max_items, q_heads, head_dim] f32
+  int64_t stats_offset = 0;    // [max_items, q_heads] SoftmaxStats
+  int64_t expand_offset = 0;   // keys, then values: [max_context, kv_heads, head_dim] BF16
+  int64_t workspace_bytes = 0;
+};
+
+// INVALID_ARGUMENT names a shape that no kernel takes.
+absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
+                                            std::span<const AttentionShape> layers);
+
+// The kernel of the rows that decode; kAuto is the fastest that the device and the shape allow.
+enum class DecodeKernel { kAuto, kGeneral, kMma };
+
+struct AttentionOptions {
+  DecodeKernel kernel = DecodeKernel::kAuto;
+  WeightRounding rounding = WeightRounding::kBf16;
+};
+
+// Launches the kernels of paged attention. One thread; the workspace is the caller's and belongs to
+// the launches until the stream has run them. Rows of sequences with up to kMaxDecodeQueries query
+// rows go to the decode kernels, longer chunks to the prefill kernels.
+class PagedAttention {
+ public:
+  static constexpr int kMaxDecodeQueries = 8;
+  static constexpr int kMaxLists = 2;  // work lists kept within a step, one per window
+
+  // `workspace`: device memory of plan.workspace_bytes, aligned to 1024.
+  PagedAttention(const AttentionPlan& plan, std::byte* workspace)
+      : plan_(plan), workspace_(workspace) {}
+
+  // Before the first layer of a step: host copies of the step's arrays, [num_seqs + 1] and
+  // [num_seqs]. Where every sequence has one query row the launches depend on nothing but num_seqs:
+  // such a step may be recorded as a graph and replayed with other lengths.
+  void BeginStep(std::span<const int32_t> q_offsets, std::span<const int32_t> kv_lens);
+
+  // One layer. The shape must be one of the plan's.
+  cudaError_t Run(const AttentionParams& params, const AttentionOptions& options,
+                  cudaStream_t stream);
+
+ private:
+  struct Rows {
+    int begin;
+    int end;
+  };
+  // A work list and what it was made for.
+  struct List {
+    int window = 0;
+    int max_queries = 0;
+    std::vector<Rows> passes;  // each fits max_items
+    bool is_built = false;     // of the only pass
+    WorkList memory;
+  };
+
+  List& FindList(int window, int max_queries);
+  void PlanPasses(List& list) const;
+  WorkList ListMemory(int index) const;
+
+  AttentionPlan plan_;
+  std::byte* workspace_;
+  std::vector<int32_t> q_offsets_;
+  std::vector<int32_t> kv_lens_;
+  bool decodes_only_ = false;  // every sequence has one query row
+  std::array<List, kMaxLists> lists_;
+  int num_lists_ = 0;  // of this step
+};
+
+}  // namespace mea::cuda

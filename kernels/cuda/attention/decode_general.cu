@@ -1,0 +1,141 @@
+#include "kernels/cuda/attention/decode_general.h"
+
+#include "kernels/cuda/attention/warp.h"
+#include "kernels/cuda/device/launch.h"
+#include "kernels/cuda/device/simt.h"
+
+namespace mea::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kMaxPairs = kMaxGeneralHeadDim / (2 * kWarpSize);  // of neighbouring elements, a lane
+
+__device__ float2 LoadPair(const Bf16* elements) {
+  return UnpackBf16(*reinterpret_cast<const uint32_t*>(elements));
+}
+
+struct Components {
+  int begin;
+  int end;
+};
+
+// Those that virtual head g is made of.
+__device__ Components ComponentsOf(const float* mix, int num_heads, int g) {
+  if (mix == nullptr) return {g, g + 1};
+  return {0, num_heads};
+}
+
+// One query head of one row, and where in the cache its tokens lie.
+struct Head {
+  const AttentionParams& p;
+  const Bf16* q;         // [head_dim]
+  const int32_t* pages;  // of the sequence
+  int g;                 // virtual head
+
+  // scale * r * sum_c W_K[c, g] (q . K_c(t)), in powers of two
+  __device__ float Score(int t) const {
+    const SlabLayout layout = p.layout();
+    const int page = pages[t / p.page_size];
+    const int token = t % p.page_size;
+    const Components components = ComponentsOf(p.key_mix, p.key_heads, g);
+    float score = 0.0f;
+    for (int c = components.begin; c < components.end; ++c) {
+      const Bf16* slab = p.keys + layout.SlabBegin(page, p.key_heads, c);
+      float dot = 0.0f;
+      for (int e = 0; e < p.head_dim; e += 2) {
+        const float2 a = LoadPair(q + e);
+        const float2 b = LoadPair(slab + layout.Offset(token, e));
+        dot += a.x * b.x + a.y * b.y;
+      }
+      score += MixWeight(p.key_mix, p.kv_heads, c, g) * dot;
+    }
+    if (p.key_norms != nullptr) {
+      score *= p.key_norms[(int64_t{page} * p.kv_heads + g) * p.page_size + token];
+    }
+    return score * (p.scale * kLog2E);
+  }
+
+  // out += weight * sum_c W_V[c, g] V_c(t); a lane holds pairs lane, lane + 32, ...
+  __device__ void AddValue(int t, float weight, int lane, float2 (&out)[kMaxPairs]) const {
+    const SlabLayout layout = p.layout();
+    const int page = pages[t / p.page_size];
+    const int token = t % p.page_size;
+    const Components components = ComponentsOf(p.value_mix, p.value_heads, g);
+    for (int c = components.begin; c < components.end; ++c) {
+      const Bf16* slab = p.values + layout.SlabBegin(page, p.value_heads, c);
+      const float w = weight * MixWeight(p.value_mix, p.kv_heads, c, g);
+#pragma unroll
+      for (int k = 0; k < kMaxPairs; ++k) {
+        const int e = 2 * (lane + k * kWarpSize);
+        if (e >= p.head_dim) break;
+        const float2 v = LoadPair(slab + layout.Offset(token, e));
+        out[k].x += w * v.x;
+        out[k].y += w * v.y;
+      }
+    }
+  }
+};
+
+// One warp: 32 tokens at a time, a lane scores one of them; then the lanes share the elements.
+__device__ void AttendItem(const DecodeParams& params, int item_index, int head_index) {
+  const AttentionParams& p = params.attention;
+  const WorkItem item = params.list.items[item_index];
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const Head head = {p, p.q + (int64_t{item.row} * p.q_heads + head_index) * p.head_dim,
+                     p.page_table + int64_t{item.seq} * p.page_table_stride,
+                     head_index / p.group()};
+  float2 out[kMaxPairs] = {};
+  float max = kMaskedScore;
+  float sum = 0.0f;
+  for (int first = item.begin; first < item.end; first += kWarpSize) {
+    const bool visible = first + lane < item.end;
+    const float score = visible ? head.Score(first + lane) : kMaskedScore;
+    const float new_max = fmaxf(max, WarpMax(score));
+    const float weight = visible ? Exp2(score - new_max) : 0.0f;
+    const float decay = Exp2(max - new_max);
+    max = new_max;
+    sum = sum * decay + WarpSum(weight);
+#pragma unroll
+    for (int k = 0; k < kMaxPairs; ++k) {
+      out[k].x *= decay;
+      out[k].y *= decay;
+    }
+    const int count = item.end - first < kWarpSize ? item.end - first : kWarpSize;
+    for (int j = 0; j < count; ++j) head.AddValue(first + j, Shfl(weight, j), lane, out);
+  }
+
+  const int64_t record = int64_t{item_index} * p.q_heads + head_index;
+  float* partial = params.partial_out + record * p.head_dim;
+#pragma unroll
+  for (int k = 0; k < kMaxPairs; ++k) {
+    const int e = 2 * (lane + k * kWarpSize);
+    if (e >= p.head_dim) break;
+    partial[e] = out[k].x;
+    partial[e + 1] = out[k].y;
+  }
+  if (lane == 0) params.partial_stats[record] = {max, sum};
+}
+
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    DecodeGeneral(const __grid_constant__ DecodeParams p) {
+  WaitForPrevious();
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  // A unit is an item with as many heads as the block has warps.
+  const int parts = (p.attention.q_heads + kWarps - 1) / kWarps;
+  const int end = FirstUnit(p.list.worker_begin[blockIdx.x + 1], parts);
+  for (int unit = FirstUnit(p.list.worker_begin[blockIdx.x], parts); unit < end; ++unit) {
+    const int head = unit % parts * kWarps + warp;
+    if (head < p.attention.q_heads) AttendItem(p, unit / parts, head);
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchDecodeGeneral(const DecodeParams& params, cudaStream_t stream) {
+  return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
+                 .block = dim3(kWarps * kWarpSize),
+                 .stream = stream},
+                DecodeGeneral, params);
+}
+
+}  // namespace mea::cuda

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "kernels/cuda/attention/params.h"
+
+namespace mea::cuda {
+
+inline constexpr int kMaxGeneralHeadDim = 512;
+
+// Partial results of all items by plain float32 arithmetic: any even head_dim up to 512, any page
+// size, every option. For the shapes that no fast kernel takes, and to hold those against.
+cudaError_t LaunchDecodeGeneral(const DecodeParams& params, cudaStream_t stream);
+
+}  // namespace mea::cuda

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace mea::cuda {
+
+// Decode attention cuts every row (one query position, all its heads) into splits of its visible
+// tokens, and the splits of all rows are dealt to persistent workers. The list is made on the
+// device from the lengths alone, so that a recorded graph serves any lengths.
+
+// Tokens [begin, end) of a sequence.
+struct TokenRange {
+  int begin;
+  int end;
+  __host__ __device__ constexpr int size() const { return end - begin; }
+};
+
+// What query row `row` of a sequence sees, whose last query row is q_end - 1 and which has kv_len
+// cached tokens. Empty where kv_len is 0: a padded row.
+__host__ __device__ constexpr TokenRange VisibleTokens(int kv_len, int q_end, int row, int window) {
+  if (kv_len <= 0) return {0, 0};
+  const int end = kv_len - (q_end - 1 - row);
+  return {window > 0 && end > window ? end - window : 0, end};
+}
+
+// Tokens of one split of a row that sees `num_visible`: a multiple of 64.
+__host__ __device__ constexpr int SplitTokens(int num_visible) {
+  if (num_visible <= 8192) return 256;
+  return num_visible <= 32768 ? 512 : 1024;
+}
+
+// The splits of one row. Boundaries are multiples of SplitTokens counted from token 0, and depend
+// on nothing but the row: whatever batch a row is in, its sums are formed in the same order.
+struct RowSplits {
+  TokenRange visible;
+  int split_tokens;
+
+  __host__ __device__ explicit constexpr RowSplits(TokenRange tokens)
+      : visible(tokens), split_tokens(SplitTokens(tokens.size())) {}
+
+  __host__ __device__ constexpr int count() const {
+    if (visible.size() <= 0) return 0;
+    return (visible.end - 1) / split_tokens - visible.begin / split_tokens + 1;
+  }
+  __host__ __device__ constexpr TokenRange split(int i) const {
+    const int begin = (visible.begin / split_tokens + i) * split_tokens;
+    const int end = begin + split_tokens;
+    return {begin > visible.begin ? begin : visible.begin, end < visible.end ? end : visible.end};
+  }
+};
+
+// The most splits of a row that sees up to `max_visible` tokens, at any alignment.
+constexpr int MaxSplits(int max_visible) {
+  constexpr int kSteps[] = {8192, 32768};
+  int most = (max_visible + SplitTokens(max_visible) - 1) / SplitTokens(max_visible);
+  for (const int step : kSteps) {
+    const int visible = step < max_visible ? step : max_visible;
+    const int splits = (visible + SplitTokens(visible) - 1) / SplitTokens(visible);
+    most = splits > most ? splits : most;
+  }
+  return most + 1;
+}
+
+// Tokens [begin, end) of what `row`, of sequence `seq`, sees. Its index in the list is also the
+// index of its partial result.
+struct WorkItem {
+  int row;
+  int seq;
+  int begin;
+  int end;
+};
+
+// The items of a row. kNotDecoded: a row of a long chunk, which other kernels attend.
+struct RowItems {
+  static constexpr int kNotDecoded = -1;
+  int first;
+  int count;
+};
+
+// Device memory of a list, sized for the worst case.
+struct WorkList {
+  WorkItem* items;    // [max_items], in the order of rows and of tokens
+  RowItems* rows;     // [max_rows]
+  int* row_costs;     // [max_rows]: what the rows before this one cost
+  int* worker_begin;  // [num_workers + 1]: where a worker's share begins, in 1/1024 item
+  int num_workers;    // persistent blocks of the kernels that use the list
+};
+
+// A worker takes the units whose middle lies in its share. A unit is one item, or one of `parts`
+// equal parts of it (blocks of heads): unit = item * parts + part. Returns the first unit with its
+// middle at or behind `position`, a value of worker_begin.
+inline constexpr int kPositionsPerItem = 1024;
+__host__ __device__ constexpr int FirstUnit(int position, int parts) {
+  const int64_t twice = int64_t{2} * position * parts;  // in 1/2048 unit
+  return static_cast<int>((twice + kPositionsPerItem - 1) / (2 * kPositionsPerItem));
+}
+
+struct WorkListParams {
+  const int32_t* q_offsets;  // [num_seqs + 1], prefix sums of query counts
+  const int32_t* kv_lens;    // [num_seqs], cached tokens, the new ones included
+  int num_seqs = 0;
+  int row_begin = 0;  // the list holds the splits of rows [row_begin, row_end)
+  int row_end = 0;
+  int window = 0;       // as in PagedAttentionArgs
+  int max_queries = 0;  // rows of sequences with more query rows than this have no items
+  WorkList list;
+};
+
+// Fills params.list.
+cudaError_t LaunchBuildWorkList(const WorkListParams& params, cudaStream_t stream);
+
+}  // namespace mea::cuda

@@ -1,0 +1,243 @@
+// Paged attention of the CUDA back end against the reference, on the emulated device.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/cuda/attention_harness.h"
+
+namespace mea::cuda {
+namespace {
+
+// Relative error of a head's output beyond its rounding to BF16. Float32 sums, and exponentials
+// that err by 2^-22 of a score that may be 20.
+constexpr double kFloatWeights = 1e-5;
+// Softmax weights rounded to BF16, where components may cancel.
+constexpr double kBf16Weights = 4e-3;
+
+void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance) {
+  SCOPED_TRACE(::testing::Message()
+               << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
+               << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
+               << " page_size " << c.page_size << " window " << c.window << " seed " << c.seed);
+  const CudaAttentionData data(c);
+  const Tensor expected = data.Expected();
+  const Tensor actual = data.Run(options);
+  EXPECT_LE(WorstHeadError(actual.view().Rows(0, data.num_rows()), expected.view()), tolerance);
+  const TensorView padded = actual.view().Rows(data.num_rows(), options.num_padded);
+  for (int64_t i = 0; i < padded.num_elements(); ++i) {
+    ASSERT_EQ(padded.as<Bf16>()[i].bits & 0x7fff, 0) << "element " << i << " of padded rows";
+  }
+}
+
+// A decode row, a speculated handful, a prefill chunk and a whole short prompt, in one batch.
+const std::vector<AttentionCase::Sequence> kMixedBatch = {
+    {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
+    {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 270, .q_len = 2}};
+// Around the boundaries of tiles and splits.
+const std::vector<AttentionCase::Sequence> kDecodeBatch = {
+    {.kv_len = 300, .q_len = 1}, {.kv_len = 1, .q_len = 1},   {.kv_len = 63, .q_len = 1},
+    {.kv_len = 64, .q_len = 1},  {.kv_len = 65, .q_len = 1},  {.kv_len = 129, .q_len = 1},
+    {.kv_len = 256, .q_len = 1}, {.kv_len = 257, .q_len = 1}, {.kv_len = 700, .q_len = 3}};
+
+const std::vector<AttentionCase::Sequence> kSmallBatch = {
+    {.kv_len = 1, .q_len = 1}, {.kv_len = 65, .q_len = 1}, {.kv_len = 200, .q_len = 2}};
+
+constexpr RunOptions kGeneral = {.kernel = DecodeKernel::kGeneral, .num_padded = 2};
+
+TEST(GeneralDecodeTest, AgreesForEveryHeadDimAndPageSize) {
+  for (const int head_dim : {2, 24, 64, 80, 128, 256, 512}) {
+    for (const int page_size : {16, 64}) {
+      ExpectAgreement({.q_heads = 3,
+                       .kv_heads = 3,
+                       .key_heads = 2,
+                       .value_heads = 1,
+                       .head_dim = head_dim,
+                       .key_mix = true,
+                       .value_mix = true,
+                       .page_size = page_size,
+                       .sequences = {{.kv_len = 70, .q_len = 1}, {.kv_len = 5, .q_len = 1}}},
+                      kGeneral, kFloatWeights);
+    }
+  }
+}
+
+TEST(GeneralDecodeTest, AgreesWithEveryOption) {
+  for (int options = 0; options < 32; ++options) {
+    const bool mixes = (options & 1) != 0;
+    ExpectAgreement({.q_heads = 6,
+                     .kv_heads = 3,
+                     .key_heads = mixes ? 2 : 3,
+                     .value_heads = (options & 2) != 0 ? 4 : 3,
+                     .head_dim = 64,
+                     .key_mix = mixes,
+                     .value_mix = (options & 2) != 0,
+                     .key_norms = (options & 4) != 0,
+                     .head_norm = (options & 8) != 0,
+                     .window = (options & 16) != 0 ? 40 : 0,
+                     .page_size = 64,
+                     .seed = static_cast<uint64_t>(options + 1),
+                     .sequences = kSmallBatch},
+                    {.kernel = DecodeKernel::kGeneral}, kFloatWeights);
+  }
+}
+
+TEST(GeneralDecodeTest, AgreesForAMixedBatch) {
+  ExpectAgreement({.q_heads = 6,
+                   .kv_heads = 3,
+                   .key_heads = 2,
+                   .value_heads = 3,
+                   .head_dim = 24,
+                   .key_mix = true,
+                   .page_size = 16,
+                   .sequences = kMixedBatch},
+                  kGeneral, kFloatWeights);
+}
+
+TEST(GeneralDecodeTest, AgreesAcrossSplits) {
+  for (const int window : {0, 300}) {
+    ExpectAgreement({.q_heads = 2,
+                     .kv_heads = 1,
+                     .key_heads = 1,
+                     .value_heads = 1,
+                     .head_dim = 16,
+                     .window = window,
+                     .page_size = 64,
+                     .sequences = {{.kv_len = 255, .q_len = 1},
+                                   {.kv_len = 256, .q_len = 1},
+                                   {.kv_len = 257, .q_len = 1},
+                                   {.kv_len = 700, .q_len = 4},
+                                   {.kv_len = 8192, .q_len = 1},
+                                   {.kv_len = 8194, .q_len = 2}}},
+                    kGeneral, kFloatWeights);
+  }
+}
+
+// ---- The tensor-core kernels, each on the shapes that it takes.
+
+class FastDecodeTest : public ::testing::TestWithParam<DecodeKernel> {
+ protected:
+  RunOptions Options(WeightRounding rounding = WeightRounding::kTwoBf16) const {
+    return {.kernel = GetParam(), .rounding = rounding, .num_padded = 2};
+  }
+};
+
+TEST_P(FastDecodeTest, AgreesForEveryCountOfHeads) {
+  struct Heads {
+    int q_heads, kv_heads, key_heads, value_heads;
+  };
+  for (const int head_dim : {64, 128}) {
+    for (const Heads heads : {Heads{4, 4, 2, 2}, Heads{8, 2, 1, 2}, Heads{16, 8, 3, 5},
+                              Heads{24, 8, 4, 4}, Heads{40, 8, 6, 2}, Heads{80, 16, 2, 2}}) {
+      ExpectAgreement({.q_heads = heads.q_heads,
+                       .kv_heads = heads.kv_heads,
+                       .key_heads = heads.key_heads,
+                       .value_heads = heads.value_heads,
+                       .head_dim = head_dim,
+                       .key_mix = true,
+                       .value_mix = true,
+                       .page_size = 64,
+                       .sequences = kDecodeBatch},
+                      Options(), kFloatWeights);
+    }
+  }
+}
+
+TEST_P(FastDecodeTest, AgreesForPlainHeads) {
+  for (const int head_dim : {64, 128}) {
+    for (const int group : {1, 4, 17, 70}) {
+      ExpectAgreement({.q_heads = 3 * group,
+                       .kv_heads = 3,
+                       .key_heads = 3,
+                       .value_heads = 3,
+                       .head_dim = head_dim,
+                       .page_size = 128,
+                       .sequences = kDecodeBatch},
+                      Options(), kFloatWeights);
+    }
+  }
+}
+
+TEST_P(FastDecodeTest, AgreesWithEveryOption) {
+  for (int options = 0; options < 64; ++options) {
+    const bool key_mix = (options & 1) != 0;
+    const bool value_mix = (options & 2) != 0;
+    ExpectAgreement({.q_heads = 8,
+                     .kv_heads = 4,
+                     .key_heads = key_mix ? 3 : 4,
+                     .value_heads = value_mix ? 2 : 4,
+                     .head_dim = (options & 32) != 0 ? 128 : 64,
+                     .key_mix = key_mix,
+                     .value_mix = value_mix,
+                     .key_norms = (options & 4) != 0,
+                     .head_norm = (options & 8) != 0,
+                     .window = (options & 16) != 0 ? 100 : 0,
+                     .page_size = 64,
+                     .seed = static_cast<uint64_t>(options + 1),
+                     .sequences = kSmallBatch},
+                    Options(), kFloatWeights);
+  }
+}
+
+TEST_P(FastDecodeTest, OneRoundingOfTheWeightsCostsLittle) {
+  for (const int head_dim : {64, 128}) {
+    for (const bool mixes : {false, true}) {
+      ExpectAgreement({.q_heads = 8,
+                       .kv_heads = 4,
+                       .key_heads = mixes ? 2 : 4,
+                       .value_heads = mixes ? 2 : 4,
+                       .head_dim = head_dim,
+                       .key_mix = mixes,
+                       .value_mix = mixes,
+                       .page_size = 64,
+                       .sequences = kDecodeBatch},
+                      Options(WeightRounding::kBf16), kBf16Weights);
+    }
+  }
+}
+
+// A mix of ones and zeros picks components, as plain heads do.
+TEST_P(FastDecodeTest, AOneHotMixIsThePlainModel) {
+  AttentionCase c = {.q_heads = 8,
+                     .kv_heads = 4,
+                     .key_heads = 4,
+                     .value_heads = 4,
+                     .head_dim = 64,
+                     .page_size = 64,
+                     .sequences = kDecodeBatch};
+  const CudaAttentionData plain(c);
+  c.key_mix = c.value_mix = true;
+  const CudaAttentionData mixed(c);
+  for (const TensorView& mix : {mixed.key_mix(), mixed.value_mix()}) {
+    for (int i = 0; i < 16; ++i) mix.as<float>()[i] = i % 5 == 0 ? 1.0f : 0.0f;
+  }
+  const Tensor expected = plain.Expected();
+  const auto actual = mixed.Run({.kernel = GetParam(), .rounding = WeightRounding::kTwoBf16});
+  EXPECT_LE(WorstHeadError(actual.view(), expected.view()), kFloatWeights);
+}
+
+// How many blocks share the work, and who else is in the batch, moves no bit.
+TEST_P(FastDecodeTest, ARowDoesNotDependOnItsBatch) {
+  AttentionCase c = {.q_heads = 8,
+                     .kv_heads = 4,
+                     .key_heads = 2,
+                     .value_heads = 2,
+                     .head_dim = 128,
+                     .key_mix = true,
+                     .value_mix = true,
+                     .page_size = 64,
+                     .sequences = kDecodeBatch};
+  const CudaAttentionData data(c);
+  RunOptions options = Options(WeightRounding::kBf16);
+  const Tensor expected = data.Run(options);
+  for (const int num_sms : {1, 7, 40}) {
+    options.num_sms = num_sms;
+    EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view())) << num_sms;
+  }
+  // So few splits at once that the batch takes several passes.
+  options.max_seqs = 1;
+  EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, FastDecodeTest, ::testing::Values(DecodeKernel::kMma),
+                         [](const auto&) { return "Mma"; });
+
+}  // namespace
+}  // namespace mea::cuda

@@ -1,0 +1,219 @@
+// The list that the kernel makes on the emulated device, and its arithmetic on the host.
+#include "kernels/cuda/attention/work_list.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <climits>
+#include <random>
+
+#include "tests/simt/device_vector.h"
+
+namespace mea::cuda {
+namespace {
+
+using simt::DeviceVector;
+
+struct Batch {
+  std::vector<int32_t> q_offsets;
+  std::vector<int32_t> kv_lens;
+  int window = 0;
+  int max_queries = INT_MAX;
+  int num_workers = 6;
+  int row_begin = 0;
+  int row_end = -1;  // all
+};
+
+struct HostList {
+  std::vector<WorkItem> items;
+  std::vector<RowItems> rows;
+  std::vector<int> worker_begin;
+};
+
+HostList Build(const Batch& batch) {
+  const int num_seqs = static_cast<int>(batch.kv_lens.size());
+  const int row_end = batch.row_end < 0 ? batch.q_offsets.back() : batch.row_end;
+  const int num_rows = row_end - batch.row_begin;
+  const int max_visible = *std::max_element(batch.kv_lens.begin(), batch.kv_lens.end());
+  const int max_items = num_rows * MaxSplits(std::max(1, max_visible));
+  const DeviceVector q_offsets(batch.q_offsets);
+  const DeviceVector kv_lens(batch.kv_lens);
+  const DeviceVector<WorkItem> items(max_items);
+  const DeviceVector<RowItems> rows(num_rows);
+  const DeviceVector<int> costs(num_rows);
+  const DeviceVector<int> worker_begin(batch.num_workers + 1);
+  EXPECT_EQ(LaunchBuildWorkList({.q_offsets = q_offsets.data(),
+                                 .kv_lens = kv_lens.data(),
+                                 .num_seqs = num_seqs,
+                                 .row_begin = batch.row_begin,
+                                 .row_end = row_end,
+                                 .window = batch.window,
+                                 .max_queries = batch.max_queries,
+                                 .list = {.items = items.data(),
+                                          .rows = rows.data(),
+                                          .row_costs = costs.data(),
+                                          .worker_begin = worker_begin.data(),
+                                          .num_workers = batch.num_workers}},
+                                nullptr),
+            cudaSuccess);
+  HostList host = {items.ToHost(), rows.ToHost(), worker_begin.ToHost()};
+  int num_items = 0;
+  for (const RowItems& row : host.rows) num_items += std::max(0, row.count);
+  EXPECT_LE(num_items, max_items);
+  host.items.resize(num_items);
+  return host;
+}
+
+// One row per sequence.
+Batch Decode(std::vector<int32_t> kv_lens) {
+  Batch batch;
+  for (size_t i = 0; i <= kv_lens.size(); ++i) batch.q_offsets.push_back(static_cast<int32_t>(i));
+  batch.kv_lens = std::move(kv_lens);
+  return batch;
+}
+
+// Rows in order, each row's items in order, and together exactly what the row sees.
+void ExpectCoverage(const Batch& batch, const HostList& list) {
+  size_t item = 0;
+  for (size_t i = 0; i < list.rows.size(); ++i) {
+    const int row = batch.row_begin + static_cast<int>(i);
+    const auto behind = std::upper_bound(batch.q_offsets.begin(), batch.q_offsets.end(), row);
+    const int seq = static_cast<int>(behind - batch.q_offsets.begin()) - 1;
+    const int q_len = batch.q_offsets[seq + 1] - batch.q_offsets[seq];
+    EXPECT_EQ(list.rows[i].first, static_cast<int>(item));
+    if (q_len > batch.max_queries) {
+      EXPECT_EQ(list.rows[i].count, RowItems::kNotDecoded);
+      continue;
+    }
+    const int end =
+        batch.kv_lens[seq] == 0 ? 0 : batch.kv_lens[seq] - (batch.q_offsets[seq + 1] - 1 - row);
+    int next = batch.window > 0 ? std::max(0, end - batch.window) : 0;
+    for (int k = 0; k < list.rows[i].count; ++k, ++item) {
+      ASSERT_LT(item, list.items.size());
+      EXPECT_EQ(list.items[item].row, row);
+      EXPECT_EQ(list.items[item].seq, seq);
+      EXPECT_EQ(list.items[item].begin, next);
+      EXPECT_GT(list.items[item].end, next);
+      next = list.items[item].end;
+      if (k + 1 < list.rows[i].count) {
+        EXPECT_EQ(next % 256, 0);
+      }
+    }
+    EXPECT_EQ(next, end) << "row " << row;
+  }
+  EXPECT_EQ(item, list.items.size());
+}
+
+// Every unit has one worker, whatever the number of parts of an item.
+void ExpectDealtOut(const Batch& batch, const HostList& list) {
+  const int num_items = static_cast<int>(list.items.size());
+  EXPECT_EQ(list.worker_begin.front(), 0);
+  EXPECT_EQ(list.worker_begin.back(), num_items * kPositionsPerItem);
+  EXPECT_TRUE(std::is_sorted(list.worker_begin.begin(), list.worker_begin.end()));
+  for (const int parts : {1, 3, 8, 40}) {
+    EXPECT_EQ(FirstUnit(list.worker_begin[0], parts), 0);
+    EXPECT_EQ(FirstUnit(list.worker_begin[batch.num_workers], parts), num_items * parts);
+  }
+}
+
+TEST(WorkListTest, EveryVisibleTokenIsCoveredOnce) {
+  std::mt19937_64 random(7);
+  for (int trial = 0; trial < 60; ++trial) {
+    SCOPED_TRACE(::testing::Message() << "trial " << trial);
+    Batch batch;
+    batch.window = trial % 3 == 0 ? 1 + static_cast<int>(random() % 2000) : 0;
+    batch.max_queries = trial % 4 == 0 ? 8 : INT_MAX;
+    batch.num_workers = 1 + static_cast<int>(random() % 300);
+    batch.q_offsets = {0};
+    const int num_seqs = 1 + static_cast<int>(random() % 40);
+    for (int s = 0; s < num_seqs; ++s) {
+      const bool is_padding = random() % 8 == 0;
+      const int q_len = random() % 5 == 0 ? static_cast<int>(random() % 14) : 1;
+      const int kv_len = q_len + static_cast<int>(random() % (random() % 4 == 0 ? 50000 : 900));
+      batch.q_offsets.push_back(batch.q_offsets.back() + (is_padding ? 1 : q_len));
+      batch.kv_lens.push_back(is_padding ? 0 : kv_len);
+    }
+    if (batch.q_offsets.back() == 0) continue;
+    if (trial % 5 == 0) batch.row_begin = batch.q_offsets.back() / 2;
+    const HostList list = Build(batch);
+    ExpectCoverage(batch, list);
+    ExpectDealtOut(batch, list);
+  }
+}
+
+TEST(WorkListTest, MoreRowsThanThreadsOfTheBlock) {
+  std::vector<int32_t> lens(700);
+  for (size_t i = 0; i < lens.size(); ++i) lens[i] = static_cast<int32_t>(i * 37 % 1500);
+  const Batch batch = Decode(lens);
+  ExpectCoverage(batch, Build(batch));
+}
+
+TEST(WorkListTest, AnEmptyBatchHasNoWork) {
+  const HostList list = Build(Decode({0, 0, 0}));
+  EXPECT_TRUE(list.items.empty());
+  for (const int position : list.worker_begin) EXPECT_EQ(position, 0);
+  for (const RowItems& row : list.rows) EXPECT_EQ(row.count, 0);
+}
+
+// A request's result must not depend on its neighbours.
+TEST(WorkListTest, SplitsDependOnTheRowAlone) {
+  const HostList alone = Build(Decode({9000}));
+  const HostList among = Build(Decode({17, 9000, 40000, 0}));
+  ASSERT_EQ(among.rows[1].count, static_cast<int>(alone.items.size()));
+  for (size_t i = 0; i < alone.items.size(); ++i) {
+    const WorkItem& item = among.items[among.rows[1].first + i];
+    EXPECT_EQ(item.begin, alone.items[i].begin);
+    EXPECT_EQ(item.end, alone.items[i].end);
+  }
+}
+
+TEST(WorkListTest, MaxSplitsIsNeverExceeded) {
+  for (const int most : {1, 255, 256, 257, 8192, 8193, 9000, 16384, 32768, 32769, 40000, 131072}) {
+    int seen = 0;
+    for (int visible = 1; visible <= most; ++visible) {
+      for (const int begin : {0, 1, 255, 1023}) {
+        if (visible % 7 != 0 && visible + 40 < most) continue;
+        seen = std::max(seen, RowSplits({begin, begin + visible}).count());
+      }
+    }
+    EXPECT_LE(seen, MaxSplits(most)) << most;
+    EXPECT_GE(seen + 1, MaxSplits(most)) << most;
+  }
+}
+
+// The longest share is at most the mean and one item: what is left to balance is one split.
+TEST(WorkListTest, SharesDifferByAnItemAtMost) {
+  Batch batch = Decode({8192, 100, 5000, 3000, 8000, 700, 1, 2500});
+  batch.num_workers = 11;
+  const HostList list = Build(batch);
+  const auto cost = [&](int item) {
+    const WorkItem& i = list.items[item];
+    return (i.end + 63) / 64 - i.begin / 64 + 1;
+  };
+  int total = 0;
+  for (size_t i = 0; i < list.items.size(); ++i) total += cost(static_cast<int>(i));
+  for (int w = 0; w < batch.num_workers; ++w) {
+    int share = 0;
+    for (int i = FirstUnit(list.worker_begin[w], 1); i < FirstUnit(list.worker_begin[w + 1], 1);
+         ++i) {
+      share += cost(i);
+    }
+    EXPECT_LE(share, total / batch.num_workers + 6) << "worker " << w;
+  }
+}
+
+// Fewer units than workers: no worker gets two of equal size.
+TEST(WorkListTest, FewItemsSpreadOverTheWorkers) {
+  Batch batch = Decode({1024});
+  batch.num_workers = 8;
+  const HostList list = Build(batch);
+  for (const int parts : {1, 2}) {
+    for (int w = 0; w < batch.num_workers; ++w) {
+      EXPECT_LE(FirstUnit(list.worker_begin[w + 1], parts) - FirstUnit(list.worker_begin[w], parts),
+                1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mea::cuda
