@@ -7,7 +7,10 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/decode_mma.cu
   kernels/cuda/attention/work_list.cu
   kernels/cuda/device_info.cc
+  kernels/cuda/linear/skinny_gemm.cu
   kernels/cuda/recorder.cc
+  kernels/cuda/rope/angles.cu
+  kernels/cuda/rope/prepare_append.cu
   kernels/cuda/runtime.cc
   kernels/cuda/rowwise/elementwise.cu
   kernels/cuda/rowwise/norm.cu

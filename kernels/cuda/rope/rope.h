@@ -1,0 +1,73 @@
+#pragma once
+
+// Rotary embedding and all that happens between the projections and attention. q, k and v may be
+// column blocks of one buffer [num_tokens, (q_heads + key_heads + value_heads) * head_dim]: strides
+// are in elements from one token to the next, the heads of a token lie side by side. head_dim is
+// even and at most kMaxRopeHeadDim; multiples of 16 on 16-byte boundaries are fastest.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace mea::cuda {
+
+inline constexpr int kMaxRopeHeadDim = 512;
+
+// The angles of every token, in double: at position 100,000 a float angle would be off by 0.004.
+struct RopeParams {
+  const int32_t* positions = nullptr;  // [num_tokens]
+  const double* inv_freq = nullptr;    // [head_dim / 2]
+  double attention_factor = 1.0;       // yarn's scale of cos and sin
+  float* cos_sin = nullptr;            // [num_tokens, head_dim]: cos in the first half, then sin
+  int num_tokens = 0;
+  int head_dim = 0;
+};
+cudaError_t LaunchComputeRope(const RopeParams& params, cudaStream_t stream);
+
+// QK-norm (where gain is present) and rotation, in place.
+struct QueryParams {
+  Bf16* q = nullptr;  // [num_tokens, q_heads, head_dim]
+  int64_t q_stride = 0;
+  const float* gain = nullptr;  // [head_dim] or null
+  float eps = 0;
+  const float* cos_sin = nullptr;  // [num_tokens, head_dim]
+  int num_tokens = 0;
+  int q_heads = 0;
+  int head_dim = 0;
+};
+cudaError_t LaunchPrepareQueries(const QueryParams& params, cudaStream_t stream);
+
+// Keys and values into the paged cache; the three cases of AppendKvArgs (kernels/backend.h):
+//   gain null                  RoPE(y_c)
+//   key_norm_heads == 0        RoPE(gain * y_c / rms(y_c))
+//   key_norm_heads == h        RoPE(gain * y_c), and 1 / rms(sum_c key_mix[c,j] y_c) for every j
+// A token whose slot is negative leaves no trace.
+struct AppendParams {
+  const Bf16* k = nullptr;  // [num_tokens, key_heads, head_dim]
+  int64_t k_stride = 0;
+  const Bf16* v = nullptr;  // [num_tokens, value_heads, head_dim]
+  int64_t v_stride = 0;
+  const int32_t* slots = nullptr;  // [num_tokens]: page * page_size + offset
+  const float* gain = nullptr;     // [head_dim] or null
+  float eps = 0;
+  const float* key_mix = nullptr;  // [key_heads, key_norm_heads], or null
+  const float* cos_sin = nullptr;  // [num_tokens, head_dim]
+  Bf16* keys = nullptr;        // [num_pages, key_heads, page_size, head_dim], in SlabLayout's order
+  Bf16* values = nullptr;      // [num_pages, value_heads, page_size, head_dim], likewise
+  float* key_norms = nullptr;  // [num_pages, key_norm_heads, page_size]
+  int num_tokens = 0;
+  int key_heads = 0;
+  int value_heads = 0;
+  int key_norm_heads = 0;
+  int head_dim = 0;
+  int page_size = 0;
+};
+cudaError_t LaunchAppendKv(const AppendParams& params, cudaStream_t stream);
+
+// Both of the above for the same tokens, in one kernel.
+cudaError_t LaunchPrepareAndAppend(const QueryParams& queries, const AppendParams& kv,
+                                   cudaStream_t stream);
+
+}  // namespace mea::cuda
