@@ -340,6 +340,10 @@ std::string Block::Waiters() const {
   return text.str();
 }
 
+void Block::RequireSm90(std::string_view what) const {
+  if (!grid_.sm90) Fail("trap: this device has no " + std::string(what), Where::current());
+}
+
 void Block::Fail(std::string_view message, const Where& where) const {
   std::fprintf(
       stderr,

@@ -35,6 +35,7 @@ struct Grid {
   const void* closure = nullptr;
   uint64_t seed = 0;
   bool overlaps_previous = false;
+  bool sm90 = true;
 };
 
 // xorshift64*: the emulator's own, so that a seed means the same everywhere.
@@ -111,6 +112,9 @@ class Block {
   // griddepcontrol.wait and griddepcontrol.launch_dependents.
   void WaitForPrevious(const Where& where);
   void LetNextStart();
+
+  // Aborts where the device headers trap: on a device before sm_90.
+  void RequireSm90(std::string_view what) const;
 
   // Aborts, naming the kernel's place, the thread and the seed.
   [[noreturn]] void Fail(std::string_view message, const Where& where) const;

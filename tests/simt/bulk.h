@@ -16,7 +16,7 @@ class Bulk : public Unit {
  public:
   static constexpr int kId = 1;
 
-  explicit Bulk(Block& block) : block_(block) {}
+  explicit Bulk(Block& block) : block_(block) { block.RequireSm90("mbarriers"); }
 
   void Init(uint64_t* barrier, int count, const Where& where);
   // fence.mbarrier_init and fence.proxy.async alike.

@@ -114,6 +114,12 @@ TEST_F(BulkCopyDeathTest, MisuseAborts) {
   EXPECT_DEATH(Run(CopyFault::kUnaligned), "not aligned to 16");
 }
 
+TEST_F(BulkCopyDeathTest, TrapsOnAnOlderDevice) {
+  simt::ResetMachine({.major = 8});
+  EXPECT_DEATH(Run(CopyFault::kNone), "trap: this device has no mbarriers");
+  simt::ResetMachine();
+}
+
 // A ring of two slots and one producer warp; each round's number goes through a slot.
 void Ring(const uint4* in, uint4* out, int num_rounds, bool waits_for_empty) {
   std::byte* shared = DynamicShared();

@@ -110,13 +110,14 @@ void Runtime::RunKernel(CUstream_st& stream, Work work, int64_t position) {
              .kernel = [](const void* f) { (*static_cast<const std::function<void()>*>(f))(); },
              .closure = kernel.body.get(),
              .seed = options.seed + static_cast<uint64_t>(number) * 1000003u,
-             .overlaps_previous = kernel.launch.overlaps_previous});
+             .overlaps_previous = kernel.launch.overlaps_previous && options.major >= 9,
+             .sm90 = options.major >= 9});
   };
   const std::unique_ptr<GridRun> fresh = ahead == nullptr ? make_run(work, num_kernels) : nullptr;
   (ahead != nullptr ? ahead : fresh)->Run([&] {
     if (stream.num_done >= position) return;
     const Work& next = stream.queue.front();
-    if (next.run != nullptr || !next.launch.overlaps_previous) return;
+    if (next.run != nullptr || !next.launch.overlaps_previous || options.major < 9) return;
     stream.head = make_run(next, num_kernels + 1);
     stream.head->RunAhead();
   });

@@ -32,7 +32,9 @@ class Wgmma : public Unit {
  public:
   static constexpr int kId = 3;
 
-  explicit Wgmma(Block& block) : block_(block), warps_(kMaxWarps), groups_(kMaxWarps / 4) {}
+  explicit Wgmma(Block& block) : block_(block), warps_(kMaxWarps), groups_(kMaxWarps / 4) {
+    block.RequireSm90("wgmma");
+  }
 
   void Fence(const Where& where);
   // The running lane's part: d has product.n / 2 elements, a four registers or none.

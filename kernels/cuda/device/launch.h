@@ -14,9 +14,22 @@ struct LaunchConfig {
   int shared_bytes = 0;  // dynamic shared memory of one block
   cudaStream_t stream = nullptr;
   // The kernel may start while the one before it in the stream still runs (programmatic dependent
-  // launch): it calls WaitForPrevious before it touches what that one reads or writes.
+  // launch): it calls WaitForPrevious before it touches what that one reads or writes. Without
+  // effect before sm_90.
   bool overlaps_previous = false;
 };
+
+// Whether the device, the same for the whole process, knows programmatic dependent launch.
+inline bool CanOverlap() {
+  static const bool can = [] {
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+               cudaSuccess &&
+           major >= 9;
+  }();
+  return can;
+}
 
 // kernel<<<config>>>(params...); the first error of the launch itself.
 template <class... P>
@@ -38,7 +51,7 @@ cudaError_t Launch(const LaunchConfig& config, void (*kernel)(P...),
   launch.dynamicSmemBytes = static_cast<size_t>(config.shared_bytes);
   launch.stream = config.stream;
   launch.attrs = &overlap;
-  launch.numAttrs = config.overlaps_previous ? 1 : 0;
+  launch.numAttrs = config.overlaps_previous && CanOverlap() ? 1 : 0;
   return cudaLaunchKernelEx(&launch, kernel, params...);
 }
 
