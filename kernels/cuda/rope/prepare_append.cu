@@ -116,14 +116,16 @@ __global__ void __launch_bounds__(kThreads)
   WaitForPrevious();
   LetNextStart();
 
-  Bf16* query = q.q + token * q.q_stride + head * at.head_dim;
+  const auto own_head = [&](auto* heads, int64_t stride) {
+    return heads + token * stride + head * at.head_dim;
+  };
   HeadPart x = {};
   if (role == Role::kQuery) {
-    x = LoadPart<kAligned>(query, at);
+    x = LoadPart<kAligned>(own_head(q.q, q.q_stride), at);
   } else if (role == Role::kKey) {
-    x = LoadPart<kAligned>(kv.k + token * kv.k_stride + head * at.head_dim, at);
+    x = LoadPart<kAligned>(own_head(kv.k, kv.k_stride), at);
   } else if (role == Role::kValue) {
-    x = LoadPart<kAligned>(kv.v + token * kv.v_stride + head * at.head_dim, at);
+    x = LoadPart<kAligned>(own_head(kv.v, kv.v_stride), at);
   } else if (role == Role::kKeyNorm) {
     x = ComposeKey<kAligned>(kv, token, head, at);
   }
@@ -134,6 +136,7 @@ __global__ void __launch_bounds__(kThreads)
 
   if (role == Role::kQuery) {
     ScaleAndRotate<kAligned>(q.gain, inverse_rms, q.cos_sin + token * at.head_dim, at, x);
+    Bf16* query = own_head(q.q, q.q_stride);
     StorePart<kAligned>(query + at.begin, query + at.second(), at, x);
   }
   if (role == Role::kQuery || role == Role::kNone) return;
