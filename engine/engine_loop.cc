@@ -54,10 +54,11 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
                                                        " requests are waiting, the most is ",
                                                        parts_.options.max_queued_requests));
     }
-    if (!in_flight_.insert(request.id).second) {
+    if (!in_flight_.try_emplace(request.id, num_arrivals_).second) {
       return absl::AlreadyExistsError(
           absl::StrCat("request_id \"", request.id, "\" is already in flight"));
     }
+    ++num_arrivals_;
     inbox_.push_back({std::move(request), std::move(sink)});
   }
   work_arrived_.notify_one();
@@ -67,8 +68,9 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
 bool EngineLoop::Cancel(std::string_view id) {
   {
     std::lock_guard lock(mutex_);
-    if (!in_flight_.contains(std::string(id))) return false;
-    cancelled_.emplace_back(id);
+    const auto it = in_flight_.find(std::string(id));
+    if (it == in_flight_.end()) return false;
+    cancelled_.push_back({it->first, it->second});
   }
   work_arrived_.notify_one();
   return true;
@@ -113,7 +115,7 @@ void EngineLoop::Run() {
 
 bool EngineLoop::DrainInbox() {
   std::vector<Arrival> arrivals;
-  std::vector<std::string> cancelled;
+  std::vector<Cancellation> cancelled;
   bool end_all = false;
   bool stopping = false;
   {
@@ -127,6 +129,10 @@ bool EngineLoop::DrainInbox() {
     }
     arrivals = std::exchange(inbox_, {});
     cancelled = std::exchange(cancelled_, {});
+    std::erase_if(cancelled, [this](const Cancellation& c) {
+      const auto it = in_flight_.find(c.id);
+      return it == in_flight_.end() || it->second != c.arrival_number;
+    });
     end_all = std::exchange(end_all_, false);
     stopping = stopping_;
     // Until the next snapshot they would be counted nowhere.
@@ -134,8 +140,8 @@ bool EngineLoop::DrainInbox() {
   }
   Beat();
   for (Arrival& arrival : arrivals) core_.Add(std::move(arrival.request), std::move(arrival.sink));
-  for (const std::string& id : cancelled) {
-    core_.Finish(id, absl::CancelledError("the request was cancelled"));
+  for (const Cancellation& c : cancelled) {
+    core_.Finish(c.id, absl::CancelledError("the request was cancelled"));
   }
   if (end_all) core_.FinishAll(absl::UnavailableError("the server is shutting down"));
   return !stopping;

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/engine.h"
@@ -50,6 +50,11 @@ class EngineLoop final : public Engine {
     Request request;
     std::shared_ptr<TokenSink> sink;
   };
+  // Means the arrival of that number alone: an id may be used again once its request has ended.
+  struct Cancellation {
+    std::string id;
+    int64_t arrival_number;
+  };
 
   void Run();
   // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
@@ -68,8 +73,9 @@ class EngineLoop final : public Engine {
   std::condition_variable request_ended_;  // for Drain
   // Guarded by mutex_:
   std::vector<Arrival> inbox_;
-  std::vector<std::string> cancelled_;
-  std::unordered_set<std::string> in_flight_;
+  std::vector<Cancellation> cancelled_;
+  std::unordered_map<std::string, int64_t> in_flight_;  // id -> number of its arrival
+  int64_t num_arrivals_ = 0;
   EngineStats stats_;
   bool draining_ = false;
   bool end_all_ = false;

@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "tests/support/engine_harness.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace mea::testing {
 namespace {
@@ -45,14 +48,33 @@ class WaitableSink final : public TokenSink {
   std::optional<FinishEvent> finish_;
 };
 
+// Calls `before` when a forward pass begins: a moment in the middle of a step.
+class HookedBackend final : public ForwardingBackend {
+ public:
+  HookedBackend(std::unique_ptr<Backend> to, std::function<void()> before)
+      : ForwardingBackend(std::move(to)), before_(std::move(before)) {}
+  void Embed(TensorView table, TensorView ids, TensorView out) override {
+    before_();
+    ForwardingBackend::Embed(table, ids, out);
+  }
+
+ private:
+  const std::function<void()> before_;
+};
+
 constexpr int kVocab = 61;
 
-std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256) {
+std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256,
+                                     std::function<void()> before_forward = nullptr) {
   const RandomModelSpec spec{.max_position = 4096};
   EngineParts parts;
   options.max_batch_tokens = 64;
   parts.options = options;
   parts.backend = CreateCpuBackend({.num_threads = 1}).value();
+  if (before_forward != nullptr) {
+    parts.backend =
+        std::make_unique<HookedBackend>(std::move(parts.backend), std::move(before_forward));
+  }
   const ModelConfig config = MakeConfig(spec);
   parts.model = Model::Create(config, MakeWeights(spec, config), parts.backend.get(),
                               {.max_batch_tokens = 64, .max_logit_rows = options.max_num_seqs})
@@ -98,6 +120,36 @@ TEST(EngineLoopTest, AnIdIsInUseUntilItsRequestEnds) {
   auto second = std::make_shared<WaitableSink>();
   EXPECT_TRUE(loop->Submit(RandomRequest(1, 5, 2, kVocab), second).ok());
   EXPECT_TRUE(second->Wait().status.ok());
+}
+
+// Calls `then` when its request has ended, on the engine thread.
+class ThenSink final : public TokenSink {
+ public:
+  explicit ThenSink(std::function<void(const FinishEvent&)> then) : then_(std::move(then)) {}
+  void OnToken(TokenEvent) override {}
+  void OnFinish(FinishEvent event) override { then_(event); }
+
+ private:
+  const std::function<void(const FinishEvent&)> then_;
+};
+
+TEST(EngineLoopTest, ACancelThatComesTooLateSparesTheNextRequestOfItsId) {
+  std::unique_ptr<EngineLoop> loop;
+  bool cancelled = false;
+  // The step that the first request ends in has begun: too late to stop it.
+  loop = MakeLoop({}, 256, [&] {
+    if (std::exchange(cancelled, true)) return;
+    EXPECT_TRUE(loop->Cancel("request-1"));
+  });
+  auto second = std::make_shared<WaitableSink>();
+  // Between that step and the next the id is free, and the cancel still lies in the inbox.
+  const auto reuse = [&](const FinishEvent& first) {
+    EXPECT_TRUE(first.status.ok()) << first.status;
+    EXPECT_TRUE(loop->Submit(RandomRequest(1, 5, 2, kVocab), second).ok());
+  };
+  ASSERT_TRUE(loop->Submit(RandomRequest(1, 5, 1, kVocab), std::make_shared<ThenSink>(reuse)).ok());
+  EXPECT_TRUE(second->Wait().status.ok()) << second->Wait().status;
+  EXPECT_EQ(second->tokens().size(), 2u);
 }
 
 TEST(EngineLoopTest, AFullQueueRefusesWithItsNumbers) {

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "kernels/backend.h"
+
+namespace mea::testing {
+
+// Hands every op to another back end. A test derives from it and overrides the op at which it wants
+// to look in, or to fail.
+class ForwardingBackend : public Backend {
+ public:
+  explicit ForwardingBackend(std::unique_ptr<Backend> to) : to_(std::move(to)) {}
+
+  std::string_view name() const override { return to_->name(); }
+  Device device() const override { return to_->device(); }
+  DType compute_dtype() const override { return to_->compute_dtype(); }
+  DType wide_dtype() const override { return to_->wide_dtype(); }
+  std::optional<DType> weight_dtype() const override { return to_->weight_dtype(); }
+
+  absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) override {
+    return to_->Allocate(shape, dtype);
+  }
+  absl::StatusOr<Tensor> AllocateHost(std::span<const int64_t> shape, DType dtype) override {
+    return to_->AllocateHost(shape, dtype);
+  }
+  void Upload(TensorView host, TensorView device) override { to_->Upload(host, device); }
+  void Download(TensorView device, TensorView host) override { to_->Download(device, host); }
+  void Run(int64_t key, absl::FunctionRef<void()> ops) override { to_->Run(key, ops); }
+  int PaddedRows(int num_rows) const override { return to_->PaddedRows(num_rows); }
+
+  void Embed(TensorView table, TensorView ids, TensorView out) override {
+    to_->Embed(table, ids, out);
+  }
+  void RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) override {
+    to_->RmsNorm(x, gain, eps, out);
+  }
+  void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
+                  TensorView out) override {
+    to_->AddRmsNorm(delta, residual, gain, eps, out);
+  }
+  using Backend::MatMul;
+  void MatMul(TensorView x, std::span<const Projection> projections) override {
+    to_->MatMul(x, projections);
+  }
+  void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
+    to_->SwiGlu(gate, up, out);
+  }
+  void GatherRows(TensorView x, TensorView rows, TensorView out) override {
+    to_->GatherRows(x, rows, out);
+  }
+  void ComputeRope(const RopeArgs& args) override { to_->ComputeRope(args); }
+  void PrepareQueries(const PrepareQueriesArgs& args) override { to_->PrepareQueries(args); }
+  void AppendKv(const AppendKvArgs& args) override { to_->AppendKv(args); }
+  void PagedAttention(const PagedAttentionArgs& args) override { to_->PagedAttention(args); }
+  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+              std::span<SampledToken> tokens) override {
+    to_->Sample(logits, rows, edits, tokens);
+  }
+  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
+                     std::span<float> logprobs) override {
+    to_->TokenLogprobs(logits, targets, logprobs);
+  }
+  absl::Status Synchronize() override { return to_->Synchronize(); }
+
+ private:
+  const std::unique_ptr<Backend> to_;
+};
+
+}  // namespace mea::testing
