@@ -5,6 +5,9 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/combine.cu
   kernels/cuda/attention/decode_general.cu
   kernels/cuda/attention/decode_mma.cu
+  kernels/cuda/attention/decode_wgmma.cu
+  kernels/cuda/attention/expand.cu
+  kernels/cuda/attention/prefill_mma.cu
   kernels/cuda/attention/work_list.cu
   kernels/cuda/device_info.cc
   kernels/cuda/linear/skinny_gemm.cu

@@ -7,6 +7,9 @@
 #include "kernels/check.h"
 #include "kernels/cuda/attention/combine.h"
 #include "kernels/cuda/attention/decode_general.h"
+#include "kernels/cuda/attention/decode_wgmma.h"
+#include "kernels/cuda/attention/expand.h"
+#include "kernels/cuda/attention/prefill_mma.h"
 
 namespace mea::cuda {
 namespace {
@@ -37,12 +40,16 @@ int64_t ListBytes(const AttentionLimits& limits, int num_workers, int64_t max_it
 }
 
 cudaError_t LaunchDecode(const DecodeParams& params, const AttentionOptions& options,
-                         cudaStream_t stream) {
-  const bool has_mma = HasDecodeMma(params.attention.head_dim, params.attention.page_size);
-  if (options.kernel == DecodeKernel::kGeneral || !has_mma) {
-    return LaunchDecodeGeneral(params, stream);
+                         int sm_version, cudaStream_t stream) {
+  const AttentionParams& p = params.attention;
+  if (options.kernel == DecodeKernel::kWgmma &&
+      HasDecodeWgmma(sm_version, p.head_dim, p.page_size)) {
+    return LaunchDecodeWgmma(params, options.rounding, stream);
   }
-  return LaunchDecodeMma(params, options.rounding, stream);
+  if (options.kernel != DecodeKernel::kGeneral && HasDecodeMma(p.head_dim, p.page_size)) {
+    return LaunchDecodeMma(params, options.rounding, stream);
+  }
+  return LaunchDecodeGeneral(params, stream);
 }
 
 }  // namespace
@@ -61,6 +68,11 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
     max_splits = std::max(max_splits, MaxSplits(visible));
     item_floats = std::max(item_floats, int64_t{shape.q_heads} * shape.head_dim);
     item_heads = std::max<int64_t>(item_heads, shape.q_heads);
+    if (shape.is_composed && HasPrefillMma(shape.head_dim, shape.page_size)) {
+      const int64_t tokens = (limits.max_context + SlabLayout::kTileTokens - 1) /
+                             SlabLayout::kTileTokens * SlabLayout::kTileTokens;
+      expand_elements = std::max(expand_elements, tokens * shape.kv_heads * shape.head_dim);
+    }
   }
   plan.max_items = int64_t{std::max(1, limits.max_seqs)} * max_splits;
   plan.list_bytes = ListBytes(limits, plan.num_workers, plan.max_items);
@@ -69,7 +81,8 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
   plan.stats_offset = plan.partial_offset + AlignUp(plan.max_items * item_floats * 4);
   plan.expand_offset = plan.stats_offset + AlignUp(plan.max_items * item_heads *
                                                    static_cast<int64_t>(sizeof(SoftmaxStats)));
-  plan.workspace_bytes = plan.expand_offset + AlignUp(2 * 2 * expand_elements);
+  plan.expand_bytes = AlignUp(expand_elements * static_cast<int64_t>(sizeof(Bf16)));
+  plan.workspace_bytes = plan.expand_offset + 2 * plan.expand_bytes;
   return plan;
 }
 
@@ -157,8 +170,23 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
   MEA_CHECK(params.num_seqs == static_cast<int>(kv_lens_.size()));
   MEA_CHECK(params.num_rows == q_offsets_.back());
   MEA_CHECK(params.num_rows <= plan_.limits.max_rows);
-  List& list = FindList(params.window, INT_MAX);
-  DecodeParams decode = {
+  const bool has_prefill =
+      options.kernel != DecodeKernel::kGeneral && HasPrefillMma(params.head_dim, params.page_size);
+  const int max_queries = has_prefill ? kMaxDecodeQueries : INT_MAX;
+  if (cudaError_t error = Decode(params, max_queries, options, stream); error != cudaSuccess) {
+    return error;
+  }
+  for (int seq = 0; seq < params.num_seqs; ++seq) {
+    if (q_offsets_[seq + 1] - q_offsets_[seq] <= max_queries) continue;
+    if (cudaError_t error = Prefill(params, seq, stream); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t PagedAttention::Decode(const AttentionParams& params, int max_queries,
+                                   const AttentionOptions& options, cudaStream_t stream) {
+  List& list = FindList(params.window, max_queries);
+  const DecodeParams decode = {
       .attention = params,
       .list = list.memory,
       .partial_out = reinterpret_cast<float*>(workspace_ + plan_.partial_offset),
@@ -177,7 +205,8 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
       if (error != cudaSuccess) return error;
       list.is_built = list.passes.size() == 1;
     }
-    if (cudaError_t error = LaunchDecode(decode, options, stream); error != cudaSuccess) {
+    if (cudaError_t error = LaunchDecode(decode, options, plan_.limits.sm_version, stream);
+        error != cudaSuccess) {
       return error;
     }
     if (cudaError_t error = LaunchCombine(decode, rows.begin, rows.end, stream);
@@ -186,6 +215,51 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
     }
   }
   return cudaSuccess;
+}
+
+cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq, cudaStream_t stream) {
+  const int kv_len = kv_lens_[seq];
+  const int q_begin = q_offsets_[seq];
+  const int q_end = q_offsets_[seq + 1];
+  const int32_t* pages = params.page_table + int64_t{seq} * params.page_table_stride;
+  const TokenRange first_row = VisibleTokens(kv_len, q_end, q_begin, params.window);
+  const ExpandParams expand = {.pages = pages,
+                               .kv_heads = params.kv_heads,
+                               .head_dim = params.head_dim,
+                               .page_size = params.page_size,
+                               .tokens = {first_row.begin, kv_len}};
+  const HeadSlabs cached = {.pages = pages, .page_size = params.page_size};
+  PrefillParams prefill = {.attention = params,
+                           .keys = cached,
+                           .values = cached,
+                           .q_begin = q_begin,
+                           .q_len = q_end - q_begin,
+                           .kv_len = kv_len};
+  prefill.keys.slabs = params.keys;
+  prefill.values.slabs = params.values;
+  const int64_t expanded_bytes = int64_t{kv_len} * params.kv_heads * params.head_dim * 2;
+  if (params.key_mix != nullptr || params.key_norms != nullptr) {
+    MEA_CHECK(expanded_bytes <= plan_.expand_bytes);
+    ExpandParams keys = expand;
+    keys.slabs = params.keys;
+    keys.mix = params.key_mix;
+    keys.norms = params.key_norms;
+    keys.num_heads = params.key_heads;
+    keys.out = reinterpret_cast<Bf16*>(workspace_ + plan_.expand_offset);
+    if (cudaError_t error = LaunchExpand(keys, stream); error != cudaSuccess) return error;
+    prefill.keys = {.slabs = keys.out, .page_size = SlabLayout::kTileTokens};
+  }
+  if (params.value_mix != nullptr) {
+    MEA_CHECK(expanded_bytes <= plan_.expand_bytes);
+    ExpandParams values = expand;
+    values.slabs = params.values;
+    values.mix = params.value_mix;
+    values.num_heads = params.value_heads;
+    values.out = reinterpret_cast<Bf16*>(workspace_ + plan_.expand_offset + plan_.expand_bytes);
+    if (cudaError_t error = LaunchExpand(values, stream); error != cudaSuccess) return error;
+    prefill.values = {.slabs = values.out, .page_size = SlabLayout::kTileTokens};
+  }
+  return LaunchPrefillMma(prefill, stream);
 }
 
 }  // namespace mea::cuda

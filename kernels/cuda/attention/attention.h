@@ -43,7 +43,8 @@ struct AttentionPlan {
   int64_t list_offset = 0;     // of the first of PagedAttention::kMaxLists lists
   int64_t partial_offset = 0;  // [max_items, q_heads, head_dim] f32
   int64_t stats_offset = 0;    // [max_items, q_heads] SoftmaxStats
-  int64_t expand_offset = 0;   // keys, then values: [max_context, kv_heads, head_dim] BF16
+  int64_t expand_offset = 0;   // keys, then values: tiles of one sequence's virtual heads, BF16
+  int64_t expand_bytes = 0;    // of each
   int64_t workspace_bytes = 0;
 };
 
@@ -51,8 +52,9 @@ struct AttentionPlan {
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
-// The kernel of the rows that decode; kAuto is the fastest that the device and the shape allow.
-enum class DecodeKernel { kAuto, kGeneral, kMma };
+// The kernel of the rows that decode. kAuto is kMma where the shape allows; a kernel that does not
+// take the shape or the device gives way to the one before it.
+enum class DecodeKernel { kAuto, kGeneral, kMma, kWgmma };
 
 struct AttentionOptions {
   DecodeKernel kernel = DecodeKernel::kAuto;
@@ -94,6 +96,9 @@ class PagedAttention {
     WorkList memory;
   };
 
+  cudaError_t Decode(const AttentionParams& params, int max_queries,
+                     const AttentionOptions& options, cudaStream_t stream);
+  cudaError_t Prefill(const AttentionParams& params, int seq, cudaStream_t stream);
   List& FindList(int window, int max_queries);
   void PlanPasses(List& list) const;
   WorkList ListMemory(int index) const;

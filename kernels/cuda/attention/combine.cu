@@ -24,6 +24,7 @@ template <int kPairs>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     Combine(const __grid_constant__ DecodeParams params, int row_begin, int row_end) {
   WaitForPrevious();
+  LetNextStart();
   const AttentionParams& p = params.attention;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp =
@@ -101,7 +102,8 @@ cudaError_t LaunchPairs(const DecodeParams& params, int row_begin, int row_end,
   const int num_warps = (row_end - row_begin) * params.attention.q_heads;
   return Launch({.grid = dim3(static_cast<unsigned>((num_warps + kWarps - 1) / kWarps)),
                  .block = dim3(kWarps * kWarpSize),
-                 .stream = stream},
+                 .stream = stream,
+                 .overlaps_previous = true},
                 Combine<kPairs>, params, row_begin, row_end);
 }
 

@@ -119,6 +119,7 @@ __device__ void AttendItem(const DecodeParams& params, int item_index, int head_
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     DecodeGeneral(const __grid_constant__ DecodeParams p) {
   WaitForPrevious();
+  LetNextStart();
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   // A unit is an item with as many heads as the block has warps.
   const int parts = (p.attention.q_heads + kWarps - 1) / kWarps;
@@ -134,7 +135,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 cudaError_t LaunchDecodeGeneral(const DecodeParams& params, cudaStream_t stream) {
   return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
                  .block = dim3(kWarps * kWarpSize),
-                 .stream = stream},
+                 .stream = stream,
+                 .overlaps_previous = true},
                 DecodeGeneral, params);
 }
 

@@ -106,6 +106,7 @@ __device__ int PositionAt(const WorkListParams& p, int64_t cost) {
 __global__ void __launch_bounds__(kThreads)
     BuildWorkList(const __grid_constant__ WorkListParams p) {
   WaitForPrevious();
+  LetNextStart();
   const int thread = static_cast<int>(threadIdx.x);
   const int num_rows = p.row_end - p.row_begin;
   Sums sums = {0, 0};
@@ -144,7 +145,8 @@ cudaError_t LaunchBuildWorkList(const WorkListParams& params, cudaStream_t strea
   return Launch({.grid = dim3(1),
                  .block = dim3(kThreads),
                  .shared_bytes = static_cast<int>(sizeof(Sums)) * kWarps,
-                 .stream = stream},
+                 .stream = stream,
+                 .overlaps_previous = true},
                 BuildWorkList, params);
 }
 

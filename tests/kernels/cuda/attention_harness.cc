@@ -41,8 +41,12 @@ CudaAttentionData::CudaAttentionData(const AttentionCase& c) : case_(c) {
   if (c.key_norms) {
     key_norms_ = Random({num_pages_, c.kv_heads, c.page_size}, DType::kF32, c.seed + 4);
   }
-  if (c.key_mix) key_mix_ = Random({c.key_heads, c.kv_heads}, DType::kF32, c.seed + 5);
-  if (c.value_mix) value_mix_ = Random({c.value_heads, c.kv_heads}, DType::kF32, c.seed + 6);
+  // Composed heads as long as components: scores stay moderate, as a model's are.
+  const auto random_mix = [&](int heads, uint64_t salt) {
+    return Random({heads, c.kv_heads}, DType::kF32, c.seed + salt, 1.0 / std::sqrt(heads));
+  };
+  if (c.key_mix) key_mix_ = random_mix(c.key_heads, 5);
+  if (c.value_mix) value_mix_ = random_mix(c.value_heads, 6);
   if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 7);
 
   // Pages in random order. Entries in front of every row's window and behind the last token are
@@ -85,7 +89,8 @@ CudaAttentionData::CudaAttentionData(const AttentionCase& c) : case_(c) {
   poison(key_norms_, c.kv_heads, 1);
 }
 
-Tensor CudaAttentionData::Expected() const {
+Tensor CudaAttentionData::Reference(const Tensor& keys, const Tensor& values,
+                                    const Tensor& key_norms, const HeadMix& mix) const {
   const AttentionCase& c = case_;
   const auto num_seqs = static_cast<int64_t>(c.sequences.size());
   std::vector<int32_t> q_offsets = {0};
@@ -99,25 +104,59 @@ Tensor CudaAttentionData::Expected() const {
   const Tensor table = Ints(page_table_);
   const Tensor out = Poisoned({num_rows_, c.q_heads, c.head_dim}, DType::kF64);
   const auto reference = CreateReferenceBackend();
-  reference->PagedAttention({.q = q_.view(),
-                             .q_offsets = offsets.view(),
-                             .kv_lens = lens.view(),
-                             .page_table = table.view().Reshape({num_seqs, max_pages_}),
-                             .kv = {.spec = {.key_heads = c.key_heads,
-                                             .value_heads = c.value_heads,
-                                             .head_dim = c.head_dim,
-                                             .dtype = DType::kF64,
-                                             .key_norm_heads = c.key_norms ? c.kv_heads : 0},
-                                    .page_size = c.page_size,
-                                    .keys = keys_.view(),
-                                    .values = values_.view(),
-                                    .key_norms = key_norms_.view()},
-                             .mix = {.key = key_mix_.view(), .value = value_mix_.view()},
-                             .kv_heads = c.kv_heads,
-                             .window = c.window,
-                             .scale = 1.0 / std::sqrt(c.head_dim),
-                             .head_norm_gain = head_norm_gain_.view(),
-                             .out = out.view()});
+  reference->PagedAttention(
+      {.q = q_.view(),
+       .q_offsets = offsets.view(),
+       .kv_lens = lens.view(),
+       .page_table = table.view().Reshape({num_seqs, max_pages_}),
+       .kv = {.spec = {.key_heads = static_cast<int>(keys.view().shape[1]),
+                       .value_heads = static_cast<int>(values.view().shape[1]),
+                       .head_dim = c.head_dim,
+                       .dtype = DType::kF64,
+                       .key_norm_heads = key_norms.view().empty() ? 0 : c.kv_heads},
+              .page_size = c.page_size,
+              .keys = keys.view(),
+              .values = values.view(),
+              .key_norms = key_norms.view()},
+       .mix = mix,
+       .kv_heads = c.kv_heads,
+       .window = c.window,
+       .scale = 1.0 / std::sqrt(c.head_dim),
+       .head_norm_gain = head_norm_gain_.view(),
+       .out = out.view()});
+  return out;
+}
+
+Tensor CudaAttentionData::ExpectedOfExpanded() const {
+  const Tensor no_norms;
+  return Reference(Expand(keys_, key_mix_, key_norms_), Expand(values_, value_mix_, no_norms),
+                   no_norms, {});
+}
+
+Tensor CudaAttentionData::Expand(const Tensor& heads, const Tensor& mix,
+                                 const Tensor& norms) const {
+  const AttentionCase& c = case_;
+  const auto num_heads = static_cast<int>(heads.view().shape[1]);
+  const int64_t width = int64_t{c.page_size} * c.head_dim;
+  Tensor out = Allocate({num_pages_, c.kv_heads, c.page_size, c.head_dim}, DType::kF64);
+  double* element = out.view().as<double>();
+  for (int page = 0; page < num_pages_; ++page) {
+    for (int g = 0; g < c.kv_heads; ++g) {
+      for (int64_t i = 0; i < width; ++i) {
+        double sum = 0.0;
+        for (int head = 0; head < num_heads; ++head) {
+          const double weight = mix.view().empty() ? (head == g ? 1.0 : 0.0)
+                                                   : mix.view().as<float>()[head * c.kv_heads + g];
+          sum += weight * heads.view().as<double>()[(int64_t{page} * num_heads + head) * width + i];
+        }
+        if (!norms.view().empty()) {
+          sum *= norms.view()
+                     .as<float>()[(int64_t{page} * c.kv_heads + g) * c.page_size + i / c.head_dim];
+        }
+        *element++ = ToFloat(ToBf16(static_cast<float>(sum)));
+      }
+    }
+  }
   return out;
 }
 
@@ -141,11 +180,12 @@ std::vector<Bf16> CudaAttentionData::DeviceSlabs(const Tensor& vectors, int head
 Tensor CudaAttentionData::Run(const RunOptions& options) const {
   const AttentionCase& c = case_;
   const int num_seqs = static_cast<int>(c.sequences.size()) + options.num_padded;
-  const int num_rows = num_rows_ + options.num_padded;
+  const int first_row = options.last_queries > 0 ? num_rows_ - options.last_queries : 0;
+  const int num_rows = num_rows_ - first_row + options.num_padded;
   std::vector<int32_t> q_offsets = {0};
   std::vector<int32_t> kv_lens;
   for (const auto& sequence : c.sequences) {
-    q_offsets.push_back(q_offsets.back() + sequence.q_len);
+    q_offsets.push_back(q_offsets.back() + sequence.q_len - first_row);
     kv_lens.push_back(sequence.kv_len);
   }
   for (int i = 0; i < options.num_padded; ++i) {
@@ -155,6 +195,7 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
   std::vector<int32_t> page_table = page_table_;
   page_table.resize(static_cast<size_t>(num_seqs) * max_pages_, INT32_MAX);
   std::vector<Bf16> q = ElementsOf<Bf16>(Convert(q_, DType::kBf16).view());
+  q.erase(q.begin(), q.begin() + int64_t{first_row} * c.q_heads * c.head_dim);
   q.resize(static_cast<size_t>(num_rows) * c.q_heads * c.head_dim, Bf16{0x7fc0});
 
   const DeviceVector device_q(q);

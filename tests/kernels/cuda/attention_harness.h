@@ -12,8 +12,9 @@ struct RunOptions {
   WeightRounding rounding = WeightRounding::kBf16;
   int sm_version = 90;
   int num_sms = 3;
-  int num_padded = 0;  // sequences of one row and no tokens behind the others
-  int max_seqs = 0;    // of the plan; 0: as many as there are
+  int num_padded = 0;    // sequences of one row and no tokens behind the others
+  int max_seqs = 0;      // of the plan; 0: as many as there are
+  int last_queries = 0;  // of the only sequence; 0: all its query rows
 };
 
 // The contents of an AttentionCase in BF16 (its dtype is not looked at): what lies in the cache is
@@ -23,16 +24,21 @@ class CudaAttentionData {
   explicit CudaAttentionData(const AttentionCase& c);
 
   // Of the reference back end: [rows, q_heads, head_dim] F64.
-  Tensor Expected() const;
+  Tensor Expected() const { return Reference(keys_, values_, key_norms_, mix()); }
+  // The same where the virtual heads are composed first and rounded to BF16.
+  Tensor ExpectedOfExpanded() const;
   // Of the kernels: [rows + num_padded, q_heads, head_dim] BF16.
   Tensor Run(const RunOptions& options) const;
 
   const AttentionCase& spec() const { return case_; }
   int num_rows() const { return num_rows_; }
-  TensorView key_mix() const { return key_mix_.view(); }
-  TensorView value_mix() const { return value_mix_.view(); }
+  HeadMix mix() const { return {.key = key_mix_.view(), .value = value_mix_.view()}; }
 
  private:
+  Tensor Reference(const Tensor& keys, const Tensor& values, const Tensor& key_norms,
+                   const HeadMix& mix) const;
+  // sum_c mix[c, g] heads_c(t), times norms[g](t) where there are any, rounded to BF16.
+  Tensor Expand(const Tensor& heads, const Tensor& mix, const Tensor& norms) const;
   // The slabs of `vectors` in the order of SlabLayout.
   std::vector<Bf16> DeviceSlabs(const Tensor& vectors, int heads) const;
 

@@ -12,13 +12,17 @@ constexpr double kFloatWeights = 1e-5;
 // Softmax weights rounded to BF16, where components may cancel.
 constexpr double kBf16Weights = 4e-3;
 
-void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance) {
+// Whether long chunks alone are compared: the reference then rounds composed heads as they do.
+enum class Heads { kCached, kExpanded };
+
+void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance,
+                     Heads heads = Heads::kCached) {
   SCOPED_TRACE(::testing::Message()
                << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
                << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
                << " page_size " << c.page_size << " window " << c.window << " seed " << c.seed);
   const CudaAttentionData data(c);
-  const Tensor expected = data.Expected();
+  const Tensor expected = heads == Heads::kCached ? data.Expected() : data.ExpectedOfExpanded();
   const Tensor actual = data.Run(options);
   EXPECT_LE(WorstHeadError(actual.view().Rows(0, data.num_rows()), expected.view()), tolerance);
   const TensorView padded = actual.view().Rows(data.num_rows(), options.num_padded);
@@ -120,12 +124,12 @@ class FastDecodeTest : public ::testing::TestWithParam<DecodeKernel> {
 };
 
 TEST_P(FastDecodeTest, AgreesForEveryCountOfHeads) {
-  struct Heads {
+  struct Counts {
     int q_heads, kv_heads, key_heads, value_heads;
   };
   for (const int head_dim : {64, 128}) {
-    for (const Heads heads : {Heads{4, 4, 2, 2}, Heads{8, 2, 1, 2}, Heads{16, 8, 3, 5},
-                              Heads{24, 8, 4, 4}, Heads{40, 8, 6, 2}, Heads{80, 16, 2, 2}}) {
+    for (const Counts heads : {Counts{4, 4, 2, 2}, Counts{8, 2, 1, 2}, Counts{16, 8, 3, 5},
+                               Counts{24, 8, 4, 4}, Counts{40, 8, 6, 2}, Counts{80, 16, 2, 2}}) {
       ExpectAgreement({.q_heads = heads.q_heads,
                        .kv_heads = heads.kv_heads,
                        .key_heads = heads.key_heads,
@@ -205,7 +209,7 @@ TEST_P(FastDecodeTest, AOneHotMixIsThePlainModel) {
   const CudaAttentionData plain(c);
   c.key_mix = c.value_mix = true;
   const CudaAttentionData mixed(c);
-  for (const TensorView& mix : {mixed.key_mix(), mixed.value_mix()}) {
+  for (const TensorView& mix : {mixed.mix().key, mixed.mix().value}) {
     for (int i = 0; i < 16; ++i) mix.as<float>()[i] = i % 5 == 0 ? 1.0f : 0.0f;
   }
   const Tensor expected = plain.Expected();
@@ -236,8 +240,104 @@ TEST_P(FastDecodeTest, ARowDoesNotDependOnItsBatch) {
   EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, FastDecodeTest, ::testing::Values(DecodeKernel::kMma),
-                         [](const auto&) { return "Mma"; });
+INSTANTIATE_TEST_SUITE_P(Kernels, FastDecodeTest,
+                         ::testing::Values(DecodeKernel::kMma, DecodeKernel::kWgmma),
+                         [](const auto& test) {
+                           return test.param == DecodeKernel::kMma ? "Mma" : "Wgmma";
+                         });
+
+// ---- Chunks of more than eight queries.
+
+// Composed keys and values are rounded to BF16, softmax weights too; sums of values may cancel.
+constexpr double kPrefill = 2e-2;
+const std::vector<AttentionCase::Sequence> kChunks = {{.kv_len = 9, .q_len = 9},
+                                                      {.kv_len = 64, .q_len = 64},
+                                                      {.kv_len = 129, .q_len = 65},
+                                                      {.kv_len = 300, .q_len = 11},
+                                                      {.kv_len = 200, .q_len = 140}};
+
+TEST(PrefillTest, AgreesForEveryGroup) {
+  for (const int head_dim : {64, 128}) {
+    for (const int group : {1, 3, 16, 130}) {
+      ExpectAgreement({.q_heads = 2 * group,
+                       .kv_heads = 2,
+                       .key_heads = 2,
+                       .value_heads = 2,
+                       .head_dim = head_dim,
+                       .page_size = 128,
+                       .sequences = {{.kv_len = 9, .q_len = 9}, {.kv_len = 90, .q_len = 20}}},
+                      {}, kBf16Weights);
+    }
+  }
+}
+
+TEST(PrefillTest, AgreesWithEveryOption) {
+  for (int options = 0; options < 64; ++options) {
+    const bool key_mix = (options & 1) != 0;
+    const bool value_mix = (options & 2) != 0;
+    ExpectAgreement({.q_heads = 6,
+                     .kv_heads = 3,
+                     .key_heads = key_mix ? 2 : 3,
+                     .value_heads = value_mix ? 5 : 3,
+                     .head_dim = (options & 32) != 0 ? 128 : 64,
+                     .key_mix = key_mix,
+                     .value_mix = value_mix,
+                     .key_norms = (options & 4) != 0,
+                     .head_norm = (options & 8) != 0,
+                     .window = (options & 16) != 0 ? 70 : 0,
+                     .page_size = 64,
+                     .seed = static_cast<uint64_t>(options + 1),
+                     .sequences = {{.kv_len = 20, .q_len = 20}, {.kv_len = 165, .q_len = 50}}},
+                    {}, kBf16Weights, Heads::kExpanded);
+  }
+}
+
+TEST(PrefillTest, AgreesForChunksOfEveryLength) {
+  for (const int window : {0, 1, 64, 100}) {
+    ExpectAgreement({.q_heads = 4,
+                     .kv_heads = 2,
+                     .key_heads = 2,
+                     .value_heads = 1,
+                     .head_dim = 64,
+                     .value_mix = true,
+                     .window = window,
+                     .page_size = 64,
+                     .sequences = kChunks},
+                    {}, kBf16Weights, Heads::kExpanded);
+  }
+}
+
+TEST(PrefillTest, AgreesForAMixedBatch) {
+  ExpectAgreement({.q_heads = 4,
+                   .kv_heads = 2,
+                   .key_heads = 1,
+                   .value_heads = 2,
+                   .head_dim = 128,
+                   .key_mix = true,
+                   .value_mix = true,
+                   .page_size = 64,
+                   .sequences = kMixedBatch},
+                  {.num_padded = 1}, kPrefill);
+}
+
+// Where the last query rows of one chunk are a chunk of their own, their bits are the same.
+TEST(PrefillTest, ARowDoesNotDependOnItsChunk) {
+  AttentionCase c = {.q_heads = 6,
+                     .kv_heads = 2,
+                     .key_heads = 1,
+                     .value_heads = 2,
+                     .head_dim = 64,
+                     .key_mix = true,
+                     .window = 90,
+                     .page_size = 64,
+                     .sequences = {{.kv_len = 210, .q_len = 170}}};
+  const CudaAttentionData data(c);
+  const Tensor whole = data.Run({});
+  for (const int q_len : {9, 31, 64, 169}) {
+    const Tensor tail = data.Run({.last_queries = q_len});
+    EXPECT_TRUE(BitwiseEqual(tail.view(), whole.view().Rows(170 - q_len, q_len))) << q_len;
+  }
+}
 
 }  // namespace
 }  // namespace mea::cuda

@@ -1,0 +1,91 @@
+#include "kernels/cuda/attention/expand.h"
+
+#include "kernels/cuda/device/launch.h"
+#include "kernels/cuda/device/simt.h"
+
+namespace mea::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kTile = SlabLayout::kTileTokens;
+constexpr int kHeadsAtOnce = 4;  // virtual heads that one reading of the components makes
+
+// A granule of 8 elements.
+struct Granule {
+  float x[8];
+};
+
+__device__ Granule LoadGranule(const Bf16* elements) {
+  const uint4 packed = LoadGlobal128(elements);
+  const float2 a = UnpackBf16(packed.x);
+  const float2 b = UnpackBf16(packed.y);
+  const float2 c = UnpackBf16(packed.z);
+  const float2 d = UnpackBf16(packed.w);
+  return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+}
+
+__device__ uint4 Pack(const Granule& granule, float factor) {
+  uint4 packed;
+  packed.x = PackBf16(granule.x[0] * factor, granule.x[1] * factor);
+  packed.y = PackBf16(granule.x[2] * factor, granule.x[3] * factor);
+  packed.z = PackBf16(granule.x[4] * factor, granule.x[5] * factor);
+  packed.w = PackBf16(granule.x[6] * factor, granule.x[7] * factor);
+  return packed;
+}
+
+// The layout is the same on both sides, so a thread makes one granule of every virtual head from
+// the granules at the same place of the components. A block has kThreads granules of one tile.
+__global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ ExpandParams p) {
+  WaitForPrevious();
+  LetNextStart();
+  const SlabLayout layout = {p.page_size, p.head_dim};
+  const int tile = p.tokens.begin / kTile + static_cast<int>(blockIdx.x);
+  const int granule = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  const int offset = granule * SlabLayout::kGranuleElements;
+  const int token = tile * kTile + offset / SlabLayout::kChunkElements % kTile;
+  const bool valid = token >= p.tokens.begin && token < p.tokens.end;
+  const int page = p.pages[tile * kTile / p.page_size];
+  const Bf16* source = p.slabs + layout.SlabBegin(page, p.num_heads, 0) +
+                       tile * kTile % p.page_size * p.head_dim + offset;
+  Bf16* out = p.out + int64_t{tile} * p.kv_heads * layout.tile_elements() + offset;
+  for (int first = 0; first < p.kv_heads; first += kHeadsAtOnce) {
+    Granule heads[kHeadsAtOnce] = {};
+    if (valid) {
+      for (int c = 0; c < p.num_heads; ++c) {
+        const Granule component = LoadGranule(source + int64_t{c} * layout.slab_elements());
+#pragma unroll
+        for (int i = 0; i < kHeadsAtOnce; ++i) {
+          if (first + i >= p.kv_heads) break;
+          const float weight = MixWeight(p.mix, p.kv_heads, c, first + i);
+#pragma unroll
+          for (int e = 0; e < 8; ++e) heads[i].x[e] += weight * component.x[e];
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kHeadsAtOnce; ++i) {
+      const int g = first + i;
+      if (g >= p.kv_heads) break;
+      float norm = 1.0f;
+      if (valid && p.norms != nullptr) {
+        norm = p.norms[(int64_t{page} * p.kv_heads + g) * p.page_size + token % p.page_size];
+      }
+      *reinterpret_cast<uint4*>(out + int64_t{g} * layout.tile_elements()) = Pack(heads[i], norm);
+    }
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchExpand(const ExpandParams& params, cudaStream_t stream) {
+  const TokenRange tokens = params.tokens;
+  const int num_tiles = (tokens.end + kTile - 1) / kTile - tokens.begin / kTile;
+  const int granules = kTile * params.head_dim / SlabLayout::kGranuleElements;
+  return Launch(
+      {.grid = dim3(static_cast<unsigned>(num_tiles), static_cast<unsigned>(granules / kThreads)),
+       .block = dim3(kThreads),
+       .stream = stream},
+      Expand, params);
+}
+
+}  // namespace mea::cuda
