@@ -53,6 +53,10 @@ Block::Block(const Grid& grid)
   MEA_CHECK(num_threads_ > 0 && num_threads_ <= kMaxWarps * kWarpSize);
   // Kernels of this project use whole warps only.
   MEA_CHECK(num_threads_ % kWarpSize == 0);
+  for (unsigned t = 0; t < static_cast<unsigned>(num_threads_); ++t) {
+    const unsigned row = t / grid.block.x;
+    thread_index_.push_back({t % grid.block.x, row % grid.block.y, row / grid.block.y});
+  }
 }
 
 Block::~Block() { SpareFibers().push_back(std::move(fibers_)); }
@@ -77,6 +81,7 @@ void Block::Start(dim3 block_index, bool previous_runs) {
     SetReady(w, kAllLanes);
   }
   for (int thread = 0; thread < num_threads_; ++thread) FiberOf(thread).Start(&Block::FiberMain);
+  current_ = 0;  // the warp to stay with, if the dice say so
   current_ = PickNext();
 }
 
@@ -126,9 +131,7 @@ void Block::FiberMain() {
 
 void Block::SetCurrent(int thread) {
   current_ = thread;
-  const auto t = static_cast<unsigned>(thread);
-  const unsigned row = t / grid_.block.x;
-  threadIdx = {t % grid_.block.x, row % grid_.block.y, row / grid_.block.y};
+  threadIdx = thread_index_[static_cast<size_t>(thread)];
 }
 
 void Block::SetReady(int warp, uint32_t ready) {
@@ -156,7 +159,7 @@ int Block::PickNext() {
     Fail("deadlock: every thread waits", Where::current());
   }
   const uint32_t roll = random_.Next();
-  int warp = current_ / kWarpSize;
+  int warp = current_ >> 5;
   const bool can_stay = (ready_warps_ >> warp & 1) != 0;
   if (!can_stay || roll % kStay == 0) warp = PickBit(ready_warps_, roll >> 8);
   return warp * kWarpSize + PickBit(warps_[warp].ready, roll >> 16);
@@ -220,8 +223,8 @@ bool Block::Arrive(const char* what, const Where& where, void* args) {
   if (w.arrived == 0) {
     w.what = what;
     w.where = where;
-  } else if (std::string_view(w.what) != what || w.where.line() != where.line() ||
-             w.where.column() != where.column()) {
+  } else if (w.where.line() != where.line() || w.where.column() != where.column() ||
+             (w.what != what && std::string_view(w.what) != what)) {
     Fail(std::string("divergent warp: this thread is at ") + what + ", others wait at " + w.what +
              ", " + FileLine(w.where),
          where);

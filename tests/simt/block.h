@@ -120,8 +120,8 @@ class Block {
   [[noreturn]] void Fail(std::string_view message, const Where& where) const;
 
   int thread() const { return current_; }
-  int lane() const { return current_ % kWarpSize; }
-  int warp() const { return current_ / kWarpSize; }
+  int lane() const { return current_ & (kWarpSize - 1); }
+  int warp() const { return current_ >> 5; }
   int num_threads() const { return num_threads_; }
   const Grid& grid() const { return grid_; }
   SharedMemory& shared() { return shared_; }
@@ -184,6 +184,7 @@ class Block {
   int current_ = -1;
   uint32_t ready_warps_ = 0;
   dim3 block_index_;
+  std::vector<uint3> thread_index_;
   Random random_;
   SharedMemory shared_;
   std::array<Warp, kMaxWarps> warps_;

@@ -35,6 +35,7 @@ void Fill(std::byte* start, int64_t bytes) {
   std::memset(start, kPoison, static_cast<size_t>(bytes));
 }
 
+#if !defined(__SANITIZE_ADDRESS__)  // which explains faults in its own way
 // For the handler of SIGSEGV, which can ask nobody.
 const std::byte* arena_start = nullptr;
 
@@ -47,6 +48,7 @@ void OnSegmentationFault(int, siginfo_t* info, void*) {
   }
   signal(SIGSEGV, SIG_DFL);  // which the access, tried again, meets
 }
+#endif
 
 }  // namespace
 
@@ -55,7 +57,7 @@ Allocations::Allocations() {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   MEA_CHECK(arena != MAP_FAILED);
   arena_ = static_cast<std::byte*>(arena);
-#if !defined(__SANITIZE_ADDRESS__)  // which explains faults in its own way
+#if !defined(__SANITIZE_ADDRESS__)
   arena_start = arena_;
   struct sigaction action = {};
   action.sa_sigaction = OnSegmentationFault;

@@ -67,6 +67,9 @@ void Fiber::AllocateStack() {
   mapping_ = static_cast<std::byte*>(mapping);
   stack_bottom_ = mapping_ + kGuardBytes;
   stack_bytes_ = kStackBytes;
+  // Stacks that all began at the same offset in a page would share a few sets of the caches.
+  static thread_local size_t num_stacks = 0;
+  colour_bytes_ = num_stacks++ * 7 % 64 * 64;
 }
 
 #if MEA_SIMT_ASAN
@@ -85,7 +88,7 @@ void Fiber::Start(void (*entry)()) {
   if (mapping_ == nullptr) AllocateStack();
   // From the top: a word of padding, so that entry() finds the stack as after a call; entry's
   // address, which the switch returns to; the registers it pops.
-  auto* top = reinterpret_cast<void**>(mapping_ + kGuardBytes + kStackBytes);
+  auto* top = reinterpret_cast<void**>(mapping_ + kGuardBytes + kStackBytes - colour_bytes_);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < kSavedRegisters; ++i) *--top = nullptr;

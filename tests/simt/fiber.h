@@ -29,6 +29,7 @@ class Fiber {
 
   void* stack_pointer_ = nullptr;  // where the registers of the suspended fiber lie
   std::byte* mapping_ = nullptr;   // a guard page, then the stack
+  size_t colour_bytes_ = 0;        // of the stack's top, left unused
   void* fake_stack_ = nullptr;     // of the address sanitizer
   const void* stack_bottom_ = nullptr;
   size_t stack_bytes_ = 0;

@@ -221,7 +221,69 @@ struct MatmulCase {
   bool row_major;  // D and C
 };
 
-class CublasLtTest : public RuntimeTest, public testing::WithParamInterface<MatmulCase> {};
+class CublasLtTest : public RuntimeTest, public testing::WithParamInterface<MatmulCase> {
+ protected:
+  static constexpr int kM = 24, kN = 17, kK = 40;
+
+  int a_rows() const { return GetParam().trans_a ? kK : kM; }
+  int a_columns() const { return kM + kK - a_rows(); }
+  int b_rows() const { return GetParam().trans_b ? kN : kK; }
+  int b_columns() const { return kN + kK - b_rows(); }
+  int lda() const { return a_rows() + 3; }
+  int ldb() const { return b_rows(); }
+  int ldd() const { return (GetParam().row_major ? kN : kM) + 3; }
+
+  std::vector<Bf16> WholeNumbers(int count) {
+    std::vector<Bf16> v(static_cast<size_t>(count));
+    for (Bf16& x : v) x = ToBf16(static_cast<float>(random_() % 15) - 7);
+    return v;
+  }
+
+  // What becomes of d, elements between its lines included.
+  std::vector<float> Want(const std::vector<Bf16>& a, const std::vector<Bf16>& b,
+                          const std::vector<float>& bias, std::vector<float> d) const {
+    const MatmulCase& p = GetParam();
+    for (int i = 0; i < kM; ++i) {
+      for (int j = 0; j < kN; ++j) {
+        float& out = d[p.row_major ? i * ldd() + j : i + j * ldd()];
+        out *= p.beta;
+        for (int l = 0; l < kK; ++l) {
+          out += kAlpha * ToFloat(p.trans_a ? a[l + i * lda()] : a[i + l * lda()]) *
+                 ToFloat(p.trans_b ? b[j + l * ldb()] : b[l + j * ldb()]);
+        }
+        if (p.bias) out += bias[i];
+      }
+    }
+    return d;
+  }
+
+  static cublasLtMatrixLayout_t Layout(cudaDataType type, int rows, int columns, int ld) {
+    cublasLtMatrixLayout_t layout = nullptr;
+    EXPECT_EQ(cublasLtMatrixLayoutCreate(&layout, type, rows, columns, ld), CUBLAS_STATUS_SUCCESS);
+    return layout;
+  }
+
+  cublasLtMatmulDesc_t Desc(const float* bias) const {
+    cublasLtMatmulDesc_t desc = nullptr;
+    EXPECT_EQ(cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+              CUBLAS_STATUS_SUCCESS);
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+      EXPECT_EQ(cublasLtMatmulDescSetAttribute(desc, attribute, &value, sizeof(value)),
+                CUBLAS_STATUS_SUCCESS);
+    };
+    set(CUBLASLT_MATMUL_DESC_TRANSA, GetParam().trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, GetParam().trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (GetParam().bias) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    }
+    return desc;
+  }
+
+  static constexpr float kAlpha = 0.5f;
+  static constexpr size_t kWorkspaceBytes = 1 << 20;
+  std::mt19937 random_{3};
+};
 
 INSTANTIATE_TEST_SUITE_P(Cases, CublasLtTest,
                          testing::Values(MatmulCase{false, false, false, 0, false},
@@ -229,87 +291,43 @@ INSTANTIATE_TEST_SUITE_P(Cases, CublasLtTest,
                                          MatmulCase{true, true, false, 2, false},
                                          MatmulCase{true, false, true, 1, true}));
 
-TEST_P(CublasLtTest, MatmulIsThePlainLoop) {
-  const MatmulCase& p = GetParam();
-  const int m = 24, n = 17, k = 40, ld_extra = 3;
-  void* library = dlopen("libcublasLt.so.13", RTLD_NOW);
-  ASSERT_NE(library, nullptr);
-  const auto matmul = reinterpret_cast<decltype(&cublasLtMatmul)>(dlsym(library, "cublasLtMatmul"));
-  ASSERT_EQ(matmul, &cublasLtMatmul);
-  EXPECT_EQ(dlsym(library, "cublasLtFly"), nullptr);
-
-  const int a_rows = p.trans_a ? k : m, a_columns = p.trans_a ? m : k;
-  const int b_rows = p.trans_b ? n : k, b_columns = p.trans_b ? k : n;
-  const int lda = a_rows + ld_extra, ldb = b_rows, ldd = (p.row_major ? n : m) + ld_extra;
-  const int d_lines = p.row_major ? m : n;
-  std::mt19937 random(3);
-  const auto whole_numbers = [&](int count) {
-    std::vector<Bf16> v(count);
-    for (Bf16& x : v) x = ToBf16(static_cast<float>(random() % 15) - 7);
-    return v;
-  };
-  const auto a = whole_numbers(lda * a_columns), b = whole_numbers(ldb * b_columns);
-  std::vector<float> bias(m), d(ldd * d_lines, 1.0f), want = d;
-  for (float& x : bias) x = static_cast<float>(random() % 9);
-  for (int i = 0; i < m; ++i) {
-    for (int j = 0; j < n; ++j) {
-      float& out = want[p.row_major ? i * ldd + j : i + j * ldd];
-      out *= p.beta;
-      for (int l = 0; l < k; ++l) {
-        out += 0.5f * ToFloat(p.trans_a ? a[l + i * lda] : a[i + l * lda]) *
-               ToFloat(p.trans_b ? b[j + l * ldb] : b[l + j * ldb]);
-      }
-      if (p.bias) out += bias[i];
-    }
-  }
-
+TEST_P(CublasLtTest, MatmulIsThePlainLoopWhateverTheAlgorithm) {
+  const auto a = WholeNumbers(lda() * a_columns()), b = WholeNumbers(ldb() * b_columns());
+  std::vector<float> bias(kM), d(static_cast<size_t>(ldd() * kM), 1.0f);
+  for (float& x : bias) x = static_cast<float>(random_() % 9);
   DeviceVector<Bf16> device_a(a), device_b(b);
   DeviceVector<float> device_bias(bias);
+  DeviceVector<char> workspace(kWorkspaceBytes);
+
   cublasLtHandle_t handle;
-  cublasLtMatmulDesc_t desc;
-  cublasLtMatrixLayout_t a_layout, b_layout, d_layout;
   cublasLtMatmulPreference_t preference;
   ASSERT_EQ(cublasLtCreate(&handle), CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), CUBLAS_STATUS_SUCCESS);
-  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
-    EXPECT_EQ(cublasLtMatmulDescSetAttribute(desc, attribute, &value, sizeof(value)),
-              CUBLAS_STATUS_SUCCESS);
-  };
-  set(CUBLASLT_MATMUL_DESC_TRANSA, p.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-  set(CUBLASLT_MATMUL_DESC_TRANSB, p.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-  if (p.bias) {
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, device_bias.data());
-  }
-  ASSERT_EQ(cublasLtMatrixLayoutCreate(&a_layout, CUDA_R_16BF, a_rows, a_columns, lda),
-            CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(cublasLtMatrixLayoutCreate(&b_layout, CUDA_R_16BF, b_rows, b_columns, ldb),
-            CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(cublasLtMatrixLayoutCreate(&d_layout, CUDA_R_32F, m, n, ldd), CUBLAS_STATUS_SUCCESS);
-  const int32_t order = p.row_major ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL;
-  cublasLtMatrixLayoutSetAttribute(d_layout, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof(order));
-  const uint64_t workspace_bytes = 1 << 20;
   ASSERT_EQ(cublasLtMatmulPreferenceCreate(&preference), CUBLAS_STATUS_SUCCESS);
   cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                       &workspace_bytes, sizeof(workspace_bytes));
+                                       &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+  const auto desc = Desc(device_bias.data());
+  const auto a_layout = Layout(CUDA_R_16BF, a_rows(), a_columns(), lda());
+  const auto b_layout = Layout(CUDA_R_16BF, b_rows(), b_columns(), ldb());
+  const auto d_layout = Layout(CUDA_R_32F, kM, kN, ldd());
+  const int32_t order = GetParam().row_major ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL;
+  cublasLtMatrixLayoutSetAttribute(d_layout, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof(order));
+
   cublasLtMatmulHeuristicResult_t results[8];
   int num_results = 0;
   ASSERT_EQ(cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, d_layout, d_layout,
                                            preference, 8, results, &num_results),
             CUBLAS_STATUS_SUCCESS);
-  ASSERT_EQ(num_results, 2);
-  DeviceVector<char> workspace(workspace_bytes);
-  const float alpha = 0.5f;
+  ASSERT_EQ(num_results, 2);  // the third wants more memory
   for (int i = 0; i < num_results; ++i) {
     DeviceVector<float> device_d(d);
-    const auto run = [&](size_t bytes) {
-      return cublasLtMatmul(handle, desc, &alpha, device_a.data(), a_layout, device_b.data(),
-                            b_layout, &p.beta, device_d.data(), d_layout, device_d.data(), d_layout,
-                            &results[i].algo, workspace.data(), bytes, nullptr);
+    const auto run = [&](size_t workspace_bytes) {
+      return cublasLtMatmul(handle, desc, &kAlpha, device_a.data(), a_layout, device_b.data(),
+                            b_layout, &GetParam().beta, device_d.data(), d_layout, device_d.data(),
+                            d_layout, &results[i].algo, workspace.data(), workspace_bytes, nullptr);
     };
-    EXPECT_EQ(run(workspace_bytes), CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ(device_d.ToHost(), want);
-    if (i == 1) {
+    EXPECT_EQ(run(kWorkspaceBytes), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(device_d.ToHost(), Want(a, b, bias, d));
+    if (results[i].workspaceSize > 0) {
       EXPECT_EQ(run(1000), CUBLAS_STATUS_INVALID_VALUE);
     }
   }
@@ -317,6 +335,14 @@ TEST_P(CublasLtTest, MatmulIsThePlainLoop) {
   for (const auto layout : {a_layout, b_layout, d_layout}) cublasLtMatrixLayoutDestroy(layout);
   cublasLtMatmulDescDestroy(desc);
   cublasLtDestroy(handle);
+}
+
+TEST(LibraryTest, CublasIsFoundByName) {
+  void* library = dlopen("libcublasLt.so.13", RTLD_NOW);
+  ASSERT_NE(library, nullptr);
+  EXPECT_EQ(reinterpret_cast<decltype(&cublasLtMatmul)>(dlsym(library, "cublasLtMatmul")),
+            &cublasLtMatmul);
+  EXPECT_EQ(dlsym(library, "cublasLtFly"), nullptr);
   EXPECT_EQ(dlclose(library), 0);
 }
 

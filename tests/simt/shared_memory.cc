@@ -11,7 +11,7 @@ namespace mea::simt {
 namespace {
 
 constexpr int kPoison = 0xff;
-constexpr int kMarginFill = 0xc5;
+constexpr int kMarginFill = kPoison;  // a read beyond the end is NaN as well
 constexpr size_t kPage = 4096;
 
 }  // namespace
