@@ -15,16 +15,24 @@
 
 namespace mea {
 
+// Where a field is 0 or "auto", the device decides: engine/device.h.
 struct EngineOptions {
   std::string model_dir;
+  std::string device = "auto";  // "auto", "cpu", "cuda"
+  std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
+  // Weights made up instead of read: model_dir needs a config.json and nothing else.
+  bool random_weights = false;
   int num_threads = 0;                // of the CPU back end; 0 = one per core
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16"
   std::string kv_dtype = "bf16";      // "bf16", "f32"
-  int page_size = 32;                 // tokens per page; a multiple of 16
-  int64_t kv_cache_bytes = 0;  // 0 = what max_num_seqs full contexts need, at most a quarter of RAM
-  int max_context = 0;         // tokens of prompt and output together; 0 = the model's own
-  int max_num_seqs = 64;       // sequences in one step
-  int max_batch_tokens = 512;  // tokens in one step; a longer prompt is split into chunks
+  int page_size = 0;                  // tokens per page
+  // 0 = on the CPU what max_num_seqs full contexts need, at most a quarter of RAM; on a GPU what
+  // the rest leaves of gpu_memory_utilization.
+  int64_t kv_cache_bytes = 0;
+  double gpu_memory_utilization = 0.9;  // share of the GPU's memory that may be used, (0, 1]
+  int max_context = 0;                  // tokens of prompt and output together; 0 = the model's own
+  int max_num_seqs = 0;                 // sequences in one step
+  int max_batch_tokens = 0;             // tokens in one step; a longer prompt is split into chunks
   int max_queued_requests = 1024;
 };
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/random_weights.h"
 
 namespace mea {
 
@@ -15,15 +16,50 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
       absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16"));
 }
 
+namespace {
+
+// What the matrices are to be stored as; absent: as they are.
+absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
+                                                    const Backend& backend) {
+  const absl::StatusOr<std::optional<DType>> asked = ParseWeightDType(name);
+  const std::optional<DType> needed = backend.weight_dtype();
+  if (!asked.ok() || !needed.has_value()) return asked;
+  if (asked->has_value() && **asked != *needed) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--weight-dtype ", name, ": the ", std::string(backend.name()),
+                     " back end computes with ", std::string(DTypeName(*needed)), " weights"));
+  }
+  return needed;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress) {
-  const auto dtype = ParseWeightDType(weight_dtype);
+  const auto dtype = WeightDTypeFor(weight_dtype, *backend);
+  if (!dtype.ok()) return dtype.status();
+  // For a device the copy itself reads the pages, and is what takes the time.
+  const bool on_host = backend->device() == Device::kCpu;
+  absl::StatusOr<ModelWeights> weights =
+      LoadWeights(checkpoint, {.weight_dtype = *dtype, .prefault = on_host},
+                  on_host ? progress : LoadProgress{});
+  if (!weights.ok()) return weights.status();
+  return Model::Create(checkpoint.config, *std::move(weights), backend, limits, progress);
+}
+
+absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
+                                                       const std::string& weight_dtype,
+                                                       int num_threads, Backend* backend,
+                                                       ModelLimits limits,
+                                                       const LoadProgress& progress) {
+  constexpr uint64_t kSeed = 1;
+  const auto dtype = WeightDTypeFor(weight_dtype, *backend);
   if (!dtype.ok()) return dtype.status();
   absl::StatusOr<ModelWeights> weights =
-      LoadWeights(checkpoint, {.weight_dtype = *dtype}, progress);
+      MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, num_threads, progress);
   if (!weights.ok()) return weights.status();
-  return Model::Create(checkpoint.config, *std::move(weights), backend, limits);
+  return Model::Create(config, *std::move(weights), backend, limits);
 }
 
 absl::StatusOr<DType> ParseKvDType(const std::string& name) {

@@ -16,11 +16,19 @@ namespace mea {
 // "auto" keeps what the checkpoint has (nothing), "f32" and "bf16" convert every matrix.
 absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
 
-// weight_dtype as ParseWeightDType reads it.
+// weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
+// compute with.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits,
                                                  const LoadProgress& progress = {});
+
+// The same model with made-up weights; no tensor of a checkpoint is needed.
+absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
+                                                       const std::string& weight_dtype,
+                                                       int num_threads, Backend* backend,
+                                                       ModelLimits limits,
+                                                       const LoadProgress& progress = {});
 
 // "bf16" or "f32".
 absl::StatusOr<DType> ParseKvDType(const std::string& name);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "engine/device.h"
 #include "engine/load.h"
 #include "kvcache/kv_layout.h"
 
@@ -35,15 +36,17 @@ absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions&
     return absl::InvalidArgumentError(absl::StrCat(
         "--context ", options.context, " exceeds the model's context of ", config.max_position));
   }
-  const auto weight_dtype = ParseWeightDType(options.weight_dtype);
+  auto weight_dtype = ParseWeightDType(options.weight_dtype);
   if (!weight_dtype.ok()) return weight_dtype.status();
+  const DeviceDefaults& device = DefaultsOf(options.device);
+  if (device.bf16_only) *weight_dtype = DType::kBf16;
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
 
-  Plan plan{
-      .weights_bytes = WeightBytes(checkpoint.tensors, *weight_dtype),
-      .workspace_bytes = Workspace::PlannedBytes(config, options.limits, DType::kF32, DType::kF32),
-      .context = options.context == 0 ? config.max_position : options.context};
+  Plan plan{.weights_bytes = WeightBytes(checkpoint.tensors, *weight_dtype),
+            .workspace_bytes =
+                Workspace::PlannedBytes(config, options.limits, device.compute, device.wide),
+            .context = options.context == 0 ? config.max_position : options.context};
   plan.cache_bytes =
       std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes, 0);
   const KvLayout layout = MakeKvLayout(config, *kv_dtype, options.page_size);

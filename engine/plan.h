@@ -11,6 +11,7 @@ namespace mea {
 
 struct PlanOptions {
   int64_t memory_bytes = 0;  // for weights, workspace and cache together
+  Device device = Device::kCpu;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
   int context = 0;  // tokens per sequence; 0 = the model's

@@ -1,12 +1,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/config_reader.h"
+#include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/engine_loop.h"
 #include "engine/load.h"
@@ -25,7 +28,7 @@ absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
       absl::StrCat("--", name, " ", value, " is outside ", low, "..", high));
 }
 
-absl::Status CheckOptions(const EngineOptions& o) {
+absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) {
   constexpr int kMaxBatchTokens = 1 << 16;
   for (const absl::Status& status : {
            CheckOption("threads", o.num_threads, 0, 1024),
@@ -35,61 +38,119 @@ absl::Status CheckOptions(const EngineOptions& o) {
            CheckOption("max-queued-requests", o.max_queued_requests, 1, 1 << 20),
            CheckOption("max-context", o.max_context, 0, 1 << 30),
            CheckOption("kv-cache-bytes", o.kv_cache_bytes, int64_t{0}, int64_t{1} << 50),
+           CheckOption("gpu-memory-utilization", o.gpu_memory_utilization, 0.01, 1.0),
        }) {
     if (!status.ok()) return status;
   }
-  if (o.page_size % 16 != 0) {
+  if (o.page_size % device.page_size_multiple != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--page-size ", o.page_size, " is not a multiple of ", device.page_size_multiple));
+  }
+  if (device.bf16_only && o.kv_dtype != "bf16") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--page-size ", o.page_size, " is not a multiple of 16"));
+        absl::StrCat("--kv-dtype ", o.kv_dtype, ": on cuda the cache is bf16"));
   }
   return absl::OkStatus();
 }
 
+void FillIn(EngineOptions& options, const DeviceDefaults& device) {
+  const auto fill = [](int& option, int value) {
+    if (option == 0) option = value;
+  };
+  fill(options.page_size, device.page_size);
+  fill(options.max_batch_tokens, device.max_batch_tokens);
+  fill(options.max_num_seqs, std::min(device.max_num_seqs, options.max_batch_tokens));
+  fill(options.num_threads, std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
+
+// Configuration and, unless the weights are made up, the tensors of a model that is not loaded yet.
+struct Source {
+  ModelConfig config;
+  GenerationDefaults generation;
+  std::optional<Checkpoint> checkpoint;
+};
+
+absl::StatusOr<Source> OpenSource(const EngineOptions& options) {
+  if (options.random_weights) {
+    absl::StatusOr<ModelConfig> config =
+        ReadModelConfig(std::filesystem::path(options.model_dir) / "config.json");
+    if (!config.ok()) return config.status();
+    Source source{.config = *std::move(config)};
+    source.generation.eos_token_ids = source.config.eos_token_ids;
+    return source;
+  }
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(options.model_dir);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return Source{.config = checkpoint->config,
+                .generation = checkpoint->generation,
+                .checkpoint = *std::move(checkpoint)};
+}
+
 // What "auto" kept: the embedding's, which nearly every checkpoint has in common with the rest.
-std::string StoredWeightDType(const Checkpoint& checkpoint) {
-  const StoredTensor* embedding = checkpoint.tensors.Find("model.embed_tokens.weight");
+std::string StoredWeightDType(const Source& source) {
+  if (!source.checkpoint) return "bf16";
+  const StoredTensor* embedding = source.checkpoint->tensors.Find("model.embed_tokens.weight");
   const std::optional<DType> dtype =
       embedding == nullptr ? std::nullopt : LoadableDType(embedding->dtype);
   return dtype ? std::string(DTypeName(*dtype)) : "auto";
 }
 
-// Enough for every sequence to grow to the full context, within a quarter of the machine.
-int64_t DefaultKvCacheBytes(const KvLayout& layout, int max_num_seqs, int max_context) {
-  const int64_t wanted = int64_t{layout.PagesFor(max_context)} * max_num_seqs * layout.PageBytes();
-  return std::min(wanted, PhysicalMemoryBytes() / 4);
+// On the host enough for every sequence to grow to the full context, within a quarter of the
+// machine; on a device all that weights and workspace have left of its share.
+absl::StatusOr<int64_t> DefaultKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
+                                            const Backend& backend) {
+  const std::optional<DeviceMemory> memory = backend.memory();
+  if (!memory) {
+    const int64_t wanted =
+        int64_t{layout.PagesFor(options.max_context)} * options.max_num_seqs * layout.PageBytes();
+    return std::min(wanted, PhysicalMemoryBytes() / 4);
+  }
+  const auto share = static_cast<int64_t>(static_cast<double>(memory->total_bytes) *
+                                          options.gpu_memory_utilization);
+  const int64_t taken = memory->total_bytes - memory->free_bytes;
+  if (share - taken < layout.PageBytes()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory->total_bytes,
+        " bytes leaves none for the cache: ", taken, " are taken"));
+  }
+  return share - taken;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadProgress progress,
                                                     StepObserver observer) {
-  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(options.model_dir);
-  if (!checkpoint.ok()) return checkpoint.status();
-  if (options.max_context == 0) options.max_context = checkpoint->config.max_position;
-  if (options.max_context > checkpoint->config.max_position) {
+  absl::StatusOr<Source> source = OpenSource(options);
+  if (!source.ok()) return source.status();
+  if (options.max_context == 0) options.max_context = source->config.max_position;
+  if (options.max_context > source->config.max_position) {
     return absl::InvalidArgumentError(absl::StrCat("--max-context ", options.max_context,
                                                    " exceeds the model's context of ",
-                                                   checkpoint->config.max_position));
+                                                   source->config.max_position));
   }
-  checkpoint->config.max_position = options.max_context;
+  source->config.max_position = options.max_context;
+  if (source->checkpoint) source->checkpoint->config.max_position = options.max_context;
 
-  if (options.num_threads == 0) {
-    options.num_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }
-
+  absl::StatusOr<OpenedBackend> opened = OpenBackend(options.device, options.num_threads);
+  if (!opened.ok()) return opened.status();
   EngineParts parts;
-  absl::StatusOr<std::unique_ptr<Backend>> backend =
-      CreateCpuBackend({.num_threads = options.num_threads});
-  if (!backend.ok()) return backend.status();
-  parts.backend = *std::move(backend);
+  parts.backend = std::move(opened->backend);
+  options.device = std::string(parts.backend->name());
+  options.device_note = std::move(opened->note);
+  const DeviceDefaults& device = DefaultsOf(parts.backend->device());
+  FillIn(options, device);
+  if (absl::Status status = CheckOptions(options, device); !status.ok()) return status;
 
   const ModelLimits limits{.max_batch_tokens = options.max_batch_tokens,
                            .max_num_seqs = options.max_num_seqs,
                            .max_logit_rows = options.max_num_seqs,
                            .page_size = options.page_size};
   absl::StatusOr<std::unique_ptr<Model>> model =
-      LoadModel(*checkpoint, options.weight_dtype, parts.backend.get(), limits, progress);
+      source->checkpoint
+          ? LoadModel(*source->checkpoint, options.weight_dtype, parts.backend.get(), limits,
+                      progress)
+          : MakeRandomModel(source->config, options.weight_dtype, options.num_threads,
+                            parts.backend.get(), limits, progress);
   if (!model.ok()) return model.status();
   parts.model = *std::move(model);
 
@@ -97,15 +158,20 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (!kv_dtype.ok()) return kv_dtype.status();
   const KvLayout layout = parts.model->MakeKvLayout(*kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
-    options.kv_cache_bytes = DefaultKvCacheBytes(layout, options.max_num_seqs, options.max_context);
+    const absl::StatusOr<int64_t> bytes = DefaultKvCacheBytes(options, layout, *parts.backend);
+    if (!bytes.ok()) return bytes.status();
+    options.kv_cache_bytes = *bytes;
   }
   absl::StatusOr<std::unique_ptr<KvCache>> kv =
       CreateKvCache(*parts.backend, layout, options.kv_cache_bytes);
   if (!kv.ok()) return kv.status();
   parts.kv = *std::move(kv);
 
-  if (options.weight_dtype == "auto") options.weight_dtype = StoredWeightDType(*checkpoint);
-  parts.generation = checkpoint->generation;
+  if (options.weight_dtype == "auto") {
+    const std::optional<DType> needed = parts.backend->weight_dtype();
+    options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(*source);
+  }
+  parts.generation = source->generation;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

@@ -76,6 +76,12 @@ struct PagedAttentionArgs {
   TensorView out;  // [num_tokens, q_heads, head_dim]
 };
 
+// A device's own memory.
+struct DeviceMemory {
+  int64_t total_bytes = 0;
+  int64_t free_bytes = 0;
+};
+
 // One of the matrices that MatMul applies to the same rows.
 struct Projection {
   TensorView w;     // [out, in]
@@ -100,6 +106,8 @@ class Backend {
   // What weight matrices must be stored in; absent where any storage format will do.
   virtual std::optional<DType> weight_dtype() const { return std::nullopt; }
 
+  // Absent on the host, whose memory is everybody's.
+  virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
   // Zero-filled device memory.
   virtual absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) = 0;
   // Host memory that the device copies from and to at its full rate.

@@ -16,8 +16,9 @@ constexpr int64_t kLogitsKey = int64_t{1} << 32;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
-                                                     Backend* backend, ModelLimits limits) {
-  absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend);
+                                                     Backend* backend, ModelLimits limits,
+                                                     const LoadProgress& progress) {
+  absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend, progress);
   if (!placed.ok()) return placed.status();
   absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
   if (!workspace.ok()) return workspace.status();

@@ -22,8 +22,10 @@ KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size);
 // state of any request: that is in the cache. Engine thread only; the back end outlives it.
 class Model {
  public:
+  // `progress` is of the copy to a device; on the host there is none.
   static absl::StatusOr<std::unique_ptr<Model>> Create(ModelConfig config, ModelWeights weights,
-                                                       Backend* backend, ModelLimits limits);
+                                                       Backend* backend, ModelLimits limits,
+                                                       const LoadProgress& progress = {});
 
   // Runs every layer over the batch's tokens and appends their keys and values to the cache. The
   // batch stays as it is until the back end has been synchronised.

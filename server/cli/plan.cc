@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "server/cli/command.h"
@@ -23,9 +24,9 @@ Examples:
 struct PlanFlags {
   std::string model_dir;
   std::string memory;
-  PlanOptions options{.page_size = EngineOptions{}.page_size,
-                      .limits = {.max_batch_tokens = EngineOptions{}.max_batch_tokens,
-                                 .max_logit_rows = EngineOptions{}.max_num_seqs}};
+  std::string device = "cpu";
+  int max_num_seqs = 0;
+  PlanOptions options{.page_size = 0, .limits = {.max_batch_tokens = 0}};
 };
 
 void Print(const Plan& plan, int64_t memory) {
@@ -55,6 +56,14 @@ absl::Status MakePlan(const PlanFlags& flags) {
       flags.memory.empty() ? PhysicalMemoryBytes() : ParseSize("--memory", flags.memory);
   if (!memory.ok()) return memory.status();
   options.memory_bytes = *memory;
+  options.device = flags.device == "cuda" ? Device::kCuda : Device::kCpu;
+  const DeviceDefaults& defaults = DefaultsOf(options.device);
+  const auto or_default = [](int value, int fallback) { return value == 0 ? fallback : value; };
+  options.page_size = or_default(options.page_size, defaults.page_size);
+  ModelLimits& limits = options.limits;
+  limits.max_batch_tokens = or_default(limits.max_batch_tokens, defaults.max_batch_tokens);
+  limits.max_num_seqs = or_default(flags.max_num_seqs, defaults.max_num_seqs);
+  limits.max_logit_rows = limits.max_num_seqs;
   const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
   const absl::StatusOr<Plan> plan = PlanMemory(*checkpoint, options);
@@ -73,6 +82,9 @@ void AddPlan(CLI::App& program, Action& action) {
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
       ->type_name("DIR");
+  command.add_option("--device", flags->device, "Whose formats: cpu, cuda (--memory is its own)")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   command
       .add_option("--memory", flags->memory, "Memory for all of it, e.g. 24GiB; default: all RAM")
       ->type_name("SIZE");
@@ -84,18 +96,18 @@ void AddPlan(CLI::App& program, Action& action) {
   command.add_option("--weight-dtype", flags->options.weight_dtype, "auto (as stored), f32, bf16")
       ->capture_default_str();
   command.add_option("--kv-dtype", flags->options.kv_dtype, "bf16, f32")->capture_default_str();
-  command.add_option("--page-size", flags->options.page_size, "Tokens per page")
-      ->check(CLI::Range(16, 1024))
+  command.add_option("--page-size", flags->options.page_size, "Tokens per page; 0: the device's")
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command
-      .add_option("--max-num-seqs", flags->options.limits.max_logit_rows,
-                  "Sequences computed at once")
-      ->check(CLI::Range(1, 1 << 16))
+      .add_option("--max-num-seqs", flags->max_num_seqs,
+                  "Sequences computed at once; 0: the device's default")
+      ->check(CLI::Range(0, 1 << 16))
       ->capture_default_str();
   command
       .add_option("--max-batch-tokens", flags->options.limits.max_batch_tokens,
-                  "Tokens in one step")
-      ->check(CLI::Range(1, 1 << 16))
+                  "Tokens in one step; 0: the device's default")
+      ->check(CLI::Range(0, 1 << 16))
       ->capture_default_str();
   command.callback([flags, &action] { action = [flags] { return MakePlan(*flags); }; });
 }

@@ -50,19 +50,26 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
-                  "Memory of the KV cache, e.g. 4GiB; 0: full contexts for --max-num-seqs "
-                  "sequences, at most a quarter of RAM")
+                  "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
+                  "--max-num-seqs sequences, at most a quarter of RAM; on a GPU all that is left")
       ->type_name("SIZE")
       ->capture_default_str();
   command
       .add_option("--max-context", engine.max_context,
                   "Tokens of prompt and output together; 0: the model's")
       ->capture_default_str();
-  command.add_option("--max-num-seqs", engine.max_num_seqs, "Sequences computed at once")
+  command
+      .add_option("--gpu-memory-utilization", engine.gpu_memory_utilization,
+                  "Share of the GPU's memory that may be used")
+      ->capture_default_str();
+  command
+      .add_option("--max-num-seqs", engine.max_num_seqs,
+                  "Sequences computed at once; 0: 64 on the CPU, 256 on a GPU")
       ->capture_default_str();
   command
       .add_option("--max-batch-tokens", engine.max_batch_tokens,
-                  "Tokens in one step; a longer prompt takes several")
+                  "Tokens in one step, a longer prompt takes several; 0: 512 on the CPU, 2048 on "
+                  "a GPU")
       ->capture_default_str();
   command
       .add_option("--max-queued-requests", engine.max_queued_requests,
@@ -74,8 +81,16 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32")
       ->capture_default_str();
-  command.add_option("--page-size", engine.page_size, "Tokens per page of the KV cache")
+  command
+      .add_option("--page-size", engine.page_size,
+                  "Tokens per page of the KV cache; 0: 32 on the CPU, 64 on a GPU")
       ->capture_default_str();
+  command.add_option("--device", engine.device, "cpu, cuda, or auto: the GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_flag("--random-weights", engine.random_weights,
+                   "Make the weights up: MODEL needs no more than config.json and tokenizer.json; "
+                   "for measuring");
   command.add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core")
       ->capture_default_str();
   command

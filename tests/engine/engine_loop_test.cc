@@ -69,6 +69,7 @@ std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages =
   const RandomModelSpec spec{.max_position = 4096};
   EngineParts parts;
   options.max_batch_tokens = 64;
+  if (options.max_num_seqs == 0) options.max_num_seqs = 64;
   parts.options = options;
   parts.backend = CreateCpuBackend({.num_threads = 1}).value();
   if (before_forward != nullptr) {

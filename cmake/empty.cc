@@ -1,0 +1,1 @@
+// What a library of nothing but precompiled headers is made of.

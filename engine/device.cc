@@ -1,0 +1,40 @@
+#include "engine/device.h"
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda_module.h"
+
+namespace mea {
+
+const DeviceDefaults& DefaultsOf(Device device) {
+  static constexpr DeviceDefaults kCpu = {
+      .page_size = 32, .page_size_multiple = 16, .max_num_seqs = 64, .max_batch_tokens = 512};
+  static constexpr DeviceDefaults kCuda = {.page_size = 64,
+                                           .page_size_multiple = 64,
+                                           .max_num_seqs = 256,
+                                           .max_batch_tokens = 2048,
+                                           .compute = DType::kBf16,
+                                           .wide = DType::kF32,
+                                           .bf16_only = true};
+  return device == Device::kCuda ? kCuda : kCpu;
+}
+
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads) {
+  if (device != "auto" && device != "cpu" && device != "cuda") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
+  }
+  OpenedBackend opened;
+  if (device != "cpu") {
+    absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend();
+    if (cuda.ok()) return OpenedBackend{.backend = *std::move(cuda)};
+    if (device == "cuda") return cuda.status();
+    // A build without the module is meant for the CPU: nothing to tell.
+    if (!absl::IsNotFound(cuda.status())) opened.note = std::string(cuda.status().message());
+  }
+  absl::StatusOr<std::unique_ptr<Backend>> cpu = CreateCpuBackend({.num_threads = num_threads});
+  if (!cpu.ok()) return cpu.status();
+  opened.backend = *std::move(cpu);
+  return opened;
+}
+
+}  // namespace mea

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+// What an engine does on a device where nothing else was asked for, and what it must do there.
+struct DeviceDefaults {
+  int page_size = 0;            // tokens
+  int page_size_multiple = 0;   // of which every page size must be a multiple
+  int max_num_seqs = 0;         // sequences in one step
+  int max_batch_tokens = 0;     // tokens in one step
+  DType compute = DType::kF32;  // activations
+  DType wide = DType::kF32;     // residual and logits
+  bool bf16_only = false;       // of weights and cache
+};
+const DeviceDefaults& DefaultsOf(Device device);
+
+struct OpenedBackend {
+  std::unique_ptr<Backend> backend;
+  std::string note;  // "auto" alone: why it is not the GPU; empty where this build knows none
+};
+
+// `device` is "cpu", "cuda", or "auto": the GPU where there is one, else the CPU. INVALID_ARGUMENT
+// for any other; for "cuda" what OpenCudaBackend says.
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads);
+
+}  // namespace mea
