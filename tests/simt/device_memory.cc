@@ -25,11 +25,13 @@ constexpr int kPoison = 0xff;
 constexpr int64_t kAlignment = 256;  // as cudaMalloc
 constexpr int64_t kMargin = 256;
 constexpr int64_t kArenaBytes = int64_t{64} << 30;  // of addresses
+// Opening and closing the arena costs time by the page: large ones, where the system has them.
+constexpr int64_t kPage = int64_t{2} << 20;
 
-int64_t RoundUp(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t RoundUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 // Of an allocation with its margin.
-int64_t Footprint(int64_t bytes) { return RoundUp(bytes) + kMargin; }
+int64_t Footprint(int64_t bytes) { return RoundUp(bytes, kAlignment) + kMargin; }
 
 void Fill(std::byte* start, int64_t bytes) {
   std::memset(start, kPoison, static_cast<size_t>(bytes));
@@ -53,10 +55,13 @@ void OnSegmentationFault(int, siginfo_t* info, void*) {
 }  // namespace
 
 Allocations::Allocations() {
-  void* arena = mmap(nullptr, static_cast<size_t>(kArenaBytes), PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  MEA_CHECK(arena != MAP_FAILED);
-  arena_ = static_cast<std::byte*>(arena);
+  void* mapping = mmap(nullptr, static_cast<size_t>(kArenaBytes + kPage), PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  MEA_CHECK(mapping != MAP_FAILED);
+  mapping_ = static_cast<std::byte*>(mapping);
+  const auto address = static_cast<int64_t>(reinterpret_cast<uintptr_t>(mapping));
+  arena_ = mapping_ + (RoundUp(address, kPage) - address);
+  madvise(arena_, static_cast<size_t>(kArenaBytes), MADV_HUGEPAGE);
 #if !defined(__SANITIZE_ADDRESS__)
   arena_start = arena_;
   struct sigaction action = {};
@@ -66,7 +71,7 @@ Allocations::Allocations() {
 #endif
 }
 
-Allocations::~Allocations() { munmap(arena_, static_cast<size_t>(kArenaBytes)); }
+Allocations::~Allocations() { munmap(mapping_, static_cast<size_t>(kArenaBytes + kPage)); }
 
 void Allocations::Open() {
   if (num_accesses_++ > 0 || arena_used_ == 0) return;
@@ -95,9 +100,7 @@ void* Allocations::Allocate(MemoryKind kind, int64_t bytes) {
     MEA_CHECK(num_accesses_ == 0);
     start = FindRoom(bytes);
     if (start == nullptr) return nullptr;
-    constexpr int64_t kPage = 4096;
-    const int64_t end = start - arena_ + Footprint(bytes);
-    arena_used_ = std::max(arena_used_, (end + kPage - 1) / kPage * kPage);
+    arena_used_ = std::max(arena_used_, RoundUp(start - arena_ + Footprint(bytes), kPage));
     const Access access(*this);
     ASAN_UNPOISON_MEMORY_REGION(start, static_cast<size_t>(Footprint(bytes)));
     Fill(start, Footprint(bytes));

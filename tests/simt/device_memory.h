@@ -59,7 +59,8 @@ class Allocations {
 
   Blocks blocks_;
   mutable Blocks::const_iterator last_found_ = blocks_.end();
-  std::byte* arena_;
+  std::byte* mapping_;
+  std::byte* arena_;        // in the mapping, aligned
   int64_t arena_used_ = 0;  // bytes from the start to the end of the last margin ever
   int num_accesses_ = 0;
   int64_t device_bytes_ = 0;
