@@ -85,6 +85,9 @@ class Engine {
   // UNAVAILABLE. Returns when none is left.
   virtual void Drain(absl::Time deadline) = 0;
 
+  // INTERNAL once the device has failed: every request has ended so, and Submit refuses.
+  virtual absl::Status health() const { return absl::OkStatus(); }
+
   virtual EngineStats stats() const = 0;
   // Time of the last sign of life of the engine thread (a step, or an idle wait that is waiting).
   virtual absl::Time last_heartbeat() const = 0;

@@ -48,6 +48,10 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
   {
     std::lock_guard lock(mutex_);
     if (draining_) return absl::UnavailableError("the server is shutting down");
+    if (!health_.ok()) {
+      return absl::UnavailableError(
+          absl::StrCat("the device has failed: ", std::string(health_.message())));
+    }
     const int queued = stats_.num_waiting + static_cast<int>(inbox_.size());
     if (queued >= parts_.options.max_queued_requests) {
       return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued,
@@ -87,6 +91,11 @@ void EngineLoop::Drain(absl::Time deadline) {
   }
 }
 
+absl::Status EngineLoop::health() const {
+  std::lock_guard lock(mutex_);
+  return health_;
+}
+
 EngineStats EngineLoop::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
@@ -99,18 +108,21 @@ absl::Time EngineLoop::last_heartbeat() const { return absl::FromUnixNanos(heart
 void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(absl::Now())); }
 
 void EngineLoop::Run() {
+  // A device computes while this thread tells what came of the step before; on the host telling
+  // first is what is quicker.
+  const bool overlaps = parts_.backend->device() != Device::kCpu;
   while (DrainInbox()) {
     const absl::Time start = absl::Now();
-    StepReport report = core_.Step(start);
+    const bool launched = core_.Launch(start);
+    if (overlaps) Announce();
+    StepReport report = launched ? core_.Collect() : StepReport{};
     report.seconds = absl::ToDoubleSeconds(absl::Now() - start);
-    Publish();
-    core_.Deliver();
+    if (!overlaps || !core_.has_work()) Announce();
     if (observer_ != nullptr && report.num_prefill_tokens + report.num_decode_tokens > 0) {
       observer_(report);
     }
   }
-  Publish();
-  core_.Deliver();
+  Announce();
 }
 
 bool EngineLoop::DrainInbox() {
@@ -147,13 +159,15 @@ bool EngineLoop::DrainInbox() {
   return !stopping;
 }
 
-void EngineLoop::Publish() {
+void EngineLoop::Announce() {
   {
     std::lock_guard lock(mutex_);
     stats_ = core_.stats();
+    health_ = core_.device_status();
     for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);
   }
   request_ended_.notify_all();
+  core_.Deliver();
 }
 
 }  // namespace mea

@@ -42,6 +42,7 @@ class EngineLoop final : public Engine {
   bool Cancel(std::string_view id) override;
   void Drain(absl::Time deadline) override;
 
+  absl::Status health() const override;
   EngineStats stats() const override;
   absl::Time last_heartbeat() const override;
 
@@ -59,7 +60,8 @@ class EngineLoop final : public Engine {
   void Run();
   // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
   bool DrainInbox();
-  void Publish();
+  // Publishes stats, then tells the sinks what has happened.
+  void Announce();
   void Beat();
 
   const EngineParts parts_;
@@ -77,6 +79,7 @@ class EngineLoop final : public Engine {
   std::unordered_map<std::string, int64_t> in_flight_;  // id -> number of its arrival
   int64_t num_arrivals_ = 0;
   EngineStats stats_;
+  absl::Status health_;
   bool draining_ = false;
   bool end_all_ = false;
   bool stopping_ = false;

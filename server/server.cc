@@ -131,6 +131,7 @@ HttpAnswer GrpcServer::Health() const {
 
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
+    if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
     const bool alive = absl::Now() - serving_.engine.last_heartbeat() < kHeartbeatTimeout;
     serving_.readiness.Set(alive ? ServingState::kServing : ServingState::kStalled);
   }

@@ -25,6 +25,8 @@ Examples:
 SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second one ends at once.
 )";
 
+constexpr absl::Duration kHealthPeriod = absl::Milliseconds(250);
+
 struct ServeFlags {
   EngineOptions engine;
   ServerOptions server;
@@ -141,7 +143,10 @@ absl::Status Serve(ServeFlags flags) {
   std::printf("%s\n", (*server)->ready_line().c_str());
   std::fflush(stdout);
 
-  signals.Wait();
+  while (!signals.WaitFor(kHealthPeriod)) {
+    // Its requests have ended; whoever started the program is to start another.
+    if (absl::Status health = engine->health(); !health.ok()) return health;
+  }
   (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }

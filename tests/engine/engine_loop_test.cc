@@ -62,20 +62,30 @@ class HookedBackend final : public ForwardingBackend {
   const std::function<void()> before_;
 };
 
+// A device that fails at its n-th Synchronize, and from then on.
+class FailingBackend final : public ForwardingBackend {
+ public:
+  FailingBackend(std::unique_ptr<Backend> to, int calls_that_work)
+      : ForwardingBackend(std::move(to)), calls_left_(calls_that_work) {}
+  absl::Status Synchronize() override {
+    if (calls_left_-- > 0) return ForwardingBackend::Synchronize();
+    return absl::InternalError("CUDA: an illegal memory access was encountered");
+  }
+
+ private:
+  int calls_left_;
+};
+
 constexpr int kVocab = 61;
 
-std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256,
-                                     std::function<void()> before_forward = nullptr) {
+std::unique_ptr<EngineLoop> MakeLoopOn(std::unique_ptr<Backend> backend, EngineOptions options = {},
+                                       int num_pages = 256) {
   const RandomModelSpec spec{.max_position = 4096};
   EngineParts parts;
   options.max_batch_tokens = 64;
   if (options.max_num_seqs == 0) options.max_num_seqs = 64;
   parts.options = options;
-  parts.backend = CreateCpuBackend({.num_threads = 1}).value();
-  if (before_forward != nullptr) {
-    parts.backend =
-        std::make_unique<HookedBackend>(std::move(parts.backend), std::move(before_forward));
-  }
+  parts.backend = std::move(backend);
   const ModelConfig config = MakeConfig(spec);
   parts.model = Model::Create(config, MakeWeights(spec, config), parts.backend.get(),
                               {.max_batch_tokens = 64, .max_logit_rows = options.max_num_seqs})
@@ -83,6 +93,15 @@ std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages =
   parts.kv = KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
                  .value();
   return std::make_unique<EngineLoop>(std::move(parts));
+}
+
+std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256,
+                                     std::function<void()> before_forward = nullptr) {
+  std::unique_ptr<Backend> backend = CreateCpuBackend({.num_threads = 1}).value();
+  if (before_forward != nullptr) {
+    backend = std::make_unique<HookedBackend>(std::move(backend), std::move(before_forward));
+  }
+  return MakeLoopOn(std::move(backend), std::move(options), num_pages);
 }
 
 TEST(EngineLoopTest, RequestsFromManyThreadsEndOnceEach) {
@@ -213,6 +232,26 @@ TEST(EngineLoopTest, TheHeartGoesOnBeatingWhileIdle) {
     absl::SleepFor(absl::Milliseconds(50));
   }
   EXPECT_GT(loop->last_heartbeat(), first);
+}
+
+TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {
+  auto loop =
+      MakeLoopOn(std::make_unique<FailingBackend>(CreateCpuBackend({.num_threads = 1}).value(), 3));
+  std::vector<std::shared_ptr<WaitableSink>> sinks;
+  for (int i = 0; i < 3; ++i) {
+    sinks.push_back(std::make_shared<WaitableSink>());
+    ASSERT_TRUE(loop->Submit(RandomRequest(i, 70, 1000, kVocab), sinks.back()).ok());
+  }
+  for (const auto& sink : sinks) {
+    EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kInternal);
+  }
+  EXPECT_EQ(loop->health().message(), "CUDA: an illegal memory access was encountered");
+  EXPECT_EQ(loop->stats().kv.used_pages, 0);
+  const absl::Status later =
+      loop->Submit(RandomRequest(9, 5, 2, kVocab), std::make_shared<WaitableSink>());
+  EXPECT_EQ(later.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(later.message(),
+            "the device has failed: CUDA: an illegal memory access was encountered");
 }
 
 }  // namespace
