@@ -77,15 +77,18 @@ __device__ __forceinline__ uint32_t AtomicMax(uint32_t* address, uint32_t value)
 // Writes before it are seen on the whole device before writes after it.
 __device__ __forceinline__ void ThreadFence() { __threadfence(); }
 
-// 16 bytes that no kernel in flight writes, through the read-only path.
+// 16 bytes. Not through the read-only path: where kernels overlap, what the one before wrote might
+// not be seen there.
 __device__ __forceinline__ uint4 LoadGlobal128(const void* global) {
   uint4 v;
-  asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];"
+  asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
+               : "l"(global)
+               : "memory");
   return v;
 }
-// The same for data read once: weights pass through without displacing what is read again.
+// 16 bytes that no kernel of a step writes, read once: weights pass through the read-only path
+// without displacing what is read again.
 __device__ __forceinline__ uint4 LoadStreaming128(const void* global) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
