@@ -1,0 +1,231 @@
+// Attention of an item's rows over one block of 64 positions: scores, softmax, weighted values.
+#if defined(MEA_KERNELS_CPU_ATTENTION_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MEA_KERNELS_CPU_ATTENTION_BLOCK_INL_H_
+#undef MEA_KERNELS_CPU_ATTENTION_BLOCK_INL_H_
+#else
+#define MEA_KERNELS_CPU_ATTENTION_BLOCK_INL_H_
+#endif
+
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/cpu/attention_compose-inl.h"
+#include "kernels/cpu/attention_record-inl.h"
+#include "kernels/cpu/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mea {
+namespace HWY_NAMESPACE {
+
+using cpu::AttentionWork;
+using cpu::kBlockTokens;
+using cpu::kMaxComposed;
+using cpu::kRecordHeader;
+using cpu::kTileTokens;
+using cpu::RoundUp;
+using cpu::TokenRange;
+
+template <typename T>
+class BlockAttention {
+ public:
+  explicit BlockAttention(const AttentionWork& work)
+      : work_(work), cache_(work), head_dim_(work.head_dim), group_rows_(work.group_rows) {}
+
+  // Adds the 64 positions from block_begin on to the records of work.part.
+  void Run(int64_t block_begin) const {
+    const auto sees = [&, this](int token)
+                          HWY_ATTR { return !work_.Visible(token, block_begin).empty(); };
+    int first = 0;
+    int last = work_.num_tokens;
+    while (first < last && !sees(first)) ++first;
+    while (first < last && !sees(last - 1)) --last;
+    if (first == last) return;
+    // Earlier rows see the earliest tokens, later rows the latest.
+    const TokenRange seen = {.begin = work_.Visible(first, block_begin).begin,
+                             .end = work_.Visible(last - 1, block_begin).end};
+    for (int begin = 0; begin < work_.num_heads(); begin += kMaxComposed) {
+      const Batch batch = {.block_begin = block_begin,
+                           .seen = seen,
+                           .begin = begin,
+                           .end = std::min(begin + kMaxComposed, work_.num_heads()),
+                           .first_token = first,
+                           .last_token = last,
+                           .first_row = first * work_.group,
+                           .num_rows = (last - first) * work_.group};
+      Scores(batch);
+      for (int head = batch.begin; head < batch.end; ++head) Softmax(batch, head);
+      WeightedValues(batch);
+    }
+  }
+
+ private:
+  // Heads [begin, end) of the item over one block, and the rows of each that see any of it.
+  struct Batch {
+    int64_t block_begin;
+    TokenRange seen;  // by any row
+    int begin, end;
+    int first_token, last_token;  // of the item
+    int first_row, num_rows;      // of a head
+  };
+
+  // Whether a slab is better multiplied where it lies: always when it needs no widening, else with
+  // so few rows that widening in registers happens once.
+  bool reads_in_place() const { return std::is_same_v<T, float> || group_rows_ <= kMaxTileRows; }
+
+  // scores[head][row][token of the block] = q . K_head
+  void Scores(const Batch& batch) const {
+    const bool mixed = work_.mixes_keys();
+    if (mixed && group_rows_ == 1) return ScoresWhileComposing(batch);
+    const int first_tile = TileFloor(batch.seen.begin);
+    const int num_tiles = (batch.seen.end - first_tile + kTileTokens - 1) / kTileTokens;
+    const auto multiply = [&](int head, auto tiles) HWY_ATTR {
+      const int64_t row = head * group_rows_ + batch.first_row;
+      const int64_t score_row = (head - batch.begin) * group_rows_ + batch.first_row;
+      Multiply<false>(work_.queries + row * head_dim_, head_dim_, batch.num_rows, head_dim_, tiles,
+                      work_.scores + score_row * kBlockTokens + first_tile, kBlockTokens);
+    };
+    if (!mixed && reads_in_place()) {
+      for (int head = batch.begin; head < batch.end; ++head) {
+        const auto tile = [&, this](int i) HWY_ATTR {
+          return cache_.KeyTile(batch.block_begin + first_tile + i * kTileTokens,
+                                work_.item.head_begin + head);
+        };
+        // The next head's slab follows this one.
+        multiply(head, InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>,
+                               work_.args.kv.keys.stride[1]));
+      }
+      return;
+    }
+    cache_.ComposeKeys(batch.block_begin, batch.seen, batch.begin, batch.end);
+    for (int head = batch.begin; head < batch.end; ++head) {
+      const float* keys =
+          work_.composed + (head - batch.begin) * cache_.key_stride() + first_tile * head_dim_;
+      const auto tile = [=, this](int i) HWY_ATTR { return keys + i * kTileTokens * head_dim_; };
+      multiply(head, InScratch(tile, num_tiles, kTileTokens));
+    }
+  }
+
+  // With one row for each head, composed keys live in registers only.
+  void ScoresWhileComposing(const Batch& batch) const {
+    for (int t = TileFloor(batch.seen.begin); t < batch.seen.end; t += kTileTokens) {
+      const Components<T> keys = cache_.Keys(batch.block_begin + t);
+      MultiplyComposed<false>(
+          work_.queries + batch.begin * head_dim_, head_dim_, batch.end - batch.begin, head_dim_,
+          keys, work_.key_mix + batch.begin * keys.count, work_.scores + t, kBlockTokens);
+    }
+  }
+
+  // Turns scores into exp(score - max), zero where a row sees nothing, and rescales the records.
+  void Softmax(const Batch& batch, int head) const {
+    HWY_ALIGN float norms[kBlockTokens] = {};
+    const bool normed = work_.args.kv.spec.key_norm_heads > 0;
+    if (normed) LoadKeyNorms(batch, head, norms);
+    const int score_row = (head - batch.begin) * group_rows_;
+    for (int token = batch.first_token; token < batch.last_token; ++token) {
+      const TokenRange visible = work_.Visible(token, batch.block_begin);
+      for (int j = 0; j < work_.group; ++j) {
+        const int row = token * work_.group + j;
+        float* scores = work_.scores + (score_row + row) * kBlockTokens;
+        if (normed) {
+          for (int i = 0; i < kBlockTokens; i += kLanes) {
+            hn::StoreU(hn::Mul(LoadWide(scores + i), LoadWide(norms + i)), F32(), scores + i);
+          }
+        }
+        SoftmaxRow(scores, visible, work_.part + (head * group_rows_ + row) * work_.record_floats,
+                   work_.record_floats);
+      }
+    }
+  }
+
+  // 1 / rms of the composite keys of one head, for the tokens of the block.
+  HWY_INLINE void LoadKeyNorms(const Batch& batch, int head, float* norms) const {
+    const TensorView& key_norms = work_.args.kv.key_norms;
+    const int page_size = work_.args.kv.page_size;
+    for (int t = TileFloor(batch.seen.begin); t < batch.seen.end; t += kTileTokens) {
+      const int64_t position = batch.block_begin + t;
+      const float* source = key_norms.row<float>(work_.pages[position / page_size]) +
+                            (work_.item.head_begin + head) * key_norms.stride[1] +
+                            position % page_size;
+      std::copy(source, source + kTileTokens, norms + t);
+    }
+  }
+
+  // records.values += weights . V_head
+  void WeightedValues(const Batch& batch) const {
+    const bool mixed = work_.mixes_values();
+    // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
+    if (head_dim_ % kTileColumns == 0 && (mixed ? group_rows_ == 1 : reads_in_place())) {
+      return mixed ? ValuesWhileComposing(batch) : ValuesInPlace(batch);
+    }
+    cache_.ComposeValues(batch.block_begin, batch.seen, batch.begin, batch.end);
+    const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
+    for (int head = batch.begin; head < batch.end; ++head) {
+      const float* values = work_.composed + (head - batch.begin) * cache_.value_stride() +
+                            batch.seen.begin * head_dim_;
+      const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
+      AddValues(batch, head, batch.seen, InScratch(tile, num_tiles, head_dim_));
+    }
+  }
+
+  // Calls body(tokens, values) for the tokens of each tile that is seen, and all components there.
+  template <typename Body>
+  HWY_INLINE void ForValueTiles(const Batch& batch, Body body) const {
+    // From the first token's pair on: a partner behind the window has weight zero.
+    int t = batch.seen.begin / kRowsTogether<T> * kRowsTogether<T>;
+    while (t < batch.seen.end) {
+      const TokenRange tokens = {.begin = t,
+                                 .end = std::min(batch.seen.end, TileFloor(t) + kTileTokens)};
+      body(tokens, cache_.Values(batch.block_begin + t));
+      t = tokens.end;
+    }
+  }
+
+  void ValuesInPlace(const Batch& batch) const {
+    ForValueTiles(batch, [&, this](TokenRange tokens, const Components<T>& all) HWY_ATTR {
+      for (int head = batch.begin; head < batch.end; ++head) {
+        const T* values = all.data + (work_.item.head_begin + head) * all.component_stride;
+        const auto tile = [=](int i) HWY_ATTR { return values + i * kTileElements; };
+        // The next head's slab follows this one.
+        AddValues(batch, head, tokens,
+                  InCache(tile, head_dim_ / kTileColumns, all.stride, all.component_stride));
+      }
+    });
+  }
+
+  void ValuesWhileComposing(const Batch& batch) const {
+    float* values = work_.part + batch.begin * work_.record_floats + kRecordHeader;
+    ForValueTiles(batch, [&, this](TokenRange tokens, const Components<T>& all) HWY_ATTR {
+      for (int i = 0; i < head_dim_ / kTileColumns; ++i) {
+        Components<T> columns = all;
+        columns.data += i * kTileElements;
+        MultiplyComposed<true>(work_.scores + tokens.begin, kBlockTokens, batch.end - batch.begin,
+                               tokens.end - tokens.begin, columns,
+                               work_.value_mix + batch.begin * all.count, values + i * kTileColumns,
+                               work_.record_floats);
+      }
+    });
+  }
+
+  // records[head].values += weights of `tokens` . V, for the rows that see the block.
+  template <typename B>
+  HWY_INLINE void AddValues(const Batch& batch, int head, TokenRange tokens, const B& tiles) const {
+    const int64_t row = head * group_rows_ + batch.first_row;
+    const int64_t score_row = (head - batch.begin) * group_rows_ + batch.first_row;
+    Multiply<true>(work_.scores + score_row * kBlockTokens + tokens.begin, kBlockTokens,
+                   batch.num_rows, tokens.end - tokens.begin, tiles,
+                   work_.part + row * work_.record_floats + kRecordHeader, work_.record_floats);
+  }
+
+  static constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
+
+  const AttentionWork& work_;
+  const CacheReader<T> cache_;
+  const int head_dim_;
+  const int group_rows_;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mea
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,64 @@
+#include "kernels/cpu/attention_work.h"
+
+#include <algorithm>
+
+namespace mea::cpu {
+namespace {
+
+// Floats of each part of an item's memory, in their order.
+struct Floats {
+  int64_t queries, records, scores, composed, mix;
+
+  Floats(const PagedAttentionArgs& args, const AttentionItem& item) {
+    const KvSpec& spec = args.kv.spec;
+    const int64_t heads = item.head_end - item.head_begin;
+    const int64_t group_rows =
+        (item.token_end - item.token_begin) * (args.q.shape[1] / args.kv_heads);
+    queries = RoundUp(heads * group_rows * spec.head_dim, 16);
+    records = heads * group_rows * RecordFloats(spec.head_dim);
+    scores = std::min<int64_t>(heads, kMaxComposed) * group_rows * kBlockTokens;
+    // A tile of values may be read 16 columns beyond the last head_dim.
+    composed = kMaxComposed * (int64_t{kBlockTokens} * spec.head_dim + 16);
+    mix = RoundUp(heads * std::max(spec.key_heads, spec.value_heads), 16);
+  }
+  int64_t total() const { return queries + 2 * records + scores + composed + 2 * mix; }
+};
+
+int64_t FirstPosition(const PagedAttentionArgs& args, const AttentionItem& item) {
+  const int32_t end_of_queries = args.q_offsets.as<int32_t>()[item.seq + 1];
+  return args.kv_lens.as<int32_t>()[item.seq] - (end_of_queries - item.token_begin);
+}
+
+}  // namespace
+
+AttentionWork::AttentionWork(const PagedAttentionArgs& a, const AttentionItem& i, float* scratch)
+    : args(a),
+      item(i),
+      head_dim(a.kv.spec.head_dim),
+      group(static_cast<int>(a.q.shape[1]) / a.kv_heads),
+      num_tokens(i.token_end - i.token_begin),
+      group_rows(num_tokens * group),
+      num_rows(num_heads() * group_rows),
+      record_floats(RecordFloats(head_dim)),
+      first_position(FirstPosition(a, i)),
+      pages(a.page_table.row<int32_t>(i.seq)),
+      queries(scratch),
+      part(queries + Floats(a, i).queries),
+      total(part + Floats(a, i).records),
+      scores(total + Floats(a, i).records),
+      composed(scores + Floats(a, i).scores),
+      key_mix(composed + Floats(a, i).composed),
+      value_mix(key_mix + Floats(a, i).mix) {}
+
+int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const AttentionItem& item) {
+  return Floats(args, item).total();
+}
+
+TokenRange AttentionWork::Visible(int token, int64_t block_begin) const {
+  const int64_t end = first_position + token + 1 - block_begin;
+  const int64_t begin = args.window > 0 ? end - args.window : 0;
+  return {.begin = static_cast<int>(std::clamp<int64_t>(begin, 0, kBlockTokens)),
+          .end = static_cast<int>(std::clamp<int64_t>(end, 0, kBlockTokens))};
+}
+
+}  // namespace mea::cpu

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/attention.h"
+
+namespace mea::cpu {
+
+// Virtual heads whose keys or values are composed together, before their scores are done: a
+// multiple of what the register blocks take.
+inline constexpr int kMaxComposed = 2 * kComposeUnit;
+
+// Tokens of a block of the cache, relative to the block.
+struct TokenRange {
+  int begin;
+  int end;
+  bool empty() const { return begin >= end; }
+};
+
+// One item at work: its sizes, and its memory, carved from the scratch of the thread that runs it.
+// Rows are ordered [virtual head][token][query head of the group].
+struct AttentionWork {
+  AttentionWork(const PagedAttentionArgs& args, const AttentionItem& item, float* scratch);
+  static int64_t ScratchFloats(const PagedAttentionArgs& args, const AttentionItem& item);
+
+  int num_heads() const { return item.head_end - item.head_begin; }
+  bool mixes_keys() const { return !args.mix.key.empty(); }
+  bool mixes_values() const { return !args.mix.value.empty(); }
+  // What the item's token of this index sees of the block of 64 positions from block_begin on.
+  TokenRange Visible(int token, int64_t block_begin) const;
+
+  const PagedAttentionArgs& args;
+  const AttentionItem& item;
+  const int head_dim;
+  const int group;       // query heads of one virtual head
+  const int num_tokens;  // query tokens
+  const int group_rows;  // rows of one virtual head
+  const int num_rows;
+  const int64_t record_floats;
+  const int64_t first_position;  // of the item's first token
+  const int32_t* const pages;
+  float* const queries;    // [num_rows][head_dim], scaled
+  float* const part;       // [num_rows] records of the split at work
+  float* const total;      // [num_rows] records of the splits before it
+  float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
+  float* const composed;   // [heads of a batch] keys or values of the block
+  float* const key_mix;    // [heads][key_heads]
+  float* const value_mix;  // [heads][value_heads]
+};
+
+}  // namespace mea::cpu
