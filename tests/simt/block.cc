@@ -101,9 +101,9 @@ Block::Pause Block::Continue() {
 }
 
 // Hands over to Continue; the next Continue resumes the running thread, or another that is ready.
-void Block::Leave(Pause pause, bool for_good) {
+void Block::Leave(Pause pause) {
   pause_ = pause;
-  host_.SwitchFrom(FiberOf(current_), for_good);
+  host_.SwitchFrom(FiberOf(current_));
 }
 
 void Block::PreviousEnded() {
@@ -119,7 +119,7 @@ void Block::WaitForPrevious(const Where& where) {
 
 void Block::LetNextStart() {
   if (std::exchange(let_next_start_, true)) return;
-  Leave(Pause::kLetNextStart, /*for_good=*/false);
+  Leave(Pause::kLetNextStart);
 }
 
 void Block::FiberMain() {
@@ -170,7 +170,7 @@ void Block::Yield() {
   const int next = PickNext();
   if (next == from) return;
   if (next < 0) {
-    Leave(Pause::kWaitsForPrevious, /*for_good=*/false);
+    Leave(Pause::kWaitsForPrevious);
     return;
   }
   SetCurrent(next);
@@ -206,10 +206,10 @@ void Block::ThreadEnds() {
   const int from = current_;
   const int next = PickNext();
   if (next < 0) {
-    Leave(live_threads_ == 0 ? Pause::kEnded : Pause::kWaitsForPrevious, /*for_good=*/true);
+    Leave(live_threads_ == 0 ? Pause::kEnded : Pause::kWaitsForPrevious);
   } else {
     SetCurrent(next);
-    FiberOf(next).SwitchFrom(FiberOf(from), /*for_good=*/true);
+    FiberOf(next).SwitchFrom(FiberOf(from));
   }
   std::abort();  // nobody switches to an ended thread
 }

@@ -162,7 +162,7 @@ class Block {
 
   static std::vector<std::unique_ptr<Fibers>>& SpareFibers();
   static void FiberMain();
-  void Leave(Pause pause, bool for_good);
+  void Leave(Pause pause);
   Unit& GetUnit(int id, std::unique_ptr<Unit> (*make)(Block&));
   Fiber& FiberOf(int thread) { return fibers_->at(static_cast<size_t>(thread)); }
   void SetCurrent(int thread);

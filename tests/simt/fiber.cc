@@ -93,14 +93,12 @@ void Fiber::Start(void (*entry)()) {
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < kSavedRegisters; ++i) *--top = nullptr;
   stack_pointer_ = top;
-  fake_stack_ = nullptr;
 }
 
-void Fiber::SwitchFrom(Fiber& from, [[maybe_unused]] bool for_good) {
+void Fiber::SwitchFrom(Fiber& from) {
 #if MEA_SIMT_ASAN
   if (from.stack_bottom_ == nullptr) from.AdoptThreadStack();
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &from.fake_stack_, stack_bottom_,
-                                 stack_bytes_);
+  __sanitizer_start_switch_fiber(&from.fake_stack_, stack_bottom_, stack_bytes_);
 #endif
   mea_simt_switch(&from.stack_pointer_, stack_pointer_);
 #if MEA_SIMT_ASAN
@@ -111,7 +109,8 @@ void Fiber::SwitchFrom(Fiber& from, [[maybe_unused]] bool for_good) {
 
 void Fiber::Entered() {
 #if MEA_SIMT_ASAN
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+  // What an earlier run of this fiber left serves again: a new one for each would cost a mapping.
+  __sanitizer_finish_switch_fiber(fake_stack_, nullptr, nullptr);
 #endif
 }
 

@@ -4,7 +4,7 @@
 
 namespace mea::simt {
 
-// A flow of control with a stack of its own, entered and left only by SwitchTo. One host thread
+// A flow of control with a stack of its own, entered and left only by SwitchFrom. One host thread
 // owns a fiber. A default-made fiber stands for the flow of control that already runs.
 class Fiber {
  public:
@@ -13,12 +13,12 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Makes the next switch to this fiber call entry(), which must never return: its last act is a
-  // SwitchTo with `for_good`. Whatever the fiber was doing before is forgotten; its stack is kept.
+  // Makes the next switch to this fiber call entry(), which must never return. Whatever the fiber
+  // was doing before is forgotten; its stack is kept.
   void Start(void (*entry)());
 
   // Leaves the running fiber `from` for this one; returns when somebody switches to `from` again.
-  void SwitchFrom(Fiber& from, bool for_good = false);
+  void SwitchFrom(Fiber& from);
 
   // The first act of every entry(): tells the address sanitizer, if there is one, of the new stack.
   void Entered();
