@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     }
     sum += WarpSum(weighted_sum);
     const int count = items.count - i < kWarpSize ? items.count - i : kWarpSize;
-#pragma unroll(kPairs <= 2 ? 4 : 1)
+#pragma unroll(kPairs <= 2 ? 8 : 1)
     for (int j = 0; j < count; ++j) {
       const float w = Shfl(weight, j);
       const float2* partial = reinterpret_cast<const float2*>(
@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const float mean = WarpSum(squares) * scale * scale / static_cast<float>(p.head_dim);
     scale *= Rsqrt(mean + p.head_norm_eps);
   }
-  uint32_t* result =
-      reinterpret_cast<uint32_t*>(p.out + (int64_t{row} * p.q_heads + head) * p.head_dim);
+  uint32_t* result = reinterpret_cast<uint32_t*>(p.Out(row, head));
 #pragma unroll
   for (int k = 0; k < kPairs; ++k) {
     if (!valid[k]) continue;

@@ -81,7 +81,7 @@ __device__ void AttendItem(const DecodeParams& params, int item_index, int head_
   const AttentionParams& p = params.attention;
   const WorkItem item = params.list.items[item_index];
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const Head head = {p, p.q + (int64_t{item.row} * p.q_heads + head_index) * p.head_dim,
+  const Head head = {p, p.Query(item.row, head_index),
                      p.page_table + int64_t{item.seq} * p.page_table_stride,
                      head_index / p.group()};
   float2 out[kMaxPairs] = {};

@@ -100,8 +100,8 @@ struct Rows {
       valid[i] = index < block.num_heads;
       head[i] = block.first_head + (valid[i] ? index : block.num_heads - 1);
       g[i] = head[i] / p.group();
-      const uint32_t* source = reinterpret_cast<const uint32_t*>(
-          p.q + (int64_t{row} * p.q_heads + head[i]) * S::kHeadDim + lane % 4 * 2);
+      const uint32_t* source =
+          reinterpret_cast<const uint32_t*>(p.Query(row, head[i]) + lane % 4 * 2);
 #pragma unroll
       for (int k = 0; k < S::kDimSteps; ++k) {
         q[k][i] = valid[i] ? source[k * 8] : 0;

@@ -195,7 +195,7 @@ class Worker {
       g_[i] = head_[i] / p_.group();
     }
     constexpr int kGranules = head_dim / SlabLayout::kGranuleElements;
-    const Bf16* q = p_.q + (int64_t{item_.row} * p_.q_heads + block_.first_head) * head_dim;
+    const Bf16* q = p_.Query(item_.row, block_.first_head);
     auto* shared = reinterpret_cast<Bf16*>(DynamicShared() + S::kQueriesBegin);
     SyncThreads();  // nobody reads the last item's
     for (int i = thread_; i < kRows * kGranules; i += kThreads) {

@@ -8,10 +8,11 @@
 
 namespace mea::cuda {
 
-// PagedAttentionArgs of kernels/backend.h as the kernels see it: dense device arrays, the slabs of
-// keys and values in SlabLayout.
+// PagedAttentionArgs of kernels/backend.h as the kernels see it: device arrays, dense but for q,
+// the slabs of keys and values in SlabLayout.
 struct AttentionParams {
-  const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim]
+  const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows
+  int64_t q_stride = 0;                   // elements from row to row; 0: rows are dense
   const int32_t* q_offsets = nullptr;     // [num_seqs + 1]
   const int32_t* kv_lens = nullptr;       // [num_seqs]; 0: padding, whose rows become zeros
   const int32_t* page_table = nullptr;    // [num_seqs, page_table_stride]
@@ -39,6 +40,15 @@ struct AttentionParams {
   // Whether physical heads are the virtual heads: a query head needs one component alone.
   __host__ __device__ constexpr bool is_plain() const {
     return key_mix == nullptr && value_mix == nullptr;
+  }
+  // Element 0 of a query.
+  __host__ __device__ constexpr const Bf16* Query(int row, int head) const {
+    const int64_t stride = q_stride > 0 ? q_stride : int64_t{q_heads} * head_dim;
+    return q + row * stride + head * head_dim;
+  }
+  // Element 0 of a result.
+  __host__ __device__ constexpr Bf16* Out(int row, int head) const {
+    return out + (int64_t{row} * q_heads + head) * head_dim;
   }
   __host__ __device__ constexpr int group() const { return q_heads / kv_heads; }
 };

@@ -19,49 +19,78 @@ constexpr int kStages = 4;
 
 // One of the lane's two rows.
 struct Row {
-  int index;         // of the chunk: position * group + head of the group
-  bool valid;        // rows behind the chunk repeat its last
-  int64_t q_offset;  // element 0 in q and out
-  int head;          // query head
+  bool valid;  // rows behind the chunk repeat its last
+  int query;   // row of q and out
+  int head;    // query head
   TokenRange visible;
 };
 
+// Row `index` of the chunk: position * group + head of the group.
 __device__ Row RowAt(const PrefillParams& params, int g, int index) {
   const AttentionParams& p = params.attention;
   const int group = p.group();
-  Row row;
-  row.valid = index < params.q_len * group;
-  row.index = row.valid ? index : params.q_len * group - 1;
-  row.head = g * group + row.index % group;
-  const int query = row.index / group;
-  row.q_offset = (int64_t{params.q_begin + query} * p.q_heads + row.head) * p.head_dim;
-  row.visible = VisibleTokens(params.kv_len, params.q_len, query, p.window);
-  return row;
+  const int last = params.q_len * group - 1;
+  const int clamped = index < last ? index : last;
+  const int position = clamped / group;
+  return {.valid = index <= last,
+          .query = params.q_begin + position,
+          .head = g * group + clamped % group,
+          .visible = VisibleTokens(params.kv_len, params.q_len, position, p.window)};
 }
 
 // Keys and values of one virtual head, tile after tile.
 template <int head_dim>
-struct TileStream {
-  const PrefillParams& params;
-  int g;
-  TokenRange tokens;  // of any row of the block
-  int next;           // 2 * tile + (0: keys, 1: values), of the sequence
+class TileStream {
+ public:
+  // `tokens`: those of any row of the block.
+  __device__ TileStream(const PrefillParams& params, int g, TokenRange tokens)
+      : params_(params), g_(g), tokens_(tokens), token_(tokens.begin / kTile * kTile) {
+    LookUp(token_, page_);
+    LookUp(token_ + kTile, next_page_);
+  }
 
-  __device__ void Copy(std::byte* stage) {
-    const int token = next / 2 * kTile;
-    if (token < tokens.end) {
-      const HeadSlabs& source = next % 2 == 0 ? params.keys : params.values;
-      const int page = token / source.page_size;
+  // Starts the copy of the next keys or values into `stage`, if there are any, and commits.
+  __device__ __forceinline__ void Copy(std::byte* stage) {
+    if (token_ < tokens_.end) {
+      const HeadSlabs& source = is_key_ ? params_.keys : params_.values;
       const SlabLayout layout = {source.page_size, head_dim};
-      const Bf16* tile = source.slabs +
-                         layout.SlabBegin(source.pages == nullptr ? page : source.pages[page],
-                                          params.attention.kv_heads, g) +
-                         token % source.page_size * head_dim;
-      CopyTile<head_dim, kThreads>(stage, tile, token, tokens);
-      ++next;
+      const Bf16* tile =
+          source.slabs +
+          layout.SlabBegin(is_key_ ? page_.keys : page_.values, params_.attention.kv_heads, g_) +
+          token_ % source.page_size * head_dim;
+      CopyTile<head_dim, kThreads>(stage, tile, token_, tokens_);
+      if (!is_key_) {
+        token_ += kTile;
+        page_ = next_page_;
+        LookUp(token_ + kTile, next_page_);
+      }
+      is_key_ = !is_key_;
     }
     CommitCopies();
   }
+
+ private:
+  struct Pages {
+    int keys = 0;
+    int values = 0;
+  };
+
+  __device__ void LookUp(int token, Pages& pages) const {
+    if (token >= tokens_.end) return;
+    pages = {PageOf(params_.keys, token), PageOf(params_.values, token)};
+  }
+  __device__ static int PageOf(const HeadSlabs& source, int token) {
+    const int index = token / source.page_size;
+    return source.pages == nullptr ? index : source.pages[index];
+  }
+
+  const PrefillParams& params_;
+  int g_;
+  TokenRange tokens_;
+  int token_;  // of the tile to copy next
+  bool is_key_ = true;
+  Pages page_;
+  Pages next_page_;  // looked up a tile ahead
 };
 
 template <int head_dim>
@@ -80,7 +109,7 @@ __device__ void WriteRows(const AttentionParams& p, const Row (&rows)[2], int la
       scale *= Rsqrt(mean + p.head_norm_eps);
     }
     if (!rows[i].valid) continue;
-    uint32_t* out = reinterpret_cast<uint32_t*>(p.out + rows[i].q_offset) + lane % 4;
+    uint32_t* out = reinterpret_cast<uint32_t*>(p.Out(rows[i].query, rows[i].head)) + lane % 4;
     const float* gain = p.head_norm_gain + int64_t{rows[i].head} * head_dim + lane % 4 * 2;
 #pragma unroll
     for (int b = 0; b < head_dim / 8; ++b) {
@@ -112,8 +141,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < 2; ++i) rows[i] = RowAt(params, g, first_row + warp * 16 + lane / 4 + 8 * i);
 
-  const int first_tile = tokens.begin / kTile;
-  TileStream<head_dim> stream = {params, g, tokens, 2 * first_tile};
+  TileStream<head_dim> stream(params, g, tokens);
   for (int i = 0; i < kStages - 1; ++i) stream.Copy(DynamicShared() + i * kStageBytes);
   int stage = 0;
   const auto next_tile = [&]() -> const std::byte* {
@@ -128,7 +156,8 @@ __global__ void __launch_bounds__(kThreads)
   uint32_t q[head_dim / 16][4];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const uint32_t* source = reinterpret_cast<const uint32_t*>(p.q + rows[i].q_offset) + lane % 4;
+    const uint32_t* source =
+        reinterpret_cast<const uint32_t*>(p.Query(rows[i].query, rows[i].head)) + lane % 4;
 #pragma unroll
     for (int k = 0; k < head_dim / 16; ++k) {
       q[k][i] = source[k * 8];
@@ -138,7 +167,7 @@ __global__ void __launch_bounds__(kThreads)
   const LaneOffsets offsets(lane);
   const float scale = p.scale * kLog2E;
   Accumulator<head_dim> acc;
-  for (int token = first_tile * kTile; token < tokens.end; token += kTile) {
+  for (int token = tokens.begin / kTile * kTile; token < tokens.end; token += kTile) {
     float s[kBlocks][4] = {};
     DotKeys<head_dim, kBlocks>(q, next_tile(), offsets, s);
     // Tokens that every row of the block sees need no mask.

@@ -17,6 +17,18 @@ using simt::DeviceVector;
 
 void Check(cudaError_t error) { ASSERT_EQ(error, cudaSuccess) << cudaGetErrorString(error); }
 
+// Ends the capture on `stream` and runs twice what was recorded.
+void Replay(cudaStream_t stream) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  Check(cudaStreamEndCapture(stream, &graph));
+  Check(cudaGraphInstantiate(&exec, graph, 0));
+  for (int i = 0; i < 2; ++i) Check(cudaGraphLaunch(exec, stream));
+  Check(cudaStreamSynchronize(stream));
+  Check(cudaGraphExecDestroy(exec));
+  Check(cudaGraphDestroy(graph));
+}
+
 template <class T>
 std::vector<T> ElementsOf(TensorView view) {
   if (view.empty()) return {};
@@ -198,7 +210,13 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
   q.erase(q.begin(), q.begin() + int64_t{first_row} * c.q_heads * c.head_dim);
   q.resize(static_cast<size_t>(num_rows) * c.q_heads * c.head_dim, Bf16{0x7fc0});
 
-  const DeviceVector device_q(q);
+  const int64_t row_elements = int64_t{c.q_heads} * c.head_dim;
+  const int64_t q_stride = row_elements + options.q_padding;
+  std::vector<Bf16> strided_q(num_rows * q_stride, Bf16{0x7fc0});
+  for (int row = 0; row < num_rows; ++row) {
+    std::copy_n(q.data() + row * row_elements, row_elements, strided_q.data() + row * q_stride);
+  }
+  const DeviceVector device_q(strided_q);
   const DeviceVector device_offsets(q_offsets);
   const DeviceVector device_lens(kv_lens);
   const DeviceVector device_table(page_table);
@@ -227,31 +245,42 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
   EXPECT_TRUE(plan.ok()) << plan.status().ToString();
   const DeviceVector<std::byte> workspace(plan->workspace_bytes);
   PagedAttention attention(*plan, workspace.data());
-  attention.BeginStep(q_offsets, kv_lens);
-  Check(attention.Run({.q = device_q.data(),
-                       .q_offsets = device_offsets.data(),
-                       .kv_lens = device_lens.data(),
-                       .page_table = device_table.data(),
-                       .keys = keys.data(),
-                       .values = values.data(),
-                       .key_norms = key_norms.data(),
-                       .key_mix = key_mix.data(),
-                       .value_mix = value_mix.data(),
-                       .head_norm_gain = gain.data(),
-                       .out = out.data(),
-                       .num_rows = num_rows,
-                       .num_seqs = num_seqs,
-                       .page_table_stride = max_pages_,
-                       .q_heads = c.q_heads,
-                       .kv_heads = c.kv_heads,
-                       .key_heads = c.key_heads,
-                       .value_heads = c.value_heads,
-                       .head_dim = c.head_dim,
-                       .page_size = c.page_size,
-                       .window = c.window,
-                       .scale = static_cast<float>(1.0 / std::sqrt(c.head_dim)),
-                       .head_norm_eps = 1e-5f},
-                      {.kernel = options.kernel, .rounding = options.rounding}, nullptr));
+  const AttentionParams params = {.q = device_q.data(),
+                                  .q_stride = options.q_padding > 0 ? q_stride : 0,
+                                  .q_offsets = device_offsets.data(),
+                                  .kv_lens = device_lens.data(),
+                                  .page_table = device_table.data(),
+                                  .keys = keys.data(),
+                                  .values = values.data(),
+                                  .key_norms = key_norms.data(),
+                                  .key_mix = key_mix.data(),
+                                  .value_mix = value_mix.data(),
+                                  .head_norm_gain = gain.data(),
+                                  .out = out.data(),
+                                  .num_rows = num_rows,
+                                  .num_seqs = num_seqs,
+                                  .page_table_stride = max_pages_,
+                                  .q_heads = c.q_heads,
+                                  .kv_heads = c.kv_heads,
+                                  .key_heads = c.key_heads,
+                                  .value_heads = c.value_heads,
+                                  .head_dim = c.head_dim,
+                                  .page_size = c.page_size,
+                                  .window = c.window,
+                                  .scale = static_cast<float>(1.0 / std::sqrt(c.head_dim)),
+                                  .head_norm_eps = 1e-5f};
+  cudaStream_t stream = nullptr;
+  Check(cudaStreamCreate(&stream));
+  if (options.is_recorded) {
+    Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    attention.BeginStep(q_offsets, std::vector<int32_t>(num_seqs, 1));
+  } else {
+    attention.BeginStep(q_offsets, kv_lens);
+  }
+  Check(attention.Run(params, {.kernel = options.kernel, .rounding = options.rounding}, stream));
+  if (options.is_recorded) Replay(stream);
+  Check(cudaStreamSynchronize(stream));
+  Check(cudaStreamDestroy(stream));
   Tensor result = Allocate({num_rows, c.q_heads, c.head_dim}, DType::kBf16);
   std::ranges::copy(out.ToHost(), result.view().as<Bf16>());
   return result;

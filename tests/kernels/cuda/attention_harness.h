@@ -12,9 +12,12 @@ struct RunOptions {
   WeightRounding rounding = WeightRounding::kBf16;
   int sm_version = 90;
   int num_sms = 3;
-  int num_padded = 0;    // sequences of one row and no tokens behind the others
-  int max_seqs = 0;      // of the plan; 0: as many as there are
-  int last_queries = 0;  // of the only sequence; 0: all its query rows
+  int num_padded = 0;     // sequences of one row and no tokens behind the others
+  int max_seqs = 0;       // of the plan; 0: as many as there are
+  int last_queries = 0;   // of the only sequence; 0: all its query rows
+  int64_t q_padding = 0;  // elements between the rows of q
+  // The launches are recorded as a graph, with other lengths known to the host, and then replayed.
+  bool is_recorded = false;
 };
 
 // The contents of an AttentionCase in BF16 (its dtype is not looked at): what lies in the cache is
