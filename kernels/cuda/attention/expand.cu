@@ -43,23 +43,20 @@ __global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ Expan
   const int granule = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   const int offset = granule * SlabLayout::kGranuleElements;
   const int token = tile * kTile + offset / SlabLayout::kChunkElements % kTile;
-  const bool valid = token >= p.tokens.begin && token < p.tokens.end;
   const int page = p.pages[tile * kTile / p.page_size];
   const Bf16* source = p.slabs + layout.SlabBegin(page, p.num_heads, 0) +
                        tile * kTile % p.page_size * p.head_dim + offset;
   Bf16* out = p.out + int64_t{tile} * p.kv_heads * layout.tile_elements() + offset;
   for (int first = 0; first < p.kv_heads; first += kHeadsAtOnce) {
     Granule heads[kHeadsAtOnce] = {};
-    if (valid) {
-      for (int c = 0; c < p.num_heads; ++c) {
-        const Granule component = LoadGranule(source + int64_t{c} * layout.slab_elements());
+    for (int c = 0; c < p.num_heads; ++c) {
+      const Granule component = LoadGranule(source + int64_t{c} * layout.slab_elements());
 #pragma unroll
-        for (int i = 0; i < kHeadsAtOnce; ++i) {
-          if (first + i >= p.kv_heads) break;
-          const float weight = MixWeight(p.mix, p.kv_heads, c, first + i);
+      for (int i = 0; i < kHeadsAtOnce; ++i) {
+        if (first + i >= p.kv_heads) break;
+        const float weight = MixWeight(p.mix, p.kv_heads, c, first + i);
 #pragma unroll
-          for (int e = 0; e < 8; ++e) heads[i].x[e] += weight * component.x[e];
-        }
+        for (int e = 0; e < 8; ++e) heads[i].x[e] += weight * component.x[e];
       }
     }
 #pragma unroll
@@ -67,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ Expan
       const int g = first + i;
       if (g >= p.kv_heads) break;
       float norm = 1.0f;
-      if (valid && p.norms != nullptr) {
+      if (p.norms != nullptr) {
         norm = p.norms[(int64_t{page} * p.kv_heads + g) * p.page_size + token % p.page_size];
       }
       *reinterpret_cast<uint4*>(out + int64_t{g} * layout.tile_elements()) = Pack(heads[i], norm);
