@@ -29,8 +29,10 @@ class GenerateCall : public Reactor,
              OutputBound bound) {
     self_ = this->shared_from_this();
     serving_.open_calls.Enter();
-    absl::Status status = StartGeneration(context, request, std::move(bound));
+    const CallInfo call = ReadCallInfo(*context, request);
+    absl::Status status = StartGeneration(context, request, call, std::move(bound));
     if (status.ok()) return;
+    serving_.request_log.Refused(call.request_id, status);
     absl::MutexLock lock(&mu_);
     Fail(status);
   }
@@ -72,13 +74,20 @@ class GenerateCall : public Reactor,
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 
  private:
+  static CallInfo ReadCallInfo(const grpc::CallbackServerContext& context,
+                               const v1::GenerateRequest& request) {
+    const auto& metadata = context.client_metadata();
+    const auto value = [&](const char* key) {
+      const auto it = metadata.find(key);
+      return it == metadata.end() ? "" : std::string(it->second.data(), it->second.size());
+    };
+    return {.request_id = RequestId(request, value("x-request-id")),
+            .deadline = absl::FromChrono(context.deadline())};
+  }
+
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
-                               const v1::GenerateRequest& request, OutputBound bound) {
-    CallInfo call{.deadline = absl::FromChrono(context->deadline())};
-    const auto& metadata = context->client_metadata();
-    if (const auto it = metadata.find("x-request-id"); it != metadata.end()) {
-      call.request_id = std::string(it->second.data(), it->second.size());
-    }
+                               const v1::GenerateRequest& request, const CallInfo& call,
+                               OutputBound bound) {
     auto spec = FromProto(request, call, serving_);
     if (!spec.ok()) return spec.status();
     context->AddInitialMetadata("x-request-id", spec->request.id);

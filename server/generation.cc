@@ -76,6 +76,7 @@ void Generation::EncodeAndSubmit() {
     End({.status = std::move(status)});
     return;
   }
+  serving_.request_log.Accepted(spec_);
   if (!spec_.request.prompt_logprobs) FlushPrompt();
   HandleInbox();
 }
@@ -133,7 +134,9 @@ void Generation::HandleInbox() {
 }
 
 void Generation::Handle(Scheduled scheduled) {
-  serving_.metrics.ObserveQueueTime(scheduled.time - arrival_);
+  times_.queue = scheduled.time - arrival_;
+  serving_.metrics.ObserveQueueTime(*times_.queue);
+  serving_.request_log.Scheduled(spec_, *times_.queue);
 }
 
 void Generation::Handle(PromptLogprobs prompt) {
@@ -149,8 +152,10 @@ void Generation::Handle(PromptLogprobs prompt) {
 
 void Generation::Handle(Token token) {
   if (stop_string_ || bound_reached_) return;  // drawn before the engine heard of it
-  if (last_token_time_ == absl::InfinitePast()) {
-    serving_.metrics.ObserveFirstToken(token.time - arrival_);
+  if (!times_.first_token) {
+    times_.first_token = token.time - arrival_;
+    serving_.metrics.ObserveFirstToken(*times_.first_token);
+    serving_.request_log.FirstToken(spec_, *times_.first_token);
   } else {
     serving_.metrics.ObserveInterToken(token.time - last_token_time_);
   }
@@ -221,10 +226,18 @@ void Generation::ReachBound() {
 }
 
 void Generation::End(FinishOutput finish) {
+  bool refused = false;
   {
     absl::MutexLock lock(&mu_);
+    refused = phase_ == Phase::kEncoding && cancelled_.ok();
     phase_ = Phase::kEnded;
     if (!cancelled_.ok()) finish.status = cancelled_;
+  }
+  times_.total = absl::Now() - arrival_;
+  if (refused) {
+    serving_.request_log.Refused(spec_.request.id, finish.status);
+  } else {
+    serving_.request_log.Finished(spec_, finish, times_);
   }
   serving_.requests.Erase(spec_.request.id);
   mailbox_.Put(std::move(finish));

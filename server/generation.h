@@ -12,6 +12,7 @@
 #include "engine/text/detokenizer.h"
 #include "server/generation_spec.h"
 #include "server/mailbox.h"
+#include "server/request_log.h"
 #include "server/serving.h"
 
 namespace mea {
@@ -112,6 +113,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   int completion_tokens_ = 0;
   std::optional<StopStringMatch> stop_string_;  // found: nothing more is output
   bool bound_reached_ = false;                  // likewise
+  RequestTimes times_;
   absl::Time last_token_time_ = absl::InfinitePast();
 };
 

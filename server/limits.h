@@ -26,6 +26,11 @@ inline constexpr int kMaxCacheSaltBytes = 256;
 inline constexpr int kNumTextWorkers = 2;
 inline constexpr int kMaxTextJobs = 1024;  // prompts and texts that wait for a text worker
 
+inline constexpr int kMaxLogLines = 4096;      // that wait for the log's thread
+inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line
+// Warnings of refusals for want of room come this often at most.
+inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
+
 inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);  // told to a refused client
 // The engine thread shows no sign of life for this long: the server says NOT_SERVING.
 inline constexpr absl::Duration kHeartbeatTimeout = absl::Seconds(60);

@@ -42,7 +42,8 @@ struct StopStringMatch {
   std::string text;
 };
 
-// The end of a request: everything but the status is there only where that is OK.
+// The end of a request. Where the status is not OK, usage says what the engine spent all the same;
+// the rest means nothing.
 struct FinishOutput {
   absl::Status status;
   FinishReason reason = FinishReason::kStop;

@@ -62,10 +62,7 @@ class Reader {
   absl::Status status_;
 };
 
-void ReadId(const v1::GenerateRequest& from, const CallInfo& call, Reader& reader,
-            std::string& id) {
-  id = from.request_id().empty() ? call.request_id : from.request_id();
-  if (id.empty()) id = absl::StrFormat("req-%016x", RandomU64());
+void CheckId(const std::string& id, Reader& reader) {
   reader.AtMost("request_id", std::ssize(id), kMaxRequestIdBytes, "bytes");
   if (!std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
     reader.Invalid("request_id holds a character that is not printable ASCII");
@@ -150,6 +147,12 @@ void ReadResponse(const v1::ResponseParams& from, Reader& reader, Request& to) {
 
 }  // namespace
 
+std::string RequestId(const v1::GenerateRequest& request, std::string from_metadata) {
+  if (!request.request_id().empty()) return request.request_id();
+  if (!from_metadata.empty()) return from_metadata;
+  return absl::StrFormat("req-%016x", RandomU64());
+}
+
 absl::Status CheckModel(const std::string& model, const Serving& serving) {
   if (model.empty() || model == serving.model_name) return absl::OkStatus();
   return absl::NotFoundError(
@@ -171,7 +174,8 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.request.deadline = call.deadline;
   spec.request.sampling = DefaultSampling(defaults);
   Reader reader(vocab_size);
-  ReadId(request, call, reader, spec.request.id);
+  spec.request.id = call.request_id;
+  CheckId(call.request_id, reader);
   ReadPrompt(request, reader, spec);
   ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);
   ReadStopping(request.stopping(), max_context, reader, spec);

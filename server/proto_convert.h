@@ -17,9 +17,12 @@ namespace mea {
 
 // What the call says beside its message.
 struct CallInfo {
-  std::string request_id;  // metadata x-request-id, or empty
+  std::string request_id;  // as RequestId gives it
   absl::Time deadline = absl::InfiniteFuture();
 };
+
+// The id a request goes by: its own, else that of the metadata, else a random one. Not checked yet.
+std::string RequestId(const v1::GenerateRequest& request, std::string from_metadata);
 
 // NOT_FOUND unless `model` is empty or the one that is served.
 absl::Status CheckModel(const std::string& model, const Serving& serving);

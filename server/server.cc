@@ -11,6 +11,7 @@
 #include "absl/synchronization/notification.h"
 #include "server/address.h"
 #include "server/admin_http.h"
+#include "server/build_info.h"
 #include "server/limits.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
@@ -39,9 +40,10 @@ void SetChannelOptions(grpc::ServerBuilder& builder) {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics)
+  GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics,
+             Log& log)
       : options_(std::move(options)),
-        serving_{options_.model_name, engine, tokenizer, metrics, workers_} {}
+        serving_{options_.model_name, engine, tokenizer, metrics, log, workers_} {}
   ~GrpcServer() override;
 
   absl::Status Listen();
@@ -57,6 +59,7 @@ class GrpcServer final : public Server {
   absl::Status ListenGrpc();
   absl::Status ListenAdmin();
   HttpAnswer Health() const;
+  void LogState(ServingState state);
   void WatchHeartbeat();
   void ShutDown(absl::Time deadline);
 
@@ -67,6 +70,7 @@ class GrpcServer final : public Server {
   ControlService control_{serving_};
   std::unique_ptr<grpc::Server> grpc_;
   std::string listen_address_;
+  ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
   std::unique_ptr<AdminHttp> admin_;
   absl::Notification stop_watching_;
   std::thread watcher_;
@@ -77,6 +81,13 @@ absl::Status GrpcServer::Listen() {
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
+  serving_.log.Write(LogLevel::kInfo, "ready",
+                     {{"model", serving_.model_name},
+                      {"listen", listen_address_},
+                      {"admin", admin_address()},
+                      {"version", Version()},
+                      {"max_context", serving_.engine.max_context()},
+                      {"kv_cache_bytes", serving_.engine.memory_plan().kv_cache_bytes}});
   return absl::OkStatus();
 }
 
@@ -97,7 +108,8 @@ absl::Status GrpcServer::ListenGrpc() {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen));
   }
   listen_address_ = address->ToString();
-  serving_.readiness.Observe([health = grpc_->GetHealthCheckService()](ServingState state) {
+  serving_.readiness.Observe([this, health = grpc_->GetHealthCheckService()](ServingState state) {
+    LogState(state);
     const bool serving = state == ServingState::kServing;
     health->SetServingStatus(v1::Inference::service_full_name(), serving);
     health->SetServingStatus(v1::Control::service_full_name(), serving);
@@ -137,11 +149,29 @@ void GrpcServer::WatchHeartbeat() {
   }
 }
 
+// What befalls the engine; a drain says more where it begins and ends.
+void GrpcServer::LogState(ServingState state) {
+  const ServingState before = std::exchange(logged_state_, state);
+  if (state == before) return;
+  if (state == ServingState::kStalled) {
+    serving_.log.Write(LogLevel::kError, "engine stalled",
+                       {{"silent_ms", absl::Now() - serving_.engine.last_heartbeat()}});
+  } else if (state == ServingState::kFailed) {
+    serving_.log.Write(LogLevel::kError, "engine failed");
+  } else if (state == ServingState::kServing) {
+    serving_.log.Write(LogLevel::kInfo, "engine recovered");
+  }
+}
+
 void GrpcServer::Drain(absl::Time deadline) {
+  const absl::Time start = absl::Now();
+  serving_.log.Write(LogLevel::kInfo, "drain begins",
+                     {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(deadline);
   serving_.open_calls.AwaitNone(absl::Now() + kFlushTimeout);
   ShutDown(absl::Now() + kCloseTimeout);
+  serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", absl::Now() - start}});
 }
 
 void GrpcServer::ShutDown(absl::Time deadline) {
@@ -164,9 +194,9 @@ GrpcServer::~GrpcServer() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Engine& engine,
-                                                      const Tokenizer& tokenizer,
-                                                      Metrics& metrics) {
-  auto server = std::make_unique<GrpcServer>(std::move(options), engine, tokenizer, metrics);
+                                                      const Tokenizer& tokenizer, Metrics& metrics,
+                                                      Log& log) {
+  auto server = std::make_unique<GrpcServer>(std::move(options), engine, tokenizer, metrics, log);
   if (absl::Status status = server->Listen(); !status.ok()) return status;
   return server;
 }

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
+#include "server/log.h"
 #include "server/metrics.h"
 
 namespace mea {
@@ -18,14 +19,14 @@ struct ServerOptions {
 };
 
 // An engine behind gRPC and the admin HTTP port, from the first request to the last. Owns the text
-// workers, the services and a thread that watches the engine's heartbeat; the engine, the tokenizer
-// and the metrics are the caller's and outlive it.
+// workers, the services and a thread that watches the engine's heartbeat; the engine, the
+// tokenizer, the metrics and the log are the caller's and outlive it.
 class Server {
  public:
   // INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
-                                                       const Tokenizer& tokenizer,
-                                                       Metrics& metrics);
+                                                       const Tokenizer& tokenizer, Metrics& metrics,
+                                                       Log& log);
   virtual ~Server() = default;  // cuts off what still runs
 
   // NOT_SERVING, no new work; what runs may finish until the deadline, the rest ends UNAVAILABLE.

@@ -6,9 +6,11 @@
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/in_flight.h"
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/open_calls.h"
 #include "server/readiness.h"
+#include "server/request_log.h"
 #include "server/text_worker.h"
 
 namespace mea {
@@ -19,7 +21,9 @@ struct Serving {
   Engine& engine;
   const Tokenizer& tokenizer;
   Metrics& metrics;
+  Log& log;
   TextWorkers& workers;
+  RequestLog request_log{log};
   Readiness readiness;
   InFlight requests;
   OpenCalls open_calls;

@@ -15,7 +15,8 @@ constexpr absl::Duration kLogPeriod = absl::Seconds(5);
 
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
+ProgressLine::ProgressLine(Log& log)
+    : log_(log), terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
 
 ProgressLine::~ProgressLine() {
   if (terminal_) std::fputs("\r\033[K", stderr);
@@ -24,11 +25,14 @@ ProgressLine::~ProgressLine() {
 void ProgressLine::Show(int64_t bytes_done, int64_t bytes_total) {
   if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
   last_ = absl::Now();
+  if (!terminal_) {
+    log_.Write(LogLevel::kInfo, "loading", {{"bytes", bytes_done}, {"of_bytes", bytes_total}});
+    return;
+  }
   const double percent =
       bytes_total > 0 ? 100.0 * static_cast<double>(bytes_done) / static_cast<double>(bytes_total)
                       : 0;
-  std::fprintf(stderr, "%sloading: %.0f %% of %s%s", terminal_ ? "\r\033[K" : "", percent,
-               HumanBytes(bytes_total).c_str(), terminal_ ? "" : "\n");
+  std::fprintf(stderr, "\r\033[Kloading: %.0f %% of %s", percent, HumanBytes(bytes_total).c_str());
 }
 
 }  // namespace mea

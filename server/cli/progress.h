@@ -3,18 +3,20 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "server/log.h"
 
 namespace mea {
 
-// Progress of loading on stderr: one line that changes in place where a person watches, else a line
-// every few seconds. The destructor clears the line.
+// Progress of loading: one line on stderr that changes in place where a person watches, else a line
+// of the log every few seconds. The destructor clears the line.
 class ProgressLine {
  public:
-  ProgressLine();
+  explicit ProgressLine(Log& log);
   ~ProgressLine();
   void Show(int64_t bytes_done, int64_t bytes_total);
 
  private:
+  Log& log_;
   const bool terminal_;
   absl::Time last_;
 };

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
@@ -10,6 +12,7 @@
 #include "server/cli/progress.h"
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
@@ -27,9 +30,19 @@ SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second o
 
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(250);
 
+// In the order of LogLevel.
+const std::vector<std::string> kLogLevels = {"trace", "debug", "info", "warning", "error", "off"};
+
+LogLevel ParseLogLevel(const std::string& name) {
+  return static_cast<LogLevel>(std::find(kLogLevels.begin(), kLogLevels.end(), name) -
+                               kLogLevels.begin());
+}
+
 struct ServeFlags {
   EngineOptions engine;
   ServerOptions server;
+  std::string log_level = "info";
+  std::string log_format = "text";
   std::string kv_cache_bytes = "0";
   std::string metrics_compat = "none";
   double drain_timeout_s = 30;
@@ -104,6 +117,14 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       .add_option("--metrics-compat", flags.metrics_compat, "Also export the metric names of: vllm")
       ->check(CLI::IsMember({"none", "vllm"}))
       ->capture_default_str();
+  command
+      .add_option("--log-level", flags.log_level,
+                  "Least that is written on stderr: trace, debug, info, warning, error, off")
+      ->check(CLI::IsMember(kLogLevels))
+      ->capture_default_str();
+  command.add_option("--log-format", flags.log_format, "Of its lines: text, json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
 }
 
 std::string DirectoryName(const std::string& dir) {
@@ -121,13 +142,16 @@ absl::Status Serve(ServeFlags flags) {
   if (flags.server.model_name.empty()) {
     flags.server.model_name = DirectoryName(flags.engine.model_dir);
   }
+  Log log({.level = ParseLogLevel(flags.log_level),
+           .format = flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText});
+  log.Write(LogLevel::kDebug, "loading", {{"model", flags.engine.model_dir}});
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
 
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Tokenizer> tokenizer;
   {
-    ProgressLine progress;
+    ProgressLine progress(log);
     auto started = StartEngine(
         flags.engine, [&](int64_t done, int64_t total) { progress.Show(done, total); },
         [&](const StepReport& step) { metrics.ObserveStep(step); });
@@ -137,7 +161,7 @@ absl::Status Serve(ServeFlags flags) {
     if (!loaded.ok()) return loaded.status();
     tokenizer = *std::move(loaded);
   }
-  auto server = Server::Start(flags.server, *engine, *tokenizer, metrics);
+  auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();
   signals.Arm();
   std::printf("%s\n", (*server)->ready_line().c_str());

@@ -11,6 +11,7 @@
 #include "engine/text/tokenizer.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
@@ -32,6 +33,7 @@ class ServedModel {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Metrics> metrics_;
+  Log log_{{.level = LogLevel::kOff}};
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> inference_;

@@ -65,6 +65,14 @@ TEST(LayeringTest, OnlyProtoConvertSeesProtoAndEngineTogether) {
               ElementsAre(HasSubstr("only server/proto_convert sees both")));
 }
 
+TEST(LayeringTest, OnlyTheServersLogSeesSpdlog) {
+  EXPECT_THAT(Including("server/log.cc", "<spdlog/async_logger.h>"), IsEmpty());
+  EXPECT_THAT(Including("server/server.cc", "<spdlog/spdlog.h>"),
+              ElementsAre(HasSubstr("logging is not for this room")));
+  EXPECT_THAT(Including("engine/engine_loop.cc", "<spdlog/spdlog.h>"),
+              ElementsAre(HasSubstr("logging is not for this room")));
+}
+
 TEST(LayeringTest, OnlyTheCudaRoomSeesCuda) {
   EXPECT_THAT(Including("kernels/cuda/backend.cu", "<cuda_runtime.h>"), IsEmpty());
   EXPECT_THAT(Including("kernels/cpu/backend.cc", "<cuda_runtime.h>"),

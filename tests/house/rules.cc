@@ -59,6 +59,7 @@ const std::vector<Library>& Libraries() {
        {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
+      {"logging", {"spdlog/"}, {"server/log.cc"}},
       {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},
   };
   return libraries;

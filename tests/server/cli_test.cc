@@ -57,6 +57,8 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
        "mea serve: --kv-cache-bytes 'lots' is not a size.*"},
       {"serve /nonexistent --page-size x", "mea serve: .*page-size.*"},
       {"serve /nonexistent --drain-timeout -1", "mea serve: .*drain-timeout.*"},
+      {"serve /nonexistent --log-level loud",
+       "mea serve: --log-level: loud not in \\{trace,debug,info,warning,error,off\\}.*"},
       {"inspect /nonexistent", "mea inspect: .*/nonexistent.*"},
       {"plan /nonexistent", "mea plan: .*/nonexistent.*"},
       {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},

@@ -61,9 +61,10 @@ class GenerationTest : public ::testing::Test {
   FakeEngine engine_{{.automatic = false}};
   std::unique_ptr<Tokenizer> tokenizer_ = MakeTestTokenizer();
   Metrics metrics_{{.model_name = "fake"}};
+  Log log_{{.level = LogLevel::kOff}};
   absl::Notification held_, release_;
   TextWorkers workers_{1, 2};
-  Serving serving_{"fake", engine_, *tokenizer_, metrics_, workers_};
+  Serving serving_{"fake", engine_, *tokenizer_, metrics_, log_, workers_};
   std::shared_ptr<Listener> listener_ = std::make_shared<Listener>();
 };
 

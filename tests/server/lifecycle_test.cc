@@ -112,7 +112,7 @@ TEST(LifecycleTest, PortInUseIsSaidSo) {
   ServerFixture f;
   const auto again = [&](std::string listen, std::string admin) {
     return Server::Start({std::move(listen), std::move(admin), "again"}, f.engine, *f.tokenizer,
-                         f.metrics)
+                         f.metrics, *f.log)
         .status();
   };
   EXPECT_EQ(again(f.server->listen_address(), "").message(),

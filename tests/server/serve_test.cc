@@ -7,7 +7,9 @@
 
 #include <csignal>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 #include <regex>
+#include <sstream>
 
 #include "tests/server/server_fixture.h"
 
@@ -73,8 +75,12 @@ class Process {
   FILE* err_ = nullptr;
 };
 
-Process Serve(const std::string& listen = "127.0.0.1:0") {
-  return Process({"serve", kModel, "--listen", listen, "--admin", "off", "--threads", "1"});
+Process Serve(const std::string& listen = "127.0.0.1:0",
+              const std::vector<std::string>& more = {"--log-level", "off"}) {
+  std::vector<std::string> arguments = {"serve",   kModel, "--listen",  listen,
+                                        "--admin", "off",  "--threads", "1"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return Process(std::move(arguments));
 }
 
 // The channel to the address that the ready line names.
@@ -104,6 +110,33 @@ TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
     EXPECT_EQ(serve.ReadErrors(), "");
     EXPECT_EQ(serve.Wait(), 0);
   }
+}
+
+TEST(ServeTest, LogsEachEventOnceOnStderr) {
+  Process serve = Serve("127.0.0.1:0", {"--log-format", "json"});
+  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
+  v1::GenerateRequest request = TextRequest("Once upon a time", 8);
+  request.set_request_id("r-1");
+  request.mutable_stopping()->set_ignore_eos(true);
+  v1::GenerateResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(stub->Generate(&context, request, &response).ok());
+  serve.Signal(SIGTERM);
+  std::vector<std::string> events;
+  std::istringstream lines(serve.ReadErrors());
+  for (std::string line; std::getline(lines, line);) {
+    const auto fields = nlohmann::json::parse(line);
+    events.push_back(fields["event"]);
+    if (events.back() != "request finished") continue;
+    EXPECT_EQ(fields["id"], "r-1");
+    EXPECT_EQ(fields["completion_tokens"], 8);
+    EXPECT_GT(fields["ttft_ms"], 0);
+    EXPECT_GE(fields["total_ms"], fields["ttft_ms"]);
+    EXPECT_GT(fields["kv_bytes"], 0);
+  }
+  EXPECT_THAT(events,
+              ::testing::ElementsAre("ready", "request finished", "drain begins", "drain ended"));
+  EXPECT_EQ(serve.Wait(), 0);
 }
 
 TEST(ServeTest, InfoNamesWhatTheOptionsBecame) {
@@ -151,7 +184,7 @@ TEST(ServeTest, SecondSignalEndsAtOnce) {
 TEST(ServeTest, PortInUseIsOneLineAndAFailure) {
   ServerFixture taken;
   const std::string address = taken.server->listen_address();
-  Process serve = Serve(address);
+  Process serve = Serve(address, {});
   EXPECT_EQ(serve.ReadErrors(),
             "mea serve: cannot listen on " + address + ": Address already in use\n");
   EXPECT_EQ(serve.Wait(), 1);

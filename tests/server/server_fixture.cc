@@ -18,7 +18,7 @@ ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names)
   gpr_set_log_function([](gpr_log_func_args*) {});
   auto started =
       Server::Start({.listen = "127.0.0.1:0", .admin = "127.0.0.1:0", .model_name = "fake"}, engine,
-                    *tokenizer, metrics);
+                    *tokenizer, metrics, *log);
   MEA_CHECK(started.ok());
   server = *std::move(started);
   channel = NewChannel();
@@ -84,6 +84,12 @@ std::string ServerFixture::HttpGet(const std::string& path, std::string* head) c
   EXPECT_NE(split, answer.npos) << answer;
   if (head != nullptr) *head = answer.substr(0, split);
   return split == answer.npos ? "" : answer.substr(split + 4);
+}
+
+std::vector<std::string> ServerFixture::StopAndReadLog() {
+  server.reset();
+  log.reset();
+  return log_lines.lines();
 }
 
 v1::GenerateRequest TextRequest(const std::string& text, int max_tokens) {

@@ -7,9 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "tests/server/fake_engine.h"
@@ -27,6 +30,25 @@ struct StreamResult {
   v1::Finish finish;
   int num_deltas = 0;
   std::string events;  // in order: p, d, f
+};
+
+// Keeps the lines of a log, without their newlines.
+class LogLines {
+ public:
+  Log::Writer Writer() {
+    return [this](std::string_view line) {
+      absl::MutexLock lock(&mu_);
+      lines_.emplace_back(line.substr(0, line.size() - 1));
+    };
+  }
+  std::vector<std::string> lines() const {
+    absl::MutexLock lock(&mu_);
+    return lines_;
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  std::vector<std::string> lines_ ABSL_GUARDED_BY(mu_);
 };
 
 // A server on free ports of the loopback, before a fake engine, and clients of it.
@@ -47,8 +69,14 @@ class ServerFixture {
 
   std::shared_ptr<grpc::Channel> NewChannel() const;
 
+  // Every line that the log took, the end of the server included.
+  std::vector<std::string> StopAndReadLog();
+
   FakeEngine engine;
   Metrics metrics;
+  LogLines log_lines;
+  std::unique_ptr<Log> log =
+      std::make_unique<Log>(LogOptions{.level = LogLevel::kTrace}, log_lines.Writer());
   std::unique_ptr<Tokenizer> tokenizer = MakeTestTokenizer();
   std::unique_ptr<Server> server;
   std::shared_ptr<grpc::Channel> channel;

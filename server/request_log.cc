@@ -1,0 +1,80 @@
+#include "server/request_log.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "server/limits.h"
+#include "server/proto_convert.h"
+
+namespace mea {
+namespace {
+
+std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
+
+void AppendStatus(const absl::Status& status, std::vector<LogField>& fields) {
+  fields.push_back({"status", CodeName(status)});
+  if (!status.ok()) fields.push_back({"message", std::string(status.message())});
+}
+
+bool IsOverload(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsUnavailable(status);
+}
+
+}  // namespace
+
+void RequestLog::Accepted(const GenerationSpec& spec) {
+  if (!log_.enabled(LogLevel::kDebug)) return;
+  const Request& request = spec.request;
+  log_.Write(LogLevel::kDebug, "request accepted",
+             {{"id", request.id},
+              {"prompt_tokens", std::ssize(request.prompt)},
+              {"max_tokens", request.stopping.max_tokens},
+              {"priority", request.priority}});
+}
+
+void RequestLog::Scheduled(const GenerationSpec& spec, absl::Duration queue) {
+  if (!log_.enabled(LogLevel::kTrace)) return;
+  log_.Write(LogLevel::kTrace, "request scheduled", {{"id", spec.request.id}, {"queue_ms", queue}});
+}
+
+void RequestLog::FirstToken(const GenerationSpec& spec, absl::Duration first_token) {
+  if (!log_.enabled(LogLevel::kTrace)) return;
+  log_.Write(LogLevel::kTrace, "request first token",
+             {{"id", spec.request.id}, {"ttft_ms", first_token}});
+}
+
+void RequestLog::Finished(const GenerationSpec& spec, const FinishOutput& finish,
+                          const RequestTimes& times) {
+  const LogLevel level = absl::IsInternal(finish.status) ? LogLevel::kError : LogLevel::kInfo;
+  if (!log_.enabled(level)) return;
+  std::vector<LogField> fields = {{"id", spec.request.id}};
+  AppendStatus(finish.status, fields);
+  if (finish.status.ok()) fields.push_back({"reason", FinishReasonName(finish.reason)});
+  fields.push_back({"prompt_tokens", finish.usage.prompt_tokens});
+  fields.push_back({"completion_tokens", finish.usage.completion_tokens});
+  if (times.queue) fields.push_back({"queue_ms", *times.queue});
+  if (times.first_token) fields.push_back({"ttft_ms", *times.first_token});
+  fields.push_back({"total_ms", times.total});
+  fields.push_back({"kv_bytes", finish.usage.kv_bytes});
+  log_.Write(level, "request finished", fields);
+}
+
+void RequestLog::Refused(const std::string& id, const absl::Status& status) {
+  std::vector<LogField> fields = {{"id", id}};
+  AppendStatus(status, fields);
+  LogLevel level = LogLevel::kInfo;
+  if (IsOverload(status)) {
+    absl::MutexLock lock(&mu_);
+    ++unwarned_;
+    level = LogLevel::kDebug;
+    if (const absl::Time now = absl::Now(); now >= next_warning_) {
+      level = LogLevel::kWarning;
+      next_warning_ = now + kOverloadLogPeriod;
+      fields.push_back({"refused", std::exchange(unwarned_, 0)});
+    }
+  }
+  log_.Write(level, "request refused", fields);
+}
+
+}  // namespace mea

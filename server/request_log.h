@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/generation_spec.h"
+#include "server/log.h"
+#include "server/mailbox.h"
+
+namespace mea {
+
+// How long a request took, from its arrival on.
+struct RequestTimes {
+  std::optional<absl::Duration> queue;        // to its first step
+  std::optional<absl::Duration> first_token;  // to its first token
+  absl::Duration total;
+};
+
+// What is logged of a request: its id, its numbers and its status, never what it reads or writes.
+// Every request that arrives is logged once as refused, or once as finished. Thread-safe.
+class RequestLog {
+ public:
+  explicit RequestLog(Log& log) : log_(log) {}
+
+  void Accepted(const GenerationSpec& spec);
+  void Scheduled(const GenerationSpec& spec, absl::Duration queue);
+  void FirstToken(const GenerationSpec& spec, absl::Duration first_token);
+  void Finished(const GenerationSpec& spec, const FinishOutput& finish, const RequestTimes& times);
+  // The engine never had it. For want of room: a warning with the number of such refusals since the
+  // last warning, once per kOverloadLogPeriod; the others are there at debug.
+  void Refused(const std::string& id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  Log& log_;
+  absl::Mutex mu_;
+  absl::Time next_warning_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  int64_t unwarned_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace mea
