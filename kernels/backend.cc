@@ -26,5 +26,6 @@ void CopyRows(TensorView from, TensorView to) {
 
 void Backend::Upload(TensorView host, TensorView device) { CopyRows(host, device); }
 void Backend::Download(TensorView device, TensorView host) { CopyRows(device, host); }
+void Backend::Copy(TensorView from, TensorView to) { CopyRows(from, to); }
 
 }  // namespace mea

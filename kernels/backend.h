@@ -118,6 +118,9 @@ class Backend {
   // stays untouched until Synchronize().
   virtual void Upload(TensorView host, TensorView device);
   virtual void Download(TensorView device, TensorView host);
+  // Copies within the device, likewise. In no forward pass: its rate is the ceiling that others are
+  // measured by, and it fills large tensors.
+  virtual void Copy(TensorView from, TensorView to);
 
   // Runs `ops`, which calls ops of this back end and nothing else. A device may record them under
   // `key` and repeat the record at the next call with the same key, without calling `ops`: the

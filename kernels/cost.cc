@@ -82,9 +82,4 @@ OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceL
   return cost;
 }
 
-int64_t KvBytesPerToken(const KvSpec& spec) {
-  const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
-  return elements * DTypeSize(spec.dtype) + 4 * int64_t{spec.key_norm_heads};
-}
-
 }  // namespace mea

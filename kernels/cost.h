@@ -52,7 +52,4 @@ struct SequenceLengths {
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute);
 
-// Cache bytes that one token occupies in one layer.
-int64_t KvBytesPerToken(const KvSpec& spec);
-
 }  // namespace mea

@@ -16,10 +16,19 @@ struct KvSpec {
       0;  // h where QK-norm meets HLC: one f32 1/rms per (token, virtual head); else 0
 
   // Of the scalars above: f32 beside keys of every served format.
-  DType key_norm_dtype() const { return dtype == DType::kF64 ? DType::kF64 : DType::kF32; }
+  constexpr DType key_norm_dtype() const {
+    return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+  }
 
   bool operator==(const KvSpec&) const = default;
 };
+
+// Bytes one token leaves in one layer: (h'_K + h'_V) * d elements, and the key-norm scalars if any.
+constexpr int64_t KvBytesPerToken(const KvSpec& spec) {
+  const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
+  return elements * DTypeSize(spec.dtype) +
+         int64_t{spec.key_norm_heads} * DTypeSize(spec.key_norm_dtype());
+}
 
 // The storage of one layer. Every (page, head) slab is one contiguous run of page_size * head_dim
 // elements; the order of elements inside a key slab belongs to the back end, which alone writes and

@@ -2,12 +2,6 @@
 
 namespace mea {
 
-int64_t KvBytesPerToken(const KvSpec& spec) {
-  const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
-  return elements * DTypeSize(spec.dtype) +
-         int64_t{spec.key_norm_heads} * DTypeSize(spec.key_norm_dtype());
-}
-
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads) {
   return int64_t{2} * kv_heads * spec.head_dim * DTypeSize(spec.dtype);
 }

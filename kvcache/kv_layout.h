@@ -7,12 +7,8 @@
 
 namespace mea {
 
-// Every byte count of the cache comes from here. h'_K and h'_V
-// physical heads, h virtual heads, d = head_dim.
-
-// Bytes one token leaves in one layer: (h'_K + h'_V) * d elements, and the f32 key-norm scalars if
-// any.
-int64_t KvBytesPerToken(const KvSpec& spec);
+// Every byte count of a cache comes from here and from KvBytesPerToken in kernels/paged_kv.h. h'_K
+// and h'_V physical heads, h virtual heads, d = head_dim.
 
 // Bytes the same token would take if all h virtual heads were stored: 2 * h * d elements.
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads);

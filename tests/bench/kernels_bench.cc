@@ -14,7 +14,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cost.h"
-#include "tests/bench/ceilings.h"
+#include "kernels/cpu/ceilings.h"
 
 namespace mea {
 namespace {

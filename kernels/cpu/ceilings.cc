@@ -1,7 +1,7 @@
-#include "tests/bench/ceilings.h"
+#include "kernels/cpu/ceilings.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "tests/bench/ceilings.cc"
+#define HWY_TARGET_INCLUDE "kernels/cpu/ceilings.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which compiles this file once per target.
 #include <hwy/highway.h>

@@ -1,0 +1,101 @@
+#include "kernels/ceilings.h"
+
+#include <array>
+#include <chrono>
+#include <tuple>
+#include <utility>
+
+#include "kernels/cost.h"
+#include "kernels/cpu/ceilings.h"
+#include "kernels/random_fill.h"
+
+namespace mea {
+namespace {
+
+template <typename Work>
+double SecondsOf(Work work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+class HostMeter : public CeilingMeter {
+ public:
+  explicit HostMeter(int num_threads) : reader_(num_threads), fma_(num_threads) {}
+
+  absl::StatusOr<Ceilings> Read() override {
+    const double reading = SecondsOf([&] { reader_.Run(); });
+    const double computing = SecondsOf([&] { fma_.Run(); });
+    return Ceilings{.bytes_per_second = static_cast<double>(reader_.bytes()) / reading,
+                    .flops_per_second = static_cast<double>(fma_.flops()) / computing};
+  }
+
+ private:
+  MemoryReader reader_;
+  FmaLoop fma_;
+};
+
+class DeviceMeter : public CeilingMeter {
+ public:
+  static absl::StatusOr<std::unique_ptr<CeilingMeter>> Create(Backend& backend,
+                                                              const CeilingSizes& sizes) {
+    std::unique_ptr<DeviceMeter> meter(new DeviceMeter(&backend));
+    const int64_t n = sizes.product_size;
+    const DType compute = backend.compute_dtype();
+    const DType weights = backend.weight_dtype().value_or(DType::kBf16);
+    const std::array<int64_t, 1> elements = {sizes.copy_bytes / DTypeSize(compute)};
+    const std::array<int64_t, 2> square = {n, n};
+    for (const auto& [tensor, shape, dtype] :
+         {std::tuple(&meter->from_, std::span<const int64_t>(elements), compute),
+          std::tuple(&meter->to_, std::span<const int64_t>(elements), compute),
+          std::tuple(&meter->x_, std::span<const int64_t>(square), compute),
+          std::tuple(&meter->w_, std::span<const int64_t>(square), weights),
+          std::tuple(&meter->y_, std::span<const int64_t>(square), compute)}) {
+      absl::StatusOr<Tensor> allocated = backend.Allocate(shape, dtype);
+      if (!allocated.ok()) return allocated.status();
+      *tensor = *std::move(allocated);
+      absl::Status filled = FillRandom(backend, tensor->view(), {});
+      if (!filled.ok()) return filled;
+    }
+    // The first of each pays for choosing an algorithm and waking the clocks.
+    if (absl::StatusOr<Ceilings> first = meter->Read(); !first.ok()) return first.status();
+    return meter;
+  }
+
+  absl::StatusOr<Ceilings> Read() override {
+    constexpr int kRepeats = 3;
+    absl::Status status;
+    const auto seconds = [&](auto op) {
+      return SecondsOf([&] {
+        for (int i = 0; i < kRepeats; ++i) op();
+        status.Update(backend_->Synchronize());
+      });
+    };
+    const double copying = seconds([&] { backend_->Copy(from_.view(), to_.view()); });
+    const double computing =
+        seconds([&] { backend_->MatMul(x_.view(), w_.view(), {}, y_.view()); });
+    if (!status.ok()) return status;
+    const int64_t n = x_.view().shape[0];
+    const OpCost product = MatMulCost(n, n, n, w_.view().dtype, x_.view().dtype);
+    return Ceilings{
+        .bytes_per_second = 2.0 * static_cast<double>(from_.num_bytes()) * kRepeats / copying,
+        .flops_per_second = static_cast<double>(product.flops) * kRepeats / computing};
+  }
+
+ private:
+  explicit DeviceMeter(Backend* backend) : backend_(backend) {}
+
+  Backend* const backend_;
+  Tensor from_, to_;  // [copy_bytes / size]
+  Tensor x_, w_, y_;  // [n, n]
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(Backend& backend,
+                                                                 const CeilingSizes& sizes) {
+  if (backend.device() != Device::kCpu) return DeviceMeter::Create(backend, sizes);
+  return std::make_unique<HostMeter>(sizes.num_threads);
+}
+
+}  // namespace mea

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+// What a machine can do at most.
+struct Ceilings {
+  double bytes_per_second = 0;
+  double flops_per_second = 0;
+};
+
+struct CeilingSizes {
+  int num_threads = 0;                    // of the host; 0 = one per core
+  int64_t copy_bytes = int64_t{1} << 30;  // on a device: read once and written once
+  int64_t product_size = 8192;            // on a device: rows, inputs and outputs of a MatMul
+};
+
+// Measures the ceilings of a back end's machine, again and again in one run: they drift with load
+// and temperature, and a speed is to be compared with those of its own minute. On the host: reading
+// memory far larger than any cache, and multiply-adds in registers. On a device: a copy within its
+// memory (bytes read and written count), and one large MatMul of random numbers.
+class CeilingMeter {
+ public:
+  virtual ~CeilingMeter() = default;
+  // One reading of both.
+  virtual absl::StatusOr<Ceilings> Read() = 0;
+};
+
+// The back end outlives the meter and is idle while it reads.
+absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(Backend& backend,
+                                                                 const CeilingSizes& sizes = {});
+
+}  // namespace mea
