@@ -37,9 +37,10 @@ class HostMeter : public CeilingMeter {
 
 class DeviceMeter : public CeilingMeter {
  public:
-  static absl::StatusOr<std::unique_ptr<CeilingMeter>> Create(Backend& backend,
+  static absl::StatusOr<std::unique_ptr<CeilingMeter>> Create(std::unique_ptr<Backend> owned,
                                                               const CeilingSizes& sizes) {
-    std::unique_ptr<DeviceMeter> meter(new DeviceMeter(&backend));
+    std::unique_ptr<DeviceMeter> meter(new DeviceMeter(std::move(owned)));
+    Backend& backend = *meter->backend_;
     const int64_t n = sizes.product_size;
     const DType compute = backend.compute_dtype();
     const DType weights = backend.weight_dtype().value_or(DType::kBf16);
@@ -83,18 +84,18 @@ class DeviceMeter : public CeilingMeter {
   }
 
  private:
-  explicit DeviceMeter(Backend* backend) : backend_(backend) {}
+  explicit DeviceMeter(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
 
-  Backend* const backend_;
-  Tensor from_, to_;  // [copy_bytes / size]
-  Tensor x_, w_, y_;  // [n, n]
+  const std::unique_ptr<Backend> backend_;  // first: the tensors are its memory
+  Tensor from_, to_;                        // [copy_bytes / size]
+  Tensor x_, w_, y_;                        // [n, n]
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(Backend& backend,
+absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(std::unique_ptr<Backend> backend,
                                                                  const CeilingSizes& sizes) {
-  if (backend.device() != Device::kCpu) return DeviceMeter::Create(backend, sizes);
+  if (backend->device() != Device::kCpu) return DeviceMeter::Create(std::move(backend), sizes);
   return std::make_unique<HostMeter>(sizes.num_threads);
 }
 

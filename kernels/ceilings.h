@@ -30,8 +30,8 @@ class CeilingMeter {
   virtual absl::StatusOr<Ceilings> Read() = 0;
 };
 
-// The back end outlives the meter and is idle while it reads.
-absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(Backend& backend,
+// The back end is the meter's alone: what it prepares for is not what a model needs.
+absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(std::unique_ptr<Backend> backend,
                                                                  const CeilingSizes& sizes = {});
 
 }  // namespace mea

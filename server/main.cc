@@ -21,8 +21,12 @@ int Fail(int code, const std::string& command, std::string message) {
 }
 
 std::string CommandName(const CLI::App& program) {
-  const auto chosen = program.get_subcommands();
-  return chosen.empty() ? "mea" : "mea " + chosen.front()->get_name();
+  std::string name = "mea";
+  for (auto chosen = program.get_subcommands(); !chosen.empty();
+       chosen = chosen.front()->get_subcommands()) {
+    name += " " + chosen.front()->get_name();
+  }
+  return name;
 }
 
 }  // namespace
@@ -41,6 +45,7 @@ int main(int argc, char** argv) {
   mea::AddInspect(program, action);
   mea::AddPlan(program, action);
   mea::AddEval(program, action);
+  mea::AddBench(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -48,7 +53,10 @@ int main(int argc, char** argv) {
     const std::string command = CommandName(program);
     return Fail(kUsage, command, std::string(error.what()) + " (see " + command + " --help)");
   }
-  if (!action) return Fail(kUsage, "mea", "a command is required (see mea --help)");
+  if (!action) {
+    const std::string command = CommandName(program);
+    return Fail(kUsage, command, "a command is required (see " + command + " --help)");
+  }
   const absl::Status status = action();
   if (!status.ok()) return Fail(kFailure, CommandName(program), std::string(status.message()));
   return 0;

@@ -17,5 +17,6 @@ void AddHealth(CLI::App& program, Action& action);
 void AddInspect(CLI::App& program, Action& action);
 void AddPlan(CLI::App& program, Action& action);
 void AddEval(CLI::App& program, Action& action);
+void AddBench(CLI::App& program, Action& action);
 
 }  // namespace mea

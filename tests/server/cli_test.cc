@@ -45,6 +45,24 @@ Outcome RunMea(const std::string& arguments, const std::string& input = "") {
   return outcome;
 }
 
+TEST(CliTest, BenchWritesWhatItPrints) {
+  const std::string shape = MEA_SOURCE_DIR "/tests/bench/shapes/tiny_h2";
+  const std::string json = ::testing::TempDir() + "mea_bench_" + std::to_string(getpid());
+  const std::string quick = " --threads 1 --batch 1 --context 64 --rounds 1 --round-seconds 0";
+  for (const std::string& bench :
+       {"engine --chunk 16 --random-weights " + shape, "attention --uncompressed " + shape}) {
+    const Outcome outcome = RunMea("bench " + bench + quick + " --json " + json);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    // A head, then a line for each result.
+    const std::string text = ReadFile(json);
+    size_t results = 0;
+    for (size_t at = 0; (at = text.find("\"median\"", at)) != text.npos; ++at) ++results;
+    EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1 + results);
+    EXPECT_GE(results, 2u);
+    std::filesystem::remove(json);
+  }
+}
+
 TEST(CliTest, FailuresAreOneLineOnStderr) {
   ServerFixture f;
   const std::string taken = f.server->listen_address();
@@ -62,6 +80,14 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
       {"inspect /nonexistent", "mea inspect: .*/nonexistent.*"},
       {"plan /nonexistent", "mea plan: .*/nonexistent.*"},
       {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},
+      {"bench", "mea bench: a command is required .*"},
+      {"bench everything", "mea bench: .*everything.*"},
+      {"bench engine", "mea bench engine: either a checkpoint or --random-weights is required"},
+      {"bench engine --random-weights /nonexistent",
+       "mea bench engine: /nonexistent/config.json.*"},
+      {"bench attention /nonexistent", "mea bench attention: /nonexistent/config.json.*"},
+      {"bench attention /nonexistent --max-cache-bytes lots",
+       "mea bench attention: --max-cache-bytes 'lots' is not a size.*"},
       {"health --server 127.0.0.1:1", "mea health: no server at 127.0.0.1:1 .*"},
       {"generate --server 127.0.0.1:1 -p hey", "mea generate: no server at 127.0.0.1:1 .*"},
       {"generate --server " + taken, "mea generate: no prompt: .*"},

@@ -1,0 +1,217 @@
+#include "engine/bench/attention_bench.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "engine/bench/rounds.h"
+#include "engine/bench/step_cost.h"
+#include "engine/model/place_weights.h"
+#include "kernels/random_fill.h"
+#include "kvcache/kv_layout.h"
+
+namespace mea {
+namespace {
+
+constexpr int64_t kBeyondCaches = int64_t{256} << 20;  // bytes, several times any L2
+constexpr int kMostLayers = 256;
+
+// One attention layer, repeated over `num_layers` caches of random contents, on one back end.
+class AttentionLoop {
+ public:
+  AttentionLoop(Backend* backend, const AttentionShape& shape, int batch, int context,
+                int page_size)
+      : backend_(backend), shape_(shape), batch_(batch), context_(context), page_size_(page_size) {
+    pages_per_sequence_ = (context + page_size - 1) / page_size;
+    const int64_t bytes = LayerBytes();
+    num_layers_ = static_cast<int>(std::clamp<int64_t>(kBeyondCaches / bytes, 1, kMostLayers));
+  }
+
+  int num_layers() const { return num_layers_; }
+  int64_t LayerBytes() const {
+    return int64_t{batch_} * pages_per_sequence_ * page_size_ * KvBytesPerToken(shape_.kv);
+  }
+  int64_t CacheBytes() const { return num_layers_ * LayerBytes(); }
+
+  absl::Status Allocate(double scale, const UniformRange& mix_range) {
+    const KvSpec& kv = shape_.kv;
+    const int64_t pages = int64_t{num_layers_} * batch_ * pages_per_sequence_;
+    const DType compute = backend_->compute_dtype();
+    scale_ = scale;
+    absl::Status status;
+    const auto make = [&](Tensor& tensor, std::vector<int64_t> shape, DType dtype,
+                          const UniformRange& range) {
+      if (!status.ok()) return;
+      absl::StatusOr<Tensor> allocated = backend_->Allocate(shape, dtype);
+      status = allocated.status();
+      if (!status.ok()) return;
+      tensor = *std::move(allocated);
+      status = FillRandom(*backend_, tensor.view(), range);
+    };
+    make(keys_, {pages, kv.key_heads, page_size_, kv.head_dim}, kv.dtype, {.seed = 1});
+    make(values_, {pages, kv.value_heads, page_size_, kv.head_dim}, kv.dtype, {.seed = 2});
+    if (kv.key_norm_heads > 0) {
+      make(key_norms_, {pages, kv.key_norm_heads, page_size_}, kv.key_norm_dtype(),
+           {.low = 0.5f, .high = 1.5f});
+    }
+    make(q_, {batch_, shape_.q_heads, kv.head_dim}, compute, {.seed = 3});
+    make(out_, {batch_, shape_.q_heads, kv.head_dim}, compute, {});
+    if (shape_.composed) {
+      make(key_mix_, {kv.key_heads, shape_.kv_heads}, DType::kF32, mix_range);
+      make(value_mix_, {kv.value_heads, shape_.kv_heads}, DType::kF32, mix_range);
+    }
+    if (!status.ok()) return status;
+    return MakeInputs();
+  }
+
+  // All layers once: recorded under `key` where the back end records.
+  absl::Status Run(int64_t key) {
+    backend_->Run(key, [&] {
+      for (int layer = 0; layer < num_layers_; ++layer) backend_->PagedAttention(Args(layer));
+    });
+    return backend_->Synchronize();
+  }
+
+ private:
+  absl::Status MakeInputs() {
+    q_offsets_.resize(batch_ + 1);
+    std::iota(q_offsets_.begin(), q_offsets_.end(), 0);
+    kv_lens_.assign(batch_, context_);
+    std::vector<int32_t> pages(int64_t{batch_} * pages_per_sequence_);
+    std::iota(pages.begin(), pages.end(), 0);
+    const TensorView table = TensorView::Of<int32_t>(pages).Reshape({batch_, pages_per_sequence_});
+    for (const auto& [tensor, host] :
+         {std::pair(&device_q_offsets_, TensorView::Of<int32_t>(q_offsets_)),
+          std::pair(&device_kv_lens_, TensorView::Of<int32_t>(kv_lens_)),
+          std::pair(&page_table_, table)}) {
+      absl::StatusOr<Tensor> placed = Place(host, *backend_);
+      if (!placed.ok()) return placed.status();
+      *tensor = *std::move(placed);
+    }
+    return absl::OkStatus();
+  }
+
+  PagedAttentionArgs Args(int layer) const {
+    const int64_t pages = int64_t{batch_} * pages_per_sequence_;
+    PagedKvView kv{.spec = shape_.kv,
+                   .page_size = page_size_,
+                   .keys = keys_.view().Rows(layer * pages, pages),
+                   .values = values_.view().Rows(layer * pages, pages)};
+    if (shape_.kv.key_norm_heads > 0) {
+      kv.key_norms = key_norms_.view().Rows(layer * pages, pages);
+    }
+    return {.q = q_.view(),
+            .q_offsets = device_q_offsets_.view(),
+            .kv_lens = device_kv_lens_.view(),
+            .page_table = page_table_.view(),
+            .host_q_offsets = q_offsets_,
+            .host_kv_lens = kv_lens_,
+            .kv = kv,
+            .mix = {.key = key_mix_.view(), .value = value_mix_.view()},
+            .kv_heads = shape_.kv_heads,
+            .window = shape_.window,
+            .scale = scale_,
+            .out = out_.view()};
+  }
+
+  Backend* const backend_;
+  const AttentionShape shape_;
+  const int batch_, context_, page_size_;
+  int pages_per_sequence_ = 0;
+  int num_layers_ = 0;
+  double scale_ = 1;
+  Tensor keys_, values_, key_norms_;  // [num_layers * pages, ...]
+  Tensor key_mix_, value_mix_;        // absent where heads are not composed
+  Tensor q_, out_;                    // [batch, q_heads, head_dim]
+  Tensor device_q_offsets_, device_kv_lens_, page_table_;
+  std::vector<int32_t> q_offsets_, kv_lens_;
+};
+
+// A mix of the identity is not random, but its time is that of any other.
+UniformRange MixRange(const AttentionShape& shape) {
+  const float bound = std::sqrt(3.0f / static_cast<float>(shape.kv.key_heads));
+  return {.low = -bound, .high = bound, .seed = 4};
+}
+
+struct Subject {
+  HeadStorage storage;
+  ModelConfig config;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<AttentionLoop> loop;
+  int64_t next_key = 0;
+};
+
+absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& options, int batch,
+                                        int context) {
+  const AttentionShape shape = AttentionShapeOf(subject.config, 0, options.kv_dtype);
+  subject.loop.reset();  // before the next one is allocated
+  subject.loop = std::make_unique<AttentionLoop>(subject.backend.get(), shape, batch, context,
+                                                 options.page_size);
+  Contender contender{.row = {.bench = "attention",
+                              .shape = options.shape,
+                              .system = "mea",
+                              .storage = StorageName(subject.storage, subject.config),
+                              .batch = batch,
+                              .context = context,
+                              .tokens = 1,
+                              .cache_bytes = subject.loop->LayerBytes()},
+                      .runs_at_once = subject.loop->num_layers()};
+  const int64_t share = options.max_cache_bytes / std::ssize(options.storages);
+  absl::Status status = absl::OkStatus();
+  if (share > 0 && subject.loop->CacheBytes() > share) {
+    status = absl::ResourceExhaustedError("does not fit");
+  } else {
+    status = subject.loop->Allocate(1.0 / std::sqrt(shape.kv.head_dim), MixRange(shape));
+  }
+  if (absl::IsResourceExhausted(status)) {
+    subject.loop.reset();
+    contender.row.skipped = "does not fit";
+    return contender;
+  }
+  if (!status.ok()) return status;
+  AttentionShape costed = shape;
+  costed.composed &= subject.storage != HeadStorage::kOneHot;
+  contender.row.cost = PagedAttentionCost(
+      costed, std::vector<SequenceLengths>(batch, {.q_len = 1, .kv_len = context}),
+      subject.backend->compute_dtype());
+  contender.run = [loop = subject.loop.get(), key = subject.next_key++] { return loop->Run(key); };
+  return contender;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
+                                                     const BenchOptions& options,
+                                                     const BackendFactory& backends,
+                                                     const RowObserver& observer) {
+  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
+  if (!meter.ok()) return meter.status();
+  std::vector<Subject> subjects;
+  for (const HeadStorage storage : options.storages) {
+    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
+    if (!backend.ok()) return backend.status();
+    subjects.push_back({storage, WithStorage(config, storage), *std::move(backend), nullptr});
+  }
+
+  std::vector<BenchRow> rows;
+  for (const int batch : options.batches) {
+    for (const int context : options.contexts) {
+      std::vector<Contender> contenders;
+      for (Subject& subject : subjects) {
+        absl::StatusOr<Contender> contender = MakeContender(subject, options, batch, context);
+        if (!contender.ok()) return contender.status();
+        contenders.push_back(*std::move(contender));
+      }
+      if (absl::Status s = MeasureSideBySide(contenders, options, **meter); !s.ok()) return s;
+      for (Contender& contender : contenders) {
+        if (observer) observer(contender.row);
+        rows.push_back(std::move(contender.row));
+      }
+    }
+  }
+  return rows;
+}
+
+}  // namespace mea

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <vector>
+
+#include "engine/bench/engine_bench.h"
+
+namespace mea {
+
+// Times of the attention op alone, one query for each sequence, for every batch and context of the
+// options. It runs over as many copies of the cache as make its bytes come from memory.
+absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
+                                                     const BenchOptions& options,
+                                                     const BackendFactory& backends,
+                                                     const RowObserver& observer = {});
+
+}  // namespace mea

@@ -1,0 +1,239 @@
+#include "engine/bench/engine_bench.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/bench/rounds.h"
+#include "engine/bench/step_cost.h"
+#include "engine/bench/stepper.h"
+#include "engine/load.h"
+
+namespace mea {
+namespace {
+
+// A step to be timed, the same for every contender but for the batch of equal memory.
+struct Point {
+  std::string bench;
+  int batch = 0;  // 0: as many sequences as the memory given holds
+  int length = 0;
+  int num_tokens = 1;
+};
+
+std::vector<Point> MakePoints(const EngineBenchOptions& options) {
+  std::vector<Point> points;
+  for (const int context : options.contexts) {
+    for (const int batch : options.batches) {
+      points.push_back({.bench = "decode", .batch = batch, .length = context});
+    }
+    if (options.equal_memory_bytes > 0) points.push_back({.bench = "decode", .length = context});
+  }
+  for (const int chunk : options.prefill_chunks) {
+    if (chunk == 0) continue;
+    std::vector<int> depths = {0};
+    depths.insert(depths.end(), options.contexts.begin(), options.contexts.end());
+    for (const int depth : depths) {
+      points.push_back(
+          {.bench = "prefill", .batch = 1, .length = depth + chunk, .num_tokens = chunk});
+    }
+  }
+  return points;
+}
+
+// One model that is measured. Members are destroyed in reverse order: all use the back end.
+struct Subject {
+  HeadStorage storage = HeadStorage::kAsConfigured;
+  DType matrix_dtype = DType::kBf16;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<KvCache> kv;
+  std::unique_ptr<Stepper> stepper;
+  std::vector<int> batches;          // [points] sequences of each
+  std::vector<std::string> skipped;  // [points] why not, or empty
+};
+
+class EngineBench {
+ public:
+  EngineBench(const ModelConfig& config, const EngineBenchOptions& options)
+      : config_(config), options_(options), points_(MakePoints(options)) {
+    for (const Point& point : points_) {
+      config_.max_position = std::max(config_.max_position, point.length);
+    }
+  }
+
+  absl::Status AddSubject(HeadStorage storage, const BackendFactory& backends,
+                          const WeightsSource& weights) {
+    Subject subject{.storage = storage};
+    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
+    if (!backend.ok()) return backend.status();
+    subject.backend = *std::move(backend);
+    const ModelConfig config = WithStorage(config_, storage);
+    const KvLayout layout = MakeKvLayout(config, options_.kv_dtype, options_.page_size);
+    ChooseBatches(layout, subject);
+
+    absl::StatusOr<ModelWeights> made = weights(config, storage);
+    if (!made.ok()) return made.status();
+    subject.matrix_dtype = subject.backend->weight_dtype().value_or(made->layers[0].q_proj.dtype);
+    absl::StatusOr<std::unique_ptr<Model>> model =
+        Model::Create(config, *std::move(made), subject.backend.get(), LimitsFor(subject));
+    if (!model.ok()) return model.status();
+    subject.model = *std::move(model);
+    if (absl::Status status = CreateCache(layout, subject); !status.ok()) return status;
+    subject.stepper = std::make_unique<Stepper>(subject.model.get(), subject.kv.get());
+    subjects_.push_back(std::move(subject));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<BenchRow>> Run(CeilingMeter& meter, const RowObserver& observer) {
+    std::vector<BenchRow> rows;
+    for (size_t i = 0; i < points_.size(); ++i) {
+      std::vector<Contender> contenders;
+      for (Subject& subject : subjects_) {
+        absl::StatusOr<Contender> contender = MakeContender(subject, i);
+        if (!contender.ok()) return contender.status();
+        contenders.push_back(*std::move(contender));
+      }
+      absl::Status status = MeasureSideBySide(contenders, options_, meter);
+      if (!status.ok()) return status;
+      for (Contender& contender : contenders) {
+        if (observer) observer(contender.row);
+        rows.push_back(std::move(contender.row));
+      }
+    }
+    return rows;
+  }
+
+ private:
+  int PagesOf(const Subject& subject, size_t point) const {
+    return subject.batches[point] *
+           ((points_[point].length + options_.page_size - 1) / options_.page_size);
+  }
+
+  // A contender's share of the memory for caches, in pages.
+  int64_t MostPages(const KvLayout& layout) const {
+    if (options_.max_cache_bytes == 0) return std::numeric_limits<int32_t>::max();
+    const int64_t share = options_.max_cache_bytes / std::ssize(options_.storages);
+    return share / layout.PageBytes();
+  }
+
+  void ChooseBatches(const KvLayout& layout, Subject& subject) const {
+    const int64_t equal_pages = options_.equal_memory_bytes / layout.PageBytes();
+    for (const Point& point : points_) {
+      subject.batches.push_back(
+          point.batch > 0 ? point.batch
+                          : static_cast<int>(equal_pages / layout.PagesFor(point.length)));
+    }
+    subject.skipped.resize(points_.size());
+    for (size_t i = 0; i < points_.size(); ++i) {
+      if (subject.batches[i] == 0 || PagesOf(subject, i) > MostPages(layout)) Skip(i, subject);
+    }
+  }
+
+  void Skip(size_t point, Subject& subject) const {
+    subject.skipped[point] = subject.batches[point] == 0 ? "not one sequence fits" : "does not fit";
+  }
+
+  // Room for every point that is left.
+  ModelLimits LimitsFor(const Subject& subject) const {
+    ModelLimits limits{.max_batch_tokens = 1,
+                       .max_num_seqs = 1,
+                       .max_logit_rows = 1,
+                       .page_size = options_.page_size};
+    for (size_t i = 0; i < points_.size(); ++i) {
+      if (!subject.skipped[i].empty()) continue;
+      int rows = subject.batches[i] * points_[i].num_tokens;
+      int seqs = subject.batches[i];
+      if (points_[i].num_tokens == 1) rows = seqs = subject.backend->PaddedRows(rows);
+      limits.max_batch_tokens = std::max(limits.max_batch_tokens, rows);
+      limits.max_num_seqs = std::max(limits.max_num_seqs, seqs);
+      limits.max_logit_rows = std::max(limits.max_logit_rows, seqs);
+    }
+    return limits;
+  }
+
+  // As large as the largest point that fits; points that do not are skipped.
+  absl::Status CreateCache(const KvLayout& layout, Subject& subject) const {
+    while (true) {
+      size_t largest = points_.size();
+      for (size_t i = 0; i < points_.size(); ++i) {
+        if (!subject.skipped[i].empty()) continue;
+        if (largest == points_.size() || PagesOf(subject, i) > PagesOf(subject, largest)) {
+          largest = i;
+        }
+      }
+      if (largest == points_.size()) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("no cache of ", StorageName(subject.storage, config_),
+                         " heads fits, not even of the smallest batch and context asked for"));
+      }
+      auto kv = KvCache::Create(*subject.backend, layout, PagesOf(subject, largest));
+      if (kv.ok()) {
+        subject.kv = *std::move(kv);
+        return FillCache(*subject.backend, *subject.kv);
+      }
+      if (!absl::IsResourceExhausted(kv.status())) return kv.status();
+      Skip(largest, subject);
+    }
+  }
+
+  absl::StatusOr<Contender> MakeContender(Subject& subject, size_t index) const {
+    const Point& point = points_[index];
+    const int batch = subject.batches[index];
+    Contender contender{
+        .row = {.bench = point.bench,
+                .shape = options_.shape,
+                .system = "mea",
+                .storage = StorageName(subject.storage, config_),
+                .memory = point.batch == 0 ? "equal" : "",
+                .batch = batch,
+                .context = point.length,
+                .tokens = point.num_tokens,
+                .cache_bytes = PagesOf(subject, index) * subject.kv->layout().PageBytes(),
+                .skipped = subject.skipped[index]}};
+    if (!contender.row.skipped.empty()) return contender;
+    // The identity costs an uncompressed cache nothing that plain attention would not do.
+    const ModelConfig costed = subject.storage == HeadStorage::kOneHot
+                                   ? WithStorage(config_, HeadStorage::kPlain)
+                                   : subject.model->config();
+    contender.row.cost = StepCost(
+        costed,
+        {.weights = subject.matrix_dtype,
+         .kv = options_.kv_dtype,
+         .compute = subject.backend->compute_dtype()},
+        std::vector<SequenceLengths>(batch, {.q_len = point.num_tokens, .kv_len = point.length}),
+        batch);
+    contender.run = [&subject, &point, batch, is_set = false]() mutable -> absl::Status {
+      if (!std::exchange(is_set, true)) {
+        absl::Status status = subject.stepper->Set(std::vector<StepSequence>(
+            batch, {.length = point.length, .num_tokens = point.num_tokens}));
+        if (!status.ok()) return status;
+      }
+      return subject.stepper->Step();
+    };
+    return contender;
+  }
+
+  ModelConfig config_;
+  const EngineBenchOptions& options_;
+  const std::vector<Point> points_;
+  std::vector<Subject> subjects_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
+                                                  const EngineBenchOptions& options,
+                                                  const BackendFactory& backends,
+                                                  const WeightsSource& weights,
+                                                  const RowObserver& observer) {
+  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
+  if (!meter.ok()) return meter.status();
+  EngineBench bench(config, options);
+  for (const HeadStorage storage : options.storages) {
+    if (absl::Status s = bench.AddSubject(storage, backends, weights); !s.ok()) return s;
+  }
+  return bench.Run(**meter, observer);
+}
+
+}  // namespace mea

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/bench/head_storage.h"
+#include "engine/bench/report.h"
+#include "engine/model/config.h"
+#include "engine/model/weights.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+using BackendFactory = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
+using WeightsSource = std::function<absl::StatusOr<ModelWeights>(const ModelConfig&, HeadStorage)>;
+using RowObserver = std::function<void(const BenchRow&)>;
+
+struct BenchOptions {
+  std::string shape;  // its name in the report
+  // Measured side by side, round by round; each has its own back end.
+  std::vector<HeadStorage> storages = {HeadStorage::kAsConfigured};
+  std::vector<int> batches = {1, 8, 32};
+  std::vector<int> contexts = {512, 2048};  // tokens that a decoding row sees
+  DType kv_dtype = DType::kBf16;
+  int page_size = 64;
+  CeilingSizes ceilings;
+  // Of all caches together; what would take more is reported as skipped. 0: whatever the back end
+  // allocates.
+  int64_t max_cache_bytes = 0;
+  int rounds = 5;
+  double round_seconds = 0.1;  // at least one step
+};
+
+struct EngineBenchOptions : BenchOptions {
+  // Prompt tokens in a step, after 0 and after each of `contexts` cached tokens; 0: none.
+  std::vector<int> prefill_chunks = {512};
+  // Decode also with as many sequences of each context as a cache of this size holds. 0: not.
+  int64_t equal_memory_bytes = 0;
+};
+
+// Times of whole decode and prefill steps: forward pass, logits, drawn tokens. `observer` hears of
+// every row as soon as it is there.
+absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
+                                                  const EngineBenchOptions& options,
+                                                  const BackendFactory& backends,
+                                                  const WeightsSource& weights,
+                                                  const RowObserver& observer = {});
+
+}  // namespace mea

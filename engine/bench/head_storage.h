@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/model/config.h"
+#include "engine/model/weights.h"
+
+namespace mea {
+
+// What the cache holds of a shape whose speed is measured. The uncompressed twins store every
+// virtual head and differ in nothing else: by the same kernels, through a mix that is the identity,
+// or as plain attention without one.
+enum class HeadStorage : uint8_t { kAsConfigured, kOneHot, kPlain };
+
+// "one-hot" or "plain".
+absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name);
+// "mea" or "plain" as the configuration has it, "one-hot", "plain".
+std::string StorageName(HeadStorage storage, const ModelConfig& config);
+
+// The configuration of the twin.
+ModelConfig WithStorage(ModelConfig config, HeadStorage storage);
+// Makes every mix of these weights (h' = h) the identity.
+void MakeMixesOneHot(ModelWeights& weights);
+
+}  // namespace mea

@@ -1,0 +1,74 @@
+#include "engine/bench/rounds.h"
+
+#include <algorithm>
+
+namespace mea {
+namespace {
+
+constexpr int kWarmUpRuns = 3;  // the first allocates, the second records, the third repeats
+constexpr int kMostRuns = 10000;
+
+absl::StatusOr<double> TimeRuns(const Contender& contender, int count) {
+  absl::Status status;
+  const double seconds = SecondsOf([&] {
+    for (int i = 0; i < count && status.ok(); ++i) status = contender.run();
+  });
+  if (!status.ok()) return status;
+  return seconds / count;
+}
+
+// How many runs last about as long as a round.
+absl::StatusOr<int> WarmUp(const Contender& contender, double round_seconds) {
+  double seconds = 0;
+  for (int i = 0; i < kWarmUpRuns; ++i) {
+    const absl::StatusOr<double> run = TimeRuns(contender, 1);
+    if (!run.ok()) return run.status();
+    seconds = *run;
+    if (i == 0 && seconds > round_seconds) break;  // long runs need no more than one
+  }
+  return static_cast<int>(std::clamp<double>(round_seconds / seconds, 1, kMostRuns));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
+                                                        const BackendFactory& backends) {
+  absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
+  if (!backend.ok()) return backend.status();
+  return CreateCeilingMeter(*std::move(backend), options.ceilings);
+}
+
+absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOptions& options,
+                               CeilingMeter& meter) {
+  std::vector<int> counts(contenders.size());
+  std::vector<std::vector<double>> seconds(contenders.size());
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    if (!contenders[i].row.skipped.empty()) continue;
+    const absl::StatusOr<int> count = WarmUp(contenders[i], options.round_seconds);
+    if (!count.ok()) return count.status();
+    counts[i] = *count;
+  }
+  std::vector<double> bytes_per_second, flops_per_second;
+  for (int round = 0; round < options.rounds; ++round) {
+    const absl::StatusOr<Ceilings> ceilings = meter.Read();
+    if (!ceilings.ok()) return ceilings.status();
+    bytes_per_second.push_back(ceilings->bytes_per_second);
+    flops_per_second.push_back(ceilings->flops_per_second);
+    for (size_t i = 0; i < contenders.size(); ++i) {
+      if (counts[i] == 0) continue;
+      const absl::StatusOr<double> run = TimeRuns(contenders[i], counts[i]);
+      if (!run.ok()) return run.status();
+      seconds[i].push_back(*run / contenders[i].runs_at_once);
+    }
+  }
+  const Ceilings medians{.bytes_per_second = MedianOf(bytes_per_second),
+                         .flops_per_second = MedianOf(flops_per_second)};
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    if (counts[i] == 0) continue;
+    contenders[i].row.seconds = SpreadOf(seconds[i]);
+    contenders[i].row.ceilings = medians;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mea

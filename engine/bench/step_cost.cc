@@ -1,0 +1,54 @@
+#include "engine/bench/step_cost.h"
+
+namespace mea {
+namespace {
+
+OpCost AttentionBlockCost(const ModelConfig& config, int layer, const StepDTypes& dtypes,
+                          std::span<const SequenceLengths> sequences, int64_t num_tokens) {
+  const AttentionShape shape = AttentionShapeOf(config, layer, dtypes.kv);
+  const int64_t d = config.head_dim;
+  const int64_t projected = (config.q_heads + shape.kv.key_heads + shape.kv.value_heads) * d;
+  return MatMulCost(num_tokens, config.hidden_size, projected, dtypes.weights, dtypes.compute) +
+         PrepareQueriesCost(num_tokens, config.q_heads, d, dtypes.compute) +
+         AppendKvCost(num_tokens, shape.kv, dtypes.compute) +
+         PagedAttentionCost(shape, sequences, dtypes.compute) +
+         MatMulCost(num_tokens, config.q_heads * d, config.hidden_size, dtypes.weights,
+                    dtypes.compute);
+}
+
+OpCost FeedForwardCost(const ModelConfig& config, const StepDTypes& dtypes, int64_t num_tokens) {
+  const int64_t ffn = config.ffn_size;
+  return MatMulCost(num_tokens, config.hidden_size, 2 * ffn, dtypes.weights, dtypes.compute) +
+         SwiGluCost(num_tokens, ffn, dtypes.compute) +
+         MatMulCost(num_tokens, ffn, config.hidden_size, dtypes.weights, dtypes.compute);
+}
+
+}  // namespace
+
+AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype) {
+  const LayerHeads& heads = config.layer_heads[layer];
+  return {.kv = config.LayerKvSpec(layer, kv_dtype),
+          .q_heads = config.q_heads,
+          .kv_heads = config.kv_heads,
+          .composed = heads.key_mix || heads.value_mix,
+          .window = config.layer_windows[layer]};
+}
+
+OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
+                std::span<const SequenceLengths> sequences, int64_t logit_rows) {
+  int64_t n = 0;
+  for (const SequenceLengths& sequence : sequences) n += sequence.q_len;
+  const int64_t hidden = config.hidden_size;
+
+  OpCost cost =
+      EmbedCost(n, hidden, dtypes.weights, dtypes.compute) + RmsNormCost(n, hidden, dtypes.compute);
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    cost += AttentionBlockCost(config, layer, dtypes, sequences, n);
+    cost += AddRmsNormCost(n, hidden, dtypes.compute);
+    cost += FeedForwardCost(config, dtypes, n);
+    cost += AddRmsNormCost(n, hidden, dtypes.compute);
+  }
+  return cost + MatMulCost(logit_rows, hidden, config.vocab_size, dtypes.weights, dtypes.compute);
+}
+
+}  // namespace mea

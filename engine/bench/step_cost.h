@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/model/config.h"
+#include "kernels/cost.h"
+
+namespace mea {
+
+struct StepDTypes {
+  DType weights = DType::kBf16;
+  DType kv = DType::kBf16;
+  DType compute = DType::kF32;
+};
+
+// What attention of one layer looks like to kernels/cost.
+AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
+
+// Least bytes and flops of a forward pass over `sequences` and of the logits of `logit_rows` of its
+// rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits. Drawing the
+// tokens reads those logits again and is left out.
+OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
+                std::span<const SequenceLengths> sequences, int64_t logit_rows);
+
+}  // namespace mea

@@ -1,0 +1,75 @@
+#include "engine/bench/stepper.h"
+
+#include <algorithm>
+#include <span>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/random_fill.h"
+#include "kernels/uniform.h"
+
+namespace mea {
+namespace {
+
+std::vector<int32_t> ArbitraryTokens(int count, int vocab_size, uint64_t seed) {
+  std::vector<int32_t> tokens(count);
+  for (int i = 0; i < count; ++i) {
+    tokens[i] = static_cast<int32_t>(UniformAt(seed, i) * vocab_size);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+absl::Status FillCache(Backend& backend, const KvCache& kv) {
+  for (size_t layer = 0; layer < kv.layout().layers.size(); ++layer) {
+    const PagedKvView view = kv.layer(static_cast<int>(layer));
+    absl::Status status = FillRandom(backend, view.keys, {.seed = 2 * layer});
+    status.Update(FillRandom(backend, view.values, {.seed = 2 * layer + 1}));
+    if (!view.key_norms.empty()) {
+      status.Update(FillRandom(backend, view.key_norms, {.low = 0.5f, .high = 1.5f}));
+    }
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Stepper::Set(const std::vector<StepSequence>& sequences) {
+  sequences_.clear();
+  Schedule schedule;
+  for (const StepSequence& s : sequences) {
+    const auto number = static_cast<int64_t>(sequences_.size());
+    auto sequence = std::make_unique<Sequence>(
+        Request{.id = absl::StrCat(number),
+                .prompt = ArbitraryTokens(s.length, model_->config().vocab_size, number)},
+        nullptr, kv_->NewPageTable(), number);
+    if (!kv_->Reserve(sequence->pages, s.length)) {
+      return absl::ResourceExhaustedError(absl::StrCat("the cache of ", kv_->max_tokens(),
+                                                       " tokens holds ", number, " of ",
+                                                       sequences.size(), " sequences"));
+    }
+    sequence->num_computed = s.length - s.num_tokens;
+    schedule.push_back({.sequence = sequence.get(), .num_tokens = s.num_tokens});
+    sequences_.push_back(std::move(sequence));
+  }
+  batch_.Build(schedule, kv_->layout().page_size);
+  rows_.clear();
+  for (int i = 0; i < batch_.num_seqs(); ++i) rows_.push_back(batch_.last_row(i));
+  draws_.assign(rows_.size(), {.temperature = 0});
+  tokens_.assign(rows_.size(), {});
+  if (batch_.is_decode()) batch_.PadTo(model_->backend().PaddedRows(batch_.num_tokens()));
+  return absl::OkStatus();
+}
+
+absl::Status Stepper::Step() {
+  model_->Forward(batch_, *kv_);
+  const size_t group = model_->limits().max_logit_rows;
+  for (size_t first = 0; first < rows_.size(); first += group) {
+    const size_t count = std::min(group, rows_.size() - first);
+    const TensorView logits = model_->Logits(std::span(rows_).subspan(first, count));
+    model_->backend().Sample(logits, std::span(draws_).subspan(first, count), {},
+                             std::span(tokens_).subspan(first, count));
+  }
+  return model_->backend().Synchronize();
+}
+
+}  // namespace mea

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/batch.h"
+#include "engine/model/model.h"
+#include "kernels/backend.h"
+#include "kvcache/kv_cache.h"
+
+namespace mea {
+
+// Fills every layer's cache with finite numbers in whatever order the back end keeps them.
+absl::Status FillCache(Backend& backend, const KvCache& kv);
+
+// One sequence of a step: its last `num_tokens` of `length` tokens are computed, the others are
+// taken to be in the cache.
+struct StepSequence {
+  int length = 0;
+  int num_tokens = 1;
+};
+
+// Runs one step of the model again and again: the same tokens at the same depths, over a cache
+// whose contents are arbitrary. What is timed is what an engine's step asks of the device, from the
+// batch to the drawn tokens. The model and the cache outlive it; one thread.
+class Stepper {
+ public:
+  Stepper(Model* model, KvCache* kv) : model_(model), kv_(kv) {}
+
+  // Chooses the step to repeat. RESOURCE_EXHAUSTED when the cache has too few pages.
+  absl::Status Set(const std::vector<StepSequence>& sequences);
+  // Forward, logits of each sequence's last row, one greedy draw of each; waits for the tokens.
+  absl::Status Step();
+
+  // Drawn by the last Step, in the order of the sequences.
+  const std::vector<SampledToken>& tokens() const { return tokens_; }
+  int num_rows() const { return batch_.num_tokens(); }  // padding included
+
+ private:
+  Model* const model_;
+  KvCache* const kv_;
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  Batch batch_;
+  std::vector<int32_t> rows_;  // whose logits are wanted
+  std::vector<SampleRow> draws_;
+  std::vector<SampledToken> tokens_;
+};
+
+}  // namespace mea

@@ -1,0 +1,260 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/bench/attention_bench.h"
+#include "engine/bench/engine_bench.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/config_reader.h"
+#include "engine/device.h"
+#include "engine/load.h"
+#include "engine/model/random_weights.h"
+#include "server/cli/command.h"
+#include "server/cli/progress.h"
+#include "server/cli/size.h"
+
+namespace mea {
+namespace {
+
+constexpr char kEngineExamples[] = R"(
+Examples:
+  mea bench engine models/demo-mea --batch 1,8 --context 128,448 --chunk 64
+  mea bench engine --random-weights tests/bench/shapes/a_llama_3.2_1b_h4 --uncompressed
+  mea bench engine --random-weights tests/bench/shapes/b_llama_3_8b_h4 --equal-memory 40GiB
+      --uncompressed --json b.json
+
+A step is timed from the batch to the drawn tokens, over a cache of arbitrary numbers. "floor" is the
+share of what this machine could do at most: the bytes and flops that the step needs at least, at the
+memory and arithmetic rates read in the same rounds. "mea=" marks batches of equal memory.
+)";
+constexpr char kAttentionExamples[] = R"(
+Examples:
+  mea bench attention tests/bench/shapes/b_llama_3_8b_h4 --batch 1,32 --context 2048,8192
+
+The attention op alone, one query for each sequence, on the heads of the first layer.
+)";
+
+struct BenchFlags {
+  std::string model_dir;
+  std::string random_dir;
+  std::string device = "auto";
+  std::string uncompressed;
+  std::string weight_dtype = "bf16";
+  std::string kv_dtype = "bf16";
+  std::string max_cache;
+  std::string equal_memory;
+  std::string json;
+  int num_threads = 0;
+  EngineBenchOptions options;
+};
+
+void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--device", flags.device, "cpu, cuda, or auto: the GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--batch", flags.options.batches, "Sequences in a step")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command
+      .add_option("--context", flags.options.contexts,
+                  "Tokens that a decoding sequence sees, itself included")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command.add_flag(
+      "--uncompressed{one-hot}", flags.uncompressed,
+      "Beside the shape its twin that stores every virtual head: through a mix that is "
+      "the identity (one-hot), or =plain for attention without a mix");
+  command.add_option("--kv-dtype", flags.kv_dtype, "Of the KV cache: bf16, f32")
+      ->capture_default_str();
+  command.add_option("--page-size", flags.options.page_size, "Tokens per page")
+      ->check(CLI::Range(16, 1024))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--max-cache-bytes", flags.max_cache,
+          "Of all caches together; what needs more is skipped. Default: half of the RAM, on "
+          "a device what it has")
+      ->type_name("SIZE");
+  command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core")
+      ->capture_default_str();
+  command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command
+      .add_option("--round-seconds", flags.options.round_seconds,
+                  "Least time of one measurement; at least one step")
+      ->check(CLI::Range(0.0, 60.0))
+      ->capture_default_str();
+  command.add_option("--json", flags.json, "Also write the results here")->type_name("FILE");
+}
+
+std::string ShapeName(const std::string& dir) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(dir, error);
+  return error ? dir : path.filename().string();
+}
+
+BackendFactory Backends(const BenchFlags& flags) {
+  return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
+    absl::StatusOr<OpenedBackend> opened = OpenBackend(flags.device, flags.num_threads);
+    if (!opened.ok()) return opened.status();
+    return std::move(opened->backend);
+  };
+}
+
+// What flags say in words or units; settles the device.
+absl::Status Resolve(BenchFlags& flags) {
+  const absl::StatusOr<std::unique_ptr<Backend>> backend = Backends(flags)();
+  if (!backend.ok()) return backend.status();
+  const Device device = (*backend)->device();
+  flags.device = device == Device::kCpu ? "cpu" : "cuda";
+  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
+  if (!kv_dtype.ok()) return kv_dtype.status();
+  flags.options.kv_dtype = *kv_dtype;
+  if (!flags.uncompressed.empty()) {
+    const absl::StatusOr<HeadStorage> twin = ParseUncompressed(flags.uncompressed);
+    if (!twin.ok()) return twin.status();
+    flags.options.storages.push_back(*twin);
+  }
+  if (device == Device::kCpu) flags.options.max_cache_bytes = PhysicalMemoryBytes() / 2;
+  for (const auto& [flag, text, bytes] :
+       {std::tuple("--max-cache-bytes", &flags.max_cache, &flags.options.max_cache_bytes),
+        std::tuple("--equal-memory", &flags.equal_memory, &flags.options.equal_memory_bytes)}) {
+    if (text->empty()) continue;
+    const absl::StatusOr<int64_t> size = ParseSize(flag, *text);
+    if (!size.ok()) return size.status();
+    *bytes = *size;
+  }
+  flags.options.ceilings.num_threads = flags.num_threads;
+  const int multiple = DefaultsOf(device).page_size_multiple;
+  if (flags.options.page_size % multiple != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--page-size ", flags.options.page_size, " is not a multiple of ", multiple));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelConfig& config,
+                                           HeadStorage storage) {
+  const auto dtype = ParseWeightDType(flags.weight_dtype);
+  if (!dtype.ok()) return dtype.status();
+  constexpr uint64_t kSeed = 1;
+  ProgressLine progress;
+  absl::StatusOr<ModelWeights> weights =
+      MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
+                        static_cast<int>(std::thread::hardware_concurrency()),
+                        [&](int64_t done, int64_t total) { progress.Show(done, total); });
+  if (weights.ok() && storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
+  return weights;
+}
+
+absl::Status Finish(const BenchFlags& flags, const std::string& command,
+                    const absl::StatusOr<std::vector<BenchRow>>& rows) {
+  if (!rows.ok()) return rows.status();
+  if (flags.json.empty()) return absl::OkStatus();
+  return WriteJson(
+      flags.json, command,
+      DescribeMachine(flags.device == "cpu" ? Device::kCpu : Device::kCuda, flags.num_threads),
+      *rows);
+}
+
+void PrintRow(const BenchRow& row) {
+  std::printf("%s\n", TableLine(row).c_str());
+  std::fflush(stdout);
+}
+
+absl::Status RunEngineBench(BenchFlags flags) {
+  if (absl::Status status = Resolve(flags); !status.ok()) return status;
+  if (flags.model_dir.empty() == flags.random_dir.empty()) {
+    return absl::InvalidArgumentError("either a checkpoint or --random-weights is required");
+  }
+  absl::StatusOr<Checkpoint> checkpoint = absl::UnavailableError("not opened");
+  absl::StatusOr<ModelConfig> config;
+  if (flags.random_dir.empty()) {
+    checkpoint = OpenCheckpoint(flags.model_dir);
+    if (!checkpoint.ok()) return checkpoint.status();
+    config = checkpoint->config;
+  } else {
+    config = ReadModelConfig(flags.random_dir + "/config.json");
+    if (!config.ok()) return config.status();
+  }
+  flags.options.shape = ShapeName(flags.model_dir + flags.random_dir);
+  const auto weights = [&](const ModelConfig& wanted,
+                           HeadStorage storage) -> absl::StatusOr<ModelWeights> {
+    // A checkpoint has no twin; its speed does not depend on the numbers.
+    if (!checkpoint.ok() || storage != HeadStorage::kAsConfigured) {
+      return RandomWeights(flags, wanted, storage);
+    }
+    return LoadWeights(*checkpoint, {});
+  };
+  std::printf("%s\n", TableHead().c_str());
+  return Finish(flags, "mea bench engine",
+                BenchEngine(*config, flags.options, Backends(flags), weights, PrintRow));
+}
+
+absl::Status RunAttentionBench(BenchFlags flags) {
+  if (absl::Status status = Resolve(flags); !status.ok()) return status;
+  const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
+  if (!config.ok()) return config.status();
+  flags.options.shape = ShapeName(flags.random_dir);
+  std::printf("%s\n", TableHead().c_str());
+  return Finish(flags, "mea bench attention",
+                BenchAttention(*config, flags.options, Backends(flags), PrintRow));
+}
+
+void AddEngineBench(CLI::App& bench, Action& action) {
+  CLI::App& command =
+      *bench.add_subcommand("engine", "Time decode and prefill steps beside the machine's limits");
+  command.footer(kEngineExamples);
+  auto flags = std::make_shared<BenchFlags>();
+  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")->type_name("DIR");
+  command
+      .add_option("--random-weights", flags->random_dir,
+                  "Directory of a config.json: a model of this shape that nobody trained")
+      ->type_name("DIR");
+  AddCommonFlags(command, *flags);
+  command
+      .add_option("--chunk", flags->options.prefill_chunks,
+                  "Prompt tokens in a prefill step, after 0 and after each context; 0: none")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 16))
+      ->capture_default_str();
+  command
+      .add_option("--equal-memory", flags->equal_memory,
+                  "Decode also with as many sequences as a cache of this size holds")
+      ->type_name("SIZE");
+  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16")
+      ->capture_default_str();
+  command.callback([flags, &action] { action = [flags] { return RunEngineBench(*flags); }; });
+}
+
+void AddAttentionBench(CLI::App& bench, Action& action) {
+  CLI::App& command = *bench.add_subcommand("attention", "Time the attention op alone");
+  command.footer(kAttentionExamples);
+  auto flags = std::make_shared<BenchFlags>();
+  flags->options.batches = {1, 8, 32};
+  flags->options.contexts = {1024, 8192};
+  command.add_option("shape", flags->random_dir, "Directory of a config.json")
+      ->required()
+      ->type_name("DIR");
+  AddCommonFlags(command, *flags);
+  command.callback([flags, &action] { action = [flags] { return RunAttentionBench(*flags); }; });
+}
+
+}  // namespace
+
+void AddBench(CLI::App& program, Action& action) {
+  CLI::App& command = *program.add_subcommand("bench", "Measure speed");
+  command.require_subcommand(0, 1);  // as in main
+  AddEngineBench(command, action);
+  AddAttentionBench(command, action);
+}
+
+}  // namespace mea

@@ -1,0 +1,148 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/bench/attention_bench.h"
+#include "engine/bench/engine_bench.h"
+#include "engine/model/random_weights.h"
+#include "tests/support/random_model.h"
+
+namespace mea {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::MakeConfig;
+
+const std::vector<HeadStorage> kBoth = {HeadStorage::kAsConfigured, HeadStorage::kOneHot};
+
+EngineBenchOptions Quick() {
+  EngineBenchOptions options;
+  options.shape = "tiny";
+  options.storages = kBoth;
+  options.batches = {1, 3};
+  options.contexts = {40};
+  options.prefill_chunks = {8};
+  options.page_size = 16;
+  options.ceilings.num_threads = 1;
+  options.rounds = 2;
+  options.round_seconds = 0;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> OneThread() {
+  return CreateCpuBackend({.num_threads = 1});
+}
+
+absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage) {
+  auto weights = MakeRandomWeights(config, DType::kBf16, 1, 1);
+  if (storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
+  return weights;
+}
+
+std::vector<BenchRow> Measure(const EngineBenchOptions& options) {
+  return *BenchEngine(MakeConfig({}), options, OneThread, Weights);
+}
+
+TEST(EngineBenchTest, MeasuresEveryPointSideBySide) {
+  std::vector<std::string> points;
+  for (const BenchRow& row : Measure(Quick())) {
+    EXPECT_EQ(row.skipped, "");
+    EXPECT_EQ(row.seconds.rounds, 2);
+    EXPECT_GT(row.seconds.min, 0);
+    EXPECT_LE(row.seconds.min, row.seconds.median);
+    EXPECT_LE(row.seconds.median, row.seconds.max);
+    EXPECT_GT(row.floor_seconds(), 0);
+    points.push_back(row.bench + " " + row.storage + " " + std::to_string(row.batch) + " x " +
+                     std::to_string(row.tokens) + " of " + std::to_string(row.context));
+  }
+  EXPECT_THAT(points, ElementsAre("decode mea 1 x 1 of 40", "decode one-hot 1 x 1 of 40",
+                                  "decode mea 3 x 1 of 40", "decode one-hot 3 x 1 of 40",
+                                  "prefill mea 1 x 8 of 8", "prefill one-hot 1 x 8 of 8",
+                                  "prefill mea 1 x 8 of 48", "prefill one-hot 1 x 8 of 48"));
+}
+
+TEST(EngineBenchTest, HalfOfTheHeadsHoldTwiceTheSequencesInEqualMemory) {
+  EngineBenchOptions options = Quick();
+  options.batches = {};
+  options.prefill_chunks = {0};
+  // Twelve pages of the twin, four sequences of three pages.
+  options.equal_memory_bytes = 12 * 2 * (4 + 4) * 16 * 2 * 16;
+  const std::vector<BenchRow> rows = Measure(options);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].memory, "equal");
+  EXPECT_EQ(rows[0].batch, 8);
+  EXPECT_EQ(rows[1].batch, 4);
+  EXPECT_EQ(rows[0].cache_bytes, rows[1].cache_bytes);
+}
+
+TEST(EngineBenchTest, PointsThatDoNotFitAreSaidToBeSkipped) {
+  EngineBenchOptions options = Quick();
+  options.prefill_chunks = {0};
+  // Of the two shares each holds three sequences of the compressed shape, one of the other.
+  options.max_cache_bytes = 2 * 9 * 2 * (2 + 2) * 16 * 2 * 16;
+  const std::vector<BenchRow> rows = Measure(options);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[2].skipped, "");
+  EXPECT_EQ(rows[3].skipped, "does not fit");
+  EXPECT_EQ(rows[3].seconds.rounds, 0);
+}
+
+TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
+  BenchOptions options = Quick();
+  options.contexts = {16, 100};
+  // Normalised composite keys: their scalars are part of the cache.
+  const std::vector<BenchRow> rows =
+      *BenchAttention(MakeConfig({.qk_norm = true}), options, OneThread);
+  ASSERT_EQ(rows.size(), 8u);
+  for (const BenchRow& row : rows) {
+    EXPECT_EQ(row.bench, "attention");
+    EXPECT_GT(row.seconds.min, 0);
+  }
+  EXPECT_EQ(rows[6].cache_bytes, 3 * 112 * (4 * 16 * 2 + 4 * 4));
+  EXPECT_GT(rows[7].cost.bytes, rows[6].cost.bytes);
+}
+
+TEST(ReportTest, JsonHasWhatTheTableHas) {
+  const BenchRow measured{.bench = "decode",
+                          .shape = "tiny",
+                          .system = "mea",
+                          .storage = "mea",
+                          .batch = 4,
+                          .context = 100,
+                          .tokens = 1,
+                          .seconds = {.median = 0.5, .min = 0.4, .max = 0.7, .rounds = 3},
+                          .cost = {.bytes = 100, .flops = 50},
+                          .ceilings = {.bytes_per_second = 1000, .flops_per_second = 100}};
+  const BenchRow skipped{.bench = "decode", .storage = "one-hot", .skipped = "does not fit"};
+  const std::string file = ::testing::TempDir() + "report_test.json";
+  ASSERT_TRUE(
+      WriteJson(file, "a command", DescribeMachine(Device::kCpu, 2), {measured, skipped}).ok());
+  const nlohmann::json json = nlohmann::json::parse(std::ifstream(file));
+  std::remove(file.c_str());
+  EXPECT_EQ(json["command"], "a command");
+  EXPECT_EQ(json["machine"]["threads"], 2);
+  EXPECT_EQ(json["machine"]["device"], "cpu");
+  const nlohmann::json& row = json["results"][0];
+  EXPECT_EQ(row["seconds"]["median"], 0.5);
+  EXPECT_EQ(row["tokens_per_second"], 8);
+  // Computing 50 flops takes longest, half a second.
+  EXPECT_EQ(row["floor_seconds"], 0.5);
+  EXPECT_EQ(row["share_of_floor"], 1);
+  EXPECT_EQ(json["results"][1]["skipped"], "does not fit");
+  EXPECT_FALSE(json["results"][1].contains("seconds"));
+  EXPECT_FALSE(WriteJson("/nonexistent/x.json", "", {}, {}).ok());
+}
+
+TEST(TimingTest, TheMedianOfAnEvenNumberLiesBetweenTwo) {
+  EXPECT_EQ(MedianOf({3, 1, 2}), 2);
+  EXPECT_EQ(MedianOf({4, 1, 3, 2}), 2.5);
+  const Spread spread = SpreadOf({3, 1, 2});
+  EXPECT_EQ(spread.min, 1);
+  EXPECT_EQ(spread.max, 3);
+}
+
+}  // namespace
+}  // namespace mea
