@@ -34,6 +34,7 @@ struct EngineOptions {
   int max_num_seqs = 0;                 // sequences in one step
   int max_batch_tokens = 0;             // tokens in one step; a longer prompt is split into chunks
   int max_queued_requests = 1024;
+  bool prefix_cache = true;  // prompts that begin alike share what is computed of them
 };
 
 // Bytes by purpose, as planned at start.

@@ -212,6 +212,7 @@ void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
   finish.usage = {
       .prompt_tokens = sequence->prompt_length(),
       .completion_tokens = sequence->num_output(),
+      .cached_tokens = sequence->num_cached,
       .kv_bytes = sequence->pages.num_pages() * layout.PageBytes(),
       .kv_bytes_uncompressed = sequence->pages.num_pages() * layout.UncompressedPageBytes()};
   EventsOf(sequence).finish = std::move(finish);

@@ -42,6 +42,10 @@ struct Request {
   std::optional<int> logprobs;   // per output token: its own and this many most likely ones (0..20)
   bool prompt_logprobs = false;  // log-probability of every prompt token but the first
   int priority = 0;              // higher first
+  // Whether it neither uses nor leaves cached prefixes; else it shares them with requests of the
+  // same salt.
+  bool bypass_prefix_cache = false;
+  std::string cache_salt;
   absl::Time deadline = absl::InfiniteFuture();
 };
 

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mea {
 namespace {
@@ -70,13 +71,28 @@ void Scheduler::SchedulePrompts(Schedule& schedule, int& budget) {
 void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
   while (budget > 0 && !waiting_.empty() && num_running() < limits_.max_num_seqs) {
     Sequence* sequence = waiting_.front().get();
-    // Pages for all that is known: a prompt once begun is not stopped half-way for want of pages.
-    if (!kv_->Reserve(sequence->pages, sequence->num_tokens())) return;
+    if (!TakePages(*sequence)) return;
     Insert(running_, Extract(waiting_, sequence));
-    const int chunk = std::min(budget, sequence->num_tokens());
+    const int chunk = std::min(budget, sequence->num_tokens() - sequence->num_computed);
     schedule.push_back({sequence, chunk});
     budget -= chunk;
   }
+}
+
+// Pages for all that is known: a prompt once begun is not stopped half-way for want of pages. What
+// the prefix cache has need not be computed; but the logits of a prompt are computed nowhere else.
+bool Scheduler::TakePages(Sequence& sequence) {
+  const Request& request = sequence.request;
+  const bool looks_up = !request.bypass_prefix_cache && !request.prompt_logprobs;
+  const int found =
+      looks_up ? kv_->MatchPrefix(sequence.pages, sequence.tokens, request.cache_salt) : 0;
+  if (!kv_->Reserve(sequence.pages, sequence.num_tokens())) {
+    sequence.pages.Clear();
+    return false;
+  }
+  sequence.num_computed = found;
+  if (sequence.num_output() == 0) sequence.num_cached = found;
+  return true;
 }
 
 // Sequences behind running_[index] are not in the schedule yet, so they can still give way.
@@ -101,8 +117,13 @@ void Scheduler::PreemptLast() {
 
 void Scheduler::Commit(const Schedule& schedule) {
   for (const ScheduledChunk& chunk : schedule) {
-    chunk.sequence->num_computed += chunk.num_tokens;
-    MEA_CHECK(chunk.sequence->num_computed <= chunk.sequence->num_tokens());
+    Sequence& sequence = *chunk.sequence;
+    const int begin =
+        std::exchange(sequence.num_computed, sequence.num_computed + chunk.num_tokens);
+    MEA_CHECK(sequence.num_computed <= sequence.num_tokens());
+    if (sequence.request.bypass_prefix_cache) continue;
+    kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt, begin,
+                     sequence.num_computed);
   }
 }
 

@@ -55,6 +55,8 @@ class Scheduler {
   void ScheduleDecodes(Schedule& schedule, int& budget);
   void SchedulePrompts(Schedule& schedule, int& budget);
   void AdmitWaiting(Schedule& schedule, int& budget);
+  // All pages that a waiting sequence needs, or none.
+  bool TakePages(Sequence& sequence);
   bool ReserveOrPreempt(size_t index, int num_tokens);
   void PreemptLast();
 

@@ -32,8 +32,9 @@ struct Sequence {
   PageTable pages;
   const int64_t arrival;  // the order of requests among equals
 
-  std::vector<int32_t> tokens;         // prompt, then what was drawn
-  int num_computed = 0;                // tokens whose keys and values are in the cache
+  std::vector<int32_t> tokens;  // prompt, then what was drawn
+  int num_computed = 0;         // tokens whose keys and values are in the cache
+  int num_cached = 0;           // of the prompt: found in the prefix cache at first admission
   std::vector<float> prompt_logprobs;  // of prompt tokens 1, 2, ...; grows with the computed part
   bool was_scheduled = false;
   SequenceEvents events;  // collected since the last delivery

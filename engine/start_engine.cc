@@ -166,6 +166,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
       CreateKvCache(*parts.backend, layout, options.kv_cache_bytes);
   if (!kv.ok()) return kv.status();
   parts.kv = *std::move(kv);
+  if (options.prefix_cache) parts.kv->EnablePrefixCache();
 
   if (options.weight_dtype == "auto") {
     const std::optional<DType> needed = parts.backend->weight_dtype();

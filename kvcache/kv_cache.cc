@@ -43,17 +43,40 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
   return cache;
 }
 
+void KvCache::EnablePrefixCache() {
+  MEA_CHECK(pool_.num_used() == 0);
+  prefix_.emplace(&pool_, layout_.page_size);
+}
+
+int KvCache::MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt) {
+  if (!prefix_) return 0;
+  const int found = prefix_->Match(tokens, salt, table);
+  prefix_queries_ += std::ssize(tokens);
+  prefix_hits_ += found;
+  return found;
+}
+
+void KvCache::IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
+                          int begin, int end) {
+  if (!prefix_) return;
+  prefix_->Insert(tokens, salt, begin / layout_.page_size, end / layout_.page_size, table);
+}
+
 KvCacheStats KvCache::stats() const {
   KvCacheStats stats;
   stats.page_size = layout_.page_size;
   stats.num_pages = pool_.num_pages();
   stats.used_pages = pool_.num_used();
+  stats.cached_pages = pool_.num_cached();
   stats.free_pages = pool_.num_free();
   stats.total_bytes = stats.num_pages * layout_.PageBytes();
   stats.used_bytes = stats.used_pages * layout_.PageBytes();
+  stats.cached_bytes = stats.cached_pages * layout_.PageBytes();
   stats.used_bytes_uncompressed = stats.used_pages * layout_.UncompressedPageBytes();
   stats.bytes_per_token = layout_.BytesPerToken();
   stats.bytes_per_token_uncompressed = layout_.UncompressedBytesPerToken();
+  stats.prefix_queries = prefix_queries_;
+  stats.prefix_hits = prefix_hits_;
   return stats;
 }
 

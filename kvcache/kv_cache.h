@@ -1,6 +1,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -9,23 +12,29 @@
 #include "kvcache/kv_layout.h"
 #include "kvcache/page_pool.h"
 #include "kvcache/page_table.h"
+#include "kvcache/prefix_index.h"
 
 namespace mea {
 
 class Backend;
 
-// What the cache holds right now, in the units people ask for. free + used == total, in pages and
-// bytes.
+// What the cache holds right now, in the units people ask for. free + cached + used == total, in
+// pages and bytes.
 struct KvCacheStats {
   int page_size = 0;  // tokens
   int num_pages = 0;
   int used_pages = 0;
+  int cached_pages = 0;  // held by nobody, but found again by what they hold
   int free_pages = 0;
   int64_t total_bytes = 0;  // allocated
   int64_t used_bytes = 0;
+  int64_t cached_bytes = 0;
   int64_t used_bytes_uncompressed = 0;  // the used pages, had all virtual heads been stored
   int64_t bytes_per_token = 0;
   int64_t bytes_per_token_uncompressed = 0;
+  // Prompt tokens that were looked up in the prefix cache, and those that were found.
+  int64_t prefix_queries = 0;
+  int64_t prefix_hits = 0;
 };
 
 // The paged cache of physical heads: owns the storage of every layer and the pool of page ids.
@@ -40,6 +49,17 @@ class KvCache {
   PagedKvView layer(int index) const { return layers_[index]; }
   int max_tokens() const { return pool_.num_pages() * layout_.page_size; }
   int num_free_pages() const { return pool_.num_free(); }
+
+  // From here on full pages can be found again by what they hold, until they are needed for
+  // something else. Before the first page is taken.
+  void EnablePrefixCache();
+  // Shares with an empty table the pages of the longest known prefix; how many tokens they hold,
+  // always fewer than `tokens`. 0 where the prefix cache is off.
+  int MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt);
+  // The tokens [begin, end) of a sequence are in the cache now: makes the pages that they filled
+  // findable. Those before `begin` have been told already.
+  void IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
+                   int begin, int end);
 
   PageTable NewPageTable() { return PageTable(&pool_); }
   // Makes room for `num_tokens` tokens in all: every page or none.
@@ -56,6 +76,9 @@ class KvCache {
 
   KvLayout layout_;
   PagePool pool_;
+  std::optional<PrefixIndex> prefix_;
+  int64_t prefix_queries_ = 0;
+  int64_t prefix_hits_ = 0;
   std::vector<Tensor> storage_;
   std::vector<PagedKvView> layers_;
 };

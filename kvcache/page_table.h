@@ -25,14 +25,29 @@ class PageTable {
   // Grows to num_pages pages: all of them or, when the pool has too few, none. Never shrinks.
   [[nodiscard]] bool Grow(int num_pages) {
     const int missing = num_pages - this->num_pages();
-    if (missing > pool_->num_free()) return false;
+    if (missing > pool_->num_available()) return false;
     for (int i = 0; i < missing; ++i) pages_.push_back(pool_->Take());
     return true;
   }
 
+  // Shares a page that is used or cached, as the next of this sequence.
+  void Share(int32_t page) {
+    pool_->AddRef(page);
+    pages_.push_back(page);
+  }
+  // Lets go of a page for another of the same content.
+  void Replace(int index, int32_t page) {
+    pool_->AddRef(page);
+    pool_->Release(pages_[index]);
+    pages_[index] = page;
+  }
+
+  // From the last page on, so that of a cached prefix the end is forgotten before the beginning.
   void Clear() {
-    for (const int32_t page : pages_) pool_->Release(page);
-    pages_.clear();
+    while (!pages_.empty()) {
+      pool_->Release(pages_.back());
+      pages_.pop_back();
+    }
   }
 
  private:

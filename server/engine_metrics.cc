@@ -53,7 +53,7 @@ void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWrit
   const double page_bytes = Ratio(kv.total_bytes, kv.num_pages);
   out.Family("mea_kv_cache_bytes", MetricType::Gauge, "Bytes of the KV cache, by state.");
   out.Sample(kv.used_bytes, {{"state", "used"}});
-  out.Sample(0, {{"state", "cached"}});
+  out.Sample(kv.cached_bytes, {{"state", "cached"}});
   out.Sample(kv.free_pages * page_bytes, {{"state", "free"}});
   out.Gauge("mea_kv_cache_uncompressed_bytes",
             "Bytes that the used part of the KV cache would take with every virtual head stored.",
@@ -68,7 +68,7 @@ void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWrit
             Ratio(kv.used_pages, kv.num_pages));
   out.Family("mea_kv_cache_pages", MetricType::Gauge, "Pages of the KV cache, by state.");
   out.Sample(kv.used_pages, {{"state", "used"}});
-  out.Sample(0, {{"state", "cached"}});
+  out.Sample(kv.cached_pages, {{"state", "cached"}});
   out.Sample(kv.free_pages, {{"state", "free"}});
   out.Family("mea_cache_config_info", MetricType::Gauge, "The KV cache as configured; always 1.");
   out.Sample(1, {{"page_size", std::to_string(kv.page_size)},
@@ -94,6 +94,9 @@ void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
   out.Counter("mea_num_preemptions_total",
               "Times that a request was set back to give its pages to another.",
               stats.num_preemptions);
+  out.Counter("mea_prefix_cache_queries_total", "Tokens looked up in the prefix cache.",
+              stats.kv.prefix_queries);
+  out.Counter("mea_prefix_cache_hits_total", "Tokens found there.", stats.kv.prefix_hits);
   out.Counter("mea_prompt_tokens_total", "Prompt tokens computed.", stats.prompt_tokens);
   out.Counter("mea_generation_tokens_total", "Tokens drawn.", stats.generation_tokens);
 }

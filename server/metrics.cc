@@ -21,10 +21,12 @@ const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
                                  1,     2.5,   5,    10,    30,   60,  120,  300};
 
 // Our name, and the one routers know.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kVllmNames = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kVllmNames = {{
     {"mea_num_requests_running", "vllm:num_requests_running"},
     {"mea_num_requests_waiting", "vllm:num_requests_waiting"},
     {"mea_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"},
+    {"mea_prefix_cache_queries_total", "vllm:prefix_cache_queries_total"},
+    {"mea_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"},
     {"mea_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"},
     {"mea_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
     {"mea_e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"},

@@ -182,6 +182,8 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   ReadResponse(request.response(), reader, spec.request);
   reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,
                 "bytes");
+  spec.request.cache_salt = request.cache().cache_salt();
+  spec.request.bypass_prefix_cache = request.cache().bypass_prefix_cache();
   spec.request.priority = reader.Value(kPriorityRange, request.priority());
   if (!reader.status().ok()) return reader.status();
   return spec;

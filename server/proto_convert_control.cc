@@ -120,9 +120,11 @@ void CacheStatsToProto(const Serving& serving, v1::GetCacheStatsResponse& to) {
   to.set_page_size(kv.page_size);
   to.set_total_pages(kv.num_pages);
   to.set_used_pages(kv.used_pages);
+  to.set_cached_pages(kv.cached_pages);
   to.set_free_pages(kv.free_pages);
   to.set_total_bytes(kv.total_bytes);
   to.set_used_bytes(kv.used_bytes);
+  to.set_cached_bytes(kv.cached_bytes);
   to.set_used_bytes_uncompressed(kv.used_bytes_uncompressed);
   to.set_bytes_per_token(kv.bytes_per_token);
   to.set_bytes_per_token_uncompressed(kv.bytes_per_token_uncompressed);

@@ -137,6 +137,60 @@ TEST_P(InvarianceTest, PreemptedEqualsUninterrupted) {
   for (size_t i = 0; i < sinks.size(); ++i) EXPECT_EQ(OutcomeOf(*sinks[i]), outcomes[i]) << i;
 }
 
+// Conversations that begin alike, and whose next turn repeats the last one's answer.
+TEST_P(InvarianceTest, APrefixHitEqualsAColdRun) {
+  std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  const std::vector<int32_t> opening = RandomRequest(7, 45, 1, spec().vocab_size).prompt;
+  for (Request& request : requests) {
+    request.prompt.insert(request.prompt.begin(), opening.begin(), opening.end());
+  }
+  HarnessOptions options = Options();
+  const std::vector<Outcome> cold = OutcomesTogether(spec(), options, requests);
+  options.prefix_cache = true;
+  EngineHarness warm(spec(), options);
+  for (const bool again : {false, true}) {
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const auto sink = warm.Run({requests[i]})[0];
+      EXPECT_EQ(OutcomeOf(*sink), cold[i]) << i;
+      // Logprobs of a prompt need all of it computed. The first to come finds nothing.
+      const bool may_hit = !requests[i].prompt_logprobs && (again || i > 0);
+      EXPECT_EQ(sink->finish->usage.cached_tokens > 0, may_hit) << i;
+    }
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Request next = requests[i];
+    next.prompt.insert(next.prompt.end(), cold[i].tokens.begin(), cold[i].tokens.end());
+    next.prompt.push_back(1);
+    const Outcome expected = OutcomesTogether(spec(), Options(), {next})[0];
+    const auto sink = warm.Run({next})[0];
+    EXPECT_EQ(OutcomeOf(*sink), expected) << i;
+    if (next.prompt_logprobs) continue;
+    // All full pages but that of the last token, drawn ones included.
+    const int length = static_cast<int>(next.prompt.size());
+    EXPECT_GE(sink->finish->usage.cached_tokens, (length - 2) / 16 * 16 - 16) << i;
+  }
+}
+
+TEST_P(InvarianceTest, PrefixHitsUnderPreemptionEqualColdRuns) {
+  std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
+  const std::vector<int32_t> opening = RandomRequest(7, 20, 1, spec().vocab_size).prompt;
+  for (Request& request : requests) {
+    request.prompt.insert(request.prompt.begin(), opening.begin(), opening.end());
+    request.stopping.max_tokens = 40;
+  }
+  const std::vector<Outcome> cold = OutcomesTogether(spec(), Options(), requests);
+  HarnessOptions scarce = Options();
+  scarce.num_pages = 12;
+  scarce.prefix_cache = true;
+  EngineHarness harness(spec(), scarce);
+  const auto sinks = harness.Run(requests);
+  EXPECT_GT(harness.core().stats().num_preemptions, 0);
+  for (size_t i = 0; i < sinks.size(); ++i) EXPECT_EQ(OutcomeOf(*sinks[i]), cold[i]) << i;
+  const KvCacheStats kv = harness.kv().stats();
+  EXPECT_EQ(kv.used_pages, 0);
+  EXPECT_EQ(kv.free_pages + kv.cached_pages, kv.num_pages);
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, InvarianceTest,
                          ::testing::Combine(::testing::Values("cpu", "reference"),
                                             ::testing::ValuesIn(Variants())),
@@ -170,6 +224,24 @@ TEST_P(BackendTest, OneHotCompositionEqualsThePlainTwin) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, BackendTest, ::testing::Values("cpu", "reference"),
                          [](const auto& variant) { return variant.param; });
+
+TEST(EngineCoreTest, SaltsAndBypassKeepPrefixesApart) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {.prefix_cache = true});
+  const auto cached = [&](std::string salt, bool bypass) {
+    Request request = RandomRequest(3, 50, 2, spec.vocab_size);
+    request.cache_salt = std::move(salt);
+    request.bypass_prefix_cache = bypass;
+    return harness.Run({request})[0]->finish->usage.cached_tokens;
+  };
+  EXPECT_EQ(cached("a", true), 0);
+  EXPECT_EQ(cached("a", false), 0);  // the first left nothing
+  EXPECT_EQ(cached("a", false), 48);
+  EXPECT_EQ(cached("a", true), 0);
+  EXPECT_EQ(cached("b", false), 0);
+  EXPECT_EQ(cached("", false), 0);
+  EXPECT_EQ(cached("b", false), 48);
+}
 
 TEST(EngineCoreTest, CancellingAtEveryStepLeaksNoPage) {
   const RandomModelSpec spec{.head_norm = true};

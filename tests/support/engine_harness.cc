@@ -53,6 +53,7 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
   kv_ = KvCache::Create(*backend_, model_->MakeKvLayout(options.kv_dtype, options.page_size),
                         options.num_pages)
             .value();
+  if (options.prefix_cache) kv_->EnablePrefixCache();
   core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), options.max_num_seqs,
                                        options.eos_token_ids);
 }

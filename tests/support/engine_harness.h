@@ -36,6 +36,7 @@ struct HarnessOptions {
   int max_logit_rows = 64;
   std::vector<int32_t> eos_token_ids;
   DType kv_dtype = DType::kF32;
+  bool prefix_cache = false;
 };
 
 // An engine core on a random model, stepped by hand.

@@ -1,0 +1,165 @@
+#include "kvcache/prefix_index.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+
+namespace mea {
+namespace {
+
+constexpr int kPageSize = 4;
+
+// Sequences as the engine uses them: match, grow, fill, index, die.
+class PrefixIndexTest : public ::testing::Test {
+ protected:
+  struct Held {
+    PageTable table;
+    std::vector<int32_t> tokens;
+    int found = 0;
+  };
+
+  Held Run(std::vector<int32_t> tokens, std::string_view salt = "") {
+    Held held{PageTable(&pool_), std::move(tokens)};
+    held.found = index_.Match(held.tokens, salt, held.table);
+    const int num_tokens = static_cast<int>(held.tokens.size());
+    EXPECT_TRUE(held.table.Grow((num_tokens + kPageSize - 1) / kPageSize));
+    index_.Insert(held.tokens, salt, held.found / kPageSize, num_tokens / kPageSize, held.table);
+    return held;
+  }
+  static std::vector<int32_t> Count(int n, int first = 0) {
+    std::vector<int32_t> tokens(n);
+    for (int i = 0; i < n; ++i) tokens[i] = first + i;
+    return tokens;
+  }
+
+  PagePool pool_{16};
+  PrefixIndex index_{&pool_, kPageSize};
+};
+
+TEST_F(PrefixIndexTest, FindsFullPagesOfALiveSequenceAndSharesThem) {
+  const Held first = Run(Count(10));
+  const Held second = Run(Count(12));
+  EXPECT_EQ(first.found, 0);
+  EXPECT_EQ(second.found, 8);
+  EXPECT_EQ(second.table.pages()[0], first.table.pages()[0]);
+  EXPECT_EQ(second.table.pages()[1], first.table.pages()[1]);
+  EXPECT_EQ(pool_.num_used(), 4);
+}
+
+TEST_F(PrefixIndexTest, FindsThemAfterTheSequenceDied) {
+  Run(Count(8));
+  EXPECT_EQ(pool_.num_used(), 0);
+  EXPECT_EQ(pool_.num_cached(), 2);
+  EXPECT_EQ(pool_.num_free(), 14);
+  EXPECT_EQ(Run(Count(9)).found, 8);
+}
+
+TEST_F(PrefixIndexTest, LeavesOneTokenToCompute) {
+  Run(Count(8));
+  EXPECT_EQ(Run(Count(8)).found, 4);
+}
+
+TEST_F(PrefixIndexTest, EqualTokensAfterADifferentBeginningAreNotThePage) {
+  Run(Count(8));
+  std::vector<int32_t> other = Count(9);
+  other[1] = 99;  // the second page's tokens are the same
+  EXPECT_EQ(Run(other).found, 0);
+  EXPECT_EQ(Run(other).found, 8);
+}
+
+TEST_F(PrefixIndexTest, SaltsShareNothing) {
+  Run(Count(9), "a");
+  EXPECT_EQ(Run(Count(9), "b").found, 0);
+  EXPECT_EQ(Run(Count(9)).found, 0);
+  EXPECT_EQ(Run(Count(9), "a").found, 8);
+}
+
+TEST_F(PrefixIndexTest, PagesFilledTwiceAtTheSameTimeBecomeOne) {
+  Held first{PageTable(&pool_), Count(9)};
+  Held second{PageTable(&pool_), Count(9)};
+  ASSERT_TRUE(first.table.Grow(3) && second.table.Grow(3));
+  index_.Insert(first.tokens, "", 0, 2, first.table);
+  index_.Insert(second.tokens, "", 0, 2, second.table);
+  EXPECT_EQ(first.table.pages()[0], second.table.pages()[0]);
+  EXPECT_EQ(first.table.pages()[1], second.table.pages()[1]);
+  EXPECT_NE(first.table.pages()[2], second.table.pages()[2]);
+  EXPECT_EQ(pool_.num_used(), 4);
+}
+
+TEST_F(PrefixIndexTest, TheEndOfThePrefixUsedLongestAgoGoesFirst) {
+  Run(Count(12));       // three pages
+  Run(Count(12, 100));  // three more
+  Run(Count(5));        // touches the first page of the first
+  Held hog{PageTable(&pool_), {}};
+  ASSERT_TRUE(hog.table.Grow(16 - 5));
+  EXPECT_EQ(index_.num_pages(), 5);
+  EXPECT_EQ(Run(Count(13)).found, 8);  // lost its last page
+  hog.table.Clear();
+}
+
+TEST_F(PrefixIndexTest, CachedPagesAreAvailableToTheLast) {
+  Run(Count(16));
+  Held hog{PageTable(&pool_), {}};
+  EXPECT_FALSE(hog.table.Grow(17));
+  EXPECT_TRUE(hog.table.Grow(16));
+  EXPECT_EQ(index_.num_pages(), 0);
+  EXPECT_EQ(pool_.num_cached(), 0);
+}
+
+// Against a model that knows what every page holds.
+TEST_F(PrefixIndexTest, RandomUseNeverFindsAPageOfOtherContent) {
+  const uint64_t seed = 11;
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  std::map<int32_t, std::vector<int32_t>> content;  // page -> salt and every token up to its end
+  std::vector<std::unique_ptr<Held>> live;
+  int64_t found = 0;
+  for (int step = 0; step < 20000; ++step) {
+    if (!live.empty() && random() % 2 == 0) {
+      std::swap(live[random() % live.size()], live.back());
+      live.pop_back();
+      continue;
+    }
+    // Few different tokens, so that prefixes meet.
+    std::vector<int32_t> tokens(1 + random() % 20);
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 5 == 0);
+    const std::string salt(random() % 2, 's');
+    Held held{PageTable(&pool_), tokens};
+    held.found = index_.Match(tokens, salt, held.table);
+    found += held.found;
+    ASSERT_LT(held.found, static_cast<int>(tokens.size()));
+    const auto holds = [&](int page) {
+      std::vector<int32_t> expected = {static_cast<int32_t>(salt.size())};
+      expected.insert(expected.end(), tokens.begin(), tokens.begin() + (page + 1) * kPageSize);
+      return expected;
+    };
+    for (int i = 0; i < held.found / kPageSize; ++i) {
+      ASSERT_EQ(content.at(held.table.pages()[i]), holds(i));
+    }
+    const int num_tokens = static_cast<int>(tokens.size());
+    if (!held.table.Grow((num_tokens + kPageSize - 1) / kPageSize)) continue;
+    for (int i = held.found / kPageSize; i < held.table.num_pages(); ++i) {
+      content.erase(held.table.pages()[i]);
+    }
+    for (int i = held.found / kPageSize; i < num_tokens / kPageSize; ++i) {
+      content[held.table.pages()[i]] = holds(i);
+    }
+    index_.Insert(tokens, salt, held.found / kPageSize, num_tokens / kPageSize, held.table);
+    for (int i = 0; i < num_tokens / kPageSize; ++i) {
+      ASSERT_EQ(content.at(held.table.pages()[i]), holds(i));
+    }
+    live.push_back(std::make_unique<Held>(std::move(held)));
+    std::set<int32_t> used;
+    for (const auto& h : live) used.insert(h->table.pages().begin(), h->table.pages().end());
+    ASSERT_EQ(static_cast<int>(used.size()), pool_.num_used());
+    ASSERT_EQ(pool_.num_free() + pool_.num_cached() + pool_.num_used(), pool_.num_pages());
+    ASSERT_LE(index_.num_pages(), pool_.num_used() + pool_.num_cached());
+  }
+  EXPECT_GT(found, 10000);
+}
+
+}  // namespace
+}  // namespace mea
