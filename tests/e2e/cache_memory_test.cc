@@ -56,7 +56,7 @@ TEST(CacheMemoryTest, AStreamHoldsItsPagesWhileItRunsAndNoneAfterwards) {
   const Streamed streamed = Stream(served.inference(), request, [&](grpc::ClientContext&, int) {
     const v1::GetCacheStatsResponse stats = served.CacheStats();
     EXPECT_EQ(stats.used_bytes_uncompressed(), 2 * stats.used_bytes());
-    EXPECT_EQ(stats.used_pages() + stats.free_pages(), stats.total_pages());
+    EXPECT_EQ(stats.used_pages() + stats.cached_pages() + stats.free_pages(), stats.total_pages());
     most = std::max(most, stats.used_bytes());
   });
   EXPECT_TRUE(streamed.status.ok());
@@ -65,6 +65,22 @@ TEST(CacheMemoryTest, AStreamHoldsItsPagesWhileItRunsAndNoneAfterwards) {
   const v1::Usage& usage = streamed.finish.usage();
   EXPECT_GE(usage.kv_bytes(), most);
   EXPECT_EQ(usage.kv_bytes_uncompressed(), 2 * usage.kv_bytes());
+}
+
+TEST(CacheMemoryTest, ASecondPromptThatBeginsAlikeFindsItsPages) {
+  ServedModel served("demo-mea");
+  v1::GenerateRequest request;
+  for (int i = 0; i < 100; ++i) request.mutable_token_ids()->add_ids(5 + i);
+  request.mutable_stopping()->set_max_tokens(8);
+  request.mutable_sampling()->set_temperature(0);
+  const Streamed cold = Stream(served.inference(), request);
+  EXPECT_EQ(cold.finish.usage().cached_tokens(), 0);
+  EXPECT_EQ(served.CacheStats().cached_pages(), 3);
+  const Streamed warm = Stream(served.inference(), request);
+  EXPECT_EQ(warm.finish.usage().cached_tokens(), 96);
+  EXPECT_EQ(warm.text, cold.text);
+  request.mutable_cache()->set_bypass_prefix_cache(true);
+  EXPECT_EQ(Stream(served.inference(), request).finish.usage().cached_tokens(), 0);
 }
 
 }  // namespace
