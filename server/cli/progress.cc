@@ -15,7 +15,7 @@ constexpr absl::Duration kLogPeriod = absl::Seconds(5);
 
 }  // namespace
 
-ProgressLine::ProgressLine(Log& log)
+ProgressLine::ProgressLine(Log* log)
     : log_(log), terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
 
 ProgressLine::~ProgressLine() {
@@ -26,7 +26,8 @@ void ProgressLine::Show(int64_t bytes_done, int64_t bytes_total) {
   if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
   last_ = absl::Now();
   if (!terminal_) {
-    log_.Write(LogLevel::kInfo, "loading", {{"bytes", bytes_done}, {"of_bytes", bytes_total}});
+    if (log_ == nullptr) return;
+    log_->Write(LogLevel::kInfo, "loading", {{"bytes", bytes_done}, {"of_bytes", bytes_total}});
     return;
   }
   const double percent =

@@ -8,15 +8,15 @@
 namespace mea {
 
 // Progress of loading: one line on stderr that changes in place where a person watches, else a line
-// of the log every few seconds. The destructor clears the line.
+// of the log, where there is one, every few seconds. The destructor clears the line.
 class ProgressLine {
  public:
-  explicit ProgressLine(Log& log);
+  explicit ProgressLine(Log* log = nullptr);
   ~ProgressLine();
   void Show(int64_t bytes_done, int64_t bytes_total);
 
  private:
-  Log& log_;
+  Log* const log_;
   const bool terminal_;
   absl::Time last_;
 };

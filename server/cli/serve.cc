@@ -151,7 +151,7 @@ absl::Status Serve(ServeFlags flags) {
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Tokenizer> tokenizer;
   {
-    ProgressLine progress(log);
+    ProgressLine progress(&log);
     auto started = StartEngine(
         flags.engine, [&](int64_t done, int64_t total) { progress.Show(done, total); },
         [&](const StepReport& step) { metrics.ObserveStep(step); });
