@@ -7,6 +7,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "kernels/backend_limits.h"
 #include "kernels/paged_kv.h"
 #include "kernels/sample.h"
 #include "kernels/tensor.h"
@@ -108,6 +109,14 @@ class Backend {
 
   // Absent on the host, whose memory is everybody's.
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
+  // Allocates all memory that the ops need beside their operands; a step allocates nothing then.
+  // Before the first op, and anew where limits grow. INVALID_ARGUMENT for a model that this back
+  // end cannot run, RESOURCE_EXHAUSTED when there is not enough memory.
+  virtual absl::Status Prepare(const BackendLimits& /*limits*/) { return absl::OkStatus(); }
+  // Bytes of device memory that Prepare would take.
+  virtual int64_t PlannedBytes(const BackendLimits& /*limits*/) const { return 0; }
+  virtual BackendCounters counters() const { return {}; }
+
   // Zero-filled device memory.
   virtual absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) = 0;
   // Host memory that the device copies from and to at its full rate.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/model/backend_limits.h"
 #include "engine/model/place_weights.h"
 
 namespace mea {
@@ -18,6 +19,9 @@ constexpr int64_t kLogitsKey = int64_t{1} << 32;
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
                                                      Backend* backend, ModelLimits limits,
                                                      const LoadProgress& progress) {
+  if (absl::Status status = backend->Prepare(MakeBackendLimits(config, limits)); !status.ok()) {
+    return status;
+  }
   absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend, progress);
   if (!placed.ok()) return placed.status();
   absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);

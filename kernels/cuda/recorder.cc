@@ -5,7 +5,7 @@
 namespace mea::cuda {
 
 void Recorder::Run(int64_t key, absl::FunctionRef<void()> ops) {
-  Counters& counters = runtime_->counters();
+  BackendCounters& counters = runtime_->counters();
   const auto found = records_.find(key);
   if (key < 0 || max_records_ == 0 || found == records_.end()) {
     ++counters.eager_runs;

@@ -84,11 +84,18 @@ absl::Status Runtime::Synchronize() {
   return status_;
 }
 
-absl::Status Runtime::OutOfMemory(std::string_view what, int64_t bytes) const {
-  cudaGetLastError();  // otherwise the next call would report it again
+DeviceMemory Runtime::memory() const {
   size_t free_bytes = 0;
   size_t total_bytes = 0;
-  cudaMemGetInfo(&free_bytes, &total_bytes);
+  // Asked for beside the ops: a device that cannot tell has none to give.
+  if (UseDevice(device_) == cudaSuccess) cudaMemGetInfo(&free_bytes, &total_bytes);
+  return {.total_bytes = static_cast<int64_t>(total_bytes),
+          .free_bytes = static_cast<int64_t>(free_bytes)};
+}
+
+absl::Status Runtime::OutOfMemory(std::string_view what, int64_t bytes) const {
+  cudaGetLastError();  // otherwise the next call would report it again
+  const auto [total_bytes, free_bytes] = memory();
   return absl::ResourceExhaustedError(absl::StrCat(
       "CUDA device ", device_, ": no ", absl::string_view(what.data(), what.size()), " of ", bytes,
       " bytes; ", free_bytes, " of ", total_bytes, " bytes of the device are free"));
@@ -121,13 +128,17 @@ absl::StatusOr<Tensor> Runtime::AllocatePinned(std::span<const int64_t> shape, D
   return Tensor(TensorView::Dense(memory, dtype, shape), std::move(owner));
 }
 
+bool Runtime::CopyBytes(const void* from, void* to, int64_t bytes, cudaMemcpyKind kind) {
+  return bytes == 0 || Check(cudaMemcpyAsync(to, from, bytes, kind, stream_));
+}
+
 void Runtime::Copy(TensorView from, TensorView to, cudaMemcpyKind kind) {
   MEA_CHECK(from.rank == to.rank && from.shape == to.shape && from.dtype == to.dtype);
   const int64_t size = DTypeSize(from.dtype);
   const int64_t bytes = from.num_elements() * size;
   if (bytes == 0) return;
   if (from.is_dense() && to.is_dense()) {
-    Check(cudaMemcpyAsync(to.data, from.data, bytes, kind, stream_));
+    CopyBytes(from.data, to.data, bytes, kind);
   } else {
     MEA_CHECK(from.rank == 2);
     Check(cudaMemcpy2DAsync(to.data, to.stride[0] * size, from.data, from.stride[0] * size,

@@ -8,18 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/tensor.h"
+#include "kernels/backend.h"
 
 namespace mea::cuda {
-
-// What has happened since the start; tests and metrics read it.
-struct Counters {
-  int64_t replays = 0;  // runs that repeated a record
-  int64_t eager_runs =
-      0;                // runs that called their ops, those that were recorded meanwhile included
-  int64_t records = 0;  // graphs made
-  int64_t allocations = 0;  // of device memory and of pinned host memory
-};
 
 // Makes the device the calling thread's current one, which for every thread is 0 at first.
 cudaError_t UseDevice(int device);
@@ -46,6 +37,7 @@ class Runtime {
   void End();
 
   bool ok() const { return status_.ok(); }
+  const absl::Status& status() const { return status_; }
   // Waits for the stream.
   absl::Status Synchronize();
 
@@ -54,6 +46,10 @@ class Runtime {
   absl::StatusOr<Tensor> AllocateDevice(std::span<const int64_t> shape, DType dtype);
   absl::StatusOr<Tensor> AllocatePinned(std::span<const int64_t> shape, DType dtype);
 
+  DeviceMemory memory() const;
+
+  // False after a failure, as Check.
+  bool CopyBytes(const void* from, void* to, int64_t bytes, cudaMemcpyKind kind);
   // Of one shape and dtype; matrices may have rows apart by any stride, all else is dense.
   void Copy(TensorView from, TensorView to, cudaMemcpyKind kind);
 
@@ -63,8 +59,8 @@ class Runtime {
   int sm_version() const { return sm_version_; }  // 90 is compute capability 9.0
   bool is_capturing() const { return is_capturing_; }
   void set_capturing(bool capturing) { is_capturing_ = capturing; }
-  Counters& counters() { return counters_; }
-  const Counters& counters() const { return counters_; }
+  BackendCounters& counters() { return counters_; }
+  const BackendCounters& counters() const { return counters_; }
 
  private:
   Runtime(int device, bool synchronous) : device_(device), synchronous_(synchronous) {}
@@ -79,7 +75,7 @@ class Runtime {
   bool is_capturing_ = false;  // ops go into a record: nothing may wait or allocate
   std::string_view op_;        // string literals alone
   absl::Status status_;
-  Counters counters_;
+  BackendCounters counters_;
 };
 
 }  // namespace mea::cuda

@@ -9,12 +9,17 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/expand.cu
   kernels/cuda/attention/prefill_mma.cu
   kernels/cuda/attention/work_list.cu
+  kernels/cuda/cublas_lt.cc
+  kernels/cuda/cuda_backend.cc
   kernels/cuda/device_info.cc
+  kernels/cuda/gemm.cc
   kernels/cuda/linear/skinny_gemm.cu
+  kernels/cuda/narrow.cu
   kernels/cuda/recorder.cc
   kernels/cuda/rope/angles.cu
   kernels/cuda/rope/prepare_append.cu
   kernels/cuda/runtime.cc
   kernels/cuda/rowwise/elementwise.cu
   kernels/cuda/rowwise/norm.cu
-  kernels/cuda/sample/sample.cu)
+  kernels/cuda/sample/sample.cu
+  kernels/cuda/sample_queue.cc)

@@ -10,9 +10,9 @@ namespace mea {
 AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
   int64_t num_queries = 0;
   for (const auto& sequence : c.sequences) num_queries += sequence.q_len;
-  k_ = Random({NumTokens(), c.key_heads, c.head_dim}, DType::kF32, c.seed);
-  v_ = Random({NumTokens(), c.value_heads, c.head_dim}, DType::kF32, c.seed + 1);
-  q_ = Random({num_queries, c.q_heads, c.head_dim}, DType::kF32, c.seed + 2);
+  k_ = Random({NumTokens(), c.key_heads, c.head_dim}, c.inputs, c.seed);
+  v_ = Random({NumTokens(), c.value_heads, c.head_dim}, c.inputs, c.seed + 1);
+  q_ = Random({num_queries, c.q_heads, c.head_dim}, c.inputs, c.seed + 2);
   if (c.key_mix) key_mix_ = Random({c.key_heads, c.kv_heads}, DType::kF32, c.seed + 3);
   if (c.value_mix) value_mix_ = Random({c.value_heads, c.kv_heads}, DType::kF32, c.seed + 4);
   if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 5);
@@ -63,11 +63,12 @@ Tensor AttentionData::Run(Backend& backend, int chunk) const {
   }
 
   // Angle zero and gain one: what lies in the cache is the same in every back end.
-  const Tensor cos_sin = Allocate({NumTokens(), c.head_dim}, compute);
+  const DType wide = backend.wide_dtype();
+  const Tensor cos_sin = Allocate({NumTokens(), c.head_dim}, wide);
   for (int64_t t = 0; t < NumTokens(); ++t) {
     for (int i = 0; i < c.head_dim / 2; ++i) {
-      if (compute == DType::kF64) cos_sin.view().row<double>(t)[i] = 1.0;
-      if (compute == DType::kF32) cos_sin.view().row<float>(t)[i] = 1.0f;
+      if (wide == DType::kF64) cos_sin.view().row<double>(t)[i] = 1.0;
+      if (wide == DType::kF32) cos_sin.view().row<float>(t)[i] = 1.0f;
     }
   }
   const Tensor gain = Ints(std::vector<int32_t>(c.head_dim, std::bit_cast<int32_t>(1.0f)));
@@ -129,6 +130,8 @@ void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView
                           .q_offsets = offsets.view(),
                           .kv_lens = lens.view(),
                           .page_table = page_table,
+                          .host_q_offsets = q_offsets,
+                          .host_kv_lens = kv_lens,
                           .kv = kv,
                           .mix = mix(),
                           .kv_heads = c.kv_heads,

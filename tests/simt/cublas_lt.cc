@@ -25,6 +25,8 @@ struct cublasLtMatmulDescOpaque_t {
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint64_t max_workspace_bytes = 0;
+  uint32_t reduction_schemes = 7;
+  uint32_t alignment[4] = {256, 256, 256, 256};  // of A, B, C, D
 };
 
 namespace {
@@ -293,8 +295,19 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void* value, size_t bytes) {
-  if (attribute != CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return CUBLAS_STATUS_INVALID_VALUE;
-  return Store(preference->max_workspace_bytes, value, bytes);
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      return Store(preference->max_workspace_bytes, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return Store(preference->reduction_schemes, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+      return Store(preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES],
+                   value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
@@ -308,9 +321,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
   if (!ShapesFit(*desc, *a_layout, *b_layout, *c_layout, *d_layout)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
+  if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && desc->bias_type >= 0 &&
+      desc->bias_type != d_layout->type) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
   for (int i = 0; i < std::min(kNumAlgos, num_requested); ++i) {
     if (kWorkspaceBytes[i] > preference->max_workspace_bytes) break;
-    results[i] = {.algo = {{kAlgoTag, static_cast<uint64_t>(i)}},
+    const auto& [a, b, c, d] = preference->alignment;
+    results[i] = {.algo = {{kAlgoTag, static_cast<uint64_t>(i), a, b, c, d}},
                   .workspaceSize = kWorkspaceBytes[i],
                   .state = CUBLAS_STATUS_SUCCESS,
                   .wavesCount = 1.0f,
@@ -335,6 +353,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   const uint64_t index = algo == nullptr ? 0 : algo->data[1];
   if (algo != nullptr && (algo->data[0] != kAlgoTag || index >= kNumAlgos)) {
     return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  const void* operands[] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t wanted = algo == nullptr ? 256 : algo->data[2 + i];
+    if (reinterpret_cast<uint64_t>(operands[i]) % wanted != 0) return CUBLAS_STATUS_INVALID_VALUE;
   }
   const auto on_device = [&](const void* p, int64_t bytes) {
     return r.memory.Contains(MemoryKind::kDevice, p, bytes);

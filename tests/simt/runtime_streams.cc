@@ -128,12 +128,16 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   return cudaSuccess;
 }
 
+// Ends the capture even where it fails.
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  MEA_SIMT_ENTER(r);
+  Runtime& r = Runtime::Get();
+  const Lock lock(r.mutex);
+  const cudaError_t entry_error = r.Enter();
   *graph = nullptr;
   if (stream == nullptr || !r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
   if (stream->capture == nullptr) return r.Return(cudaErrorInvalidValue);
   const std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);
+  if (entry_error != cudaSuccess) return entry_error;
   if (stream->capture_invalid) return r.Return(cudaErrorStreamCaptureInvalidated);
   *graph = new CUgraph_st(std::move(*captured));
   ++r.num_graphs;

@@ -1,0 +1,63 @@
+#include "engine/model/backend_limits.h"
+
+#include <algorithm>
+
+namespace mea {
+namespace {
+
+template <typename T, typename Same>
+void AddOnce(std::vector<T>& list, const T& value, const Same& same) {
+  const auto is_same = [&](const T& other) { return same(other, value); };
+  if (std::none_of(list.begin(), list.end(), is_same)) list.push_back(value);
+}
+
+void AddProduct(BackendLimits& limits, int out_features, int in_features) {
+  AddOnce(limits.products, ProductShape{out_features, in_features},
+          [](const ProductShape& a, const ProductShape& b) {
+            return a.out_features == b.out_features && a.in_features == b.in_features;
+          });
+}
+
+AttentionKind AttentionOf(const ModelConfig& config, int layer) {
+  const LayerHeads& heads = config.layer_heads[layer];
+  const bool is_composed = heads.key_mix || heads.value_mix;
+  return {.q_heads = config.q_heads,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .window = config.layer_windows[layer],
+          .is_composed = is_composed};
+}
+
+}  // namespace
+
+BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits) {
+  BackendLimits result{.max_rows = limits.max_batch_tokens,
+                       .max_seqs = limits.max_num_seqs,
+                       .max_context = config.max_position,
+                       .max_logit_rows = limits.max_logit_rows,
+                       .page_size = limits.page_size,
+                       .hidden_size = config.hidden_size,
+                       .vocab_size = config.vocab_size};
+  const int q_width = config.q_heads * config.head_dim;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const LayerHeads& heads = config.layer_heads[layer];
+    // The joined projections, and each alone: weights need not lie side by side.
+    const int k_width = heads.key_heads * config.head_dim;
+    const int v_width = heads.value_heads * config.head_dim;
+    for (const int width : {q_width + k_width + v_width, q_width, k_width, v_width}) {
+      AddProduct(result, width, config.hidden_size);
+    }
+    AddOnce(result.attention, AttentionOf(config, layer),
+            [](const AttentionKind& a, const AttentionKind& b) {
+              return a.window == b.window && a.is_composed == b.is_composed;
+            });
+  }
+  AddProduct(result, config.hidden_size, q_width);
+  AddProduct(result, 2 * config.ffn_size, config.hidden_size);
+  AddProduct(result, config.ffn_size, config.hidden_size);
+  AddProduct(result, config.hidden_size, config.ffn_size);
+  AddProduct(result, config.vocab_size, config.hidden_size);
+  return result;
+}
+
+}  // namespace mea

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "engine/model/config.h"
+#include "engine/model/workspace.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+// What a forward pass of this model within these limits asks of its back end.
+BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits);
+
+}  // namespace mea

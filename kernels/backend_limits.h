@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace mea {
+
+// A product that a model needs: x w^T with w [out_features, in_features].
+struct ProductShape {
+  int out_features = 0;
+  int in_features = 0;
+};
+
+// The attention of one kind of layer.
+struct AttentionKind {
+  int q_heads = 0;
+  int kv_heads = 0;  // virtual heads
+  int head_dim = 0;
+  int window = 0;            // 0 = none
+  bool is_composed = false;  // heads are mixed, or keys normed after mixing
+};
+
+// The most that will be asked of a back end: what a device sizes its scratch memory by.
+struct BackendLimits {
+  int max_rows = 0;        // of a forward pass
+  int max_seqs = 0;        // of a forward pass
+  int max_context = 0;     // cached tokens of a sequence
+  int max_logit_rows = 0;  // drawn from, or scored, at a time
+  int page_size = 0;       // tokens per page of the cache, or fewer
+  int hidden_size = 0;
+  int vocab_size = 0;
+  std::vector<ProductShape> products;    // every shape, joined where Projections lie side by side
+  std::vector<AttentionKind> attention;  // every kind of layer
+};
+
+// What a device has done so far.
+struct BackendCounters {
+  int64_t replays = 0;      // runs that repeated a record
+  int64_t eager_runs = 0;   // runs that called their ops, to record them or not
+  int64_t records = 0;      // ever made
+  int64_t allocations = 0;  // of device memory and of pinned host memory
+};
+
+}  // namespace mea

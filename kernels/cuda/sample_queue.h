@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <span>
+
+#include "absl/status/status.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/carver.h"
+#include "kernels/cuda/runtime.h"
+
+namespace mea::cuda {
+
+// Backend::Sample and TokenLogprobs: parameters travel to the device, and results back, through
+// pinned memory of a fixed size. Results wait there until Collect hands them to their callers.
+class SampleQueue {
+ public:
+  explicit SampleQueue(Runtime* runtime) : runtime_(runtime) {}
+
+  // Memory for `limits`; the caller's. Device and host have the same parts, but for the scratch.
+  struct Buffers {
+    SampleRow* rows = nullptr;       // [max_rows]
+    LogitEdit* edits = nullptr;      // [max_edits]
+    SampledToken* tokens = nullptr;  // [max_rows]
+    int32_t* targets = nullptr;      // [max_rows]
+    float* logprobs = nullptr;       // [max_rows]
+  };
+  struct Scratch {
+    Buffers device, host;
+    float* edited = nullptr;  // [max_rows, vocab]
+    int max_rows = 0;
+    int max_edits = 0;
+  };
+  static Scratch Carve(const BackendLimits& limits, Carver& device, Carver& host);
+  void set_scratch(const Scratch& scratch) { scratch_ = scratch; }
+
+  // Within an op of the runtime. More rows or edits than fit at once go one part after the other,
+  // waiting in between.
+  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+              std::span<SampledToken> tokens);
+  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
+                     std::span<float> logprobs);
+
+  // Once the stream has been waited for without an error.
+  void Collect();
+
+ private:
+  // Makes the pinned memory free for the next part.
+  bool Flush();
+  // The first rows whose edits fit, into pinned memory; how many.
+  int Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits);
+  void Launch(TensorView logits, std::span<SampledToken> tokens);
+
+  Runtime* const runtime_;
+  Scratch scratch_;
+  int num_staged_edits_ = 0;
+  // Where the results under way belong; at most one of them is not empty.
+  std::span<SampledToken> tokens_;
+  std::span<float> logprobs_;
+};
+
+}  // namespace mea::cuda

@@ -1,0 +1,301 @@
+// Every op of the CUDA back end, run on the emulator, against the reference on the same rounded
+// inputs; outputs are poisoned before.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "tests/kernels/attention_case.h"
+#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/op_support.h"
+#include "tests/kernels/staged_backend.h"
+
+namespace mea {
+namespace {
+
+// Relative Frobenius error against the reference. Rounding to BF16 errs by at most 2^-9 and by
+// 1.1e-3 on average; what happens before that happens in F32.
+constexpr double kBf16 = 2e-3;
+// Sums in F32, of up to 1024 products here.
+constexpr double kF32 = 2e-6;
+// Softmax weights and results are rounded to BF16.
+constexpr double kAttention = 5e-3;
+
+constexpr int kMaxRows = 80;
+constexpr int kVocab = 1500;
+
+// Room for everything that the tests of single ops ask for.
+BackendLimits OpLimits() {
+  return {.max_rows = kMaxRows,
+          .max_seqs = 16,
+          .max_context = 1024,
+          .max_logit_rows = 5,
+          .page_size = 64,
+          .hidden_size = 1024,
+          .vocab_size = kVocab,
+          .products = {{96, 1024}, {200, 64}}};
+}
+
+class CudaBackendTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(cuda_->Prepare(OpLimits()).ok()); }
+
+  const std::unique_ptr<Backend> cuda_ = CreateEmulatedCudaBackend().value();
+  const std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
+  StagedBackend staged_{cuda_.get()};
+};
+
+Tensor Wide(const Tensor& tensor) { return Convert(tensor, DType::kF64); }
+
+TEST_F(CudaBackendTest, EmbedAgreesWithTheReference) {
+  const Tensor table = Random({50, 72}, DType::kBf16, 1);
+  const Tensor ids = Ints({49, 0, 7, 7, 31});
+  const Tensor actual = Poisoned({5, 72}, DType::kF32);
+  const Tensor expected = Poisoned({5, 72}, DType::kF64);
+  staged_.Embed(table.view(), ids.view(), actual.view());
+  reference_->Embed(table.view(), ids.view(), expected.view());
+  EXPECT_EQ(RelativeError(actual.view(), expected.view()), 0);
+}
+
+TEST_F(CudaBackendTest, NormsAgreeWithTheReference) {
+  for (const int64_t hidden : {8, 31, 768}) {
+    SCOPED_TRACE(hidden);
+    const Tensor x = Random({13, hidden}, DType::kF32, 20 + hidden, 3.0);
+    const Tensor wide = Wide(x);
+    const Tensor delta = Random({13, hidden}, DType::kBf16, 30 + hidden);
+    const Tensor gain = Random({hidden}, DType::kF32, 40 + hidden);
+    const Tensor actual = Poisoned({13, hidden}, DType::kBf16);
+    const Tensor expected = Poisoned({13, hidden}, DType::kF64);
+    staged_.RmsNorm(x.view(), gain.view(), 1e-5f, actual.view());
+    reference_->RmsNorm(wide.view(), gain.view(), 1e-5f, expected.view());
+    EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
+
+    Poison(actual.view());
+    staged_.AddRmsNorm(delta.view(), x.view(), gain.view(), 1e-5f, actual.view());
+    reference_->AddRmsNorm(Wide(delta).view(), wide.view(), gain.view(), 1e-5f, expected.view());
+    EXPECT_LE(RelativeError(x.view(), wide.view()), kF32);
+    EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
+  }
+}
+
+TEST_F(CudaBackendTest, MatMulAgreesWithTheReference) {
+  struct Shape {
+    int64_t rows, outs, k;
+  };
+  uint64_t seed = 1;
+  // Small products, large ones, and those that neither vector loads nor the skinny kernel take.
+  for (const Shape shape :
+       {Shape{1, 96, 1024}, Shape{3, 200, 64}, Shape{8, 17, 72}, Shape{9, 96, 1024},
+        Shape{16, 33, 40}, Shape{70, 64, 128}, Shape{2, 5, 7}, Shape{20, 19, 515}}) {
+    for (const DType dtype : {DType::kBf16, DType::kF32}) {
+      for (const bool with_bias : {false, true}) {
+        ++seed;
+        SCOPED_TRACE(::testing::Message() << shape.rows << "x" << shape.outs << "x" << shape.k
+                                          << " " << DTypeName(dtype) << " seed " << seed);
+        const Tensor x = Random({shape.rows, shape.k}, DType::kBf16, seed);
+        const Tensor w = Random({shape.outs, shape.k}, DType::kBf16, seed + 1000);
+        const Tensor bias = with_bias ? Random({shape.outs}, DType::kF32, seed + 2000) : Tensor();
+        const Tensor actual = Poisoned({shape.rows, shape.outs}, dtype);
+        const Tensor expected = Poisoned({shape.rows, shape.outs}, DType::kF64);
+        staged_.MatMul(x.view(), w.view(), bias.view(), actual.view());
+        reference_->MatMul(Wide(x).view(), w.view(), bias.view(), expected.view());
+        EXPECT_LE(RelativeError(actual.view(), expected.view()),
+                  dtype == DType::kF32 ? kF32 : kBf16);
+      }
+    }
+  }
+}
+
+TEST_F(CudaBackendTest, MatMulWritesInsideAWiderTensor) {
+  for (const int64_t rows : {4, 24}) {
+    const Tensor x = Random({rows, 64}, DType::kBf16, 9);
+    const Tensor w = Random({10, 40}, DType::kBf16, 10);
+    const Tensor out = Allocate({rows, 20}, DType::kF32);
+    staged_.MatMul(x.view().Columns(8, 40), w.view(), {}, out.view().Columns(4, 10));
+    const Tensor expected = Poisoned({rows, 10}, DType::kF64);
+    reference_->MatMul(Wide(x).view().Columns(8, 40), w.view(), {}, expected.view());
+    for (int row = 0; row < rows; ++row) {
+      for (int column = 0; column < 20; ++column) {
+        const bool inside = column >= 4 && column < 14;
+        const double value = inside ? expected.view().row<double>(row)[column - 4] : 0.0;
+        EXPECT_NEAR(out.view().row<float>(row)[column], value, 1e-4);
+      }
+    }
+  }
+}
+
+TEST_F(CudaBackendTest, SwiGluAndGatherRowsAgreeWithTheReference) {
+  const Tensor both = Random({11, 80}, DType::kBf16, 60, 3.0);
+  const TensorView gate = both.view().Columns(0, 40);
+  const TensorView up = both.view().Columns(40, 40);
+  const Tensor wide = Wide(both);
+  const Tensor actual = Poisoned({11, 40}, DType::kBf16);
+  const Tensor expected = Poisoned({11, 40}, DType::kF64);
+  // Columns of one buffer, which StagedBackend takes for two.
+  staged_.SwiGlu(gate, up, actual.view());
+  reference_->SwiGlu(wide.view().Columns(0, 40), wide.view().Columns(40, 40), expected.view());
+  EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
+
+  const Tensor rows = Ints({10, 0, 3, 3});
+  const Tensor gathered = Poisoned({4, 40}, DType::kBf16);
+  const Tensor gathered_expected = Poisoned({4, 40}, DType::kF64);
+  staged_.GatherRows(actual.view(), rows.view(), gathered.view());
+  reference_->GatherRows(Wide(actual).view(), rows.view(), gathered_expected.view());
+  EXPECT_EQ(RelativeError(gathered.view(), gathered_expected.view()), 0);
+}
+
+TEST_F(CudaBackendTest, RotationOfQueriesAgreesWithTheReference) {
+  constexpr int kTokens = 9;
+  std::vector<int32_t> positions(kTokens);
+  for (int t = 0; t < kTokens; ++t) positions[t] = t * 13007;
+  const Tensor ids = Ints(positions);
+  for (const int head_dim : {16, 64, 96}) {
+    for (const bool normed : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << head_dim << (normed ? " normed" : ""));
+      Tensor inv_freq = Allocate({head_dim / 2}, DType::kF64);
+      for (int i = 0; i < head_dim / 2; ++i) {
+        inv_freq.view().as<double>()[i] = std::pow(10000.0, -2.0 * i / head_dim);
+      }
+      const Tensor actual_angles = Poisoned({kTokens, head_dim}, DType::kF32);
+      const Tensor angles = Poisoned({kTokens, head_dim}, DType::kF64);
+      const RopeArgs rope{
+          .positions = ids.view(), .inv_freq = inv_freq.view(), .attention_factor = 1.25};
+      RopeArgs args = rope;
+      args.out = actual_angles.view();
+      staged_.ComputeRope(args);
+      args.out = angles.view();
+      reference_->ComputeRope(args);
+      EXPECT_LE(RelativeError(actual_angles.view(), angles.view()), kF32);
+
+      const Tensor gain = normed ? Random({head_dim}, DType::kF32, 1) : Tensor();
+      // Queries as columns of a wider buffer.
+      const Tensor actual = Random({kTokens, 7 * head_dim}, DType::kBf16, 2);
+      const Tensor expected = Wide(actual);
+      PrepareQueriesArgs prepare{.gain = gain.view(), .eps = 1e-3f};
+      prepare.q = actual.view().Columns(head_dim, 5 * head_dim).Split(5);
+      prepare.cos_sin = actual_angles.view();
+      staged_.PrepareQueries(prepare);
+      prepare.q = expected.view().Columns(head_dim, 5 * head_dim).Split(5);
+      prepare.cos_sin = angles.view();
+      reference_->PrepareQueries(prepare);
+      EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
+    }
+  }
+}
+
+// The cache's layout is the back end's own: what was appended shows in what attention makes of it.
+TEST_F(CudaBackendTest, AttentionOverAppendedTokensAgreesWithTheReference) {
+  std::mt19937_64 random(7);
+  for (uint64_t seed = 1; seed <= 24; ++seed) {
+    const auto pick = [&](std::initializer_list<int> from) {
+      return from.begin()[random() % from.size()];
+    };
+    AttentionCase c{.kv_heads = pick({1, 2, 4}),
+                    .head_dim = pick({16, 64, 64, 128}),
+                    .dtype = DType::kBf16,
+                    .inputs = DType::kBf16,
+                    .head_norm = random() % 2 == 0,
+                    .window = pick({0, 0, 40}),
+                    .page_size = pick({64, 128}),
+                    .seed = seed};
+    c.q_heads = c.kv_heads * pick({1, 3});
+    c.key_heads = c.value_heads = c.kv_heads;
+    if (random() % 2 == 0) {
+      c.key_heads = pick({1, 2, 3});
+      c.value_heads = pick({1, 2, 3});
+      c.key_mix = c.value_mix = true;
+      c.key_norms = random() % 2 == 0;
+    }
+    // Rows that decode, short chunks and long ones in one batch.
+    for (const int q_len : {1, pick({1, 5}), pick({1, 30})}) {
+      c.sequences.push_back({.kv_len = q_len + static_cast<int>(random() % 300), .q_len = q_len});
+    }
+    SCOPED_TRACE(::testing::Message()
+                 << "seed " << seed << ": H " << c.q_heads << " h " << c.kv_heads << " h'K "
+                 << c.key_heads << " h'V " << c.value_heads << " d " << c.head_dim << " window "
+                 << c.window << " norms " << c.key_norms << c.head_norm);
+    BackendLimits limits = OpLimits();
+    limits.page_size = c.page_size;
+    limits.attention = {{.q_heads = c.q_heads,
+                         .kv_heads = c.kv_heads,
+                         .head_dim = c.head_dim,
+                         .window = c.window,
+                         .is_composed = c.key_mix}};
+    ASSERT_TRUE(cuda_->Prepare(limits).ok());
+    const AttentionData data(c);
+    EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kAttention);
+  }
+}
+
+TEST_F(CudaBackendTest, DrawsWhatTheReferenceDraws) {
+  // More rows than fit at once, and more edits: one row edits every token.
+  constexpr int kRows = 12;
+  const Tensor logits = Random({kRows, kVocab}, DType::kF32, 70, 4.0);
+  std::vector<SampleRow> rows(kRows);
+  std::vector<LogitEdit> edits;
+  for (int i = 0; i < kRows; ++i) {
+    rows[i] = {.temperature = i % 4 == 0 ? 0.0f : 0.5f + 0.1f * static_cast<float>(i),
+               .top_k = i % 3 == 0 ? 20 : 0,
+               .top_p = i % 5 == 0 ? 0.7f : 1.0f,
+               .seed = 100,
+               .counter = static_cast<uint64_t>(i),
+               .edits_begin = static_cast<int32_t>(edits.size()),
+               .num_top = i % 2 == 0 ? 5 : -1};
+    const int num_edits = i == 7 ? kVocab : i;
+    for (int e = 0; e < num_edits; ++e) edits.push_back({.token_id = e, .bias = 2.0f});
+    rows[i].edits_end = static_cast<int32_t>(edits.size());
+  }
+  std::vector<SampledToken> actual(kRows);
+  std::vector<SampledToken> expected(kRows);
+  staged_.Sample(logits.view(), rows, edits, actual);
+  reference_->Sample(Wide(logits).view(), rows, edits, expected);
+  for (int i = 0; i < kRows; ++i) {
+    SCOPED_TRACE(i);
+    EXPECT_EQ(actual[i].token_id, expected[i].token_id);
+    EXPECT_EQ(actual[i].is_finite, 1);
+    if (rows[i].num_top < 0) continue;
+    EXPECT_NEAR(actual[i].logprob, expected[i].logprob, 1e-4);
+    for (int top = 0; top < rows[i].num_top; ++top) {
+      EXPECT_EQ(actual[i].top_ids[top], expected[i].top_ids[top]);
+      EXPECT_NEAR(actual[i].top_logprobs[top], expected[i].top_logprobs[top], 1e-4);
+    }
+  }
+
+  const std::vector<int32_t> targets = {0, 7, 1499, 3, 3, 8, 900, 12, 1, 2, 77, 5};
+  std::vector<float> logprobs(kRows), expected_logprobs(kRows);
+  staged_.TokenLogprobs(logits.view(), targets, logprobs);
+  reference_->TokenLogprobs(Wide(logits).view(), targets, expected_logprobs);
+  for (int i = 0; i < kRows; ++i) EXPECT_NEAR(logprobs[i], expected_logprobs[i], 1e-4) << i;
+}
+
+TEST_F(CudaBackendTest, PaddedRowsAreFewAndNeverTooMany) {
+  BackendLimits limits = OpLimits();
+  limits.max_seqs = 37;
+  ASSERT_TRUE(cuda_->Prepare(limits).ok());
+  std::vector<int> padded;
+  for (const int rows : {1, 2, 3, 5, 8, 9, 16, 17, 24, 25, 33, 37}) {
+    padded.push_back(cuda_->PaddedRows(rows));
+  }
+  EXPECT_THAT(padded, ::testing::ElementsAre(1, 2, 4, 8, 8, 16, 16, 24, 24, 32, 37, 37));
+}
+
+TEST_F(CudaBackendTest, WhatNoKernelTakesIsRefusedByName) {
+  BackendLimits limits = OpLimits();
+  limits.hidden_size = 1 << 20;
+  EXPECT_EQ(cuda_->Prepare(limits),
+            absl::InvalidArgumentError(
+                "the CUDA back end takes no hidden size of 1048576, only up to 16384"));
+  limits = OpLimits();
+  limits.vocab_size = 1 << 20;
+  EXPECT_EQ(cuda_->Prepare(limits).code(), absl::StatusCode::kInvalidArgument);
+  limits = OpLimits();
+  limits.max_logit_rows = 1 << 20;
+  EXPECT_GT(cuda_->PlannedBytes(limits), int64_t{1} << 32);
+  EXPECT_EQ(cuda_->Prepare(limits).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(cuda_->Prepare(OpLimits()).ok());
+  EXPECT_TRUE(cuda_->Synchronize().ok());
+}
+
+}  // namespace
+}  // namespace mea
