@@ -39,18 +39,22 @@ std::vector<float> RecordingSink::logprobs() const {
 }
 
 EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options) {
-  if (options.backend == "reference") {
+  if (options.device != nullptr) {
+    // Nothing to make.
+  } else if (options.backend == "reference") {
     backend_ = CreateReferenceBackend();
   } else {
     backend_ = CreateCpuBackend({.num_threads = options.num_threads}).value();
   }
+  Backend* const backend = options.device != nullptr ? options.device : backend_.get();
   const ModelConfig config = MakeConfig(spec);
-  model_ = Model::Create(config, MakeWeights(spec, config), backend_.get(),
+  model_ = Model::Create(config, MakeWeights(spec, config), backend,
                          {.max_batch_tokens = options.max_batch_tokens,
                           .max_num_seqs = options.max_num_seqs,
-                          .max_logit_rows = options.max_logit_rows})
+                          .max_logit_rows = options.max_logit_rows,
+                          .page_size = options.page_size})
                .value();
-  kv_ = KvCache::Create(*backend_, model_->MakeKvLayout(options.kv_dtype, options.page_size),
+  kv_ = KvCache::Create(*backend, model_->MakeKvLayout(options.kv_dtype, options.page_size),
                         options.num_pages)
             .value();
   if (options.prefix_cache) kv_->EnablePrefixCache();

@@ -28,6 +28,7 @@ class RecordingSink final : public TokenSink {
 
 struct HarnessOptions {
   std::string backend = "cpu";  // or "reference"
+  Backend* device = nullptr;    // instead of it; outlives the harness
   int num_threads = 2;
   int page_size = 16;
   int num_pages = 256;
@@ -59,7 +60,7 @@ class EngineHarness {
   std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests);
 
  private:
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Backend> backend_;  // null where the options brought one
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<EngineCore> core_;
