@@ -12,6 +12,7 @@
 #include "server/generation.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
+#include "server/trace_context.h"
 
 namespace mea {
 
@@ -32,7 +33,7 @@ class GenerateCall : public Reactor,
     const CallInfo call = ReadCallInfo(*context, request);
     absl::Status status = StartGeneration(context, request, call, std::move(bound));
     if (status.ok()) return;
-    serving_.request_log.Refused(call.request_id, status);
+    serving_.request_log.Refused({call.request_id, call.trace_id}, status);
     absl::MutexLock lock(&mu_);
     Fail(status);
   }
@@ -82,6 +83,7 @@ class GenerateCall : public Reactor,
       return it == metadata.end() ? "" : std::string(it->second.data(), it->second.size());
     };
     return {.request_id = RequestId(request, value("x-request-id")),
+            .trace_id = TraceId(value("traceparent")),
             .deadline = absl::FromChrono(context.deadline())};
   }
 

@@ -235,7 +235,7 @@ void Generation::End(FinishOutput finish) {
   }
   times_.total = absl::Now() - arrival_;
   if (refused) {
-    serving_.request_log.Refused(spec_.request.id, finish.status);
+    serving_.request_log.Refused({spec_.request.id, spec_.trace_id}, finish.status);
   } else {
     serving_.request_log.Finished(spec_, finish, times_);
   }

@@ -11,6 +11,7 @@ namespace mea {
 
 // A request as the server holds it: the engine's part, checked, and what concerns text alone.
 struct GenerationSpec {
+  std::string trace_id;               // of the caller's trace; empty: none
   Request request;                    // prompt is empty where prompt_text is not
   std::string prompt_text;            // to be tokenized
   std::vector<std::string> stop;      // checked against limits.h

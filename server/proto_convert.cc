@@ -175,6 +175,7 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.request.sampling = DefaultSampling(defaults);
   Reader reader(vocab_size);
   spec.request.id = call.request_id;
+  spec.trace_id = call.trace_id;
   CheckId(call.request_id, reader);
   ReadPrompt(request, reader, spec);
   ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);

@@ -18,6 +18,7 @@ namespace mea {
 // What the call says beside its message.
 struct CallInfo {
   std::string request_id;  // as RequestId gives it
+  std::string trace_id;    // of the metadata traceparent, or empty
   absl::Time deadline = absl::InfiniteFuture();
 };
 

@@ -10,6 +10,16 @@
 namespace mea {
 namespace {
 
+std::vector<LogField> FieldsOf(const RequestTag& tag) {
+  std::vector<LogField> fields = {{"id", tag.id}};
+  if (!tag.trace_id.empty()) fields.push_back({"trace_id", tag.trace_id});
+  return fields;
+}
+
+std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
+  return FieldsOf({.id = spec.request.id, .trace_id = spec.trace_id});
+}
+
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
 void AppendStatus(const absl::Status& status, std::vector<LogField>& fields) {
@@ -26,29 +36,32 @@ bool IsOverload(const absl::Status& status) {
 void RequestLog::Accepted(const GenerationSpec& spec) {
   if (!log_.enabled(LogLevel::kDebug)) return;
   const Request& request = spec.request;
-  log_.Write(LogLevel::kDebug, "request accepted",
-             {{"id", request.id},
-              {"prompt_tokens", std::ssize(request.prompt)},
-              {"max_tokens", request.stopping.max_tokens},
-              {"priority", request.priority}});
+  std::vector<LogField> fields = FieldsOf(spec);
+  fields.push_back({"prompt_tokens", std::ssize(request.prompt)});
+  fields.push_back({"max_tokens", request.stopping.max_tokens});
+  fields.push_back({"priority", request.priority});
+  log_.Write(LogLevel::kDebug, "request accepted", fields);
 }
 
 void RequestLog::Scheduled(const GenerationSpec& spec, absl::Duration queue) {
   if (!log_.enabled(LogLevel::kTrace)) return;
-  log_.Write(LogLevel::kTrace, "request scheduled", {{"id", spec.request.id}, {"queue_ms", queue}});
+  std::vector<LogField> fields = FieldsOf(spec);
+  fields.push_back({"queue_ms", queue});
+  log_.Write(LogLevel::kTrace, "request scheduled", fields);
 }
 
 void RequestLog::FirstToken(const GenerationSpec& spec, absl::Duration first_token) {
   if (!log_.enabled(LogLevel::kTrace)) return;
-  log_.Write(LogLevel::kTrace, "request first token",
-             {{"id", spec.request.id}, {"ttft_ms", first_token}});
+  std::vector<LogField> fields = FieldsOf(spec);
+  fields.push_back({"ttft_ms", first_token});
+  log_.Write(LogLevel::kTrace, "request first token", fields);
 }
 
 void RequestLog::Finished(const GenerationSpec& spec, const FinishOutput& finish,
                           const RequestTimes& times) {
   const LogLevel level = absl::IsInternal(finish.status) ? LogLevel::kError : LogLevel::kInfo;
   if (!log_.enabled(level)) return;
-  std::vector<LogField> fields = {{"id", spec.request.id}};
+  std::vector<LogField> fields = FieldsOf(spec);
   AppendStatus(finish.status, fields);
   if (finish.status.ok()) fields.push_back({"reason", FinishReasonName(finish.reason)});
   fields.push_back({"prompt_tokens", finish.usage.prompt_tokens});
@@ -60,8 +73,8 @@ void RequestLog::Finished(const GenerationSpec& spec, const FinishOutput& finish
   log_.Write(level, "request finished", fields);
 }
 
-void RequestLog::Refused(const std::string& id, const absl::Status& status) {
-  std::vector<LogField> fields = {{"id", id}};
+void RequestLog::Refused(const RequestTag& tag, const absl::Status& status) {
+  std::vector<LogField> fields = FieldsOf(tag);
   AppendStatus(status, fields);
   LogLevel level = LogLevel::kInfo;
   if (IsOverload(status)) {

@@ -21,6 +21,12 @@ struct RequestTimes {
   absl::Duration total;
 };
 
+// What every line of a request begins with.
+struct RequestTag {
+  std::string id;
+  std::string trace_id;  // empty: none
+};
+
 // What is logged of a request: its id, its numbers and its status, never what it reads or writes.
 // Every request that arrives is logged once as refused, or once as finished. Thread-safe.
 class RequestLog {
@@ -33,7 +39,7 @@ class RequestLog {
   void Finished(const GenerationSpec& spec, const FinishOutput& finish, const RequestTimes& times);
   // The engine never had it. For want of room: a warning with the number of such refusals since the
   // last warning, once per kOverloadLogPeriod; the others are there at debug.
-  void Refused(const std::string& id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+  void Refused(const RequestTag& tag, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   Log& log_;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/server/server_fixture.h"
 
@@ -97,7 +98,7 @@ TEST(RequestLogTest, OverloadWarnsOncePerPeriodAndTellsTheRestAtDebug) {
     Log log({.level = LogLevel::kDebug}, lines.Writer());
     RequestLog requests(log);
     for (const char* id : {"a", "b", "c"}) {
-      requests.Refused(id, absl::ResourceExhaustedError("the queue is full"));
+      requests.Refused({.id = id}, absl::ResourceExhaustedError("the queue is full"));
     }
   }
   EXPECT_THAT(lines.lines(),
@@ -149,6 +150,34 @@ TEST(RequestLogTest, TheServersOwnStateIsLogged) {
               ElementsAre(HasSubstr(" info ready model=fake listen=" + listen + " admin="),
                           MatchesRegex(".* info drain begins in_flight=0 limit_ms=.*"),
                           MatchesRegex(".* info drain ended took_ms=.*")));
+}
+
+TEST(RequestLogTest, ATraceparentPutsItsTraceIdIntoEveryLine) {
+  const std::string trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string parent = "-00f067aa0ba902b7";
+  const std::vector<std::pair<std::string, bool>> headers = {
+      {"00-" + trace_id + parent + "-01", true},
+      {"cc-" + trace_id + parent + "-01-more", true},  // of a later version
+      {"00-" + trace_id + parent + "-01-more", false},
+      {"ff-" + trace_id + parent + "-01", false},
+      {"00-" + trace_id + "-0000000000000000-01", false},
+      {"00-" + std::string(32, '0') + parent + "-01", false},
+      {"00-4BF92F3577B34DA6A3CE929D0E0E4736" + parent + "-01", false},
+      {"00-" + trace_id + parent, false},
+      {"nonsense", false},
+      {"", false}};
+  for (const auto& [header, traced] : headers) {
+    ServerFixture f;
+    const auto context = f.Context();
+    context->AddMetadata("traceparent", header);
+    v1::GenerateResponse response;
+    EXPECT_TRUE(f.inference->Generate(context.get(), Named("a"), &response).ok()) << header;
+    const auto lines = Containing(f.StopAndReadLog(), "id=a");
+    EXPECT_EQ(lines.size(), 4u) << header;
+    EXPECT_EQ(Containing(lines, " id=a trace_id=" + trace_id + " ").size(), traced ? 4u : 0u)
+        << header;
+    EXPECT_EQ(Containing(lines, "trace_id").size(), traced ? 4u : 0u) << header;
+  }
 }
 
 }  // namespace

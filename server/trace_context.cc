@@ -1,0 +1,46 @@
+#include "server/trace_context.h"
+
+#include <algorithm>
+
+namespace mea {
+namespace {
+
+// version "-" trace-id "-" parent-id "-" flags
+constexpr size_t kVersionDigits = 2;
+constexpr size_t kTraceIdDigits = 32;
+constexpr size_t kParentIdDigits = 16;
+constexpr size_t kFlagsDigits = 2;
+
+bool IsHex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+bool IsZero(std::string_view text) { return text.find_first_not_of('0') == text.npos; }
+
+// The next field of so many digits and the "-" before the one after it; empty where it is none.
+std::string_view TakeField(std::string_view& rest, size_t digits) {
+  const std::string_view field = rest.substr(0, digits);
+  const bool ends = rest.size() == digits || (rest.size() > digits && rest[digits] == '-');
+  if (!ends || !IsHex(field)) return {};
+  rest.remove_prefix(std::min(rest.size(), digits + 1));
+  return field;
+}
+
+}  // namespace
+
+std::string TraceId(std::string_view traceparent) {
+  std::string_view rest = traceparent;
+  const std::string_view version = TakeField(rest, kVersionDigits);
+  const std::string_view trace_id = TakeField(rest, kTraceIdDigits);
+  const std::string_view parent_id = TakeField(rest, kParentIdDigits);
+  const std::string_view flags = TakeField(rest, kFlagsDigits);
+  if (version.empty() || trace_id.empty() || parent_id.empty() || flags.empty()) return "";
+  if (version == "ff" || IsZero(trace_id) || IsZero(parent_id)) return "";
+  // Later versions may add fields; the first has these four alone.
+  constexpr size_t kLength = kVersionDigits + kTraceIdDigits + kParentIdDigits + kFlagsDigits + 3;
+  if (version == "00" && traceparent.size() != kLength) return "";
+  return std::string(trace_id);
+}
+
+}  // namespace mea
