@@ -42,6 +42,16 @@ class DeviceMeter : public CeilingMeter {
     std::unique_ptr<DeviceMeter> meter(new DeviceMeter(std::move(owned)));
     Backend& backend = *meter->backend_;
     const int64_t n = sizes.product_size;
+    const int size = static_cast<int>(n);
+    absl::Status prepared = backend.Prepare({.max_rows = size,
+                                             .max_seqs = 1,
+                                             .max_context = 1,
+                                             .max_logit_rows = 1,
+                                             .page_size = 64,
+                                             .hidden_size = 8,
+                                             .vocab_size = 8,
+                                             .products = {{size, size}}});
+    if (!prepared.ok()) return prepared;
     const DType compute = backend.compute_dtype();
     const DType weights = backend.weight_dtype().value_or(DType::kBf16);
     const std::array<int64_t, 1> elements = {sizes.copy_bytes / DTypeSize(compute)};

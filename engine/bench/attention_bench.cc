@@ -15,18 +15,21 @@
 namespace mea {
 namespace {
 
-constexpr int64_t kBeyondCaches = int64_t{256} << 20;  // bytes, several times any L2
 constexpr int kMostLayers = 256;
 
 // One attention layer, repeated over `num_layers` caches of random contents, on one back end.
 class AttentionLoop {
  public:
   AttentionLoop(Backend* backend, const AttentionShape& shape, int batch, int context,
-                int page_size)
-      : backend_(backend), shape_(shape), batch_(batch), context_(context), page_size_(page_size) {
-    pages_per_sequence_ = (context + page_size - 1) / page_size;
-    const int64_t bytes = LayerBytes();
-    num_layers_ = static_cast<int>(std::clamp<int64_t>(kBeyondCaches / bytes, 1, kMostLayers));
+                const BenchOptions& options)
+      : backend_(backend),
+        shape_(shape),
+        batch_(batch),
+        context_(context),
+        page_size_(options.page_size) {
+    pages_per_sequence_ = (context + page_size_ - 1) / page_size_;
+    num_layers_ = static_cast<int>(
+        std::clamp<int64_t>(options.beyond_caches_bytes / LayerBytes(), 1, kMostLayers));
   }
 
   int num_layers() const { return num_layers_; }
@@ -40,7 +43,18 @@ class AttentionLoop {
     const int64_t pages = int64_t{num_layers_} * batch_ * pages_per_sequence_;
     const DType compute = backend_->compute_dtype();
     scale_ = scale;
-    absl::Status status;
+    absl::Status status = backend_->Prepare({.max_rows = batch_,
+                                             .max_seqs = batch_,
+                                             .max_context = context_,
+                                             .max_logit_rows = 1,
+                                             .page_size = page_size_,
+                                             .hidden_size = 8,
+                                             .vocab_size = 8,
+                                             .attention = {{.q_heads = shape_.q_heads,
+                                                            .kv_heads = shape_.kv_heads,
+                                                            .head_dim = kv.head_dim,
+                                                            .window = shape_.window,
+                                                            .is_composed = shape_.composed}}});
     const auto make = [&](Tensor& tensor, std::vector<int64_t> shape, DType dtype,
                           const UniformRange& range) {
       if (!status.ok()) return;
@@ -147,8 +161,8 @@ absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& op
                                         int context) {
   const AttentionShape shape = AttentionShapeOf(subject.config, 0, options.kv_dtype);
   subject.loop.reset();  // before the next one is allocated
-  subject.loop = std::make_unique<AttentionLoop>(subject.backend.get(), shape, batch, context,
-                                                 options.page_size);
+  subject.loop =
+      std::make_unique<AttentionLoop>(subject.backend.get(), shape, batch, context, options);
   Contender contender{.row = {.bench = "attention",
                               .shape = options.shape,
                               .system = "mea",

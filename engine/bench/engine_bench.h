@@ -30,6 +30,9 @@ struct BenchOptions {
   // Of all caches together; what would take more is reported as skipped. 0: whatever the back end
   // allocates.
   int64_t max_cache_bytes = 0;
+  // The attention op alone reads so many bytes of cache before it reads one again: several times
+  // any L2.
+  int64_t beyond_caches_bytes = int64_t{256} << 20;
   int rounds = 5;
   double round_seconds = 0.1;  // at least one step
 };

@@ -116,6 +116,10 @@ class CudaBackend final : public Backend {
     MEA_CHECK(host.device == Device::kCpu && device.device == Device::kCuda);
     Op("Download", [&] { runtime_->Copy(device, host, cudaMemcpyDeviceToHost); });
   }
+  void Copy(TensorView from, TensorView to) override {
+    MEA_CHECK(from.device == Device::kCuda && to.device == Device::kCuda);
+    Op("Copy", [&] { runtime_->Copy(from, to, cudaMemcpyDeviceToDevice); });
+  }
 
   void Run(int64_t key, absl::FunctionRef<void()> ops) override;
   int PaddedRows(int num_rows) const override {

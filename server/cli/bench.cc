@@ -155,20 +155,34 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
   return weights;
 }
 
-absl::Status Finish(const BenchFlags& flags, const std::string& command,
-                    const absl::StatusOr<std::vector<BenchRow>>& rows) {
-  if (!rows.ok()) return rows.status();
-  if (flags.json.empty()) return absl::OkStatus();
-  return WriteJson(
-      flags.json, command,
-      DescribeMachine(flags.device == "cpu" ? Device::kCpu : Device::kCuda, flags.num_threads),
-      *rows);
-}
+// Prints every row as it comes and writes the file anew, so that a run cut short leaves something.
+class Output {
+ public:
+  Output(const BenchFlags& flags, std::string command)
+      : file_(flags.json),
+        command_(std::move(command)),
+        machine_(DescribeMachine(flags.device == "cpu" ? Device::kCpu : Device::kCuda,
+                                 flags.num_threads)) {
+    std::printf("%s\n", TableHead().c_str());
+  }
 
-void PrintRow(const BenchRow& row) {
-  std::printf("%s\n", TableLine(row).c_str());
-  std::fflush(stdout);
-}
+  void Add(const BenchRow& row) {
+    std::printf("%s\n", TableLine(row).c_str());
+    std::fflush(stdout);
+    rows_.push_back(row);
+    if (!file_.empty()) written_ = WriteJson(file_, command_, machine_, rows_);
+  }
+
+  // How the last writing went.
+  const absl::Status& written() const { return written_; }
+
+ private:
+  const std::string file_;
+  const std::string command_;
+  const BenchMachine machine_;
+  std::vector<BenchRow> rows_;
+  absl::Status written_;
+};
 
 absl::Status RunEngineBench(BenchFlags flags) {
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
@@ -194,9 +208,10 @@ absl::Status RunEngineBench(BenchFlags flags) {
     }
     return LoadWeights(*checkpoint, {});
   };
-  std::printf("%s\n", TableHead().c_str());
-  return Finish(flags, "mea bench engine",
-                BenchEngine(*config, flags.options, Backends(flags), weights, PrintRow));
+  Output output(flags, "mea bench engine");
+  const auto rows = BenchEngine(*config, flags.options, Backends(flags), weights,
+                                [&](const BenchRow& row) { output.Add(row); });
+  return rows.ok() ? output.written() : rows.status();
 }
 
 absl::Status RunAttentionBench(BenchFlags flags) {
@@ -204,9 +219,10 @@ absl::Status RunAttentionBench(BenchFlags flags) {
   const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
   if (!config.ok()) return config.status();
   flags.options.shape = ShapeName(flags.random_dir);
-  std::printf("%s\n", TableHead().c_str());
-  return Finish(flags, "mea bench attention",
-                BenchAttention(*config, flags.options, Backends(flags), PrintRow));
+  Output output(flags, "mea bench attention");
+  const auto rows = BenchAttention(*config, flags.options, Backends(flags),
+                                   [&](const BenchRow& row) { output.Add(row); });
+  return rows.ok() ? output.written() : rows.status();
 }
 
 void AddEngineBench(CLI::App& bench, Action& action) {

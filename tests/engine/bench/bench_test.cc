@@ -27,6 +27,7 @@ EngineBenchOptions Quick() {
   options.prefill_chunks = {8};
   options.page_size = 16;
   options.ceilings.num_threads = 1;
+  options.beyond_caches_bytes = 1 << 20;
   options.rounds = 2;
   options.round_seconds = 0;
   return options;
