@@ -1,5 +1,6 @@
 #include "engine/model/model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/model/backend_limits.h"
@@ -135,15 +136,17 @@ void Model::FeedForward(int layer, int num_tokens) {
 }
 
 TensorView Model::Logits(std::span<const int32_t> rows) {
-  const int n = static_cast<int>(rows.size());
-  const TensorView device_rows = inputs_.SetRows(rows);
+  const int num_rows = static_cast<int>(rows.size());
+  // Filled up as a step's rows are, so that few records serve all numbers of rows.
+  const int n = std::min(backend_->PaddedRows(num_rows), limits_.max_logit_rows);
+  const TensorView device_rows = inputs_.SetRows(rows, n);
   const TensorView hidden = workspace_.last_hidden(n);
   const TensorView logits = workspace_.logits(n);
   backend_->Run(kLogitsKey + n, [&] {
     backend_->GatherRows(workspace_.normed(limits_.max_batch_tokens), device_rows, hidden);
     backend_->MatMul(hidden, weights_.lm_head, {}, logits);
   });
-  return logits;
+  return logits.Rows(0, num_rows);
 }
 
 KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size) {

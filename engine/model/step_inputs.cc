@@ -74,12 +74,15 @@ void StepInputs::Set(const Batch& batch) {
   backend_->Upload(host_table, page_table.Columns(0, table.shape[1]));
 }
 
-TensorView StepInputs::SetRows(std::span<const int32_t> rows) {
-  if (backend_->device() == Device::kCpu) return TensorView::Of(rows);
-  const int64_t count = std::ssize(rows);
-  std::copy(rows.begin(), rows.end(), host_rows_.view().as<int32_t>());
-  backend_->Upload(host_rows_.view().Columns(0, count), rows_.view().Columns(0, count));
-  return TensorView::Dense(rows_.view().data, DType::kI32, {count}, backend_->device());
+TensorView StepInputs::SetRows(std::span<const int32_t> rows, int num_rows) {
+  if (backend_->device() == Device::kCpu) {
+    MEA_CHECK(num_rows == std::ssize(rows));
+    return TensorView::Of(rows);
+  }
+  int32_t* const host = host_rows_.view().as<int32_t>();
+  std::fill(std::copy(rows.begin(), rows.end(), host), host + num_rows, rows.front());
+  backend_->Upload(host_rows_.view().Columns(0, num_rows), rows_.view().Columns(0, num_rows));
+  return TensorView::Dense(rows_.view().data, DType::kI32, {num_rows}, backend_->device());
 }
 
 }  // namespace mea

@@ -20,8 +20,8 @@ class StepInputs {
   // Makes the views below those of `batch`, which stays as it is until the back end has been
   // synchronised.
   void Set(const Batch& batch);
-  // The rows whose logits are wanted next, likewise.
-  TensorView SetRows(std::span<const int32_t> rows);
+  // The rows whose logits are wanted next, likewise; filled up to `num_rows` with the first.
+  TensorView SetRows(std::span<const int32_t> rows, int num_rows);
 
   TensorView token_ids, positions, slots;  // [num_tokens]
   TensorView q_offsets;                    // [num_seqs + 1]

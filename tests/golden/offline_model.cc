@@ -1,6 +1,7 @@
 #include "tests/golden/offline_model.h"
 
 #include <algorithm>
+#include <array>
 #include <iostream>
 #include <string>
 
@@ -18,12 +19,18 @@ T ValueOrDie(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-std::vector<double> Row(const TensorView& logits, int64_t row) {
-  const int64_t vocab = logits.shape[1];
+// The first row, once the back end has computed it.
+std::vector<double> FirstRow(Backend& backend, const TensorView& logits) {
+  const std::array<int64_t, 2> shape = {1, logits.shape[1]};
+  const Tensor host = ValueOrDie(backend.AllocateHost(shape, logits.dtype));
+  backend.Download(logits.Rows(0, 1), host.view());
+  MEA_CHECK(backend.Synchronize().ok());
   if (logits.dtype == DType::kF64) {
-    return {logits.row<double>(row), logits.row<double>(row) + vocab};
+    const auto values = host.view().values<double>();
+    return {values.begin(), values.end()};
   }
-  return {logits.row<float>(row), logits.row<float>(row) + vocab};
+  const auto values = host.view().values<float>();
+  return {values.begin(), values.end()};
 }
 
 class CollectingSink final : public TokenSink {
@@ -42,9 +49,9 @@ OfflineModel::OfflineModel(const std::filesystem::path& dir, Backend& backend,
                            const OfflineOptions& options)
     : options_(options) {
   const Checkpoint checkpoint = ValueOrDie(OpenCheckpoint(dir));
-  model_ = ValueOrDie(
-      LoadModel(checkpoint, "auto", &backend,
-                {.max_batch_tokens = options.chunk, .page_size = options.page_size}));
+  model_ =
+      ValueOrDie(LoadModel(checkpoint, "auto", &backend,
+                           {.max_batch_tokens = options.chunk, .page_size = options.page_size}));
   KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
   const int num_pages = layout.PagesFor(options.max_tokens);
   kv_ = ValueOrDie(KvCache::Create(backend, std::move(layout), num_pages));
@@ -66,11 +73,11 @@ std::vector<std::vector<double>> OfflineModel::Logits(std::span<const int32_t> t
     for (size_t i = 0; i < positions.size(); ++i) {
       const int32_t row = positions[i] - first;
       if (row < 0 || row >= count) continue;
-      const TensorView row_logits = model_->Logits({&row, 1});
-      MEA_CHECK(model_->backend().Synchronize().ok());
-      logits[i] = Row(row_logits, 0);
+      logits[i] = FirstRow(model_->backend(), model_->Logits({&row, 1}));
     }
     sequence.num_computed += count;
+    // The next chunk takes the place of this one's inputs.
+    MEA_CHECK(model_->backend().Synchronize().ok());
   }
   return logits;
 }
