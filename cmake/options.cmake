@@ -30,9 +30,11 @@ function(mea_precompile_test_headers)
   target_precompile_headers(mea_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
 endfunction()
 
-# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow threads]): one GoogleTest binary. Tests
-# without the label "slow" are the fast ones, which the run under ASan and UBSan repeats; those with
-# the label "threads" have several threads at work, so the run under TSan builds and repeats them.
+# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt threads]): one GoogleTest binary.
+# Tests that are neither "slow" nor run on the device emulator ("simt", which finds faults of memory
+# itself) are the fast ones, which the run under ASan and UBSan builds and repeats; those with the
+# label "threads" have several threads at work, so the run under TSan builds and repeats them.
+add_custom_target(fast_tests)
 add_custom_target(threads_tests)
 function(mea_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;LABELS" ${ARGN})
@@ -43,6 +45,9 @@ function(mea_test name)
   target_precompile_headers(${name} REUSE_FROM mea_test_headers)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
+  if(NOT "slow" IN_LIST ARG_LABELS AND NOT "simt" IN_LIST ARG_LABELS)
+    add_dependencies(fast_tests ${name})
+  endif()
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(threads_tests ${name})
   endif()
