@@ -7,11 +7,12 @@
 namespace mea::cuda {
 
 // The functions of cuBLASLt that products need, without the prefix cublasLt.
-#define MEA_CUBLAS_LT_FUNCTIONS(X)                                                                 \
-  X(GetStatusName)                                                                                 \
-  X(Create)                                                                                        \
-  X(Destroy) X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulDescCreate) X(MatmulDescDestroy) \
-      X(MatmulDescSetAttribute) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)               \
+#define MEA_CUBLAS_LT_FUNCTIONS(X)                                                      \
+  X(GetStatusName)                                                                      \
+  X(Create)                                                                             \
+  X(Destroy)                                                                            \
+  X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulDescCreate) X(MatmulDescDestroy) \
+      X(MatmulDescSetAttribute) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)    \
           X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(Matmul)
 
 struct CublasLt {
