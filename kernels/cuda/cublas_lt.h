@@ -7,13 +7,22 @@
 namespace mea::cuda {
 
 // The functions of cuBLASLt that products need, without the prefix cublasLt.
-#define MEA_CUBLAS_LT_FUNCTIONS(X)                                                      \
-  X(GetStatusName)                                                                      \
-  X(Create)                                                                             \
-  X(Destroy)                                                                            \
-  X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulDescCreate) X(MatmulDescDestroy) \
-      X(MatmulDescSetAttribute) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)    \
-          X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(Matmul)
+// clang-format off: a list, which clang-format writes differently each time
+#define MEA_CUBLAS_LT_FUNCTIONS(X) \
+  X(GetStatusName)                 \
+  X(Create)                        \
+  X(Destroy)                       \
+  X(MatrixLayoutCreate)            \
+  X(MatrixLayoutDestroy)           \
+  X(MatmulDescCreate)              \
+  X(MatmulDescDestroy)             \
+  X(MatmulDescSetAttribute)        \
+  X(MatmulPreferenceCreate)        \
+  X(MatmulPreferenceDestroy)       \
+  X(MatmulPreferenceSetAttribute)  \
+  X(MatmulAlgoGetHeuristic)        \
+  X(Matmul)
+// clang-format on
 
 struct CublasLt {
 #define MEA_DECLARE(name) decltype(&cublasLt##name) name = nullptr;
