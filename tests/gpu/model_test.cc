@@ -13,7 +13,7 @@
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
 #include "engine/text/tokenizer.h"
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
@@ -124,7 +124,8 @@ template <typename Load>
 void ExpectAgreement(const std::string& name, const Load& load,
                      const std::vector<Request>& requests, Tolerance tolerance) {
   const std::unique_ptr<Backend> cpu = *CreateCpuBackend();
-  const std::unique_ptr<Backend> cuda = CreateEmulatedCudaBackend().value();
+  const std::unique_ptr<Backend> cuda = MakeCuda();
+  ASSERT_NE(cuda, nullptr);
   const auto expected = Engine(cpu.get(), load).Run(requests);
   Engine engine(cuda.get(), load);
   const auto actual = engine.Run(requests);

@@ -5,7 +5,7 @@
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
 #include "engine/model/random_weights.h"
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/random_model.h"
 
 namespace mea {
@@ -30,7 +30,7 @@ EngineBenchOptions Quick() {
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> Emulated() { return CreateEmulatedCudaBackend(); }
+absl::StatusOr<std::unique_ptr<Backend>> Emulated() { return MakeCuda(); }
 
 absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage) {
   auto weights = MakeRandomWeights(config, DType::kBf16, 1, 1);
