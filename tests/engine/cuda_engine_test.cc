@@ -8,7 +8,7 @@
 #include <cmath>
 #include <iostream>
 
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
@@ -49,18 +49,21 @@ std::vector<Request> GreedyRequests(int count, int vocab_size) {
 class CudaEngineTest : public ::testing::TestWithParam<Variant> {
  protected:
   static constexpr CudaOptions kNoRecords = [] {
-    CudaOptions options = kEmulatedCuda;
+    CudaOptions options = kTestedCuda;
     options.max_records = 0;
     return options;
   }();
 
   CudaEngineTest() : spec_(GetParam().spec) { spec_.dtype = DType::kBf16; }
+  void SetUp() override {
+    if (MakeCuda() == nullptr) GTEST_SKIP() << "no CUDA device here";
+  }
 
   // What the requests were told, run together.
   std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests,
                                                   HarnessOptions options,
-                                                  const CudaOptions& cuda = kEmulatedCuda) {
-    const std::unique_ptr<Backend> device = CreateEmulatedCudaBackend(cuda).value();
+                                                  const CudaOptions& cuda = kTestedCuda) {
+    const std::unique_ptr<Backend> device = MakeCuda(cuda);
     options.device = device.get();
     options.kv_dtype = DType::kBf16;
     EngineHarness harness(spec_, options);
@@ -167,7 +170,7 @@ TEST_P(CudaEngineTest, PageSizesAgreeToTheBit) {
 }
 
 TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
-  const std::unique_ptr<Backend> device = CreateEmulatedCudaBackend().value();
+  const std::unique_ptr<Backend> device = MakeCuda();
   HarnessOptions options = kOptions;
   options.device = device.get();
   options.kv_dtype = DType::kBf16;

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/simt/machine.h"
 #include "tests/support/engine_harness.h"
 
@@ -16,7 +16,7 @@ TEST(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
   // Fails the kernel-th kernel after the start, if there are as many; the number of kernels run.
   const auto run = [&](int64_t kernel) {
     simt::ResetMachine();
-    const std::unique_ptr<Backend> device = CreateEmulatedCudaBackend().value();
+    const std::unique_ptr<Backend> device = MakeCuda();
     EngineHarness harness(spec,
                           {.device = device.get(), .page_size = 64, .kv_dtype = DType::kBf16});
     const int64_t before = simt::NumKernels();

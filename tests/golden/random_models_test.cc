@@ -8,7 +8,7 @@
 #include "kernels/backend.h"
 #include "tests/golden/golden_data.h"
 #include "tests/golden/offline_model.h"
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/checkpoint_writer.h"
 
 // The engine against an independent float64 reading of the papers (tools/golden/mea_reference.py),
@@ -145,7 +145,7 @@ TEST(RandomModelsTest, CpuStaysNearThePapersInBfloat) {
 }
 
 TEST(RandomModelsTest, EmulatedCudaStaysNearThePapersInBfloat) {
-  CheckAll(*CreateEmulatedCudaBackend().value(), kCuda, "emulated CUDA");
+  CheckAll(*MakeCuda(), kCuda, "emulated CUDA");
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "kernels/cuda/cuda_backend.h"
-#include "tests/kernels/cuda/emulated_backend.h"
+#include "tests/kernels/cuda/tested_backend.h"
 #include "tests/kernels/op_support.h"
 #include "tests/simt/dlfcn.h"
 #include "tests/simt/machine.h"
@@ -205,7 +205,7 @@ class BackendRunTest : public ::testing::Test {
 
 TEST_F(BackendRunTest, ReplayedStepsEqualEagerOnes) {
   for (const int n : {1, 3, 16}) {
-    CudaOptions options = kEmulatedCuda;
+    CudaOptions options = kTestedCuda;
     const auto replayed = Drawn(options, n, 6);
     options.max_records = 0;
     const auto eager = Drawn(options, n, 6);
@@ -215,9 +215,9 @@ TEST_F(BackendRunTest, ReplayedStepsEqualEagerOnes) {
 }
 
 TEST_F(BackendRunTest, ErrorsNameTheirOpWhereEveryOpIsWaitedFor) {
-  CudaOptions options = kEmulatedCuda;
+  CudaOptions options = kTestedCuda;
   options.synchronous = true;
-  const auto backend = CreateEmulatedCudaBackend(options).value();
+  const auto backend = MakeCuda(options);
   const auto model = TinyModel::Create(backend.get()).value();
   simt::FailKernel(3, cudaErrorIllegalAddress);
   EXPECT_THAT(std::string(model->Step({1}, 0).status().message()),
@@ -225,7 +225,7 @@ TEST_F(BackendRunTest, ErrorsNameTheirOpWhereEveryOpIsWaitedFor) {
 }
 
 TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
-  const auto backend = CreateEmulatedCudaBackend().value();
+  const auto backend = MakeCuda();
   const auto model = TinyModel::Create(backend.get()).value();
   const BackendCounters start = backend->counters();
   const int64_t device_bytes = simt::DeviceBytesInUse();
@@ -242,7 +242,7 @@ TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
 }
 
 TEST_F(BackendRunTest, PreparingAnewForgetsRecordsOfTheOldMemory) {
-  const auto backend = CreateEmulatedCudaBackend().value();
+  const auto backend = MakeCuda();
   const auto model = TinyModel::Create(backend.get()).value();
   std::vector<SampledToken> first;
   for (int i = 0; i < 3; ++i) first = model->Step({1, 2}, 0).value();
@@ -253,9 +253,9 @@ TEST_F(BackendRunTest, PreparingAnewForgetsRecordsOfTheOldMemory) {
 }
 
 TEST_F(BackendRunTest, SearchingForAlgorithmsHappensOncePerShape) {
-  CudaOptions options = kEmulatedCuda;
+  CudaOptions options = kTestedCuda;
   options.search_products = true;
-  const auto backend = CreateEmulatedCudaBackend(options).value();
+  const auto backend = MakeCuda(options);
   const auto model = TinyModel::Create(backend.get()).value();
   std::vector<int64_t> calls;
   for (int i = 0; i < 4; ++i) {
@@ -273,7 +273,7 @@ TEST_F(BackendRunTest, AFailureOfAnyCallIsReportedOrHarmless) {
   constexpr int kRows = 9;  // beyond the skinny kernel
   constexpr int kSteps = 3;
   for (const bool search : {false, true}) {
-    CudaOptions options = kEmulatedCuda;
+    CudaOptions options = kTestedCuda;
     options.search_products = search;
     const int64_t before = simt::NumCalls();
     const auto expected = Drawn(options, kRows, kSteps);
@@ -304,13 +304,13 @@ TEST_F(BackendRunTest, AFailureOfAnyCallIsReportedOrHarmless) {
 
 TEST_F(BackendRunTest, AFailedKernelIsReported) {
   const int64_t before = simt::NumKernels();
-  ASSERT_TRUE(Drawn(kEmulatedCuda, 2, 4).ok());
+  ASSERT_TRUE(Drawn(kTestedCuda, 2, 4).ok());
   const int64_t num_kernels = simt::NumKernels() - before;
   ASSERT_GT(num_kernels, 40);
   for (int64_t kernel = 1; kernel <= num_kernels; ++kernel) {
     SCOPED_TRACE(kernel);
     simt::FailKernel(kernel, cudaErrorIllegalAddress);
-    const absl::Status status = Drawn(kEmulatedCuda, 2, 4).status();
+    const absl::Status status = Drawn(kTestedCuda, 2, 4).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_THAT(std::string(status.message()), HasSubstr("cudaErrorIllegalAddress"));
     simt::ResetMachine();
@@ -319,7 +319,7 @@ TEST_F(BackendRunTest, AFailedKernelIsReported) {
 
 TEST_F(BackendRunTest, MissingCublasIsNamed) {
   simt::HideCublas(true);
-  const absl::Status status = cuda::CreateCudaBackend(kEmulatedCuda).status();
+  const absl::Status status = cuda::CreateCudaBackend(kTestedCuda).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("no cuBLASLt, looked for libcublasLt.so.13"));
