@@ -1,22 +1,20 @@
 #include "kvcache/prefix_index.h"
 
 #include <algorithm>
-#include <functional>
 
+#include "absl/hash/hash.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "kernels/check.h"
-#include "kernels/uniform.h"
 
 namespace mea {
 namespace {
 
 // The page before stands for all that is before it, so no hash of that needs to be carried along.
 uint64_t HashOf(int32_t before, std::span<const int32_t> tokens, std::string_view salt) {
-  uint64_t hash =
-      before >= 0 ? static_cast<uint64_t>(before) : ~std::hash<std::string_view>()(salt);
-  for (const int32_t token : tokens) {
-    hash = MixBits(hash ^ static_cast<uint32_t>(token)) + 0x9e3779b97f4a7c15u;
-  }
-  return hash;
+  const absl::string_view first_salt =
+      before >= 0 ? absl::string_view() : absl::string_view(salt.data(), salt.size());
+  return absl::HashOf(before, absl::MakeConstSpan(tokens.data(), tokens.size()), first_salt);
 }
 
 }  // namespace
