@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "engine/device.h"
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
+#include "kernels/cuda_module.h"
 #include "server/cli/command.h"
 #include "server/cli/size.h"
 
@@ -87,6 +89,7 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
   command
       .add_option("--decode-kernel", flags.decode_kernel,
                   "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
+      ->check(CLI::IsMember({"auto", "general", "mma", "wgmma"}))
       ->capture_default_str();
   command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
       ->check(CLI::Range(1, 1000))
@@ -105,12 +108,21 @@ std::string ShapeName(const std::string& dir) {
   return error ? dir : path.filename().string();
 }
 
+const std::map<std::string, CudaDecodeKernel>& DecodeKernels() {
+  static const auto& kernels =
+      *new std::map<std::string, CudaDecodeKernel>{{"auto", CudaDecodeKernel::kAuto},
+                                                   {"general", CudaDecodeKernel::kGeneral},
+                                                   {"mma", CudaDecodeKernel::kMma},
+                                                   {"wgmma", CudaDecodeKernel::kWgmma}};
+  return kernels;
+}
+
 BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
-    const absl::StatusOr<CudaDecodeKernel> kernel = ParseDecodeKernel(flags.decode_kernel);
-    if (!kernel.ok()) return kernel.status();
-    absl::StatusOr<OpenedBackend> opened =
-        OpenBackend(flags.device, flags.num_threads, {.decode_kernel = *kernel});
+    if (flags.decode_kernel != "auto") {
+      return OpenCudaBackend({.decode_kernel = DecodeKernels().at(flags.decode_kernel)});
+    }
+    absl::StatusOr<OpenedBackend> opened = OpenBackend(flags.device, flags.num_threads);
     if (!opened.ok()) return opened.status();
     return std::move(opened->backend);
   };
