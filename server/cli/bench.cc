@@ -1,6 +1,5 @@
 #include <cstdio>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -15,8 +14,8 @@
 #include "engine/device.h"
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
-#include "kernels/cuda_module.h"
 #include "server/cli/command.h"
+#include "server/cli/progress.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -49,7 +48,6 @@ struct BenchFlags {
   std::string kv_dtype = "bf16";
   std::string max_cache;
   std::string equal_memory;
-  std::string decode_kernel = "auto";
   std::string json;
   int num_threads = 0;
   EngineBenchOptions options;
@@ -86,11 +84,6 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       ->type_name("SIZE");
   command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core")
       ->capture_default_str();
-  command
-      .add_option("--decode-kernel", flags.decode_kernel,
-                  "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
-      ->check(CLI::IsMember({"auto", "general", "mma", "wgmma"}))
-      ->capture_default_str();
   command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -108,20 +101,8 @@ std::string ShapeName(const std::string& dir) {
   return error ? dir : path.filename().string();
 }
 
-const std::map<std::string, CudaDecodeKernel>& DecodeKernels() {
-  static const auto& kernels =
-      *new std::map<std::string, CudaDecodeKernel>{{"auto", CudaDecodeKernel::kAuto},
-                                                   {"general", CudaDecodeKernel::kGeneral},
-                                                   {"mma", CudaDecodeKernel::kMma},
-                                                   {"wgmma", CudaDecodeKernel::kWgmma}};
-  return kernels;
-}
-
 BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
-    if (flags.decode_kernel != "auto") {
-      return OpenCudaBackend({.decode_kernel = DecodeKernels().at(flags.decode_kernel)});
-    }
     absl::StatusOr<OpenedBackend> opened = OpenBackend(flags.device, flags.num_threads);
     if (!opened.ok()) return opened.status();
     return std::move(opened->backend);
@@ -151,7 +132,6 @@ absl::Status Resolve(BenchFlags& flags) {
     if (!size.ok()) return size.status();
     *bytes = *size;
   }
-  if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
   flags.options.ceilings.num_threads = flags.num_threads;
   const int multiple = DefaultsOf(device).page_size_multiple;
   if (flags.options.page_size % multiple != 0) {
@@ -162,17 +142,16 @@ absl::Status Resolve(BenchFlags& flags) {
 }
 
 absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelConfig& config,
-                                           HeadStorage storage, Backend& backend) {
+                                           HeadStorage storage) {
   const auto dtype = ParseWeightDType(flags.weight_dtype);
   if (!dtype.ok()) return dtype.status();
   constexpr uint64_t kSeed = 1;
+  ProgressLine progress;
   absl::StatusOr<ModelWeights> weights =
-      backend.device() == Device::kCpu
-          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
-                              static_cast<int>(std::thread::hardware_concurrency()))
-          : MakeRandomWeightsOn(backend, config, kSeed);
-  if (!weights.ok() || storage != HeadStorage::kOneHot) return weights;
-  if (absl::Status status = MakeMixesOneHot(*weights, backend); !status.ok()) return status;
+      MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
+                        static_cast<int>(std::thread::hardware_concurrency()),
+                        [&](int64_t done, int64_t total) { progress.Show(done, total); });
+  if (weights.ok() && storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
   return weights;
 }
 
@@ -221,11 +200,11 @@ absl::Status RunEngineBench(BenchFlags flags) {
     if (!config.ok()) return config.status();
   }
   flags.options.shape = ShapeName(flags.model_dir + flags.random_dir);
-  const auto weights = [&](const ModelConfig& wanted, HeadStorage storage,
-                           Backend& backend) -> absl::StatusOr<ModelWeights> {
+  const auto weights = [&](const ModelConfig& wanted,
+                           HeadStorage storage) -> absl::StatusOr<ModelWeights> {
     // A checkpoint has no twin; its speed does not depend on the numbers.
     if (!checkpoint.ok() || storage != HeadStorage::kAsConfigured) {
-      return RandomWeights(flags, wanted, storage, backend);
+      return RandomWeights(flags, wanted, storage);
     }
     return LoadWeights(*checkpoint, {});
   };

@@ -11,7 +11,6 @@
 #include "absl/status/statusor.h"
 #include "kernels/cuda/attention/decode_mma.h"
 #include "kernels/cuda/attention/params.h"
-#include "kernels/cuda_module.h"
 
 namespace mea::cuda {
 
@@ -53,7 +52,9 @@ struct AttentionPlan {
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
-using DecodeKernel = CudaDecodeKernel;
+// The kernel of the rows that decode. kAuto is kMma where the shape allows; a kernel that does not
+// take the shape or the device gives way to the one before it.
+enum class DecodeKernel { kAuto, kGeneral, kMma, kWgmma };
 
 struct AttentionOptions {
   DecodeKernel kernel = DecodeKernel::kAuto;
