@@ -72,7 +72,7 @@ class EngineBench {
     const KvLayout layout = MakeKvLayout(config, options_.kv_dtype, options_.page_size);
     ChooseBatches(layout, subject);
 
-    absl::StatusOr<ModelWeights> made = weights(config, storage, *subject.backend);
+    absl::StatusOr<ModelWeights> made = weights(config, storage);
     if (!made.ok()) return made.status();
     subject.matrix_dtype = subject.backend->weight_dtype().value_or(made->layers[0].q_proj.dtype);
     absl::StatusOr<std::unique_ptr<Model>> model =
@@ -181,7 +181,7 @@ class EngineBench {
     const Point& point = points_[index];
     const int batch = subject.batches[index];
     Contender contender{
-        .row = {.bench = BenchName(point.bench, options_),
+        .row = {.bench = point.bench,
                 .shape = options_.shape,
                 .system = "mea",
                 .storage = StorageName(subject.storage, config_),

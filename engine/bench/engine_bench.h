@@ -15,14 +15,11 @@
 namespace mea {
 
 using BackendFactory = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
-// Weights of this configuration, in host memory or in the back end's own.
-using WeightsSource =
-    std::function<absl::StatusOr<ModelWeights>(const ModelConfig&, HeadStorage, Backend&)>;
+using WeightsSource = std::function<absl::StatusOr<ModelWeights>(const ModelConfig&, HeadStorage)>;
 using RowObserver = std::function<void(const BenchRow&)>;
 
 struct BenchOptions {
-  std::string shape;   // its name in the report
-  std::string kernel;  // of attention, where not the back end's own choice: "wgmma"
+  std::string shape;  // its name in the report
   // Measured side by side, round by round; each has its own back end.
   std::vector<HeadStorage> storages = {HeadStorage::kAsConfigured};
   std::vector<int> batches = {1, 8, 32};
