@@ -34,7 +34,8 @@ struct EngineOptions {
   int max_num_seqs = 0;                 // sequences in one step
   int max_batch_tokens = 0;             // tokens in one step; a longer prompt is split into chunks
   int max_queued_requests = 1024;
-  bool prefix_cache = true;  // prompts that begin alike share what is computed of them
+  int max_queued_tokens = 1 << 20;  // of the prompts that wait; one prompt alone may exceed it
+  bool prefix_cache = true;         // prompts that begin alike share what is computed of them
 };
 
 // Bytes by purpose, as planned at start.
@@ -50,6 +51,7 @@ struct EngineStats {
   KvCacheStats kv;
   int num_running = 0;
   int num_waiting = 0;
+  int64_t num_waiting_tokens = 0;  // of their prompts
   int64_t num_preemptions = 0;
   int64_t prompt_tokens = 0;      // computed, cache hits excluded
   int64_t generation_tokens = 0;  // drawn

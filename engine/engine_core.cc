@@ -251,6 +251,7 @@ EngineStats EngineCore::stats() const {
   return {.kv = kv_->stats(),
           .num_running = scheduler_.num_running(),
           .num_waiting = scheduler_.num_waiting(),
+          .num_waiting_tokens = scheduler_.num_waiting_tokens(),
           .num_preemptions = scheduler_.num_preemptions(),
           .prompt_tokens = prompt_tokens_,
           .generation_tokens = generation_tokens_,

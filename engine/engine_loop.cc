@@ -52,20 +52,34 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
       return absl::UnavailableError(
           absl::StrCat("the device has failed: ", std::string(health_.message())));
     }
-    const int queued = stats_.num_waiting + static_cast<int>(inbox_.size());
-    if (queued >= parts_.options.max_queued_requests) {
-      return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued,
-                                                       " requests are waiting, the most is ",
-                                                       parts_.options.max_queued_requests));
-    }
+    if (absl::Status status = CheckQueue(request); !status.ok()) return status;
     if (!in_flight_.try_emplace(request.id, num_arrivals_).second) {
       return absl::AlreadyExistsError(
           absl::StrCat("request_id \"", request.id, "\" is already in flight"));
     }
     ++num_arrivals_;
+    inbox_tokens_ += std::ssize(request.prompt);
     inbox_.push_back({std::move(request), std::move(sink)});
   }
   work_arrived_.notify_one();
+  return absl::OkStatus();
+}
+
+absl::Status EngineLoop::CheckQueue(const Request& request) const {
+  const EngineOptions& options = parts_.options;
+  const int waiting = stats_.num_waiting + static_cast<int>(inbox_.size());
+  if (waiting >= options.max_queued_requests) {
+    return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", waiting,
+                                                     " requests are waiting, the most is ",
+                                                     options.max_queued_requests));
+  }
+  // A prompt that exceeds the bound alone still has its turn, when nothing else waits.
+  const int64_t tokens = stats_.num_waiting_tokens + inbox_tokens_;
+  if (waiting > 0 && tokens + std::ssize(request.prompt) > options.max_queued_tokens) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", tokens, " prompt tokens are waiting, with ",
+                     request.prompt.size(), " more they exceed ", options.max_queued_tokens));
+  }
   return absl::OkStatus();
 }
 
@@ -100,6 +114,7 @@ EngineStats EngineLoop::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats.num_waiting += static_cast<int>(inbox_.size());
+  stats.num_waiting_tokens += inbox_tokens_;
   return stats;
 }
 
@@ -149,6 +164,7 @@ bool EngineLoop::DrainInbox() {
     stopping = stopping_;
     // Until the next snapshot they would be counted nowhere.
     stats_.num_waiting += static_cast<int>(arrivals.size());
+    stats_.num_waiting_tokens += std::exchange(inbox_tokens_, 0);
   }
   Beat();
   for (Arrival& arrival : arrivals) core_.Add(std::move(arrival.request), std::move(arrival.sink));

@@ -57,6 +57,9 @@ class EngineLoop final : public Engine {
     int64_t arrival_number;
   };
 
+  // RESOURCE_EXHAUSTED where the queue has no room for the request. mutex_ is held.
+  absl::Status CheckQueue(const Request& request) const;
+
   void Run();
   // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
   bool DrainInbox();
@@ -75,6 +78,7 @@ class EngineLoop final : public Engine {
   std::condition_variable request_ended_;  // for Drain
   // Guarded by mutex_:
   std::vector<Arrival> inbox_;
+  int64_t inbox_tokens_ = 0;  // of its prompts
   std::vector<Cancellation> cancelled_;
   std::unordered_map<std::string, int64_t> in_flight_;  // id -> number of its arrival
   int64_t num_arrivals_ = 0;

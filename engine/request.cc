@@ -7,6 +7,7 @@ namespace mea {
 namespace {
 
 constexpr int kMaxLogprobs = 20;
+constexpr int kMaxPriority = 1000;
 constexpr float kMaxLogitBias = 100.0f;
 
 // Negated comparisons, so that NaN is outside of every range.
@@ -70,6 +71,10 @@ absl::Status ValidateRequest(const Request& request, const RequestLimits& limits
   if (absl::Status s = ValidatePrompt(request, limits); !s.ok()) return s;
   if (absl::Status s = ValidateSampling(request.sampling, limits.vocab_size); !s.ok()) return s;
 
+  if (absl::Status s = InRange("priority", request.priority, -kMaxPriority, kMaxPriority);
+      !s.ok()) {
+    return s;
+  }
   const StoppingParams& stopping = request.stopping;
   if (absl::Status s = InRange("max_tokens", stopping.max_tokens, 1, limits.max_context); !s.ok()) {
     return s;

@@ -41,7 +41,7 @@ struct Request {
   StoppingParams stopping;
   std::optional<int> logprobs;   // per output token: its own and this many most likely ones (0..20)
   bool prompt_logprobs = false;  // log-probability of every prompt token but the first
-  int priority = 0;              // higher first
+  int priority = 0;              // higher first; -1000..1000
   // Whether it neither uses nor leaves cached prefixes; else it shares them with requests of the
   // same salt.
   bool bypass_prefix_cache = false;

@@ -7,8 +7,7 @@ namespace mea {
 namespace {
 
 bool GoesBefore(const Sequence& a, const Sequence& b) {
-  if (a.request.priority != b.request.priority) return a.request.priority > b.request.priority;
-  return a.arrival < b.arrival;
+  return a.turn != b.turn ? a.turn < b.turn : a.arrival < b.arrival;
 }
 
 void Insert(std::vector<std::unique_ptr<Sequence>>& queue, std::unique_ptr<Sequence> sequence) {
@@ -30,11 +29,25 @@ std::unique_ptr<Sequence> Extract(std::vector<std::unique_ptr<Sequence>>& queue,
 
 }  // namespace
 
-void Scheduler::Add(std::unique_ptr<Sequence> sequence) { Insert(waiting_, std::move(sequence)); }
+void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
+  sequence->turn = num_steps_ - int64_t{limits_.steps_per_priority} * sequence->request.priority;
+  Enqueue(std::move(sequence));
+}
 
 std::unique_ptr<Sequence> Scheduler::Remove(const Sequence* sequence) {
   std::unique_ptr<Sequence> removed = Extract(running_, sequence);
-  return removed != nullptr ? std::move(removed) : Extract(waiting_, sequence);
+  return removed != nullptr ? std::move(removed) : Dequeue(sequence);
+}
+
+void Scheduler::Enqueue(std::unique_ptr<Sequence> sequence) {
+  num_waiting_tokens_ += sequence->prompt_length();
+  Insert(waiting_, std::move(sequence));
+}
+
+std::unique_ptr<Sequence> Scheduler::Dequeue(const Sequence* sequence) {
+  std::unique_ptr<Sequence> dequeued = Extract(waiting_, sequence);
+  if (dequeued != nullptr) num_waiting_tokens_ -= dequeued->prompt_length();
+  return dequeued;
 }
 
 Schedule Scheduler::Next() {
@@ -44,6 +57,7 @@ Schedule Scheduler::Next() {
   SchedulePrompts(schedule, budget);
   AdmitWaiting(schedule, budget);
   MEA_CHECK(!schedule.empty() || empty());
+  if (!schedule.empty()) ++num_steps_;
   return schedule;
 }
 
@@ -72,7 +86,7 @@ void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
   while (budget > 0 && !waiting_.empty() && num_running() < limits_.max_num_seqs) {
     Sequence* sequence = waiting_.front().get();
     if (!TakePages(*sequence)) return;
-    Insert(running_, Extract(waiting_, sequence));
+    Insert(running_, Dequeue(sequence));
     const int chunk = std::min(budget, sequence->num_tokens() - sequence->num_computed);
     schedule.push_back({sequence, chunk});
     budget -= chunk;
@@ -112,7 +126,7 @@ void Scheduler::PreemptLast() {
   sequence->pages.Clear();
   sequence->num_computed = 0;
   ++num_preemptions_;
-  Insert(waiting_, std::move(sequence));
+  Enqueue(std::move(sequence));
 }
 
 void Scheduler::Commit(const Schedule& schedule) {

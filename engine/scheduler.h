@@ -10,8 +10,9 @@
 namespace mea {
 
 struct SchedulerLimits {
-  int max_num_seqs = 64;       // sequences in one step
-  int max_batch_tokens = 512;  // tokens in one step
+  int max_num_seqs = 64;         // sequences in one step
+  int max_batch_tokens = 512;    // tokens in one step
+  int steps_per_priority = 256;  // of waiting, that one level of priority is worth
 };
 
 // One sequence's share of a step: its next num_tokens tokens.
@@ -27,9 +28,16 @@ using Schedule = std::vector<ScheduledChunk>;
 
 // Decides which tokens the next step computes. Continuous batching: sequences join and leave
 // between steps; those that decode go first, prompts fill what is left of the token budget in
-// chunks. When pages run out, the lowest priority and newest sequence gives up its pages and is
-// computed anew later. Knows no clock, no device and no I/O: same calls, same schedules. Owns the
-// sequences. Engine thread only.
+// chunks. When pages run out, the sequence whose turn comes last gives up its pages and is computed
+// anew later. Knows no clock, no device and no I/O: same calls, same schedules. Owns the sequences.
+// Engine thread only.
+//
+// A sequence's turn is the step of its arrival, less steps_per_priority for every level of its
+// priority; the earlier turn goes first, among equals the earlier arrival. Thus waiting requests
+// age, all at the same rate, and the order of two never changes: whoever gave way to another stays
+// behind it until that has ended, and only requests that arrive within (difference of priorities) *
+// steps_per_priority steps can overtake. Those that go before a sequence are therefore finitely
+// many, the first of all makes progress in every step, and nobody starves.
 class Scheduler {
  public:
   Scheduler(SchedulerLimits limits, KvCache* kv) : limits_(limits), kv_(kv) {}
@@ -46,6 +54,7 @@ class Scheduler {
 
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int64_t num_waiting_tokens() const { return num_waiting_tokens_; }  // of their prompts
   int64_t num_preemptions() const { return num_preemptions_; }
   bool empty() const { return running_.empty() && waiting_.empty(); }
 
@@ -59,12 +68,16 @@ class Scheduler {
   bool TakePages(Sequence& sequence);
   bool ReserveOrPreempt(size_t index, int num_tokens);
   void PreemptLast();
+  void Enqueue(std::unique_ptr<Sequence> sequence);
+  std::unique_ptr<Sequence> Dequeue(const Sequence* sequence);
 
   const SchedulerLimits limits_;
   KvCache* const kv_;
-  // Both sorted: higher priority first, then earlier arrival.
+  // Both in the order of their turns.
   Queue waiting_;
   Queue running_;
+  int64_t num_waiting_tokens_ = 0;
+  int64_t num_steps_ = 0;
   int64_t num_preemptions_ = 0;
 };
 

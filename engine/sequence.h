@@ -31,6 +31,7 @@ struct Sequence {
   const std::shared_ptr<TokenSink> sink;
   PageTable pages;
   const int64_t arrival;  // the order of requests among equals
+  int64_t turn = 0;       // who goes first, from its priority and its arrival: the scheduler's
 
   std::vector<int32_t> tokens;  // prompt, then what was drawn
   int num_computed = 0;         // tokens whose keys and values are in the cache

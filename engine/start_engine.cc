@@ -36,6 +36,7 @@ absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) 
            CheckOption("max-batch-tokens", o.max_batch_tokens, 1, kMaxBatchTokens),
            CheckOption("max-num-seqs", o.max_num_seqs, 1, o.max_batch_tokens),
            CheckOption("max-queued-requests", o.max_queued_requests, 1, 1 << 20),
+           CheckOption("max-queued-tokens", o.max_queued_tokens, 1, 1 << 30),
            CheckOption("max-context", o.max_context, 0, 1 << 30),
            CheckOption("kv-cache-bytes", o.kv_cache_bytes, int64_t{0}, int64_t{1} << 50),
            CheckOption("gpu-memory-utilization", o.gpu_memory_utilization, 0.01, 1.0),

@@ -91,6 +91,8 @@ void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
   out.Sample(plan.workspace_bytes, {{"kind", "workspace"}});
   out.Gauge("mea_num_requests_running", "Requests being computed.", stats.num_running);
   out.Gauge("mea_num_requests_waiting", "Requests that wait for their turn.", stats.num_waiting);
+  out.Gauge("mea_num_tokens_waiting", "Tokens of the prompts that wait for their turn.",
+            stats.num_waiting_tokens);
   out.Counter("mea_num_preemptions_total",
               "Times that a request was set back to give its pages to another.",
               stats.num_preemptions);

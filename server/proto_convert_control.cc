@@ -41,6 +41,7 @@ void LimitsToProto(const Engine& engine, v1::Limits& to) {
   to.set_max_logit_bias(kMaxLogitBias);
   to.set_max_request_id_bytes(kMaxRequestIdBytes);
   to.set_max_queued_requests(engine.options().max_queued_requests);
+  to.set_max_queued_tokens(engine.options().max_queued_tokens);
   to.set_max_num_seqs(engine.options().max_num_seqs);
   to.set_max_unread_bytes(kMaxUnreadBytes);
 }
@@ -135,6 +136,7 @@ void LoadToProto(const Serving& serving, v1::GetLoadResponse& to) {
   const EngineStats stats = serving.engine.stats();
   to.set_num_requests_running(stats.num_running);
   to.set_num_requests_waiting(stats.num_waiting);
+  to.set_num_tokens_waiting(stats.num_waiting_tokens);
   to.set_num_preemptions(stats.num_preemptions);
   to.set_prompt_tokens(stats.prompt_tokens);
   to.set_generation_tokens(stats.generation_tokens);

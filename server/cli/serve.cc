@@ -91,6 +91,10 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "Requests that may wait; more are refused")
       ->capture_default_str();
   command
+      .add_option("--max-queued-tokens", engine.max_queued_tokens,
+                  "Tokens of the prompts that may wait; more are refused")
+      ->capture_default_str();
+  command
       .add_option("--weight-dtype", engine.weight_dtype,
                   "Of the weights in memory: auto (as stored), f32, bf16")
       ->capture_default_str();

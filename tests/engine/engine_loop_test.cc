@@ -195,6 +195,31 @@ TEST(EngineLoopTest, AFullQueueRefusesWithItsNumbers) {
     EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(EngineLoopTest, TheQueueIsBoundedByTheTokensOfItsPromptsToo) {
+  EngineOptions options;
+  options.max_num_seqs = 1;
+  options.max_queued_tokens = 100;
+  auto loop = MakeLoop(options);
+  auto running = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(RandomRequest(0, 5, 4000, kVocab), running).ok());
+  running->WaitForToken();
+  const auto submit = [&](int id, int prompt_length) {
+    return loop->Submit(RandomRequest(id, prompt_length, 4, kVocab),
+                        std::make_shared<WaitableSink>());
+  };
+  EXPECT_TRUE(submit(1, 200).ok()) << "alone, a prompt may exceed the bound";
+  const absl::Status refused = submit(2, 1);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.message(),
+            "the queue is full: 200 prompt tokens are waiting, with 1 more they exceed 100");
+  EXPECT_EQ(loop->stats().num_waiting_tokens, 200);
+  EXPECT_TRUE(loop->Cancel("request-1"));
+  while (loop->stats().num_waiting > 0) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_TRUE(submit(3, 60).ok());
+  EXPECT_TRUE(submit(4, 40).ok());
+  EXPECT_FALSE(submit(5, 1).ok());
+}
+
 TEST(EngineLoopTest, WhatCanNeverFitIsRefusedAtTheDoor) {
   auto loop = MakeLoop({}, 2);  // 32 tokens of cache
   EXPECT_EQ(loop->max_context(), 32);

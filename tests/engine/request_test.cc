@@ -53,6 +53,7 @@ TEST(ValidateRequestTest, EveryBadFieldIsNamedWithItsValueAndBound) {
        "logit_bias 101 is outside -100..100"},
       {[](Request& r) { r.sampling.allowed_token_ids = {-7}; },
        "allowed_token_ids -7 is outside the vocabulary 0..99"},
+      {[](Request& r) { r.priority = 1001; }, "priority 1001 is outside -1000..1000"},
       {[](Request& r) { r.stopping.max_tokens = 0; }, "max_tokens 0 is outside 1..64"},
       {[](Request& r) { r.stopping.max_tokens = 9000; }, "max_tokens 9000 is outside 1..64"},
       {[](Request& r) { r.stopping.min_tokens = 17; }, "min_tokens 17 is outside 0..16"},

@@ -3,68 +3,53 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <random>
+#include <optional>
 
-#include "kernels/backend.h"
+#include "tests/engine/scheduler_harness.h"
 
-namespace mea {
+namespace mea::testing {
 namespace {
 
 using ::testing::ElementsAre;
 
-class NullSink final : public TokenSink {
-  void OnToken(TokenEvent) override {}
-  void OnFinish(FinishEvent) override {}
-};
-
 using Computed = std::pair<std::string, int>;  // request id, tokens
 
-// A scheduler over a cache of pages of 16 tokens, with the model replaced by arithmetic: every
-// chunk that draws gets token 7.
 class SchedulerTest : public ::testing::Test {
  protected:
-  void Create(int num_pages, SchedulerLimits limits) {
-    backend_ = CreateReferenceBackend();
-    const KvSpec spec{.key_heads = 1, .value_heads = 1, .head_dim = 2, .dtype = DType::kF32};
-    kv_ = KvCache::Create(*backend_, {.layers = {spec}, .kv_heads = 1, .page_size = 16}, num_pages)
-              .value();
-    scheduler_ = std::make_unique<Scheduler>(limits, kv_.get());
-  }
+  void Create(int num_pages, SchedulerLimits limits) { harness_.emplace(num_pages, limits); }
 
+  // Goes on until it is removed.
   Sequence* Add(int prompt_length, int priority = 0) {
-    Request request{.id = std::to_string(arrivals_),
+    Request request{.id = std::to_string(num_arrivals_++),
                     .prompt = std::vector<int32_t>(prompt_length, 1)};
+    request.stopping.max_tokens = 1 << 20;
     request.priority = priority;
-    auto sequence = std::make_unique<Sequence>(std::move(request), std::make_shared<NullSink>(),
-                                               kv_->NewPageTable(), arrivals_++);
-    Sequence* raw = sequence.get();
-    scheduler_->Add(std::move(sequence));
-    return raw;
+    return harness_->Add(std::move(request));
   }
+  void Remove(Sequence* sequence) { harness_->Remove(sequence); }
 
   // One step: what it computed, in the order of the schedule.
   std::vector<Computed> Step() {
-    const Schedule schedule = scheduler_->Next();
+    const Schedule schedule = scheduler().Next();
     std::vector<Computed> seen;
-    std::vector<Sequence*> drawing;
     for (const ScheduledChunk& chunk : schedule) {
       seen.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
-      if (chunk.draws()) drawing.push_back(chunk.sequence);
     }
-    scheduler_->Commit(schedule);
-    for (Sequence* sequence : drawing) sequence->tokens.push_back(7);
+    harness_->Run(schedule);
     return seen;
   }
 
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<KvCache> kv_;
-  std::unique_ptr<Scheduler> scheduler_;
-  int arrivals_ = 0;
+  Scheduler& scheduler() { return harness_->scheduler(); }
+  KvCache& kv() { return harness_->kv(); }
+
+ private:
+  std::optional<SchedulerHarness> harness_;
+  int num_arrivals_ = 0;
 };
 
 TEST_F(SchedulerTest, NothingToDoIsAnEmptySchedule) {
   Create(4, {});
-  EXPECT_TRUE(scheduler_->Next().empty());
+  EXPECT_TRUE(scheduler().Next().empty());
 }
 
 TEST_F(SchedulerTest, LongPromptsAreSplitByTheTokenBudget) {
@@ -92,8 +77,8 @@ TEST_F(SchedulerTest, SequencesJoinAndLeaveBetweenSteps) {
   Add(4);
   Add(5);
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 3}, Computed{"1", 4}));
-  EXPECT_EQ(scheduler_->num_waiting(), 1);
-  EXPECT_NE(scheduler_->Remove(first), nullptr);
+  EXPECT_EQ(scheduler().num_waiting(), 1);
+  Remove(first);
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 1}, Computed{"2", 5}));
 }
 
@@ -104,13 +89,28 @@ TEST_F(SchedulerTest, HigherPriorityGoesFirst) {
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 4}));
 }
 
+TEST_F(SchedulerTest, ALevelOfPriorityIsWorthItsStepsOfWaiting) {
+  Create(16, {.max_num_seqs = 1, .max_batch_tokens = 100, .steps_per_priority = 3});
+  Sequence* first = Add(3);
+  Sequence* aged = Add(3, 0);
+  Step();
+  Step();
+  Sequence* overtakes = Add(3, 1);  // two steps later, and one level is worth three
+  Step();
+  Sequence* too_late = Add(3, 1);
+  for (Sequence* next : {first, overtakes, aged, too_late}) {
+    EXPECT_EQ(Step()[0].first, next->request.id);
+    Remove(next);
+  }
+}
+
 TEST_F(SchedulerTest, PromptsWaitUntilAllTheirPagesAreFree) {
   Create(3, {.max_num_seqs = 4, .max_batch_tokens = 100});
   Sequence* first = Add(17);  // two pages
   Add(20);                    // two pages; one is left
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 17}));
-  EXPECT_EQ(kv_->num_free_pages(), 1);
-  scheduler_->Remove(first);
+  EXPECT_EQ(kv().num_free_pages(), 1);
+  Remove(first);
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 20}));
 }
 
@@ -121,8 +121,8 @@ TEST_F(SchedulerTest, TheNewestGivesWayWhenPagesRunOut) {
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 16}, Computed{"1", 16}));
   // Both need a second page; the newer one gives up its first.
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}));
-  EXPECT_EQ(scheduler_->num_preemptions(), 1);
-  EXPECT_EQ(scheduler_->num_waiting(), 1);
+  EXPECT_EQ(scheduler().num_preemptions(), 1);
+  EXPECT_EQ(scheduler().num_waiting(), 1);
 }
 
 TEST_F(SchedulerTest, TheLowestPriorityGivesWayEvenWhenItIsOlder) {
@@ -133,64 +133,38 @@ TEST_F(SchedulerTest, TheLowestPriorityGivesWayEvenWhenItIsOlder) {
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 1}));
 }
 
+TEST_F(SchedulerTest, WhoGaveWayComesBackOnlyWhenAnotherHasEnded) {
+  Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100, .steps_per_priority = 1});
+  Add(16, 0);
+  Sequence* first = Add(16, 1);
+  Step();
+  // However long it has waited since: the other has waited as long.
+  for (int step = 0; step < 10; ++step) EXPECT_THAT(Step(), ElementsAre(Computed{"1", 1}));
+  EXPECT_EQ(scheduler().num_preemptions(), 1);
+  Remove(first);
+  EXPECT_THAT(Step(), ElementsAre(Computed{"0", 17}));
+}
+
+TEST_F(SchedulerTest, WaitingTokensAreThoseOfThePromptsThatWait) {
+  Create(3, {.max_num_seqs = 1, .max_batch_tokens = 100});
+  Add(10);
+  Sequence* second = Add(20);
+  EXPECT_EQ(scheduler().num_waiting_tokens(), 30);
+  Step();
+  EXPECT_EQ(scheduler().num_waiting_tokens(), 20);
+  Remove(second);
+  EXPECT_EQ(scheduler().num_waiting_tokens(), 0);
+}
+
 TEST_F(SchedulerTest, APreemptedSequenceIsComputedAnewWithWhatItHadDrawn) {
   Create(2, {.max_num_seqs = 4, .max_batch_tokens = 100});
   Sequence* first = Add(16);
   Add(16);
   Step();
   Step();
-  scheduler_->Remove(first);
+  Remove(first);
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 17}));
 }
 
-TEST_F(SchedulerTest, RandomOperationsKeepTheInvariants) {
-  const uint64_t seed = 20261121;
-  SCOPED_TRACE(seed);
-  std::mt19937_64 random(seed);
-  Create(12, {.max_num_seqs = 5, .max_batch_tokens = 24});
-  std::vector<Sequence*> alive;
-  int64_t drawn = 0;
-  for (int i = 0; i < 20000; ++i) {
-    const int what = static_cast<int>(random() % 10);
-    if (what == 0 && alive.size() < 30) {
-      alive.push_back(Add(1 + static_cast<int>(random() % 100), static_cast<int>(random() % 3)));
-    } else if (what == 1 && !alive.empty()) {
-      const size_t victim = random() % alive.size();
-      EXPECT_NE(scheduler_->Remove(alive[victim]), nullptr);
-      alive.erase(alive.begin() + victim);
-    } else {
-      const Schedule schedule = scheduler_->Next();
-      ASSERT_EQ(schedule.empty(), alive.empty());
-      int tokens = 0;
-      for (const ScheduledChunk& chunk : schedule) tokens += chunk.num_tokens;
-      ASSERT_LE(tokens, 24);
-      ASSERT_LE(scheduler_->num_running(), 5);
-      std::vector<Sequence*> drawing;
-      for (const ScheduledChunk& chunk : schedule) {
-        ASSERT_GT(chunk.num_tokens, 0);
-        const int end = chunk.sequence->num_computed + chunk.num_tokens;
-        ASSERT_LE(end, chunk.sequence->num_tokens());
-        ASSERT_LE(end, chunk.sequence->pages.num_pages() * 16);
-        if (chunk.draws()) drawing.push_back(chunk.sequence);
-      }
-      scheduler_->Commit(schedule);
-      for (Sequence* sequence : drawing) {
-        sequence->tokens.push_back(7);
-        ++drawn;
-        if (sequence->num_tokens() < 150) continue;
-        std::erase(alive, sequence);
-        scheduler_->Remove(sequence);
-      }
-    }
-    ASSERT_EQ(scheduler_->num_running() + scheduler_->num_waiting(),
-              static_cast<int>(alive.size()));
-    int held = 0;
-    for (const Sequence* sequence : alive) held += sequence->pages.num_pages();
-    ASSERT_EQ(held + kv_->num_free_pages(), 12);
-  }
-  EXPECT_GT(drawn, 1000);
-  EXPECT_GT(scheduler_->num_preemptions(), 10);
-}
-
 }  // namespace
-}  // namespace mea
+}  // namespace mea::testing

@@ -28,6 +28,8 @@ TEST(ControlTest, ModelInfoShowsHeadsCacheLimitsRangesAndDefaults) {
   EXPECT_EQ(info.cache().max_tokens(), 1600);
   EXPECT_EQ(info.limits().max_context(), 160);
   EXPECT_EQ(info.limits().max_stop_strings(), 16);
+  EXPECT_EQ(info.limits().max_queued_requests(), 8);
+  EXPECT_EQ(info.limits().max_queued_tokens(), 1 << 20);
   EXPECT_THAT(info.eos_token_ids(), ElementsAre(256));
   EXPECT_FLOAT_EQ(info.default_sampling().temperature(), 0.5f);
   EXPECT_FLOAT_EQ(info.default_sampling().top_p(), 1.0f);
