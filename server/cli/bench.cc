@@ -271,6 +271,7 @@ void AddBench(CLI::App& program, Action& action) {
   command.require_subcommand(0, 1);  // as in main
   AddEngineBench(command, action);
   AddAttentionBench(command, action);
+  AddServeBench(command, action);
 }
 
 }  // namespace mea

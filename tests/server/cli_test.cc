@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "tests/server/server_fixture.h"
 
@@ -63,6 +64,26 @@ TEST(CliTest, BenchWritesWhatItPrints) {
   }
 }
 
+TEST(CliTest, BenchServeMeasuresARunningServer) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const std::string json = ::testing::TempDir() + "mea_bench_" + std::to_string(getpid());
+  const Outcome outcome = RunMea(
+      "bench serve --num-requests 12 --concurrency 3 --warmup 2 --input-tokens 3:5 "
+      "--output-tokens 4 --goodput e2e:1h --server " +
+      f.server->listen_address() + " --json " + json);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("12 completed"), HasSubstr("TTFT"),
+                                 HasSubstr("(12 of 12)"), HasSubstr("KV cache at its peak")));
+  const auto results = nlohmann::json::parse(ReadFile(json));
+  EXPECT_EQ(results["completed"], 12);
+  EXPECT_EQ(results["output_tokens"], 48);
+  EXPECT_EQ(results["model"], "fake");
+  EXPECT_EQ(f.engine.num_submitted(), 14);
+  std::filesystem::remove(json);
+}
+
 TEST(CliTest, FailuresAreOneLineOnStderr) {
   ServerFixture f;
   const std::string taken = f.server->listen_address();
@@ -88,6 +109,14 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
       {"bench attention /nonexistent", "mea bench attention: /nonexistent/config.json.*"},
       {"bench attention /nonexistent --max-cache-bytes lots",
        "mea bench attention: --max-cache-bytes 'lots' is not a size.*"},
+      {"bench serve --server 127.0.0.1:1", "mea bench serve: no server at 127.0.0.1:1 .*"},
+      {"bench serve --openai http://127.0.0.1:1",
+       "mea bench serve: no server at http://127.0.0.1:1 .*"},
+      {"bench serve --input-tokens 9:3", "mea bench serve: --input-tokens '9:3' is neither .*"},
+      {"bench serve --goodput fast", "mea bench serve: --goodput 'fast' is not .*"},
+      {"bench serve --arrivals often", "mea bench serve: --arrivals: often not in .*"},
+      {"bench serve --prompt-file /nonexistent --server " + taken,
+       "mea bench serve: cannot read /nonexistent"},
       {"health --server 127.0.0.1:1", "mea health: no server at 127.0.0.1:1 .*"},
       {"generate --server 127.0.0.1:1 -p hey", "mea generate: no server at 127.0.0.1:1 .*"},
       {"generate --server " + taken, "mea generate: no prompt: .*"},

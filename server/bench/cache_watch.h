@@ -1,0 +1,38 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+
+namespace mea {
+
+// The KV cache of the server when requests held most of it.
+struct CachePeak {
+  int64_t used_bytes = 0;
+  int64_t used_bytes_uncompressed = 0;  // the same pages with every composite head stored
+  int64_t total_bytes = 0;
+};
+
+// Asks a mea server for its cache from time to time, on a thread of its own, until Stop.
+class CacheWatch {
+ public:
+  CacheWatch(std::shared_ptr<grpc::Channel> channel, absl::Duration period);
+  ~CacheWatch() { Stop(); }
+
+  CachePeak Stop();
+
+ private:
+  void Run(absl::Duration period);
+
+  const std::shared_ptr<grpc::Channel> channel_;
+  absl::Notification stop_;
+  CachePeak peak_;  // the thread's until it has been joined
+  std::thread thread_;
+};
+
+}  // namespace mea

@@ -1,0 +1,313 @@
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "server/bench/cache_watch.h"
+#include "server/bench/grpc_client.h"
+#include "server/bench/measurement.h"
+#include "server/bench/openai_client.h"
+#include "server/bench/prompts.h"
+#include "server/bench/report.h"
+#include "server/bench/traffic.h"
+#include "server/cli/client.h"
+#include "server/cli/command.h"
+
+namespace mea {
+namespace {
+
+constexpr char kExamples[] = R"(
+Examples:
+  mea bench serve --num-requests 200 --concurrency 16
+  mea bench serve --arrivals poisson --rate 8 --duration 60 --input-tokens 64:512
+      --output-tokens 32:128 --goodput ttft:500ms,tpot:50ms --json run.json
+  mea bench serve --prefix-tokens 2048 --input-tokens 64        prompts that begin alike
+  mea bench serve --openai http://127.0.0.1:8080 --vocab-size 32000 --arrivals poisson --rate 8
+
+Every server meets the same prompts at the same times. A second run with the same --seed finds its
+prompts in the prefix cache of a server that has one; the report says how many tokens were found.
+)";
+
+constexpr absl::Duration kCachePeriod = absl::Milliseconds(50);
+constexpr absl::Duration kTerminalPeriod = absl::Milliseconds(200);
+constexpr absl::Duration kFilePeriod = absl::Seconds(10);
+constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts that no measured request has
+
+struct ServeBenchFlags {
+  std::string server = "127.0.0.1:50051";
+  std::string openai;
+  std::string arrivals = "inf";
+  std::string input = "128";
+  std::string output = "128";
+  std::string goodput;
+  std::string json;
+  int64_t warmup = 0;
+  bool stop_at_eos = false;
+  TrafficOptions load;
+  PromptOptions prompts;
+  BenchCallOptions call;
+};
+
+// One line on stderr that says how far the measurement is: in place where a person watches, else
+// now and then.
+class LiveLine {
+ public:
+  LiveLine(const LiveCounts& live, int64_t num_requests)
+      : live_(live), num_requests_(num_requests), thread_([this] { Run(); }) {}
+  ~LiveLine() {
+    stop_.Notify();
+    thread_.join();
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+  void Run() {
+    const auto start = BenchClock::now();
+    while (!stop_.WaitForNotificationWithTimeout(terminal_ ? kTerminalPeriod : kFilePeriod)) {
+      const double seconds = SecondsBetween(start, BenchClock::now());
+      const int64_t tokens = live_.tokens;
+      const std::string of = num_requests_ > 0 ? absl::StrCat(" of ", num_requests_) : "";
+      std::fputs(absl::StrFormat("%s%.0f s: %d%s requests ended, %d of them failed; %d running; "
+                                 "%.1f tokens/s%s",
+                                 terminal_ ? "\r\033[K" : "", seconds, live_.ended.load(), of,
+                                 live_.failed.load(), live_.running.load(),
+                                 static_cast<double>(tokens) / seconds, terminal_ ? "" : "\n")
+                     .c_str(),
+                 stderr);
+    }
+  }
+
+  const LiveCounts& live_;
+  const int64_t num_requests_;
+  const bool terminal_ = isatty(STDERR_FILENO) == 1;
+  absl::Notification stop_;
+  std::thread thread_;
+};
+
+// What flags say in words.
+absl::Status Resolve(ServeBenchFlags& flags) {
+  const auto kind = ParseArrivalKind(flags.arrivals);
+  if (!kind.ok()) return kind.status();
+  flags.load.arrivals.kind = *kind;
+  const auto input = ParseLengthRange("--input-tokens", flags.input);
+  if (!input.ok()) return input.status();
+  flags.prompts.input = *input;
+  const auto output = ParseLengthRange("--output-tokens", flags.output);
+  if (!output.ok()) return output.status();
+  flags.prompts.output = *output;
+  flags.prompts.seed = flags.load.arrivals.seed;
+  flags.call.ignore_eos = !flags.stop_at_eos;
+  if (flags.load.num_requests == 0 && flags.load.duration_s == 0) flags.load.num_requests = 100;
+  return absl::OkStatus();
+}
+
+// A server to measure: who it is, and how to reach it.
+struct Target {
+  ServeBenchSetup setup;
+  BenchClientFactory clients;
+  std::shared_ptr<grpc::Channel> channel;  // null unless it is mea
+};
+
+absl::StatusOr<Target> OpenMea(ServeBenchFlags& flags) {
+  Target target;
+  target.channel = OpenChannel(flags.server);
+  const auto facts = AskServer(target.channel, flags.server);
+  if (!facts.ok()) return facts.status();
+  if (flags.prompts.vocab_size == 0) flags.prompts.vocab_size = facts->vocab_size;
+  target.setup.system = absl::StrCat("mea ", facts->version);
+  target.setup.server = flags.server;
+  target.setup.model = facts->model;
+  target.setup.device = facts->device;
+  target.clients = GrpcBenchClients(target.channel, flags.call);
+  return target;
+}
+
+absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
+  std::signal(SIGPIPE, SIG_IGN);  // a server that closes its connection is a record, not our end
+  if (flags.call.model.empty()) {
+    absl::StatusOr<std::string> model = AskOpenAiModel(flags.openai);
+    if (!model.ok()) return model.status();
+    flags.call.model = *std::move(model);
+  }
+  Target target;
+  target.setup.system = "openai";
+  target.setup.server = flags.openai;
+  target.setup.model = flags.call.model;
+  target.clients = OpenAiBenchClients(flags.openai, flags.call);
+  return target;
+}
+
+absl::Status WriteFile(const std::string& file, const std::string& text) {
+  std::ofstream out(file);
+  out << text;
+  if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));
+  return absl::OkStatus();
+}
+
+absl::Status RunServeBench(ServeBenchFlags flags) {
+  if (absl::Status status = Resolve(flags); !status.ok()) return status;
+  std::optional<GoodputLimits> limits;
+  if (!flags.goodput.empty()) {
+    const auto parsed = ParseGoodput(flags.goodput);
+    if (!parsed.ok()) return parsed.status();
+    limits = *parsed;
+  }
+  absl::StatusOr<Target> target = flags.openai.empty() ? OpenMea(flags) : OpenOpenAi(flags);
+  if (!target.ok()) return target.status();
+  const absl::StatusOr<Prompts> prompts = Prompts::Create(flags.prompts);
+  if (!prompts.ok()) return prompts.status();
+  if (flags.warmup > 0) {
+    LiveCounts live;
+    RunTraffic({.concurrency = flags.load.concurrency,
+                .num_requests = flags.warmup,
+                .first_number = kWarmupNumber},
+               *prompts, target->clients, live);
+  }
+
+  TrafficResult result;
+  std::optional<CachePeak> cache;
+  {
+    LiveCounts live;
+    LiveLine line(live, flags.load.num_requests);
+    std::optional<CacheWatch> watch;
+    if (target->channel) watch.emplace(target->channel, kCachePeriod);
+    result = RunTraffic(flags.load, *prompts, target->clients, live);
+    if (watch) cache = watch->Stop();
+  }
+  ServeBenchSetup& setup = target->setup;
+  setup.prompts = DescribePrompts(flags.prompts);
+  setup.load = flags.load;
+  setup.goodput = flags.goodput;
+  const Measurement measured = Measure(result, limits);
+  std::fputs(ServeReport(setup, measured, cache).c_str(), stdout);
+  if (!flags.json.empty()) {
+    const absl::Status written = WriteFile(flags.json, ServeReportJson(setup, measured, cache));
+    if (!written.ok()) return written;
+  }
+  if (measured.completed + measured.cancelled > 0) return absl::OkStatus();
+  return absl::UnavailableError("no request ended well");
+}
+
+void AddLoadFlags(CLI::App& command, ServeBenchFlags& flags) {
+  const char* group = "Load";
+  command
+      .add_option("--arrivals", flags.arrivals,
+                  "inf: as soon as a stream is free; poisson, gamma: at --rate")
+      ->check(CLI::IsMember({"inf", "poisson", "gamma"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--rate", flags.load.arrivals.rate, "Requests per second")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--burstiness", flags.load.arrivals.burstiness,
+                  "Of gamma: 1 is poisson, less comes in bursts, more comes evenly")
+      ->check(CLI::Range(1e-3, 1e3))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--concurrency", flags.load.concurrency, "Streams at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--num-requests", flags.load.num_requests,
+                  "Requests in all; default 100, or as many as --duration allows")
+      ->check(CLI::Range(1, 1 << 30))
+      ->group(group);
+  command.add_option("--duration", flags.load.duration_s, "Seconds after which none is sent")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->group(group);
+  command.add_option("--warmup", flags.warmup, "Requests before the measurement")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--cancel-rate", flags.prompts.cancel_rate,
+                  "Share of requests that are cancelled after some of their tokens")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--seed", flags.load.arrivals.seed, "Of arrivals and prompts")
+      ->capture_default_str()
+      ->group(group);
+}
+
+void AddPromptFlags(CLI::App& command, ServeBenchFlags& flags) {
+  const char* group = "Prompts";
+  command.add_option("--input-tokens", flags.input, "Of a random prompt, N or LOW:HIGH")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--output-tokens", flags.output, "To generate, N or LOW:HIGH")
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--prefix-tokens", flags.prompts.prefix_tokens,
+                  "Tokens before them that prompts share")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--num-prefixes", flags.prompts.num_prefixes, "Different ones of these")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--prompt-file", flags.prompts.file,
+                  "Lines {\"prompt\": TEXT or [IDS], \"max_tokens\": N} instead of random prompts")
+      ->type_name("FILE")
+      ->group(group);
+  command
+      .add_option("--vocab-size", flags.prompts.vocab_size,
+                  "Random prompts are ids below it; default: what a mea server says, words for "
+                  "others")
+      ->check(CLI::Range(1, 1 << 24))
+      ->group(group);
+  command
+      .add_flag("--stop-at-eos", flags.stop_at_eos,
+                "Completions may end before their length; default: they go on")
+      ->group(group);
+  command.add_option("--temperature", flags.call.temperature, "0 is greedy")
+      ->check(CLI::Range(0.0, 2.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+}  // namespace
+
+void AddServeBench(CLI::App& bench, Action& action) {
+  CLI::App& command =
+      *bench.add_subcommand("serve", "Load a running server and time what its clients see");
+  command.footer(kExamples);
+  auto flags = std::make_shared<ServeBenchFlags>();
+  command.add_option("--server", flags->server, "Address of a mea server")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      .add_option("--openai", flags->openai,
+                  "Instead of it a server of POST /v1/completions, as http://HOST:PORT")
+      ->type_name("URL");
+  command.add_option("--model", flags->call.model, "Name of the model; default: what is served");
+  command.add_option("--timeout", flags->call.timeout_s, "Seconds for one request; 0: no bound")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  command
+      .add_option("--goodput", flags->goodput,
+                  "Count requests within these, e.g. ttft:500ms,tpot:50ms,e2e:10s")
+      ->type_name("LIMITS");
+  command.add_option("--json", flags->json, "Also write the results here")->type_name("FILE");
+  AddLoadFlags(command, *flags);
+  AddPromptFlags(command, *flags);
+  command.callback([flags, &action] { action = [flags] { return RunServeBench(*flags); }; });
+}
+
+}  // namespace mea
