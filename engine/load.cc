@@ -57,7 +57,9 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
   const auto dtype = WeightDTypeFor(weight_dtype, *backend);
   if (!dtype.ok()) return dtype.status();
   absl::StatusOr<ModelWeights> weights =
-      MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, num_threads, progress);
+      backend->device() == Device::kCpu
+          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, num_threads, progress)
+          : MakeRandomWeightsOn(*backend, config, kSeed, progress);
   if (!weights.ok()) return weights.status();
   return Model::Create(config, *std::move(weights), backend, limits);
 }

@@ -32,7 +32,8 @@ absl::Status FillRandom(Backend& backend, TensorView view, const UniformRange& r
   MEA_CHECK(view.is_dense());
   const int64_t count = view.num_elements();
   const std::array<int64_t, 1> shape = {std::min(count, kPeriod)};
-  absl::StatusOr<Tensor> period = backend.AllocateHost(shape, view.dtype);
+  // Pageable: so little is copied sooner than memory is pinned.
+  absl::StatusOr<Tensor> period = Tensor::AllocateHost(shape, view.dtype);
   if (!period.ok()) return period.status();
   FillHost(period->view(), range);
 

@@ -72,7 +72,7 @@ class EngineBench {
     const KvLayout layout = MakeKvLayout(config, options_.kv_dtype, options_.page_size);
     ChooseBatches(layout, subject);
 
-    absl::StatusOr<ModelWeights> made = weights(config, storage);
+    absl::StatusOr<ModelWeights> made = weights(config, storage, *subject.backend);
     if (!made.ok()) return made.status();
     subject.matrix_dtype = subject.backend->weight_dtype().value_or(made->layers[0].q_proj.dtype);
     absl::StatusOr<std::unique_ptr<Model>> model =

@@ -15,7 +15,9 @@
 namespace mea {
 
 using BackendFactory = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
-using WeightsSource = std::function<absl::StatusOr<ModelWeights>(const ModelConfig&, HeadStorage)>;
+// Weights of this configuration, in host memory or in the back end's own.
+using WeightsSource =
+    std::function<absl::StatusOr<ModelWeights>(const ModelConfig&, HeadStorage, Backend&)>;
 using RowObserver = std::function<void(const BenchRow&)>;
 
 struct BenchOptions {

@@ -1,20 +1,10 @@
 #include "engine/bench/head_storage.h"
 
+#include <array>
+
 #include "absl/strings/str_cat.h"
 
 namespace mea {
-namespace {
-
-void MakeIdentity(TensorView mix) {
-  if (mix.empty()) return;
-  MEA_CHECK(mix.shape[0] == mix.shape[1]);
-  for (int64_t c = 0; c < mix.shape[0]; ++c) {
-    for (int64_t g = 0; g < mix.shape[1]; ++g) mix.row<float>(c)[g] = c == g ? 1.0f : 0.0f;
-  }
-}
-
-}  // namespace
-
 absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name) {
   if (name == "one-hot") return HeadStorage::kOneHot;
   if (name == "plain") return HeadStorage::kPlain;
@@ -45,11 +35,21 @@ ModelConfig WithStorage(ModelConfig config, HeadStorage storage) {
   return config;
 }
 
-void MakeMixesOneHot(ModelWeights& weights) {
+absl::Status MakeMixesOneHot(ModelWeights& weights, Backend& backend) {
   for (LayerWeights& layer : weights.layers) {
-    MakeIdentity(layer.mix.key);
-    MakeIdentity(layer.mix.value);
+    for (const TensorView& mix : {layer.mix.key, layer.mix.value}) {
+      if (mix.empty()) continue;
+      const int64_t heads = mix.shape[0];
+      MEA_CHECK(mix.shape[1] == heads);
+      const std::array<int64_t, 2> shape = {heads, heads};
+      const absl::StatusOr<Tensor> identity = Tensor::AllocateHost(shape, DType::kF32);
+      if (!identity.ok()) return identity.status();
+      for (int64_t head = 0; head < heads; ++head) identity->view().row<float>(head)[head] = 1;
+      backend.Upload(identity->view(), mix);
+      if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+    }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace mea

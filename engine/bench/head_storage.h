@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model/config.h"
 #include "engine/model/weights.h"
+#include "kernels/backend.h"
 
 namespace mea {
 
@@ -20,7 +21,7 @@ std::string StorageName(HeadStorage storage, const ModelConfig& config);
 
 // The configuration of the twin.
 ModelConfig WithStorage(ModelConfig config, HeadStorage storage);
-// Makes every mix of these weights (h' = h) the identity.
-void MakeMixesOneHot(ModelWeights& weights);
+// Makes every mix of these weights (h' = h), which are the back end's to read, the identity.
+absl::Status MakeMixesOneHot(ModelWeights& weights, Backend& backend);
 
 }  // namespace mea

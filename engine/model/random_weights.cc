@@ -1,10 +1,12 @@
 #include "engine/model/random_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <thread>
 #include <vector>
 
+#include "kernels/random_fill.h"
 #include "kernels/uniform.h"
 
 namespace mea {
@@ -44,11 +46,99 @@ void FillInParallel(TensorView view, const Distribution& distribution, int num_t
   for (std::thread& thread : threads) thread.join();
 }
 
+// Where tensors come from and how they get their numbers.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual absl::StatusOr<TensorView> Make(std::span<const int64_t> shape, DType dtype,
+                                          const Distribution& distribution) = 0;
+};
+
+// Host memory, a tensor each, kept alive in `storage`.
+class HostSource final : public TensorSource {
+ public:
+  HostSource(int num_threads, std::vector<Tensor>* storage)
+      : num_threads_(num_threads), storage_(storage) {}
+
+  absl::StatusOr<TensorView> Make(std::span<const int64_t> shape, DType dtype,
+                                  const Distribution& distribution) override {
+    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(shape, dtype);
+    if (!tensor.ok()) return tensor.status();
+    FillInParallel(tensor->view(), distribution, num_threads_);
+    storage_->push_back(*std::move(tensor));
+    return storage_->back().view();
+  }
+
+ private:
+  const int num_threads_;
+  std::vector<Tensor>* const storage_;
+};
+
+// How many bytes a DeviceSource must reserve.
+class CountingSource final : public TensorSource {
+ public:
+  absl::StatusOr<TensorView> Make(std::span<const int64_t> shape, DType dtype,
+                                  const Distribution&) override {
+    const TensorView view =
+        TensorView::Dense(this, dtype, shape);  // no memory: only its size counts
+    num_bytes_ += PaddedBytes(view);
+    return view;
+  }
+
+  int64_t num_bytes() const { return num_bytes_; }
+  // Tensors begin where vector loads may. Sizes are multiples of that in all but odd models, so
+  // that neighbours lie side by side.
+  static int64_t PaddedBytes(TensorView view) {
+    constexpr int64_t kAlignment = 64;
+    return (view.num_elements() * DTypeSize(view.dtype) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+
+ private:
+  int64_t num_bytes_ = 0;
+};
+
+// A back end's memory: tensors of one reservation follow one another.
+class DeviceSource final : public TensorSource {
+ public:
+  DeviceSource(Backend* backend, std::vector<Tensor>* storage)
+      : backend_(backend), storage_(storage) {}
+
+  absl::Status Reserve(int64_t bytes) {
+    const std::array<int64_t, 1> shape = {bytes / DTypeSize(DType::kBf16)};
+    absl::StatusOr<Tensor> chunk = backend_->Allocate(shape, DType::kBf16);
+    if (!chunk.ok()) return chunk.status();
+    next_ = static_cast<char*>(chunk->view().data);
+    end_ = next_ + bytes;
+    storage_->push_back(*std::move(chunk));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<TensorView> Make(std::span<const int64_t> shape, DType dtype,
+                                  const Distribution& distribution) override {
+    const TensorView view = TensorView::Dense(next_, dtype, shape, backend_->device());
+    next_ += CountingSource::PaddedBytes(view);
+    MEA_CHECK(next_ <= end_);
+    const float bound = distribution.deviation * std::sqrt(3.0f);
+    absl::Status filled = FillRandom(*backend_, view,
+                                     {.low = distribution.mean - bound,
+                                      .high = distribution.mean + bound,
+                                      .seed = distribution.seed});
+    if (!filled.ok()) return filled;
+    return view;
+  }
+
+ private:
+  Backend* const backend_;
+  std::vector<Tensor>* const storage_;
+  char* next_ = nullptr;
+  char* end_ = nullptr;
+};
+
 // Makes one tensor after the other; the first failure sticks, and what follows stays absent.
 class Maker {
  public:
-  Maker(DType matrix_dtype, uint64_t seed, int num_threads, ModelWeights* weights)
-      : matrix_dtype_(matrix_dtype), seed_(seed), num_threads_(num_threads), weights_(weights) {}
+  Maker(DType matrix_dtype, uint64_t seed, TensorSource* source)
+      : matrix_dtype_(matrix_dtype), seed_(seed), source_(source) {}
 
   void Matrix(TensorView& view, int64_t out, int64_t in) {
     const float deviation = 1.0f / std::sqrt(static_cast<float>(in));
@@ -69,25 +159,25 @@ class Maker {
             float deviation) {
     const uint64_t tensor_seed = MixBits(seed_ + 0x9e3779b97f4a7c15u * ++num_made_);
     if (!status_.ok()) return;
-    absl::StatusOr<Tensor> tensor =
-        Tensor::AllocateHost(std::span(shape.begin(), shape.size()), dtype);
-    status_ = tensor.status();
+    const absl::StatusOr<TensorView> made =
+        source_->Make(std::span(shape.begin(), shape.size()), dtype,
+                      {.mean = mean, .deviation = deviation, .seed = tensor_seed});
+    status_ = made.status();
     if (!status_.ok()) return;
-    view = tensor->view();
-    FillInParallel(view, {.mean = mean, .deviation = deviation, .seed = tensor_seed}, num_threads_);
-    weights_->num_bytes += tensor->num_bytes();
-    weights_->storage.push_back(*std::move(tensor));
+    view = *made;
+    num_bytes_ += view.num_elements() * DTypeSize(dtype);
   }
 
   const absl::Status& status() const { return status_; }
+  int64_t num_bytes() const { return num_bytes_; }
 
  private:
   const DType matrix_dtype_;
   const uint64_t seed_;
-  const int num_threads_;
-  ModelWeights* const weights_;
+  TensorSource* const source_;
   absl::Status status_;
   uint64_t num_made_ = 0;
+  int64_t num_bytes_ = 0;
 };
 
 void MakeLayer(const ModelConfig& config, const LayerHeads& heads, Maker& make, LayerWeights& w) {
@@ -120,6 +210,33 @@ void MakeLayer(const ModelConfig& config, const LayerHeads& heads, Maker& make, 
   make.Bias(w.down_bias, config.mlp_bias, hidden);
 }
 
+void MakeEnds(const ModelConfig& config, Maker& make, ModelWeights& w) {
+  make.Matrix(w.embedding, config.vocab_size, config.hidden_size);
+  make.Gain(w.final_norm, {config.hidden_size});
+  if (!config.tie_word_embeddings) make.Matrix(w.lm_head, config.vocab_size, config.hidden_size);
+  if (config.tie_word_embeddings) w.lm_head = w.embedding;
+}
+
+// Makes everything; calls reserve(part) before each part, a function of (Maker&, ModelWeights&).
+template <typename Reserve>
+absl::Status MakeModel(const ModelConfig& config, Maker& make, const Reserve& reserve,
+                       const LoadProgress& progress, ModelWeights& weights) {
+  weights.layers.resize(config.num_layers);
+  for (int i = -1; i < config.num_layers; ++i) {
+    if (progress) progress(i + 1, config.num_layers + 1);
+    const auto part = [&](Maker& maker, ModelWeights& w) {
+      if (i < 0) return MakeEnds(config, maker, w);
+      MakeLayer(config, config.layer_heads[i], maker, w.layers[i]);
+    };
+    if (absl::Status status = reserve(part); !status.ok()) return status;
+    part(make, weights);
+    if (!make.status().ok()) return make.status();
+  }
+  if (progress) progress(config.num_layers + 1, config.num_layers + 1);
+  weights.num_bytes = make.num_bytes();
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType matrix_dtype,
@@ -127,21 +244,30 @@ absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType 
                                                const LoadProgress& progress) {
   MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32);
   ModelWeights weights;
-  Maker make(matrix_dtype, seed, std::max(1, num_threads), &weights);
-  make.Matrix(weights.embedding, config.vocab_size, config.hidden_size);
-  weights.layers.resize(config.num_layers);
-  for (int i = 0; i < config.num_layers; ++i) {
-    if (progress) progress(i, config.num_layers);
-    MakeLayer(config, config.layer_heads[i], make, weights.layers[i]);
-  }
-  make.Gain(weights.final_norm, {config.hidden_size});
-  if (config.tie_word_embeddings) {
-    weights.lm_head = weights.embedding;
-  } else {
-    make.Matrix(weights.lm_head, config.vocab_size, config.hidden_size);
-  }
-  if (!make.status().ok()) return make.status();
-  if (progress) progress(config.num_layers, config.num_layers);
+  HostSource source(std::max(1, num_threads), &weights.storage);
+  Maker make(matrix_dtype, seed, &source);
+  absl::Status status = MakeModel(
+      config, make, [](const auto&) { return absl::OkStatus(); }, progress, weights);
+  if (!status.ok()) return status;
+  return weights;
+}
+
+absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelConfig& config,
+                                                 uint64_t seed, const LoadProgress& progress) {
+  const DType matrix_dtype = backend.weight_dtype().value_or(DType::kBf16);
+  ModelWeights weights;
+  DeviceSource source(&backend, &weights.storage);
+  Maker make(matrix_dtype, seed, &source);
+  const auto reserve = [&](const auto& part) {
+    ModelWeights unmade;
+    unmade.layers.resize(config.num_layers);
+    CountingSource counting;
+    Maker counter(matrix_dtype, seed, &counting);
+    part(counter, unmade);
+    return source.Reserve(counting.num_bytes());
+  };
+  absl::Status status = MakeModel(config, make, reserve, progress, weights);
+  if (!status.ok()) return status;
   return weights;
 }
 

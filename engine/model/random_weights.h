@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model/config.h"
 #include "engine/model/weights.h"
+#include "kernels/backend.h"
 
 namespace mea {
 
@@ -15,5 +16,11 @@ namespace mea {
 absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType matrix_dtype,
                                                uint64_t seed, int num_threads,
                                                const LoadProgress& progress = {});
+
+// The same in a device's memory, made there in no more time than it takes to write: the numbers of
+// a matrix repeat themselves (kernels/random_fill.h). Matrices in the dtype that the back end
+// wants, those of one product side by side.
+absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelConfig& config,
+                                                 uint64_t seed, const LoadProgress& progress = {});
 
 }  // namespace mea

@@ -15,7 +15,6 @@
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
 #include "server/cli/command.h"
-#include "server/cli/progress.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -142,16 +141,17 @@ absl::Status Resolve(BenchFlags& flags) {
 }
 
 absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelConfig& config,
-                                           HeadStorage storage) {
+                                           HeadStorage storage, Backend& backend) {
   const auto dtype = ParseWeightDType(flags.weight_dtype);
   if (!dtype.ok()) return dtype.status();
   constexpr uint64_t kSeed = 1;
-  ProgressLine progress;
   absl::StatusOr<ModelWeights> weights =
-      MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
-                        static_cast<int>(std::thread::hardware_concurrency()),
-                        [&](int64_t done, int64_t total) { progress.Show(done, total); });
-  if (weights.ok() && storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
+      backend.device() == Device::kCpu
+          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
+                              static_cast<int>(std::thread::hardware_concurrency()))
+          : MakeRandomWeightsOn(backend, config, kSeed);
+  if (!weights.ok() || storage != HeadStorage::kOneHot) return weights;
+  if (absl::Status status = MakeMixesOneHot(*weights, backend); !status.ok()) return status;
   return weights;
 }
 
@@ -200,11 +200,11 @@ absl::Status RunEngineBench(BenchFlags flags) {
     if (!config.ok()) return config.status();
   }
   flags.options.shape = ShapeName(flags.model_dir + flags.random_dir);
-  const auto weights = [&](const ModelConfig& wanted,
-                           HeadStorage storage) -> absl::StatusOr<ModelWeights> {
+  const auto weights = [&](const ModelConfig& wanted, HeadStorage storage,
+                           Backend& backend) -> absl::StatusOr<ModelWeights> {
     // A checkpoint has no twin; its speed does not depend on the numbers.
     if (!checkpoint.ok() || storage != HeadStorage::kAsConfigured) {
-      return RandomWeights(flags, wanted, storage);
+      return RandomWeights(flags, wanted, storage, backend);
     }
     return LoadWeights(*checkpoint, {});
   };

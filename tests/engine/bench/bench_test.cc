@@ -37,9 +37,11 @@ absl::StatusOr<std::unique_ptr<Backend>> OneThread() {
   return CreateCpuBackend({.num_threads = 1});
 }
 
-absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage) {
+absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage,
+                                     Backend& backend) {
   auto weights = MakeRandomWeights(config, DType::kBf16, 1, 1);
-  if (storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
+  if (storage != HeadStorage::kOneHot) return weights;
+  if (absl::Status s = MakeMixesOneHot(*weights, backend); !s.ok()) return s;
   return weights;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/bench/engine_bench.h"
 #include "engine/model/random_weights.h"
 #include "tests/kernels/cuda/tested_backend.h"
+#include "tests/kernels/op_support.h"
 #include "tests/support/random_model.h"
 
 namespace mea {
@@ -32,10 +33,38 @@ EngineBenchOptions Quick() {
 
 absl::StatusOr<std::unique_ptr<Backend>> Emulated() { return MakeCuda(); }
 
-absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage) {
-  auto weights = MakeRandomWeights(config, DType::kBf16, 1, 1);
-  if (storage == HeadStorage::kOneHot) MakeMixesOneHot(*weights);
+absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage,
+                                     Backend& backend) {
+  auto weights = MakeRandomWeightsOn(backend, config, 1);
+  if (storage != HeadStorage::kOneHot) return weights;
+  if (absl::Status s = MakeMixesOneHot(*weights, backend); !s.ok()) return s;
   return weights;
+}
+
+TEST(CudaBenchTest, WeightsMadeOnTheDeviceLieWhereOneProductReadsThem) {
+  const ModelConfig config = SmallConfig();
+  const std::unique_ptr<Backend> backend = MakeCuda();
+  const ModelWeights made = *MakeRandomWeightsOn(*backend, config, 1);
+  const ModelWeights on_host = *MakeRandomWeights(config, DType::kBf16, 1, 1);
+  EXPECT_EQ(made.num_bytes, on_host.num_bytes);
+  const auto end = [](TensorView view) {
+    return static_cast<char*>(view.data) + view.num_elements() * DTypeSize(view.dtype);
+  };
+  for (const LayerWeights& layer : made.layers) {
+    EXPECT_EQ(end(layer.q_proj), layer.k_proj.data);
+    EXPECT_EQ(end(layer.k_proj), layer.v_proj.data);
+    EXPECT_EQ(end(layer.gate_proj), layer.up_proj.data);
+  }
+  // The numbers are those of the host, as far as they do not repeat.
+  for (const auto& [view, wanted] :
+       {std::pair(made.layers[1].o_proj, on_host.layers[1].o_proj),
+        std::pair(made.layers[0].mix.key, on_host.layers[0].mix.key)}) {
+    ASSERT_TRUE(view.device == Device::kCuda);
+    const Tensor copy = *backend->AllocateHost(std::span(view.shape).first(view.rank), view.dtype);
+    backend->Download(view, copy.view());
+    ASSERT_TRUE(backend->Synchronize().ok());
+    EXPECT_LT(RelativeError(copy.view(), wanted), 0.01);
+  }
 }
 
 TEST(CudaBenchTest, StepsAreMeasured) {

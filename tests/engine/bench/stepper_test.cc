@@ -17,7 +17,7 @@ struct Steps {
   explicit Steps(const ModelConfig& config, int num_pages = 8) {
     backend = *CreateCpuBackend({.num_threads = 2});
     ModelWeights weights = *MakeRandomWeights(config, DType::kF32, 3, 1);
-    MakeMixesOneHot(weights);
+    EXPECT_TRUE(MakeMixesOneHot(weights, *backend).ok());
     model = *Model::Create(config, std::move(weights), backend.get(),
                            {.max_batch_tokens = 64, .page_size = kPageSize});
     kv = *KvCache::Create(*backend, model->MakeKvLayout(DType::kBf16, kPageSize), num_pages);
