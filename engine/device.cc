@@ -1,7 +1,6 @@
 #include "engine/device.h"
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda_module.h"
 
 namespace mea {
 
@@ -18,14 +17,15 @@ const DeviceDefaults& DefaultsOf(Device device) {
   return device == Device::kCuda ? kCuda : kCpu;
 }
 
-absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads) {
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
+                                          const CudaOptions& options) {
   if (device != "auto" && device != "cpu" && device != "cuda") {
     return absl::InvalidArgumentError(
         absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
   }
   OpenedBackend opened;
   if (device != "cpu") {
-    absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend();
+    absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend(options);
     if (cuda.ok()) return OpenedBackend{.backend = *std::move(cuda)};
     if (device == "cuda") return cuda.status();
     // A build without the module is meant for the CPU: nothing to tell.
@@ -35,6 +35,15 @@ absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_thr
   if (!cpu.ok()) return cpu.status();
   opened.backend = *std::move(cpu);
   return opened;
+}
+
+absl::StatusOr<CudaDecodeKernel> ParseDecodeKernel(const std::string& name) {
+  if (name == "auto") return CudaDecodeKernel::kAuto;
+  if (name == "general") return CudaDecodeKernel::kGeneral;
+  if (name == "mma") return CudaDecodeKernel::kMma;
+  if (name == "wgmma") return CudaDecodeKernel::kWgmma;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--decode-kernel \"", name, "\" is none of auto, general, mma, wgmma"));
 }
 
 }  // namespace mea

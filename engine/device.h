@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "kernels/cuda_module.h"
 
 namespace mea {
 
@@ -27,6 +28,10 @@ struct OpenedBackend {
 
 // `device` is "cpu", "cuda", or "auto": the GPU where there is one, else the CPU. INVALID_ARGUMENT
 // for any other; for "cuda" what OpenCudaBackend says.
-absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads);
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
+                                          const CudaOptions& cuda = {});
+
+// "auto", "general", "mma" or "wgmma".
+absl::StatusOr<CudaDecodeKernel> ParseDecodeKernel(const std::string& name);
 
 }  // namespace mea

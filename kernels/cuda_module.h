@@ -9,6 +9,10 @@
 
 namespace mea {
 
+// Of the rows that decode: kernels/cuda/attention/README.md. kAuto is kMma where the shape allows;
+// a kernel that does not take the shape or the device gives way to the one before it.
+enum class CudaDecodeKernel : uint8_t { kAuto, kGeneral, kMma, kWgmma };
+
 struct CudaOptions {
   int device = 0;
   // Times the algorithms for a product of each new shape and keeps the fastest; false: the
@@ -20,6 +24,7 @@ struct CudaOptions {
   int max_records = 256;
   // Waits for every op, so that an error names the op that caused it. For finding faults.
   bool synchronous = false;
+  CudaDecodeKernel decode_kernel = CudaDecodeKernel::kAuto;
 };
 
 struct CudaDeviceInfo {

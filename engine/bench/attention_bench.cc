@@ -163,7 +163,7 @@ absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& op
   subject.loop.reset();  // before the next one is allocated
   subject.loop =
       std::make_unique<AttentionLoop>(subject.backend.get(), shape, batch, context, options);
-  Contender contender{.row = {.bench = "attention",
+  Contender contender{.row = {.bench = BenchName("attention", options),
                               .shape = options.shape,
                               .system = "mea",
                               .storage = StorageName(subject.storage, subject.config),

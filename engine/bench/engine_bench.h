@@ -21,7 +21,8 @@ using WeightsSource =
 using RowObserver = std::function<void(const BenchRow&)>;
 
 struct BenchOptions {
-  std::string shape;  // its name in the report
+  std::string shape;   // its name in the report
+  std::string kernel;  // of attention, where not the back end's own choice: "wgmma"
   // Measured side by side, round by round; each has its own back end.
   std::vector<HeadStorage> storages = {HeadStorage::kAsConfigured};
   std::vector<int> batches = {1, 8, 32};

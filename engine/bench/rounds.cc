@@ -38,6 +38,10 @@ absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& opti
   return CreateCeilingMeter(*std::move(backend), options.ceilings);
 }
 
+std::string BenchName(const std::string& bench, const BenchOptions& options) {
+  return options.kernel.empty() ? bench : bench + "/" + options.kernel;
+}
+
 absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOptions& options,
                                CeilingMeter& meter) {
   std::vector<int> counts(contenders.size());

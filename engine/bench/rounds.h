@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,6 +15,9 @@ namespace mea {
 // Of the machine that these back ends use.
 absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
                                                         const BackendFactory& backends);
+
+// "decode", or "decode/wgmma" where a kernel is chosen: the report's name for it.
+std::string BenchName(const std::string& bench, const BenchOptions& options);
 
 // One of several things that are timed side by side.
 struct Contender {

@@ -468,8 +468,9 @@ void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
                                .window = args.window,
                                .scale = static_cast<float>(args.scale),
                                .head_norm_eps = args.head_norm_eps};
+  const AttentionOptions how{.kernel = options_.decode_kernel};
   Launched("PagedAttention",
-           [&](cudaStream_t stream) { return attention_->Run(params, {}, stream); });
+           [&](cudaStream_t stream) { return attention_->Run(params, how, stream); });
 }
 
 // ---- Sampling.

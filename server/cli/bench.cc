@@ -47,6 +47,7 @@ struct BenchFlags {
   std::string kv_dtype = "bf16";
   std::string max_cache;
   std::string equal_memory;
+  std::string decode_kernel = "auto";
   std::string json;
   int num_threads = 0;
   EngineBenchOptions options;
@@ -83,6 +84,10 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       ->type_name("SIZE");
   command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core")
       ->capture_default_str();
+  command
+      .add_option("--decode-kernel", flags.decode_kernel,
+                  "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
+      ->capture_default_str();
   command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -102,8 +107,15 @@ std::string ShapeName(const std::string& dir) {
 
 BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
-    absl::StatusOr<OpenedBackend> opened = OpenBackend(flags.device, flags.num_threads);
+    const absl::StatusOr<CudaDecodeKernel> kernel = ParseDecodeKernel(flags.decode_kernel);
+    if (!kernel.ok()) return kernel.status();
+    absl::StatusOr<OpenedBackend> opened =
+        OpenBackend(flags.device, flags.num_threads, {.decode_kernel = *kernel});
     if (!opened.ok()) return opened.status();
+    if (*kernel != CudaDecodeKernel::kAuto && opened->backend->device() != Device::kCuda) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--decode-kernel ", flags.decode_kernel, ": there is no CUDA device here"));
+    }
     return std::move(opened->backend);
   };
 }
@@ -131,6 +143,7 @@ absl::Status Resolve(BenchFlags& flags) {
     if (!size.ok()) return size.status();
     *bytes = *size;
   }
+  if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
   flags.options.ceilings.num_threads = flags.num_threads;
   const int multiple = DefaultsOf(device).page_size_multiple;
   if (flags.options.page_size % multiple != 0) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/cuda/attention/decode_mma.h"
 #include "kernels/cuda/attention/params.h"
+#include "kernels/cuda_module.h"
 
 namespace mea::cuda {
 
@@ -52,9 +53,7 @@ struct AttentionPlan {
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
-// The kernel of the rows that decode. kAuto is kMma where the shape allows; a kernel that does not
-// take the shape or the device gives way to the one before it.
-enum class DecodeKernel { kAuto, kGeneral, kMma, kWgmma };
+using DecodeKernel = CudaDecodeKernel;
 
 struct AttentionOptions {
   DecodeKernel kernel = DecodeKernel::kAuto;
