@@ -88,16 +88,21 @@ struct Differences {
   double average() const { return std::sqrt(sum_of_squares / static_cast<double>(count)); }
 };
 
-// Rounding activations and cache to BF16 moves a logprob by this much at most, in nats: 2^-9 for
-// each operation, grown by the layers. On average by far less.
+// How far rounding of activations and cache to BF16 may move a logprob, in nats.
 struct Tolerance {
-  double average;
+  double average;  // root mean square
   double worst;
 };
+// 2^-9 for each operation, grown by the layers.
+constexpr Tolerance kRandom = {.average = 0.04, .worst = 0.3};
+// Trained models attend sharply. On the same prompts PyTorch in BF16 differs from itself in F32 by
+// 0.03, 0.11 and 0.11 on average (demo-mea, demo-mha, demo-mea-full), by 0.4, 1.8 and 3.2 at worst.
+constexpr Tolerance kTrained = {.average = 0.12, .worst = 4.0};
+// By how much less likely another choice of token may be.
+constexpr double kNearTie = 0.5;
 
-// The same tokens, or another one that was as likely but for the tolerance; then the texts part.
-void Compare(const RecordingSink& actual, const RecordingSink& expected, Tolerance tolerance,
-             Differences& differences) {
+// The same tokens, or another one that was about as likely; then the texts part.
+void Compare(const RecordingSink& actual, const RecordingSink& expected, Differences& differences) {
   ASSERT_EQ(actual.prompt_logprobs.size(), expected.prompt_logprobs.size());
   for (size_t i = 0; i < expected.prompt_logprobs.size(); ++i) {
     differences.Add(actual.prompt_logprobs[i], expected.prompt_logprobs[i]);
@@ -111,7 +116,7 @@ void Compare(const RecordingSink& actual, const RecordingSink& expected, Toleran
       for (const TokenLogprob& top : want.top_logprobs) {
         if (top.token_id == got.token_id) likely = top.logprob;
       }
-      EXPECT_NEAR(likely, *want.logprob, tolerance.worst) << "token " << t;
+      EXPECT_NEAR(likely, *want.logprob, kNearTie) << "token " << t;
       ++differences.parted;
       return;
     }
@@ -133,7 +138,7 @@ void ExpectAgreement(const std::string& name, const Load& load,
   Differences differences;
   for (size_t i = 0; i < requests.size(); ++i) {
     SCOPED_TRACE(::testing::Message() << name << ", request " << i);
-    Compare(*actual[i], *expected[i], tolerance, differences);
+    Compare(*actual[i], *expected[i], differences);
     EXPECT_EQ(again[i]->token_ids(), actual[i]->token_ids());
     EXPECT_THAT(again[i]->logprobs(), ElementsAreArray(actual[i]->logprobs()));
     EXPECT_THAT(again[i]->prompt_logprobs, ElementsAreArray(actual[i]->prompt_logprobs));
@@ -163,7 +168,7 @@ void ExpectRandomModelAgrees(const std::string& name, const ModelConfig& config,
     const Request random = RandomRequest(i, prompt_lengths[i], max_tokens, config.vocab_size);
     requests.push_back(Greedy(random.id, random.prompt, max_tokens));
   }
-  ExpectAgreement(name, load, requests, {.average = 0.04, .worst = 0.3});
+  ExpectAgreement(name, load, requests, kRandom);
 }
 
 TEST(CudaModelTest, ATinyModelAgrees) {
@@ -216,7 +221,7 @@ TEST_P(CudaModelDemoTest, ATrainedModelAgrees) {
                               {tokens.begin() + begin, tokens.begin() + begin + length}, 64));
     begin += 500;
   }
-  ExpectAgreement(GetParam(), load, requests, {.average = 0.02, .worst = 0.5});
+  ExpectAgreement(GetParam(), load, requests, kTrained);
 }
 
 INSTANTIATE_TEST_SUITE_P(CudaModelTest, CudaModelDemoTest,
