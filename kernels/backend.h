@@ -113,8 +113,10 @@ class Backend {
   // Before the first op, and anew where limits grow. INVALID_ARGUMENT for a model that this back
   // end cannot run, RESOURCE_EXHAUSTED when there is not enough memory.
   virtual absl::Status Prepare(const BackendLimits& /*limits*/) { return absl::OkStatus(); }
-  // Bytes of device memory that Prepare would take.
-  virtual int64_t PlannedBytes(const BackendLimits& /*limits*/) const { return 0; }
+  // What a model within these limits takes; statuses as of Prepare.
+  virtual absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& /*limits*/) const {
+    return BackendBytes{};
+  }
   virtual BackendCounters counters() const { return {}; }
 
   // Zero-filled device memory.
@@ -172,6 +174,11 @@ class Backend {
   virtual void ComputeRope(const RopeArgs& args) = 0;
   virtual void PrepareQueries(const PrepareQueriesArgs& args) = 0;
   virtual void AppendKv(const AppendKvArgs& args) = 0;
+  // Both, for the same tokens: neither needs what the other does, so a device does them at once.
+  virtual void PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) {
+    PrepareQueries(queries);
+    AppendKv(kv);
+  }
   virtual void PagedAttention(const PagedAttentionArgs& args) = 0;
 
   // Draws tokens[i] from row i of the logits as kernels/sample.h says. All but the logits is host

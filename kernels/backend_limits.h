@@ -22,6 +22,7 @@ struct AttentionKind {
 
 // The most that will be asked of a back end: what a device sizes its scratch memory by.
 struct BackendLimits {
+  int num_layers = 0;
   int max_rows = 0;        // of a forward pass
   int max_seqs = 0;        // of a forward pass
   int max_context = 0;     // cached tokens of a sequence
@@ -33,12 +34,19 @@ struct BackendLimits {
   std::vector<AttentionKind> attention;  // every kind of layer
 };
 
+// Bytes of device memory that a back end takes beside its operands.
+struct BackendBytes {
+  int64_t scratch = 0;  // allocated by Backend::Prepare
+  int64_t records = 0;  // of Backend::Run, which the driver keeps: an estimate
+};
+
 // What a device has done so far.
 struct BackendCounters {
-  int64_t replays = 0;      // runs that repeated a record
-  int64_t eager_runs = 0;   // runs that called their ops, to record them or not
-  int64_t records = 0;      // ever made
-  int64_t allocations = 0;  // of device memory and of pinned host memory
+  int64_t replays = 0;       // runs that repeated a record
+  int64_t eager_runs = 0;    // runs that called their ops, to record them or not
+  int64_t records = 0;       // ever made
+  int64_t allocations = 0;   // of device memory and of pinned host memory
+  int64_t record_bytes = 0;  // device memory that the records at hand take, as the driver tells
 };
 
 }  // namespace mea

@@ -63,4 +63,12 @@ absl::StatusOr<CudaDeviceInfo> DescribeCudaDevice(int device) {
   return (*module)->describe(device);
 }
 
+absl::StatusOr<BackendBytes> PlannedCudaBytes(const BackendLimits& limits,
+                                              const CudaOptions& options,
+                                              const CudaDeviceInfo& device) {
+  const absl::StatusOr<const CudaModule*> module = LoadModule();
+  if (!module.ok()) return module.status();
+  return (*module)->planned_bytes(limits, options, device);
+}
+
 }  // namespace mea

@@ -45,6 +45,10 @@ struct CudaDeviceInfo {
 // the device. The message is one line that names what is missing.
 absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const CudaOptions& options = {});
 absl::StatusOr<CudaDeviceInfo> DescribeCudaDevice(int device = 0);
+// Backend::PlannedBytes on such a device, of which sm and num_sms count: there need not be one.
+absl::StatusOr<BackendBytes> PlannedCudaBytes(const BackendLimits& limits,
+                                              const CudaOptions& options,
+                                              const CudaDeviceInfo& device);
 
 // What the module exports under the C name mea_cuda_module. The version comes first and is compared
 // before anything else is touched.
@@ -52,6 +56,9 @@ struct CudaModule {
   const char* version;
   absl::StatusOr<std::unique_ptr<Backend>> (*open)(const CudaOptions& options);
   absl::StatusOr<CudaDeviceInfo> (*describe)(int device);
+  absl::StatusOr<BackendBytes> (*planned_bytes)(const BackendLimits& limits,
+                                                const CudaOptions& options,
+                                                const CudaDeviceInfo& device);
 };
 inline constexpr char kCudaModuleSymbol[] = "mea_cuda_module";
 

@@ -31,7 +31,8 @@ AttentionKind AttentionOf(const ModelConfig& config, int layer) {
 }  // namespace
 
 BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits) {
-  BackendLimits result{.max_rows = limits.max_batch_tokens,
+  BackendLimits result{.num_layers = config.num_layers,
+                       .max_rows = limits.max_batch_tokens,
                        .max_seqs = limits.max_num_seqs,
                        .max_context = config.max_position,
                        .max_logit_rows = limits.max_logit_rows,

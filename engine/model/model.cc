@@ -93,9 +93,8 @@ void Model::Attention(int layer, const PagedKvView& kv) {
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
   backend_->MatMul(workspace_.normed(n), projections);
 
-  backend_->PrepareQueries(
-      {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin});
-
+  const PrepareQueriesArgs queries{
+      .q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin};
   AppendKvArgs append{.k = k.Split(spec.key_heads),
                       .v = v.Split(spec.value_heads),
                       .slots = inputs_.slots,
@@ -104,7 +103,7 @@ void Model::Attention(int layer, const PagedKvView& kv) {
                       .eps = config_.rms_norm_eps,
                       .kv = kv};
   variant_->BeforeCache(w, append);
-  backend_->AppendKv(append);
+  backend_->PrepareAndAppend(queries, append);
 
   PagedAttentionArgs attention{.q = q_heads,
                                .q_offsets = inputs_.q_offsets,

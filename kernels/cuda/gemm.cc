@@ -80,14 +80,15 @@ bool Gemm::Check(cublasStatus_t status) {
   return false;
 }
 
-Gemm::Scratch Gemm::Carve(std::span<const ProductShape> products, Carver& carver) const {
+Gemm::Scratch Gemm::Carve(std::span<const ProductShape> products, int64_t workspace_bytes,
+                          Carver& carver) {
   Scratch scratch;
   for (const auto& [out, in] : products) {
     scratch.max_outputs = std::max<int64_t>(scratch.max_outputs, out);
     scratch.max_partials = std::max(scratch.max_partials, SkinnyGemmPartials(out, in));
     scratch.max_tickets = std::max(scratch.max_tickets, SkinnyGemmTickets(out, in));
   }
-  scratch.workspace = carver.Take(options_.workspace_bytes);
+  scratch.workspace = carver.Take(workspace_bytes);
   scratch.bias = carver.Take<Bf16>(scratch.max_outputs);
   scratch.partials = carver.Take<float>(scratch.max_partials);
   scratch.tickets = carver.Take<int>(scratch.max_tickets);

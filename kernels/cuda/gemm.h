@@ -38,9 +38,10 @@ class Gemm {
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
 
-  // Device memory for products of these shapes, zero at first; the caller's.
+  // Device memory for products of these shapes, of which the library may use workspace_bytes; zero
+  // at first; the caller's.
   struct Scratch {
-    std::byte* workspace = nullptr;  // [Options::workspace_bytes]
+    std::byte* workspace = nullptr;  // [workspace_bytes]
     Bf16* bias = nullptr;            // [max_outputs]
     float* partials = nullptr;       // [max_partials], of the skinny kernel
     int* tickets = nullptr;          // [max_tickets], likewise
@@ -48,7 +49,8 @@ class Gemm {
     int64_t max_partials = 0;
     int64_t max_tickets = 0;
   };
-  Scratch Carve(std::span<const ProductShape> products, Carver& carver) const;
+  static Scratch Carve(std::span<const ProductShape> products, int64_t workspace_bytes,
+                       Carver& carver);
   void set_scratch(const Scratch& scratch) { scratch_ = scratch; }
 
   // Within an op of the runtime. Shapes and dtypes are those that CheckMatMul lets through; weights

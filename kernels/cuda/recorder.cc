@@ -1,6 +1,7 @@
 #include "kernels/cuda/recorder.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mea::cuda {
 
@@ -19,10 +20,20 @@ void Recorder::Run(int64_t key, absl::FunctionRef<void()> ops) {
   record.last_run = ++num_runs_;
   if (record.graph != nullptr) {
     ++counters.replays;
-  } else {
-    ++counters.eager_runs;
-    record.graph = Capture(ops);
+    Launch(record);
+    return;
   }
+  ++counters.eager_runs;
+  const int64_t free_before = runtime_->memory().free_bytes;
+  record.graph = Capture(ops);
+  Launch(record);
+  // The driver puts a graph on the device when it is first launched.
+  const int64_t free_after = runtime_->memory().free_bytes;
+  if (free_after > 0) record.num_bytes = std::max<int64_t>(free_before - free_after, 0);
+  counters.record_bytes += record.num_bytes;
+}
+
+void Recorder::Launch(const Record& record) {
   if (!runtime_->Begin("replay")) return;
   runtime_->Check(cudaGraphLaunch(record.graph, runtime_->stream()));
   runtime_->End();
@@ -57,6 +68,7 @@ void Recorder::Destroy(Record& record) {
   // Freed whatever the state of the device; a failure of that alone spoils nothing.
   cudaGraphExecDestroy(record.graph);
   record.graph = nullptr;
+  runtime_->counters().record_bytes -= std::exchange(record.num_bytes, 0);
 }
 
 void Recorder::EvictOldest() {

@@ -30,9 +30,11 @@ class Recorder {
   struct Record {
     cudaGraphExec_t graph = nullptr;  // null: run once, not yet recorded
     int64_t last_run = 0;
+    int64_t num_bytes = 0;  // of device memory
   };
 
   cudaGraphExec_t Capture(absl::FunctionRef<void()> ops);
+  void Launch(const Record& record);
   void Destroy(Record& record);
   void EvictOldest();
 

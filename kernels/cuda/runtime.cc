@@ -39,15 +39,8 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(int device, bool synchr
 
 absl::Status Runtime::Start() {
   if (!Begin("start")) return status_;
-  int major = 0;
-  int minor = 0;
-  if (Check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, device_)) &&
-      Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_)) &&
-      Check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_)) &&
-      // Not joined to the default stream, which nothing here uses.
-      Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking))) {
-    sm_version_ = 10 * major + minor;
-  }
+  // Not joined to the default stream, which nothing here uses.
+  Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   return status_;
 }
 

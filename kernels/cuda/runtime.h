@@ -55,8 +55,6 @@ class Runtime {
 
   cudaStream_t stream() const { return stream_; }
   int device() const { return device_; }
-  int num_sms() const { return num_sms_; }
-  int sm_version() const { return sm_version_; }  // 90 is compute capability 9.0
   bool is_capturing() const { return is_capturing_; }
   void set_capturing(bool capturing) { is_capturing_ = capturing; }
   BackendCounters& counters() { return counters_; }
@@ -69,8 +67,6 @@ class Runtime {
 
   const int device_;
   const bool synchronous_;
-  int num_sms_ = 0;
-  int sm_version_ = 0;
   cudaStream_t stream_ = nullptr;
   bool is_capturing_ = false;  // ops go into a record: nothing may wait or allocate
   std::string_view op_;        // string literals alone

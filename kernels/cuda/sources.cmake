@@ -9,6 +9,7 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/expand.cu
   kernels/cuda/attention/prefill_mma.cu
   kernels/cuda/attention/work_list.cu
+  kernels/cuda/attention_ops.cc
   kernels/cuda/cublas_lt.cc
   kernels/cuda/cuda_backend.cc
   kernels/cuda/device_info.cc
@@ -19,7 +20,9 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/rope/angles.cu
   kernels/cuda/rope/prepare_append.cu
   kernels/cuda/runtime.cc
+  kernels/cuda/row_ops.cc
   kernels/cuda/rowwise/elementwise.cu
   kernels/cuda/rowwise/norm.cu
   kernels/cuda/sample/sample.cu
-  kernels/cuda/sample_queue.cc)
+  kernels/cuda/sample_queue.cc
+  kernels/cuda/scratch.cc)

@@ -53,6 +53,9 @@ class ForwardingBackend : public Backend {
   void ComputeRope(const RopeArgs& args) override { to_->ComputeRope(args); }
   void PrepareQueries(const PrepareQueriesArgs& args) override { to_->PrepareQueries(args); }
   void AppendKv(const AppendKvArgs& args) override { to_->AppendKv(args); }
+  void PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) override {
+    to_->PrepareAndAppend(queries, kv);
+  }
   void PagedAttention(const PagedAttentionArgs& args) override { to_->PagedAttention(args); }
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<SampledToken> tokens) override {

@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device_info.h"
+#include "kernels/cuda/scratch.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/kernels/op_support.h"
 #include "tests/simt/dlfcn.h"
@@ -42,8 +44,10 @@ BackendLimits Limits() {
 // One attention layer with an output layer, which uses every op; each row is a sequence of its own.
 class TinyModel {
  public:
-  static absl::StatusOr<std::unique_ptr<TinyModel>> Create(Backend* backend) {
-    std::unique_ptr<TinyModel> model(new TinyModel(backend));
+  // `does_at_once`: queries are prepared and keys and values appended by one op.
+  static absl::StatusOr<std::unique_ptr<TinyModel>> Create(Backend* backend,
+                                                           bool does_at_once = true) {
+    std::unique_ptr<TinyModel> model(new TinyModel(backend, does_at_once));
     if (absl::Status status = backend->Prepare(Limits()); !status.ok()) return status;
     model->Allocate();
     if (!model->status_.ok()) return model->status_;
@@ -75,7 +79,8 @@ class TinyModel {
   }
 
  private:
-  explicit TinyModel(Backend* backend) : backend_(*backend) {}
+  TinyModel(Backend* backend, bool does_at_once)
+      : backend_(*backend), does_at_once_(does_at_once) {}
 
   Tensor Make(std::vector<int64_t> shape, DType dtype) {
     absl::StatusOr<Tensor> tensor = backend_.Allocate(shape, dtype);
@@ -139,12 +144,18 @@ class TinyModel {
     }
     backend_.MatMul(rows(normed_), projections);
     const TensorView q = projections[0].out.Split(kHeads);
-    backend_.PrepareQueries({.q = q, .cos_sin = rows(cos_sin_)});
-    backend_.AppendKv({.k = projections[1].out.Split(kHeads),
-                       .v = projections[2].out.Split(kHeads),
-                       .slots = rows(slots_),
-                       .cos_sin = rows(cos_sin_),
-                       .kv = kv});
+    const PrepareQueriesArgs queries{.q = q, .cos_sin = rows(cos_sin_)};
+    const AppendKvArgs append{.k = projections[1].out.Split(kHeads),
+                              .v = projections[2].out.Split(kHeads),
+                              .slots = rows(slots_),
+                              .cos_sin = rows(cos_sin_),
+                              .kv = kv};
+    if (does_at_once_) {
+      backend_.PrepareAndAppend(queries, append);
+    } else {
+      backend_.PrepareQueries(queries);
+      backend_.AppendKv(append);
+    }
     backend_.PagedAttention({.q = q,
                              .q_offsets = q_offsets_.view().Rows(0, n + 1),
                              .kv_lens = rows(kv_lens_),
@@ -163,6 +174,7 @@ class TinyModel {
   }
 
   Backend& backend_;
+  const bool does_at_once_;
   absl::Status status_;
   Tensor table_, w_qkv_, b_qkv_, w_o_, gain_, inv_freq_, pages_;
   Tensor token_ids_, positions_, slots_, order_, kv_lens_, q_offsets_;
@@ -186,10 +198,11 @@ class BackendRunTest : public ::testing::Test {
     return ids;
   }
   // The bytes of every token that `num_steps` steps of n rows draw.
-  static absl::StatusOr<std::string> Drawn(const CudaOptions& options, int n, int num_steps) {
+  static absl::StatusOr<std::string> Drawn(const CudaOptions& options, int n, int num_steps,
+                                           bool does_at_once = true) {
     auto backend = cuda::CreateCudaBackend(options);
     if (!backend.ok()) return backend.status();
-    auto model = TinyModel::Create(backend->get());
+    auto model = TinyModel::Create(backend->get(), does_at_once);
     if (!model.ok()) return model.status();
     std::string drawn;
     for (int position = 0; position < num_steps; ++position) {
@@ -214,6 +227,15 @@ TEST_F(BackendRunTest, ReplayedStepsEqualEagerOnes) {
   }
 }
 
+TEST_F(BackendRunTest, QueriesAndAppendAtOnceSaveAKernelAndChangeNoBit) {
+  const auto at_once = Drawn(kTestedCuda, 3, 4);
+  const int64_t kernels = simt::NumKernels();
+  const auto apart = Drawn(kTestedCuda, 3, 4, /*does_at_once=*/false);
+  ASSERT_TRUE(at_once.ok() && apart.ok());
+  EXPECT_EQ(*at_once, *apart);
+  EXPECT_EQ(simt::NumKernels() - kernels, kernels + 4);
+}
+
 TEST_F(BackendRunTest, ErrorsNameTheirOpWhereEveryOpIsWaitedFor) {
   CudaOptions options = kTestedCuda;
   options.synchronous = true;
@@ -229,7 +251,7 @@ TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
   const auto model = TinyModel::Create(backend.get()).value();
   const BackendCounters start = backend->counters();
   const int64_t device_bytes = simt::DeviceBytesInUse();
-  EXPECT_GE(device_bytes, backend->PlannedBytes(Limits()));
+  EXPECT_GE(device_bytes, backend->PlannedBytes(Limits())->scratch);
   for (int position = 0; position < 5; ++position) {
     for (const int n : {2, 16, 4}) ASSERT_TRUE(model->Step(Ids(n, position), position).ok());
   }
@@ -239,6 +261,23 @@ TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
   EXPECT_EQ(end.replays, 9);
   EXPECT_EQ(end.allocations, start.allocations);
   EXPECT_EQ(simt::DeviceBytesInUse(), device_bytes);
+}
+
+TEST_F(BackendRunTest, PreparingTakesWhatIsPlannedWithOrWithoutTheDevice) {
+  const auto backend = MakeCuda();
+  const int64_t before = simt::DeviceBytesInUse();
+  const CudaDeviceInfo device = *cuda::DescribeDevice(0);
+  for (const int rows : {kMaxRows, 2 * kMaxRows}) {
+    BackendLimits limits = Limits();
+    limits.max_rows = limits.max_seqs = rows;
+    limits.num_layers = rows;
+    const BackendBytes planned = *cuda::PlannedBytes(limits, kTestedCuda, device);
+    EXPECT_EQ(backend->PlannedBytes(limits)->scratch, planned.scratch);
+    ASSERT_TRUE(backend->Prepare(limits).ok());
+    EXPECT_EQ(simt::DeviceBytesInUse() - before, planned.scratch);
+    // Sizes 1, 2, 4, 8, 16 (24, 32) of at least ten kernels a layer.
+    EXPECT_GT(planned.records, (rows == kMaxRows ? 5 : 7) * rows * 10 * (64 << 10));
+  }
 }
 
 TEST_F(BackendRunTest, PreparingAnewForgetsRecordsOfTheOldMemory) {

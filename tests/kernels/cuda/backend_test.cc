@@ -294,7 +294,7 @@ TEST_F(CudaBackendTest, WhatNoKernelTakesIsRefusedByName) {
   EXPECT_EQ(cuda_->Prepare(limits).code(), absl::StatusCode::kInvalidArgument);
   limits = OpLimits();
   limits.max_logit_rows = 1 << 20;
-  EXPECT_GT(cuda_->PlannedBytes(limits), int64_t{1} << 32);
+  EXPECT_GT(cuda_->PlannedBytes(limits)->scratch, int64_t{1} << 32);
   EXPECT_EQ(cuda_->Prepare(limits).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(cuda_->Prepare(OpLimits()).ok());
   EXPECT_TRUE(cuda_->Synchronize().ok());

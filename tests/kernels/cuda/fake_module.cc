@@ -13,14 +13,21 @@ absl::StatusOr<mea::CudaDeviceInfo> Describe(int device) {
   return mea::CudaDeviceInfo{.name = absl::StrCat("fake ", device)};
 }
 
+absl::StatusOr<mea::BackendBytes> PlannedBytes(const mea::BackendLimits& limits,
+                                               const mea::CudaOptions& options,
+                                               const mea::CudaDeviceInfo& device) {
+  return mea::BackendBytes{.scratch = limits.max_rows + device.num_sms,
+                           .records = options.max_records};
+}
+
 }  // namespace
 
 extern "C" {
 #if defined(MEA_FAKE_VERSION)
 extern __attribute__((visibility("default")))
-const mea::CudaModule mea_cuda_module = {MEA_FAKE_VERSION, Open, Describe};
+const mea::CudaModule mea_cuda_module = {MEA_FAKE_VERSION, Open, Describe, PlannedBytes};
 #else
 extern __attribute__((visibility("default")))
-const mea::CudaModule mea_cuda_module = {mea::CudaModuleVersion(), Open, Describe};
+const mea::CudaModule mea_cuda_module = {mea::CudaModuleVersion(), Open, Describe, PlannedBytes};
 #endif
 }

@@ -1,0 +1,121 @@
+// The ops of CudaBackend around attention: rotation, append to the cache, attention itself.
+
+#include <utility>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/operands.h"
+#include "kernels/cuda/rope/rope.h"
+
+namespace mea::cuda {
+namespace {
+
+QueryParams ParamsOf(const PrepareQueriesArgs& args) {
+  MEA_CHECK(HasDenseRows(args.q) && args.cos_sin.is_dense());
+  return {.q = At<Bf16>(args.q),
+          .q_stride = args.q.stride[0],
+          .gain = At<float>(args.gain),
+          .eps = args.eps,
+          .cos_sin = At<float>(args.cos_sin),
+          .num_tokens = static_cast<int>(args.q.shape[0]),
+          .q_heads = static_cast<int>(args.q.shape[1]),
+          .head_dim = static_cast<int>(args.q.shape[2])};
+}
+
+AppendParams ParamsOf(const AppendKvArgs& args) {
+  MEA_CHECK(HasDenseRows(args.k) && HasDenseRows(args.v) && args.cos_sin.is_dense());
+  const PagedKvView& kv = args.kv;
+  return {.k = At<Bf16>(args.k),
+          .k_stride = args.k.stride[0],
+          .v = At<Bf16>(args.v),
+          .v_stride = args.v.stride[0],
+          .slots = At<int32_t>(args.slots),
+          .gain = At<float>(args.gain),
+          .eps = args.eps,
+          .key_mix = At<float>(args.key_mix),
+          .cos_sin = At<float>(args.cos_sin),
+          .keys = At<Bf16>(kv.keys),
+          .values = At<Bf16>(kv.values),
+          .key_norms = At<float>(kv.key_norms),
+          .num_tokens = static_cast<int>(args.k.shape[0]),
+          .key_heads = kv.spec.key_heads,
+          .value_heads = kv.spec.value_heads,
+          .key_norm_heads = kv.spec.key_norm_heads,
+          .head_dim = kv.spec.head_dim,
+          .page_size = kv.page_size};
+}
+
+}  // namespace
+
+void CudaBackend::ComputeRope(const RopeArgs& args) {
+  CheckComputeRope(args, DTypes());
+  MEA_CHECK(args.out.is_dense());
+  Launched("ComputeRope", [&](cudaStream_t stream) {
+    return LaunchComputeRope({.positions = At<int32_t>(args.positions),
+                              .inv_freq = At<double>(args.inv_freq),
+                              .attention_factor = args.attention_factor,
+                              .cos_sin = At<float>(args.out),
+                              .num_tokens = static_cast<int>(args.positions.shape[0]),
+                              .head_dim = static_cast<int>(args.out.shape[1])},
+                             stream);
+  });
+}
+
+void CudaBackend::PrepareQueries(const PrepareQueriesArgs& args) {
+  CheckPrepareQueries(args, DTypes());
+  Launched("PrepareQueries",
+           [&](cudaStream_t stream) { return LaunchPrepareQueries(ParamsOf(args), stream); });
+}
+
+void CudaBackend::AppendKv(const AppendKvArgs& args) {
+  CheckAppendKv(args, DTypes());
+  Launched("AppendKv", [&](cudaStream_t stream) { return LaunchAppendKv(ParamsOf(args), stream); });
+}
+
+void CudaBackend::PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) {
+  CheckPrepareQueries(queries, DTypes());
+  CheckAppendKv(kv, DTypes());
+  Launched("PrepareAndAppend", [&](cudaStream_t stream) {
+    return LaunchPrepareAndAppend(ParamsOf(queries), ParamsOf(kv), stream);
+  });
+}
+
+void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
+  CheckPagedAttention(args, DTypes());
+  CheckSequenceLengths(args, args.host_q_offsets, args.host_kv_lens);
+  MEA_CHECK(attention_.has_value());  // Prepare comes first
+  MEA_CHECK(HasDenseRows(args.q) && args.out.is_dense());
+  // Within a run all layers share the step's work lists; outside every call is a step of its own.
+  if (!in_run_ || !std::exchange(step_has_begun_, true)) {
+    attention_->BeginStep(args.host_q_offsets, args.host_kv_lens);
+  }
+  const PagedKvView& kv = args.kv;
+  const AttentionParams params{.q = At<Bf16>(args.q),
+                               .q_stride = args.q.stride[0],
+                               .q_offsets = At<int32_t>(args.q_offsets),
+                               .kv_lens = At<int32_t>(args.kv_lens),
+                               .page_table = At<int32_t>(args.page_table),
+                               .keys = At<Bf16>(kv.keys),
+                               .values = At<Bf16>(kv.values),
+                               .key_norms = At<float>(kv.key_norms),
+                               .key_mix = At<float>(args.mix.key),
+                               .value_mix = At<float>(args.mix.value),
+                               .head_norm_gain = At<float>(args.head_norm_gain),
+                               .out = At<Bf16>(args.out),
+                               .num_rows = static_cast<int>(args.q.shape[0]),
+                               .num_seqs = static_cast<int>(args.kv_lens.shape[0]),
+                               .page_table_stride = static_cast<int>(args.page_table.stride[0]),
+                               .q_heads = static_cast<int>(args.q.shape[1]),
+                               .kv_heads = args.kv_heads,
+                               .key_heads = kv.spec.key_heads,
+                               .value_heads = kv.spec.value_heads,
+                               .head_dim = kv.spec.head_dim,
+                               .page_size = kv.page_size,
+                               .window = args.window,
+                               .scale = static_cast<float>(args.scale),
+                               .head_norm_eps = args.head_norm_eps};
+  const AttentionOptions how{.kernel = options_.decode_kernel};
+  Launched("PagedAttention",
+           [&](cudaStream_t stream) { return attention_->Run(params, how, stream); });
+}
+
+}  // namespace mea::cuda

@@ -1,0 +1,128 @@
+// The ops of CudaBackend that treat rows alike: embedding, norms, products, SwiGLU.
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/operands.h"
+#include "kernels/cuda/rowwise/rowwise.h"
+
+namespace mea::cuda {
+namespace {
+
+// Side by side in memory, the second behind the first.
+bool IsBehind(TensorView a, TensorView b, int64_t elements) {
+  return static_cast<std::byte*>(a.data) + elements * DTypeSize(a.dtype) == b.data;
+}
+
+// Whether one product can compute both: weights and biases below each other, outputs side by side.
+bool CanJoin(const Projection& a, const Projection& b) {
+  return a.w.is_dense() && b.w.is_dense() && IsBehind(a.w, b.w, a.w.num_elements()) &&
+         a.bias.empty() == b.bias.empty() &&
+         (a.bias.empty() || IsBehind(a.bias, b.bias, a.bias.shape[0])) &&
+         a.out.dtype == b.out.dtype && a.out.stride[0] == b.out.stride[0] &&
+         IsBehind(a.out, b.out, a.out.shape[1]);
+}
+
+Projection Join(Projection a, const Projection& b) {
+  a.w.shape[0] += b.w.shape[0];
+  if (!a.bias.empty()) a.bias.shape[0] += b.bias.shape[0];
+  a.out.shape[1] += b.out.shape[1];
+  return a;
+}
+
+}  // namespace
+
+void CudaBackend::Embed(TensorView table, TensorView ids, TensorView out) {
+  CheckEmbed(table, ids, out, DTypes());
+  Launched("Embed", [&](cudaStream_t stream) {
+    return LaunchEmbed({.table = At<Bf16>(table),
+                        .table_stride = table.stride[0],
+                        .ids = At<int32_t>(ids),
+                        .out = At<float>(out),
+                        .out_stride = out.stride[0],
+                        .num_tokens = static_cast<int>(ids.shape[0]),
+                        .hidden = static_cast<int>(table.shape[1])},
+                       stream);
+  });
+}
+
+void CudaBackend::RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) {
+  CheckRmsNorm(x, gain, out, DTypes());
+  Launched("RmsNorm", [&](cudaStream_t stream) {
+    return LaunchRmsNorm({.x = At<float>(x),
+                          .x_stride = x.stride[0],
+                          .gain = At<float>(gain),
+                          .eps = eps,
+                          .out = At<Bf16>(out),
+                          .out_stride = out.stride[0],
+                          .num_tokens = static_cast<int>(x.shape[0]),
+                          .hidden = static_cast<int>(x.shape[1])},
+                         stream);
+  });
+}
+
+void CudaBackend::AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
+                             TensorView out) {
+  CheckAddRmsNorm(delta, residual, gain, out, DTypes());
+  Launched("AddRmsNorm", [&](cudaStream_t stream) {
+    return LaunchAddRmsNorm({.delta = At<Bf16>(delta),
+                             .delta_stride = delta.stride[0],
+                             .residual = At<float>(residual),
+                             .residual_stride = residual.stride[0],
+                             .gain = At<float>(gain),
+                             .eps = eps,
+                             .out = At<Bf16>(out),
+                             .out_stride = out.stride[0],
+                             .num_tokens = static_cast<int>(delta.shape[0]),
+                             .hidden = static_cast<int>(delta.shape[1])},
+                            stream);
+  });
+}
+
+void CudaBackend::MatMul(TensorView x, std::span<const Projection> projections) {
+  MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
+  At<Bf16>(x);
+  for (const Projection& p : projections) {
+    CheckMatMul(x, p, DTypes());
+    At<Bf16>(p.w);
+    At<float>(p.bias);
+  }
+  Op("MatMul", [&] {
+    for (size_t i = 0; i < projections.size();) {
+      Projection joined = projections[i];
+      for (++i; i < projections.size() && CanJoin(joined, projections[i]); ++i) {
+        joined = Join(joined, projections[i]);
+      }
+      gemm_->Run(x, joined);
+    }
+  });
+}
+
+void CudaBackend::SwiGlu(TensorView gate, TensorView up, TensorView out) {
+  CheckSwiGlu(gate, up, out, DTypes());
+  Launched("SwiGlu", [&](cudaStream_t stream) {
+    return LaunchSwiGlu({.gate = At<Bf16>(gate),
+                         .gate_stride = gate.stride[0],
+                         .up = At<Bf16>(up),
+                         .up_stride = up.stride[0],
+                         .out = At<Bf16>(out),
+                         .out_stride = out.stride[0],
+                         .num_tokens = static_cast<int>(gate.shape[0]),
+                         .ffn = static_cast<int>(gate.shape[1])},
+                        stream);
+  });
+}
+
+void CudaBackend::GatherRows(TensorView x, TensorView rows, TensorView out) {
+  CheckGatherRows(x, rows, out, DTypes());
+  Launched("GatherRows", [&](cudaStream_t stream) {
+    return LaunchGatherRows({.x = At<Bf16>(x),
+                             .x_stride = x.stride[0],
+                             .rows = At<int32_t>(rows),
+                             .out = At<Bf16>(out),
+                             .out_stride = out.stride[0],
+                             .num_rows = static_cast<int>(rows.shape[0]),
+                             .hidden = static_cast<int>(x.shape[1])},
+                            stream);
+  });
+}
+
+}  // namespace mea::cuda

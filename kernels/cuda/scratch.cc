@@ -1,0 +1,108 @@
+#include "kernels/cuda/scratch.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/rope/rope.h"
+#include "kernels/cuda/rowwise/rowwise.h"
+#include "kernels/draw.h"
+
+namespace mea::cuda {
+namespace {
+
+// What a driver keeps on the device for one kernel of a record: 500 kernels more took 32 MB in
+// NVIDIA's forum (topic 244901, CUDA 11.2). Newer drivers need less; `record_bytes` of the counters
+// says what it came to.
+constexpr int64_t kBytesPerRecordedKernel = 64 << 10;
+// Two norms, four products, SwiGLU, rotation and append, attention, its combination; biases.
+constexpr int64_t kKernelsPerLayer = 12;
+// Rotation's angles, embedding, first norm, work list; the output layer's record has two more.
+constexpr int64_t kKernelsBeside = 6;
+
+// What the kernels cannot do, named before anything is allocated.
+absl::Status CheckLimits(const BackendLimits& limits) {
+  const auto refuse = [](absl::string_view what, int value, int most) -> absl::Status {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the CUDA back end takes no ", what, " of ", value, ", only up to ", most));
+  };
+  if (limits.hidden_size > kMaxNormHidden) {
+    return refuse("hidden size", limits.hidden_size, kMaxNormHidden);
+  }
+  if (limits.vocab_size > kMaxSampleVocab) {
+    return refuse("vocabulary", limits.vocab_size, kMaxSampleVocab);
+  }
+  for (const AttentionKind& kind : limits.attention) {
+    if (kind.head_dim > kMaxRopeHeadDim) return refuse("head", kind.head_dim, kMaxRopeHeadDim);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
+                                          const CudaDeviceInfo& device) {
+  // The cache may have larger pages than the limits say, and tiled ones need the most.
+  constexpr int kTile = SlabLayout::kTileTokens;
+  const int page_size = (limits.page_size + kTile - 1) / kTile * kTile;
+  std::vector<AttentionShape> shapes;
+  for (const AttentionKind& kind : limits.attention) {
+    shapes.push_back({.q_heads = kind.q_heads,
+                      .kv_heads = kind.kv_heads,
+                      .head_dim = kind.head_dim,
+                      .page_size = page_size,
+                      .window = kind.window,
+                      .is_composed = kind.is_composed});
+  }
+  return PlanAttention({.max_rows = std::max(limits.max_rows, limits.max_seqs),
+                        .max_seqs = limits.max_seqs,
+                        .max_context = limits.max_context,
+                        .num_sms = device.num_sms,
+                        .sm_version = device.sm},
+                       shapes);
+}
+
+int64_t RecordBytes(const BackendLimits& limits, int max_records) {
+  int64_t sizes = 0;
+  for (int rows = 1; rows <= limits.max_seqs; rows = PadRows(rows) + 1) ++sizes;
+  const int64_t kernels = limits.num_layers * kKernelsPerLayer + kKernelsBeside;
+  // A size has two records: of the layers, and of the output layer.
+  return std::min<int64_t>(sizes, (max_records + 1) / 2) * kernels * kBytesPerRecordedKernel;
+}
+
+}  // namespace
+
+int PadRows(int num_rows) {
+  int padded = 1;
+  while (padded < num_rows && padded < 8) padded *= 2;
+  return num_rows <= 8 ? padded : (num_rows + 7) / 8 * 8;
+}
+
+absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,
+                                        const CudaDeviceInfo& device) {
+  if (absl::Status status = CheckLimits(limits); !status.ok()) return status;
+  const absl::StatusOr<AttentionPlan> attention = AttentionOf(limits, device);
+  if (!attention.ok()) return attention.status();
+  ScratchPlan plan{.limits = limits,
+                   .attention = *attention,
+                   .product_bytes = options.product_scratch_bytes,
+                   .record_bytes = RecordBytes(limits, options.max_records)};
+  Carver on_device, on_host;
+  CarveScratch(plan, on_device, on_host);
+  plan.device_bytes = on_device.bytes();
+  plan.host_bytes = on_host.bytes();
+  return plan;
+}
+
+Scratch CarveScratch(const ScratchPlan& plan, Carver& device, Carver& host) {
+  return {.gemm = Gemm::Carve(plan.limits.products, plan.product_bytes, device),
+          .sample = SampleQueue::Carve(plan.limits, device, host),
+          .attention = device.Take(plan.attention.workspace_bytes)};
+}
+
+absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits, const CudaOptions& options,
+                                          const CudaDeviceInfo& device) {
+  const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options, device);
+  if (!plan.ok()) return plan.status();
+  return BackendBytes{.scratch = plan->device_bytes, .records = plan->record_bytes};
+}
+
+}  // namespace mea::cuda

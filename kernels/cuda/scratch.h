@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/carver.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/sample_queue.h"
+#include "kernels/cuda_module.h"
+
+namespace mea::cuda {
+
+// To how many rows decode steps are filled up: 1, 2, 4, 8 and multiples of 8.
+int PadRows(int num_rows);
+
+// What the back end takes for a model within `limits`, a function of these three alone: it is known
+// where there is no device.
+struct ScratchPlan {
+  BackendLimits limits;
+  AttentionPlan attention;
+  int64_t product_bytes = 0;  // that cuBLASLt may use
+  int64_t device_bytes = 0;
+  int64_t host_bytes = 0;    // pinned
+  int64_t record_bytes = 0;  // of the records of all sizes of a decode step: an estimate
+};
+// INVALID_ARGUMENT names what the kernels cannot do.
+absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,
+                                        const CudaDeviceInfo& device);
+
+// Where everything lies.
+struct Scratch {
+  Gemm::Scratch gemm;
+  SampleQueue::Scratch sample;
+  std::byte* attention = nullptr;
+};
+Scratch CarveScratch(const ScratchPlan& plan, Carver& device, Carver& host);
+
+// PlanScratch as the module exports it.
+absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits, const CudaOptions& options,
+                                          const CudaDeviceInfo& device);
+
+}  // namespace mea::cuda
