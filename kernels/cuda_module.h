@@ -13,6 +13,9 @@ namespace mea {
 // a kernel that does not take the shape or the device gives way to the one before it.
 enum class CudaDecodeKernel : uint8_t { kAuto, kGeneral, kMma, kWgmma };
 
+// Of longer chunks of query rows, likewise.
+enum class CudaPrefillKernel : uint8_t { kAuto, kMma, kWgmma };
+
 struct CudaOptions {
   int device = 0;
   // Times the algorithms for a product of each new shape and keeps the fastest; false: the
@@ -25,6 +28,7 @@ struct CudaOptions {
   // Waits for every op, so that an error names the op that caused it. For finding faults.
   bool synchronous = false;
   CudaDecodeKernel decode_kernel = CudaDecodeKernel::kAuto;
+  CudaPrefillKernel prefill_kernel = CudaPrefillKernel::kAuto;
 };
 
 struct CudaDeviceInfo {

@@ -113,7 +113,8 @@ void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
                                .window = args.window,
                                .scale = static_cast<float>(args.scale),
                                .head_norm_eps = args.head_norm_eps};
-  const AttentionOptions how{.kernel = options_.decode_kernel};
+  const AttentionOptions how{.kernel = options_.decode_kernel,
+                             .prefill_kernel = options_.prefill_kernel};
   Launched("PagedAttention",
            [&](cudaStream_t stream) { return attention_->Run(params, how, stream); });
 }

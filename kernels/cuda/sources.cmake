@@ -8,6 +8,7 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/decode_wgmma.cu
   kernels/cuda/attention/expand.cu
   kernels/cuda/attention/prefill_mma.cu
+  kernels/cuda/attention/prefill_wgmma.cu
   kernels/cuda/attention/work_list.cu
   kernels/cuda/attention_ops.cc
   kernels/cuda/cublas_lt.cc

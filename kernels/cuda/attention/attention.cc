@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention/decode_wgmma.h"
 #include "kernels/cuda/attention/expand.h"
 #include "kernels/cuda/attention/prefill_mma.h"
+#include "kernels/cuda/attention/prefill_wgmma.h"
 
 namespace mea::cuda {
 namespace {
@@ -50,6 +51,16 @@ cudaError_t LaunchDecode(const DecodeParams& params, const AttentionOptions& opt
     return LaunchDecodeMma(params, options.rounding, stream);
   }
   return LaunchDecodeGeneral(params, stream);
+}
+
+cudaError_t LaunchPrefill(const PrefillParams& params, const AttentionOptions& options,
+                          int sm_version, cudaStream_t stream) {
+  const AttentionParams& p = params.attention;
+  if (options.prefill_kernel == PrefillKernel::kWgmma && p.scale > 0.0f &&
+      HasPrefillWgmma(sm_version, p.head_dim, p.page_size)) {
+    return LaunchPrefillWgmma(params, stream);
+  }
+  return LaunchPrefillMma(params, stream);
 }
 
 }  // namespace
@@ -178,7 +189,8 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
   }
   for (int seq = 0; seq < params.num_seqs; ++seq) {
     if (q_offsets_[seq + 1] - q_offsets_[seq] <= max_queries) continue;
-    if (cudaError_t error = Prefill(params, seq, stream); error != cudaSuccess) return error;
+    if (cudaError_t error = Prefill(params, seq, options, stream); error != cudaSuccess)
+      return error;
   }
   return cudaSuccess;
 }
@@ -217,7 +229,8 @@ cudaError_t PagedAttention::Decode(const AttentionParams& params, int max_querie
   return cudaSuccess;
 }
 
-cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq, cudaStream_t stream) {
+cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq,
+                                    const AttentionOptions& options, cudaStream_t stream) {
   const int kv_len = kv_lens_[seq];
   const int q_begin = q_offsets_[seq];
   const int q_end = q_offsets_[seq + 1];
@@ -259,7 +272,7 @@ cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq, cuda
     if (cudaError_t error = LaunchExpand(values, stream); error != cudaSuccess) return error;
     prefill.values = {.slabs = values.out, .page_size = SlabLayout::kTileTokens};
   }
-  return LaunchPrefillMma(prefill, stream);
+  return LaunchPrefill(prefill, options, plan_.limits.sm_version, stream);
 }
 
 }  // namespace mea::cuda

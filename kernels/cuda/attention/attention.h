@@ -54,9 +54,11 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
 using DecodeKernel = CudaDecodeKernel;
+using PrefillKernel = CudaPrefillKernel;
 
 struct AttentionOptions {
-  DecodeKernel kernel = DecodeKernel::kAuto;
+  DecodeKernel kernel = DecodeKernel::kAuto;  // kGeneral: of long chunks as well
+  PrefillKernel prefill_kernel = PrefillKernel::kAuto;
   WeightRounding rounding = WeightRounding::kBf16;
 };
 
@@ -97,7 +99,8 @@ class PagedAttention {
 
   cudaError_t Decode(const AttentionParams& params, int max_queries,
                      const AttentionOptions& options, cudaStream_t stream);
-  cudaError_t Prefill(const AttentionParams& params, int seq, cudaStream_t stream);
+  cudaError_t Prefill(const AttentionParams& params, int seq, const AttentionOptions& options,
+                      cudaStream_t stream);
   List& FindList(int window, int max_queries);
   void PlanPasses(List& list) const;
   WorkList ListMemory(int index) const;

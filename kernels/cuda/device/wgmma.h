@@ -40,12 +40,20 @@ __device__ __forceinline__ MatrixDescriptor Advance(MatrixDescriptor descriptor,
 
 namespace wgmma {
 
-// Keeps the compiler from moving accesses to d across this place: it does not know that the
-// instructions go on using the registers.
+// Keeps the compiler from moving accesses to registers across this place: it does not know that the
+// instructions go on using them.
 template <int kSize>
 __device__ __forceinline__ void Pin(float (&d)[kSize]) {
 #pragma unroll
   for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int kProducts>
+__device__ __forceinline__ void Pin(uint32_t (&a)[kProducts][4]) {
+#pragma unroll
+  for (int k = 0; k < kProducts; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[k][i])::"memory");
+  }
 }
 
 }  // namespace wgmma
@@ -53,7 +61,7 @@ __device__ __forceinline__ void Pin(float (&d)[kSize]) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // Before the first product, and whenever registers of the next product were written since the last;
-// names the accumulators.
+// names them: the accumulators, and the A of products from registers, [products][4].
 template <class... D>
 __device__ __forceinline__ void WgmmaFence(D&... d) {
   (wgmma::Pin(d), ...);

@@ -277,7 +277,10 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
   } else {
     attention.BeginStep(q_offsets, kv_lens);
   }
-  Check(attention.Run(params, {.kernel = options.kernel, .rounding = options.rounding}, stream));
+  const AttentionOptions how = {.kernel = options.kernel,
+                                .prefill_kernel = options.prefill_kernel,
+                                .rounding = options.rounding};
+  Check(attention.Run(params, how, stream));
   if (options.is_recorded) Replay(stream);
   Check(cudaStreamSynchronize(stream));
   Check(cudaStreamDestroy(stream));
@@ -304,6 +307,22 @@ double WorstHeadError(TensorView actual, TensorView expected) {
     worst = std::max(worst, std::sqrt(error / size));
   }
   return worst;
+}
+
+void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance,
+                     Heads heads) {
+  SCOPED_TRACE(::testing::Message()
+               << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
+               << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
+               << " page_size " << c.page_size << " window " << c.window << " seed " << c.seed);
+  const CudaAttentionData data(c);
+  const Tensor expected = heads == Heads::kCached ? data.Expected() : data.ExpectedOfExpanded();
+  const Tensor actual = data.Run(options);
+  EXPECT_LE(WorstHeadError(actual.view().Rows(0, data.num_rows()), expected.view()), tolerance);
+  const TensorView padded = actual.view().Rows(data.num_rows(), options.num_padded);
+  for (int64_t i = 0; i < padded.num_elements(); ++i) {
+    ASSERT_EQ(padded.as<Bf16>()[i].bits & 0x7fff, 0) << "element " << i << " of padded rows";
+  }
 }
 
 }  // namespace mea::cuda

@@ -9,6 +9,7 @@ namespace mea::cuda {
 
 struct RunOptions {
   DecodeKernel kernel = DecodeKernel::kAuto;
+  PrefillKernel prefill_kernel = PrefillKernel::kAuto;
   WeightRounding rounding = WeightRounding::kBf16;
   int sm_version = 90;
   int num_sms = 3;
@@ -59,5 +60,22 @@ class CudaAttentionData {
 // The largest relative error of a (row, head) vector beyond the rounding of its elements to BF16;
 // infinite where one is not finite.
 double WorstHeadError(TensorView actual, TensorView expected);
+
+// Bounds of it. Float32 sums, and exponentials that err by 2^-22 of a score that may be 20.
+inline constexpr double kFloatWeights = 1e-5;
+// Softmax weights rounded to BF16, where components may cancel.
+inline constexpr double kBf16Weights = 4e-3;
+
+// Whether the reference rounds composed heads to BF16, as the kernels of long chunks do.
+enum class Heads { kCached, kExpanded };
+
+// That the kernels are as near the reference, and that padded rows are zeros.
+void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance,
+                     Heads heads = Heads::kCached);
+
+// A decode row, a speculated handful, a prefill chunk and a whole short prompt, in one batch.
+inline const std::vector<AttentionCase::Sequence> kMixedBatch = {
+    {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
+    {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 270, .q_len = 2}};
 
 }  // namespace mea::cuda

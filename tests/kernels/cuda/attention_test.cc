@@ -8,35 +8,6 @@
 namespace mea::cuda {
 namespace {
 
-// Relative error of a head's output beyond its rounding to BF16. Float32 sums, and exponentials
-// that err by 2^-22 of a score that may be 20.
-constexpr double kFloatWeights = 1e-5;
-// Softmax weights rounded to BF16, where components may cancel.
-constexpr double kBf16Weights = 4e-3;
-
-// Whether long chunks alone are compared: the reference then rounds composed heads as they do.
-enum class Heads { kCached, kExpanded };
-
-void ExpectAgreement(const AttentionCase& c, const RunOptions& options, double tolerance,
-                     Heads heads = Heads::kCached) {
-  SCOPED_TRACE(::testing::Message()
-               << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
-               << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
-               << " page_size " << c.page_size << " window " << c.window << " seed " << c.seed);
-  const CudaAttentionData data(c);
-  const Tensor expected = heads == Heads::kCached ? data.Expected() : data.ExpectedOfExpanded();
-  const Tensor actual = data.Run(options);
-  EXPECT_LE(WorstHeadError(actual.view().Rows(0, data.num_rows()), expected.view()), tolerance);
-  const TensorView padded = actual.view().Rows(data.num_rows(), options.num_padded);
-  for (int64_t i = 0; i < padded.num_elements(); ++i) {
-    ASSERT_EQ(padded.as<Bf16>()[i].bits & 0x7fff, 0) << "element " << i << " of padded rows";
-  }
-}
-
-// A decode row, a speculated handful, a prefill chunk and a whole short prompt, in one batch.
-const std::vector<AttentionCase::Sequence> kMixedBatch = {
-    {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
-    {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 270, .q_len = 2}};
 // Around the boundaries of tiles and splits.
 const std::vector<AttentionCase::Sequence> kDecodeBatch = {
     {.kv_len = 300, .q_len = 1}, {.kv_len = 1, .q_len = 1},   {.kv_len = 63, .q_len = 1},
@@ -283,81 +254,6 @@ INSTANTIATE_TEST_SUITE_P(Kernels, FastDecodeTest,
                            return test.param == DecodeKernel::kMma ? "Mma" : "Wgmma";
                          });
 
-// ---- Chunks of more than eight queries.
-
-// Composed keys and values are rounded to BF16, softmax weights too; sums of values may cancel.
-constexpr double kPrefill = 2e-2;
-const std::vector<AttentionCase::Sequence> kChunks = {{.kv_len = 9, .q_len = 9},
-                                                      {.kv_len = 64, .q_len = 64},
-                                                      {.kv_len = 129, .q_len = 65},
-                                                      {.kv_len = 300, .q_len = 11},
-                                                      {.kv_len = 200, .q_len = 140}};
-
-TEST(PrefillTest, AgreesForEveryGroup) {
-  for (const int head_dim : {64, 128}) {
-    for (const int group : {1, 3, 16, 130}) {
-      ExpectAgreement({.q_heads = 2 * group,
-                       .kv_heads = 2,
-                       .key_heads = 2,
-                       .value_heads = 2,
-                       .head_dim = head_dim,
-                       .page_size = 128,
-                       .sequences = {{.kv_len = 9, .q_len = 9}, {.kv_len = 90, .q_len = 20}}},
-                      {}, kBf16Weights);
-    }
-  }
-}
-
-TEST(PrefillTest, AgreesWithEveryOption) {
-  for (int options = 0; options < 32; ++options) {
-    const bool key_mix = (options & 1) != 0;
-    const bool value_mix = (options & 2) != 0;
-    ExpectAgreement({.q_heads = 6,
-                     .kv_heads = 3,
-                     .key_heads = key_mix ? 2 : 3,
-                     .value_heads = value_mix ? 5 : 3,
-                     .head_dim = std::popcount(static_cast<unsigned>(options)) % 2 == 0 ? 128 : 64,
-                     .key_mix = key_mix,
-                     .value_mix = value_mix,
-                     .key_norms = (options & 4) != 0,
-                     .head_norm = (options & 8) != 0,
-                     .window = (options & 16) != 0 ? 70 : 0,
-                     .page_size = 64,
-                     .seed = static_cast<uint64_t>(options + 1),
-                     .sequences = {{.kv_len = 20, .q_len = 20}, {.kv_len = 165, .q_len = 50}}},
-                    {}, kBf16Weights, Heads::kExpanded);
-  }
-}
-
-TEST(PrefillTest, AgreesForChunksOfEveryLength) {
-  for (const int window : {0, 1, 64, 100}) {
-    ExpectAgreement({.q_heads = 4,
-                     .kv_heads = 2,
-                     .key_heads = 2,
-                     .value_heads = 1,
-                     .head_dim = 64,
-                     .value_mix = true,
-                     .window = window,
-                     .page_size = 64,
-                     .sequences = kChunks},
-                    {}, kBf16Weights, Heads::kExpanded);
-  }
-}
-
-TEST(PrefillTest, AgreesForAMixedBatch) {
-  ExpectAgreement({.q_heads = 4,
-                   .kv_heads = 2,
-                   .key_heads = 1,
-                   .value_heads = 2,
-                   .head_dim = 128,
-                   .key_mix = true,
-                   .value_mix = true,
-                   .page_size = 64,
-                   .sequences = kMixedBatch},
-                  {.num_padded = 1}, kPrefill);
-}
-
-// Where the last query rows of one chunk are a chunk of their own, their bits are the same.
 // The queries may be columns of the projections' common buffer.
 TEST(AttentionTest, RowsOfQueriesMayLieApart) {
   const CudaAttentionData data(
@@ -371,27 +267,10 @@ TEST(AttentionTest, RowsOfQueriesMayLieApart) {
   for (const DecodeKernel kernel :
        {DecodeKernel::kGeneral, DecodeKernel::kMma, DecodeKernel::kWgmma}) {
     RunOptions options = {.kernel = kernel};
+    if (kernel == DecodeKernel::kWgmma) options.prefill_kernel = PrefillKernel::kWgmma;
     const Tensor expected = data.Run(options);
     options.q_padding = 24;
     EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view()));
-  }
-}
-
-TEST(PrefillTest, ARowDoesNotDependOnItsChunk) {
-  AttentionCase c = {.q_heads = 6,
-                     .kv_heads = 2,
-                     .key_heads = 1,
-                     .value_heads = 2,
-                     .head_dim = 64,
-                     .key_mix = true,
-                     .window = 90,
-                     .page_size = 64,
-                     .sequences = {{.kv_len = 210, .q_len = 170}}};
-  const CudaAttentionData data(c);
-  const Tensor whole = data.Run({});
-  for (const int q_len : {9, 31, 64, 169}) {
-    const Tensor tail = data.Run({.last_queries = q_len});
-    EXPECT_TRUE(BitwiseEqual(tail.view(), whole.view().Rows(170 - q_len, q_len))) << q_len;
   }
 }
 
