@@ -46,4 +46,12 @@ absl::StatusOr<CudaDecodeKernel> ParseDecodeKernel(const std::string& name) {
       absl::StrCat("--decode-kernel \"", name, "\" is none of auto, general, mma, wgmma"));
 }
 
+absl::StatusOr<CudaPrefillKernel> ParsePrefillKernel(const std::string& name) {
+  if (name == "auto") return CudaPrefillKernel::kAuto;
+  if (name == "mma") return CudaPrefillKernel::kMma;
+  if (name == "wgmma") return CudaPrefillKernel::kWgmma;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--prefill-kernel \"", name, "\" is none of auto, mma, wgmma"));
+}
+
 }  // namespace mea

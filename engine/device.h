@@ -33,5 +33,7 @@ absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_thr
 
 // "auto", "general", "mma" or "wgmma".
 absl::StatusOr<CudaDecodeKernel> ParseDecodeKernel(const std::string& name);
+// "auto", "mma" or "wgmma".
+absl::StatusOr<CudaPrefillKernel> ParsePrefillKernel(const std::string& name);
 
 }  // namespace mea

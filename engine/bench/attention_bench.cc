@@ -17,17 +17,42 @@ namespace {
 
 constexpr int kMostLayers = 256;
 
+// What is timed: the last `tokens` query rows of sequences that see up to `context` tokens.
+struct Point {
+  int batch = 1;
+  int context = 0;
+  int tokens = 1;
+};
+
+std::vector<Point> MakePoints(const BenchOptions& options) {
+  std::vector<Point> points;
+  for (const int batch : options.batches) {
+    for (const int context : options.contexts) {
+      points.push_back({.batch = batch, .context = context});
+    }
+  }
+  for (const int chunk : options.prefill_chunks) {
+    if (chunk == 0) continue;
+    points.push_back({.context = chunk, .tokens = chunk});
+    for (const int depth : options.contexts) {
+      points.push_back({.context = depth + chunk, .tokens = chunk});
+    }
+  }
+  return points;
+}
+
 // One attention layer, repeated over `num_layers` caches of random contents, on one back end.
 class AttentionLoop {
  public:
-  AttentionLoop(Backend* backend, const AttentionShape& shape, int batch, int context,
+  AttentionLoop(Backend* backend, const AttentionShape& shape, const Point& point,
                 const BenchOptions& options)
       : backend_(backend),
         shape_(shape),
-        batch_(batch),
-        context_(context),
+        batch_(point.batch),
+        context_(point.context),
+        tokens_(point.tokens),
         page_size_(options.page_size) {
-    pages_per_sequence_ = (context + page_size_ - 1) / page_size_;
+    pages_per_sequence_ = (context_ + page_size_ - 1) / page_size_;
     num_layers_ = static_cast<int>(
         std::clamp<int64_t>(options.beyond_caches_bytes / LayerBytes(), 1, kMostLayers));
   }
@@ -43,7 +68,8 @@ class AttentionLoop {
     const int64_t pages = int64_t{num_layers_} * batch_ * pages_per_sequence_;
     const DType compute = backend_->compute_dtype();
     scale_ = scale;
-    absl::Status status = backend_->Prepare({.max_rows = batch_,
+    const int rows = batch_ * tokens_;
+    absl::Status status = backend_->Prepare({.max_rows = rows,
                                              .max_seqs = batch_,
                                              .max_context = context_,
                                              .max_logit_rows = 1,
@@ -70,8 +96,8 @@ class AttentionLoop {
       make(key_norms_, {pages, kv.key_norm_heads, page_size_}, kv.key_norm_dtype(),
            {.low = 0.5f, .high = 1.5f});
     }
-    make(q_, {batch_, shape_.q_heads, kv.head_dim}, compute, {.seed = 3});
-    make(out_, {batch_, shape_.q_heads, kv.head_dim}, compute, {});
+    make(q_, {rows, shape_.q_heads, kv.head_dim}, compute, {.seed = 3});
+    make(out_, {rows, shape_.q_heads, kv.head_dim}, compute, {});
     if (shape_.composed) {
       make(key_mix_, {kv.key_heads, shape_.kv_heads}, DType::kF32, mix_range);
       make(value_mix_, {kv.value_heads, shape_.kv_heads}, DType::kF32, mix_range);
@@ -91,7 +117,7 @@ class AttentionLoop {
  private:
   absl::Status MakeInputs() {
     q_offsets_.resize(batch_ + 1);
-    std::iota(q_offsets_.begin(), q_offsets_.end(), 0);
+    for (int i = 0; i <= batch_; ++i) q_offsets_[i] = i * tokens_;
     kv_lens_.assign(batch_, context_);
     std::vector<int32_t> pages(int64_t{batch_} * pages_per_sequence_);
     std::iota(pages.begin(), pages.end(), 0);
@@ -132,13 +158,13 @@ class AttentionLoop {
 
   Backend* const backend_;
   const AttentionShape shape_;
-  const int batch_, context_, page_size_;
+  const int batch_, context_, tokens_, page_size_;
   int pages_per_sequence_ = 0;
   int num_layers_ = 0;
   double scale_ = 1;
   Tensor keys_, values_, key_norms_;  // [num_layers * pages, ...]
   Tensor key_mix_, value_mix_;        // absent where heads are not composed
-  Tensor q_, out_;                    // [batch, q_heads, head_dim]
+  Tensor q_, out_;                    // [batch * tokens, q_heads, head_dim]
   Tensor device_q_offsets_, device_kv_lens_, page_table_;
   std::vector<int32_t> q_offsets_, kv_lens_;
 };
@@ -157,19 +183,18 @@ struct Subject {
   int64_t next_key = 0;
 };
 
-absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& options, int batch,
-                                        int context) {
+absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& options,
+                                        const Point& point) {
   const AttentionShape shape = AttentionShapeOf(subject.config, 0, options.kv_dtype);
   subject.loop.reset();  // before the next one is allocated
-  subject.loop =
-      std::make_unique<AttentionLoop>(subject.backend.get(), shape, batch, context, options);
-  Contender contender{.row = {.bench = BenchName("attention", options),
+  subject.loop = std::make_unique<AttentionLoop>(subject.backend.get(), shape, point, options);
+  Contender contender{.row = {.bench = BenchName("attention", point.tokens, options),
                               .shape = options.shape,
                               .system = "mea",
                               .storage = StorageName(subject.storage, subject.config),
-                              .batch = batch,
-                              .context = context,
-                              .tokens = 1,
+                              .batch = point.batch,
+                              .context = point.context,
+                              .tokens = point.tokens,
                               .cache_bytes = subject.loop->LayerBytes()},
                       .runs_at_once = subject.loop->num_layers()};
   const int64_t share = options.max_cache_bytes / std::ssize(options.storages);
@@ -188,7 +213,8 @@ absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& op
   AttentionShape costed = shape;
   costed.composed &= subject.storage != HeadStorage::kOneHot;
   contender.row.cost = PagedAttentionCost(
-      costed, std::vector<SequenceLengths>(batch, {.q_len = 1, .kv_len = context}),
+      costed,
+      std::vector<SequenceLengths>(point.batch, {.q_len = point.tokens, .kv_len = point.context}),
       subject.backend->compute_dtype());
   contender.run = [loop = subject.loop.get(), key = subject.next_key++] { return loop->Run(key); };
   return contender;
@@ -210,19 +236,17 @@ absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
   }
 
   std::vector<BenchRow> rows;
-  for (const int batch : options.batches) {
-    for (const int context : options.contexts) {
-      std::vector<Contender> contenders;
-      for (Subject& subject : subjects) {
-        absl::StatusOr<Contender> contender = MakeContender(subject, options, batch, context);
-        if (!contender.ok()) return contender.status();
-        contenders.push_back(*std::move(contender));
-      }
-      if (absl::Status s = MeasureSideBySide(contenders, options, **meter); !s.ok()) return s;
-      for (Contender& contender : contenders) {
-        if (observer) observer(contender.row);
-        rows.push_back(std::move(contender.row));
-      }
+  for (const Point& point : MakePoints(options)) {
+    std::vector<Contender> contenders;
+    for (Subject& subject : subjects) {
+      absl::StatusOr<Contender> contender = MakeContender(subject, options, point);
+      if (!contender.ok()) return contender.status();
+      contenders.push_back(*std::move(contender));
+    }
+    if (absl::Status s = MeasureSideBySide(contenders, options, **meter); !s.ok()) return s;
+    for (Contender& contender : contenders) {
+      if (observer) observer(contender.row);
+      rows.push_back(std::move(contender.row));
     }
   }
   return rows;

@@ -181,7 +181,7 @@ class EngineBench {
     const Point& point = points_[index];
     const int batch = subject.batches[index];
     Contender contender{
-        .row = {.bench = BenchName(point.bench, options_),
+        .row = {.bench = BenchName(point.bench, point.num_tokens, options_),
                 .shape = options_.shape,
                 .system = "mea",
                 .storage = StorageName(subject.storage, config_),

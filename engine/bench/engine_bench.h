@@ -21,12 +21,17 @@ using WeightsSource =
 using RowObserver = std::function<void(const BenchRow&)>;
 
 struct BenchOptions {
-  std::string shape;   // its name in the report
-  std::string kernel;  // of attention, where not the back end's own choice: "wgmma"
+  std::string shape;  // its name in the report
+  // Of attention, where not the back end's own choice: "wgmma".
+  std::string kernel;          // of decoding rows
+  std::string prefill_kernel;  // of chunks
   // Measured side by side, round by round; each has its own back end.
   std::vector<HeadStorage> storages = {HeadStorage::kAsConfigured};
   std::vector<int> batches = {1, 8, 32};
   std::vector<int> contexts = {512, 2048};  // tokens that a decoding row sees
+  // Prompt tokens of one sequence at once, after 0 and after each of `contexts` cached tokens; 0:
+  // none.
+  std::vector<int> prefill_chunks = {512};
   DType kv_dtype = DType::kBf16;
   int page_size = 64;
   CeilingSizes ceilings;
@@ -41,8 +46,6 @@ struct BenchOptions {
 };
 
 struct EngineBenchOptions : BenchOptions {
-  // Prompt tokens in a step, after 0 and after each of `contexts` cached tokens; 0: none.
-  std::vector<int> prefill_chunks = {512};
   // Decode also with as many sequences of each context as a cache of this size holds. 0: not.
   int64_t equal_memory_bytes = 0;
 };

@@ -38,8 +38,9 @@ absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& opti
   return CreateCeilingMeter(*std::move(backend), options.ceilings);
 }
 
-std::string BenchName(const std::string& bench, const BenchOptions& options) {
-  return options.kernel.empty() ? bench : bench + "/" + options.kernel;
+std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options) {
+  const std::string& kernel = tokens == 1 ? options.kernel : options.prefill_kernel;
+  return kernel.empty() ? bench : bench + "/" + kernel;
 }
 
 absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOptions& options,

@@ -16,8 +16,9 @@ namespace mea {
 absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
                                                         const BackendFactory& backends);
 
-// "decode", or "decode/wgmma" where a kernel is chosen: the report's name for it.
-std::string BenchName(const std::string& bench, const BenchOptions& options);
+// "decode", or "decode/wgmma" where a kernel is chosen for so many query rows of a sequence: the
+// report's name for it.
+std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options);
 
 // One of several things that are timed side by side.
 struct Contender {

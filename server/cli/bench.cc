@@ -35,7 +35,10 @@ constexpr char kAttentionExamples[] = R"(
 Examples:
   mea bench attention tests/bench/shapes/b_llama_3_8b_h4 --batch 1,32 --context 2048,8192
 
-The attention op alone, one query for each sequence, on the heads of the first layer.
+  mea bench attention tests/bench/shapes/b_llama_3_8b_h4 --batch 1 --context 6144 --chunk 512,2048
+
+The attention op alone, on the heads of the first layer: one query for each sequence, and with --chunk
+so many of one sequence.
 )";
 
 struct BenchFlags {
@@ -48,6 +51,7 @@ struct BenchFlags {
   std::string max_cache;
   std::string equal_memory;
   std::string decode_kernel = "auto";
+  std::string prefill_kernel = "auto";
   std::string json;
   int num_threads = 0;
   EngineBenchOptions options;
@@ -88,6 +92,16 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       .add_option("--decode-kernel", flags.decode_kernel,
                   "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
       ->capture_default_str();
+  command
+      .add_option("--prefill-kernel", flags.prefill_kernel,
+                  "On CUDA, of chunks of more than 8 tokens: auto, mma or wgmma")
+      ->capture_default_str();
+  command
+      .add_option("--chunk", flags.options.prefill_chunks,
+                  "Prompt tokens of a sequence at once, after 0 and after each context; 0: none")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 16))
+      ->capture_default_str();
   command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -109,12 +123,16 @@ BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
     const absl::StatusOr<CudaDecodeKernel> kernel = ParseDecodeKernel(flags.decode_kernel);
     if (!kernel.ok()) return kernel.status();
-    absl::StatusOr<OpenedBackend> opened =
-        OpenBackend(flags.device, flags.num_threads, {.decode_kernel = *kernel});
+    const absl::StatusOr<CudaPrefillKernel> prefill = ParsePrefillKernel(flags.prefill_kernel);
+    if (!prefill.ok()) return prefill.status();
+    absl::StatusOr<OpenedBackend> opened = OpenBackend(
+        flags.device, flags.num_threads, {.decode_kernel = *kernel, .prefill_kernel = *prefill});
     if (!opened.ok()) return opened.status();
-    if (*kernel != CudaDecodeKernel::kAuto && opened->backend->device() != Device::kCuda) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--decode-kernel ", flags.decode_kernel, ": there is no CUDA device here"));
+    const bool is_cuda = opened->backend->device() == Device::kCuda;
+    for (const auto& [flag, name] : {std::pair("--decode-kernel ", flags.decode_kernel),
+                                     std::pair("--prefill-kernel ", flags.prefill_kernel)}) {
+      if (name == "auto" || is_cuda) continue;
+      return absl::InvalidArgumentError(absl::StrCat(flag, name, ": there is no CUDA device here"));
     }
     return std::move(opened->backend);
   };
@@ -144,6 +162,7 @@ absl::Status Resolve(BenchFlags& flags) {
     *bytes = *size;
   }
   if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
+  if (flags.prefill_kernel != "auto") flags.options.prefill_kernel = flags.prefill_kernel;
   flags.options.ceilings.num_threads = flags.num_threads;
   const int multiple = DefaultsOf(device).page_size_multiple;
   if (flags.options.page_size % multiple != 0) {
@@ -250,12 +269,6 @@ void AddEngineBench(CLI::App& bench, Action& action) {
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
   command
-      .add_option("--chunk", flags->options.prefill_chunks,
-                  "Prompt tokens in a prefill step, after 0 and after each context; 0: none")
-      ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 16))
-      ->capture_default_str();
-  command
       .add_option("--equal-memory", flags->equal_memory,
                   "Decode also with as many sequences as a cache of this size holds")
       ->type_name("SIZE");
@@ -270,6 +283,7 @@ void AddAttentionBench(CLI::App& bench, Action& action) {
   auto flags = std::make_shared<BenchFlags>();
   flags->options.batches = {1, 8, 32};
   flags->options.contexts = {1024, 8192};
+  flags->options.prefill_chunks = {0};
   command.add_option("shape", flags->random_dir, "Directory of a config.json")
       ->required()
       ->type_name("DIR");

@@ -68,6 +68,12 @@ def attention(letter, *arguments):
                  "--round-seconds", "0.03", *arguments)  # fmt: skip
 
 
+def prefill(letter, kernel):
+    return bench("attention", str(ROOT / "tests/bench/shapes" / SHAPES[letter]), "--uncompressed",
+                 "--batch", "1", "--context", "6144,30720", "--chunk", "512,2048",
+                 "--prefill-kernel", kernel, "--round-seconds", "0.03")  # fmt: skip
+
+
 def engine(letter, *arguments):
     return bench("engine", "--random-weights", str(ROOT / "tests/bench/shapes" / SHAPES[letter]),
                  "--uncompressed", "--chunk", "2048", "--round-seconds", "0.05", *arguments)  # fmt: skip
@@ -105,8 +111,12 @@ STEPS = [
     Step("bench-engine-b", 90, engine("b", "--batch", "1,32,128", "--context", "2048,8192",
                                       "--max-cache-bytes", "88GiB", "--equal-memory", "40GiB")),
     Step("bench-attention-b-wgmma", 45, attention("b", "--decode-kernel", "wgmma")),
+    Step("bench-prefill-b", 45, prefill("b", "mma")),
+    Step("bench-prefill-b-wgmma", 45, prefill("b", "wgmma")),
     Step("bench-attention-d", 60, attention("d")),
     Step("bench-attention-a", 60, attention("a")),
+    Step("bench-prefill-a", 30, prefill("a", "mma")),
+    Step("bench-prefill-a-wgmma", 30, prefill("a", "wgmma")),
     Step("bench-attention-c", 60, attention("c")),
     Step("bench-engine-a", 60, engine("a", "--batch", "1,32", "--context", "2048")),
     Step("peer-attention-b", 90, peers("b", "--what", "attention", "--batch", "1,32",

@@ -96,6 +96,7 @@ TEST(EngineBenchTest, PointsThatDoNotFitAreSaidToBeSkipped) {
 TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
   BenchOptions options = Quick();
   options.contexts = {16, 100};
+  options.prefill_chunks = {0};
   // Normalised composite keys: their scalars are part of the cache.
   const std::vector<BenchRow> rows =
       *BenchAttention(MakeConfig({.qk_norm = true}), options, OneThread);
@@ -106,6 +107,25 @@ TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
   }
   EXPECT_EQ(rows[6].cache_bytes, 3 * 112 * (4 * 16 * 2 + 4 * 4));
   EXPECT_GT(rows[7].cost.bytes, rows[6].cost.bytes);
+}
+
+TEST(AttentionBenchTest, MeasuresChunksBehindNothingAndEveryContext) {
+  BenchOptions options = Quick();
+  options.batches = {};
+  options.kernel = "mma";
+  options.prefill_kernel = "wgmma";
+  const std::vector<BenchRow> rows = *BenchAttention(MakeConfig({}), options, OneThread);
+  std::vector<std::string> points;
+  for (const BenchRow& row : rows) {
+    EXPECT_GT(row.seconds.min, 0);
+    points.push_back(row.bench + " " + row.storage + " " + std::to_string(row.tokens) + " of " +
+                     std::to_string(row.context));
+  }
+  EXPECT_THAT(points,
+              ElementsAre("attention/wgmma mea 8 of 8", "attention/wgmma one-hot 8 of 8",
+                          "attention/wgmma mea 8 of 48", "attention/wgmma one-hot 8 of 48"));
+  // Every query of a causal chunk sees all that is before it.
+  EXPECT_GT(rows[2].cost.flops, 8 * rows[0].cost.flops);
 }
 
 TEST(ReportTest, JsonHasWhatTheTableHas) {

@@ -84,11 +84,13 @@ TEST(CudaBenchTest, AttentionIsMeasuredUpToTheDevicesMemory) {
   options.contexts = {640};
   const auto rows = BenchAttention(SmallConfig(), options, Emulated);
   ASSERT_TRUE(rows.ok()) << rows.status();
-  ASSERT_EQ(rows->size(), 4u);
+  ASSERT_EQ(rows->size(), 8u);  // and chunks behind 0 and 640 tokens
   EXPECT_EQ((*rows)[0].skipped, "");
   EXPECT_EQ((*rows)[1].skipped, "");
   EXPECT_EQ((*rows)[2].skipped, "does not fit");
   EXPECT_EQ((*rows)[3].skipped, "does not fit");
+  EXPECT_EQ((*rows)[7].skipped, "");
+  EXPECT_EQ((*rows)[7].context, 660);
 }
 
 }  // namespace
