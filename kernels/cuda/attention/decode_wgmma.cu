@@ -1,12 +1,11 @@
 // The same sums as decode_mma.cu, on Hopper: a block is a warpgroup, 64 query heads are the rows of
-// its products, and its first thread keeps a ring of slabs filled by bulk copies. Two blocks share
-// a multiprocessor and hide each other's waits. Only slots that hold a visible token are copied;
-// the other rows of a slab keep what an earlier slab left there, or the zeros of the start: finite,
-// and weighted by zero.
+// its products, and slabs come through a ring that bulk copies fill. Two blocks share a
+// multiprocessor and hide each other's waits.
 #include "kernels/cuda/attention/decode_wgmma.h"
 
 #include "kernels/cuda/attention/head_block.h"
 #include "kernels/cuda/attention/mma_tile.h"
+#include "kernels/cuda/attention/slab_ring.h"
 #include "kernels/cuda/attention/slab_stream.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/mbarrier.h"
@@ -16,139 +15,10 @@
 namespace mea::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kThreads = DecodeWgmmaShape<64>::kThreads;
 constexpr int kTile = SlabLayout::kTileTokens;
 constexpr int kRows = HeadBlock::kMaxHeads;
-constexpr int kSlots = 6;
-constexpr int kSlotBytes = 16 << 10;
 constexpr int kTileScores = kTile / 2;  // of a lane: two rows of 64 tokens, shared by four lanes
-
-template <int head_dim>
-struct Shape {
-  static constexpr int kTokens = kSlotBytes / (2 * head_dim);  // of a slab: 64 or 128
-  static constexpr int kSubTiles = kTokens / kTile;
-  static constexpr int kSubTileBytes = kTile * head_dim * 2;
-
-  // Shared memory: ring, queries, barriers.
-  static constexpr int kQueriesBegin = kSlots * kSlotBytes;
-  static constexpr int kQueriesBytes = kRows * head_dim * 2;
-  static constexpr int kBarriersBegin = kQueriesBegin + kQueriesBytes;
-  static constexpr int kSharedBytes =
-      kBarriersBegin + 2 * kSlots * static_cast<int>(sizeof(MBarrier));
-};
-
-// A place in the ring: where its next slab is read, or written.
-struct Slot {
-  int index = 0;
-  int parity = 0;
-
-  __device__ void Next() {
-    if (++index < kSlots) return;
-    index = 0;
-    parity ^= 1;
-  }
-  __device__ std::byte* memory() const { return DynamicShared() + index * kSlotBytes; }
-};
-
-// The slabs of the block's units. A slot is full when its bytes have arrived and empty when every
-// warp has released it.
-template <int head_dim>
-class SlabRing {
- public:
-  using S = Shape<head_dim>;
-
-  // Every thread, before the first use.
-  __device__ static void Init() {
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int i = thread; i < kSlots * kSlotBytes / 16; i += kThreads) {
-      reinterpret_cast<uint4*>(DynamicShared())[i] = {0, 0, 0, 0};
-    }
-    FenceProxyAsync();
-    if (thread == 0) {
-      for (int i = 0; i < kSlots; ++i) {
-        cuda::Init(Full(i), 1);
-        cuda::Init(Empty(i), kWarps);
-      }
-      FenceInit();
-    }
-    SyncThreads();
-  }
-
-  __device__ SlabRing(const DecodeParams& params, const Units& units) : stream_(params, units) {
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < kSlots; ++i) Fill();
-    }
-    SyncWarp();
-  }
-
-  // Waits for the next slab.
-  __device__ __forceinline__ const std::byte* Wait() const {
-    cuda::Wait(Full(read_.index), read_.parity);
-    return read_.memory();
-  }
-
-  // This warp is done with it. Refills the slot before it, which the other warps have released by
-  // now or are about to.
-  __device__ __forceinline__ void Release() {
-    if (threadIdx.x % kWarpSize == 0) Arrive(Empty(read_.index));
-    read_.Next();
-    if (threadIdx.x == 0) {
-      if (has_released_) Fill();
-      has_released_ = true;
-    }
-    SyncWarp();
-  }
-
- private:
-  __device__ static MBarrier* Full(int slot) {
-    return reinterpret_cast<MBarrier*>(DynamicShared() + S::kBarriersBegin) + slot;
-  }
-  __device__ static MBarrier* Empty(int slot) { return Full(kSlots + slot); }
-
-  // The stream's next slab, if there is one, into the next slot: the rows of visible tokens, in
-  // every chunk of 64 elements. One thread.
-  __device__ void Fill() {
-    if (stream_.AtEnd()) return;
-    constexpr int kChunks = head_dim / SlabLayout::kChunkElements;
-    TokenRange rows[S::kSubTiles];
-    int num_rows = 0;
-#pragma unroll
-    for (int i = 0; i < S::kSubTiles; ++i) {
-      const int first = stream_.token(i);
-      const TokenRange valid = stream_.valid();
-      rows[i] = {first < valid.begin ? valid.begin - first : 0,
-                 valid.end - first < kTile ? valid.end - first : kTile};
-      num_rows += rows[i].size() > 0 ? rows[i].size() : 0;
-    }
-    MBarrier* full = Full(write_.index);
-    cuda::Wait(Empty(write_.index), write_.parity ^ 1);
-    ArriveExpect(full, num_rows * kChunks * 128);
-#pragma unroll
-    for (int i = 0; i < S::kSubTiles; ++i) {
-      if (rows[i].size() <= 0) continue;
-      const auto* tile = reinterpret_cast<const std::byte*>(stream_.tile(i));
-      std::byte* shared = write_.memory() + i * S::kSubTileBytes;
-      if (rows[i].size() == kTile) {
-        BulkCopy(shared, tile, S::kSubTileBytes, full, CachePolicy::kEvictFirst);
-        continue;
-      }
-#pragma unroll
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        const int begin = chunk * kChunkBytes + rows[i].begin * 128;
-        BulkCopy(shared + begin, tile + begin, rows[i].size() * 128, full,
-                 CachePolicy::kEvictFirst);
-      }
-    }
-    write_.Next();
-    stream_.Next();
-  }
-
-  SlabStream<head_dim, S::kTokens> stream_;  // of the slab that Fill copies next
-  Slot read_;
-  Slot write_;
-  bool has_released_ = false;
-};
 
 template <int head_dim, WeightRounding rounding>
 class Worker {
@@ -183,7 +53,7 @@ class Worker {
   }
 
  private:
-  using S = Shape<head_dim>;
+  using S = DecodeWgmmaShape<head_dim>;
 
   // The queries of the block's heads, rows behind them zero, in the image that the products read.
   __device__ void Begin() {
@@ -323,7 +193,8 @@ class Worker {
           }
         }
       }
-      WgmmaFence(o);
+      WgmmaFence(o, weights);
+      if constexpr (rounding == WeightRounding::kTwoBf16) WgmmaFence(residual);
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
         const MatrixDescriptor step = Advance(values, i * S::kSubTileBytes + k * 2048);
@@ -382,7 +253,7 @@ template <int head_dim, WeightRounding rounding>
 cudaError_t LaunchShape(const DecodeParams& params, cudaStream_t stream) {
   return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
                  .block = dim3(kThreads),
-                 .shared_bytes = Shape<head_dim>::kSharedBytes,
+                 .shared_bytes = DecodeWgmmaShape<head_dim>::kSharedBytes,
                  .stream = stream,
                  .overlaps_previous = true},
                 DecodeWgmma<head_dim, rounding>, params);
