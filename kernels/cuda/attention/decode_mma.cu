@@ -72,7 +72,7 @@ class SlabRing {
       for (int i = 0; i < S::kSubTiles; ++i) {
         CopyTile<S::kHeadDim, kThreads>(
             DynamicShared() + stage * S::kStageBytes + i * S::kSubTileBytes, stream_.tile(i),
-            stream_.token(i), stream_.valid());
+            stream_.token(i), stream_.valid(), EvictFirst());
       }
       stream_.Next();
     }

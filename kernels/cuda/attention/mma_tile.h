@@ -167,9 +167,10 @@ struct Accumulator {
 
 // Copies a tile of 64 tokens by kThreads threads, 16 bytes at a time. Tokens outside `valid` arrive
 // as zeros and nothing of theirs is read: a weight of zero times what a free slot holds may be NaN.
-template <int head_dim, int kThreads>
+// `hint`: a CacheHint, or none.
+template <int head_dim, int kThreads, class... Hint>
 __device__ __forceinline__ void CopyTile(std::byte* shared, const Bf16* tile, int first_token,
-                                         TokenRange valid) {
+                                         TokenRange valid, Hint... hint) {
   constexpr int kTile = SlabLayout::kTileTokens;
   constexpr int kCopies = kTile * head_dim * 2 / (kThreads * 16);
   const int thread = static_cast<int>(threadIdx.x);
@@ -178,14 +179,14 @@ __device__ __forceinline__ void CopyTile(std::byte* shared, const Bf16* tile, in
   if (first_token >= valid.begin && first_token + kTile <= valid.end) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      CopyAsync16(shared + i * kThreads * 16, source + i * kThreads * 16);
+      CopyAsync16(shared + i * kThreads * 16, source + i * kThreads * 16, hint...);
     }
   } else {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int token = first_token + (i * kThreads + thread) / 8 % kTile;
       CopyAsync16Zfill(shared + i * kThreads * 16, source + i * kThreads * 16,
-                       token >= valid.begin && token < valid.end);
+                       token >= valid.begin && token < valid.end, hint...);
     }
   }
 }

@@ -8,10 +8,27 @@
 
 namespace mea::cuda {
 
+// How the second-level cache treats what a copy reads. Bytes that are read once make room for
+// others first.
+struct CacheHint {
+  uint64_t policy;
+};
+__device__ __forceinline__ CacheHint EvictFirst() {
+  CacheHint hint;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(hint.policy));
+  return hint;
+}
+
 // 16 bytes, both addresses 16-byte aligned.
 __device__ __forceinline__ void CopyAsync16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(SharedAddress(shared)),
                "l"(global)
+               : "memory");
+}
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, CacheHint hint) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2;" ::"r"(
+                   SharedAddress(shared)),
+               "l"(global), "l"(hint.policy)
                : "memory");
 }
 
@@ -21,6 +38,13 @@ __device__ __forceinline__ void CopyAsync16Zfill(void* shared, const void* globa
       "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
       "l"(global), "r"(valid ? 16 : 0)
       : "memory");
+}
+__device__ __forceinline__ void CopyAsync16Zfill(void* shared, const void* global, bool valid,
+                                                 CacheHint hint) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(
+                   SharedAddress(shared)),
+               "l"(global), "r"(valid ? 16 : 0), "l"(hint.policy)
+               : "memory");
 }
 
 __device__ __forceinline__ void CommitCopies() {

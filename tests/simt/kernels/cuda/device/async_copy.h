@@ -8,13 +8,24 @@
 
 namespace mea::cuda {
 
+struct CacheHint {};
+inline CacheHint EvictFirst() { return {}; }
+
 inline void CopyAsync16(void* shared, const void* global,
                         simt::Where where = simt::Where::current()) {
   simt::Block::Current().Get<simt::Copies>().Issue(shared, global, /*valid=*/true, where);
 }
+inline void CopyAsync16(void* shared, const void* global, CacheHint,
+                        simt::Where where = simt::Where::current()) {
+  CopyAsync16(shared, global, where);
+}
 inline void CopyAsync16Zfill(void* shared, const void* global, bool valid,
                              simt::Where where = simt::Where::current()) {
   simt::Block::Current().Get<simt::Copies>().Issue(shared, global, valid, where);
+}
+inline void CopyAsync16Zfill(void* shared, const void* global, bool valid, CacheHint,
+                             simt::Where where = simt::Where::current()) {
+  CopyAsync16Zfill(shared, global, valid, where);
 }
 inline void CommitCopies() { simt::Block::Current().Get<simt::Copies>().Commit(); }
 template <int kGroups>
