@@ -17,8 +17,17 @@ namespace {
 struct Variant {
   std::string name;
   RandomModelSpec spec;
+  CudaOptions cuda = kTestedCuda;
 };
 void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
+
+// The kernels that are not yet anybody's default.
+constexpr CudaOptions kWgmma = [] {
+  CudaOptions options = kTestedCuda;
+  options.decode_kernel = CudaDecodeKernel::kWgmma;
+  options.prefill_kernel = CudaPrefillKernel::kWgmma;
+  return options;
+}();
 
 std::vector<Variant> Variants() {
   return {
@@ -31,6 +40,10 @@ std::vector<Variant> Variants() {
       {"MeaQkNorm", {.q_heads = 8, .head_dim = 64, .qk_norm = true}},
       {"MeaMixedLayersWindow",
        {.num_layers = 3, .window = 24, .plain_last_layer = true, .qk_norm = true}},
+      {"GqaWgmma", {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true}, kWgmma},
+      {"MeaQkNormWindowWgmma",
+       {.q_heads = 6, .kv_heads = 3, .head_dim = 128, .window = 40, .qk_norm = true},
+       kWgmma},
   };
 }
 
@@ -48,12 +61,6 @@ std::vector<Request> GreedyRequests(int count, int vocab_size) {
 
 class CudaEngineTest : public ::testing::TestWithParam<Variant> {
  protected:
-  static constexpr CudaOptions kNoRecords = [] {
-    CudaOptions options = kTestedCuda;
-    options.max_records = 0;
-    return options;
-  }();
-
   CudaEngineTest() : spec_(GetParam().spec) { spec_.dtype = DType::kBf16; }
   void SetUp() override {
     if (MakeCuda() == nullptr) GTEST_SKIP() << "no CUDA device here";
@@ -61,8 +68,9 @@ class CudaEngineTest : public ::testing::TestWithParam<Variant> {
 
   // What the requests were told, run together.
   std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests,
-                                                  HarnessOptions options,
-                                                  const CudaOptions& cuda = kTestedCuda) {
+                                                  HarnessOptions options, bool records = true) {
+    CudaOptions cuda = GetParam().cuda;
+    if (!records) cuda.max_records = 0;
     const std::unique_ptr<Backend> device = MakeCuda(cuda);
     options.device = device.get();
     options.kv_dtype = DType::kBf16;
@@ -157,7 +165,7 @@ TEST_P(CudaEngineTest, ReplayedStepsEqualEagerOnesToTheBit) {
   const std::vector<Request> requests = GreedyRequests(6, spec_.vocab_size);
   const auto replayed = Run(requests, kOptions);
   EXPECT_GT(counters_.replays, 10);
-  ExpectSame(replayed, Run(requests, kOptions, kNoRecords));
+  ExpectSame(replayed, Run(requests, kOptions, /*records=*/false));
   EXPECT_EQ(counters_.replays, 0);
 }
 
@@ -170,7 +178,7 @@ TEST_P(CudaEngineTest, PageSizesAgreeToTheBit) {
 }
 
 TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
-  const std::unique_ptr<Backend> device = MakeCuda();
+  const std::unique_ptr<Backend> device = MakeCuda(GetParam().cuda);
   HarnessOptions options = kOptions;
   options.device = device.get();
   options.kv_dtype = DType::kBf16;

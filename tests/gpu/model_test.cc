@@ -127,9 +127,10 @@ void Compare(const RecordingSink& actual, const RecordingSink& expected, Differe
 // Runs the requests on both, and twice on CUDA: a run repeats itself to the bit.
 template <typename Load>
 void ExpectAgreement(const std::string& name, const Load& load,
-                     const std::vector<Request>& requests, Tolerance tolerance) {
+                     const std::vector<Request>& requests, Tolerance tolerance,
+                     const CudaOptions& options = kTestedCuda) {
   const std::unique_ptr<Backend> cpu = *CreateCpuBackend();
-  const std::unique_ptr<Backend> cuda = MakeCuda();
+  const std::unique_ptr<Backend> cuda = MakeCuda(options);
   ASSERT_NE(cuda, nullptr);
   const auto expected = Engine(cpu.get(), load).Run(requests);
   Engine engine(cuda.get(), load);
@@ -158,7 +159,8 @@ ModelConfig ShapeConfig(const std::string& shape) {
 }
 
 void ExpectRandomModelAgrees(const std::string& name, const ModelConfig& config,
-                             const std::vector<int>& prompt_lengths, int max_tokens) {
+                             const std::vector<int>& prompt_lengths, int max_tokens,
+                             const CudaOptions& options = kTestedCuda) {
   const auto load = [&](Backend* backend, const ModelLimits& limits) {
     return Model::Create(config, MakeRandomWeights(config, DType::kBf16, 1, 4).value(), backend,
                          limits);
@@ -168,7 +170,7 @@ void ExpectRandomModelAgrees(const std::string& name, const ModelConfig& config,
     const Request random = RandomRequest(i, prompt_lengths[i], max_tokens, config.vocab_size);
     requests.push_back(Greedy(random.id, random.prompt, max_tokens));
   }
-  ExpectAgreement(name, load, requests, kRandom);
+  ExpectAgreement(name, load, requests, kRandom, options);
 }
 
 TEST(CudaModelTest, ATinyModelAgrees) {
@@ -193,6 +195,14 @@ class CudaModelShapeTest : public ::testing::TestWithParam<const char*> {};
 TEST_P(CudaModelShapeTest, ACutDownModelAgrees) {
   ExpectRandomModelAgrees(GetParam(), CutDown(ShapeConfig(GetParam())), {1, 8, 63, 64, 300, 700},
                           40);
+}
+
+TEST_P(CudaModelShapeTest, ACutDownModelAgreesByWgmma) {
+  CudaOptions options = kTestedCuda;
+  options.decode_kernel = CudaDecodeKernel::kWgmma;
+  options.prefill_kernel = CudaPrefillKernel::kWgmma;
+  ExpectRandomModelAgrees(GetParam(), CutDown(ShapeConfig(GetParam())), {1, 8, 63, 300, 700}, 20,
+                          options);
 }
 
 INSTANTIATE_TEST_SUITE_P(CudaModelTest, CudaModelShapeTest,
