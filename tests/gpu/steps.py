@@ -71,7 +71,8 @@ def attention(letter, *arguments):
 def prefill(letter, kernel):
     return bench("attention", str(ROOT / "tests/bench/shapes" / SHAPES[letter]), "--uncompressed",
                  "--batch", "1", "--context", "6144,30720", "--chunk", "512,2048",
-                 "--prefill-kernel", kernel, "--round-seconds", "0.03")  # fmt: skip
+                 "--decode-kernel", kernel, "--prefill-kernel", kernel,
+                 "--round-seconds", "0.03")  # fmt: skip
 
 
 def engine(letter, *arguments):

@@ -23,6 +23,9 @@ struct PrefillShape {
   // Of a thread; they start with 65536 / kThreads each, rounded down to a multiple of 8.
   static constexpr int kProducerRegisters = head_dim == 64 ? 32 : 40;
   static constexpr int kConsumerRegisters = head_dim == 64 ? 160 : 232;
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <=
+                    65536 / kThreads / 8 * 8 * (1 + kConsumers),
+                "setmaxnreg would wait for ever");
 
   static constexpr int kTokens = 2 * SlabLayout::kTileTokens;           // of a slot
   static constexpr int kScores = kGroupRows * kTokens / kGroupThreads;  // of a lane
@@ -42,6 +45,7 @@ struct PrefillShape {
   static constexpr int kBarriersBegin = kQueriesBegin + kConsumers * kQueryBytes;
   static constexpr int kTurnsBegin = kBarriersBegin + Barriers::kBytes;
   static constexpr int kSharedBytes = kTurnsBegin + kConsumers * static_cast<int>(sizeof(MBarrier));
+  static_assert(kSharedBytes <= 227 << 10);
 
   __device__ static std::byte* Memory(Slot slot) {
     return DynamicShared() + slot.index * kSlotBytes;
