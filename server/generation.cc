@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/echo.h"
 #include "server/limits.h"
 #include "server/status.h"
 
@@ -94,7 +95,15 @@ absl::Status Generation::PrepareRequest() {
   detokenizer_.emplace(*std::move(detokenizer));
   detokenizer_->StartAfter(request.prompt);
   prompt_output_ = PromptOutput{.num_tokens = static_cast<int>(request.prompt.size())};
-  return absl::OkStatus();
+  return spec_.echo ? PrepareEcho() : absl::OkStatus();
+}
+
+absl::Status Generation::PrepareEcho() {
+  echo_ = MakeEcho(spec_, serving_.tokenizer);
+  const int64_t bytes = OutputBytes(*echo_);
+  if (bytes <= kMaxEchoBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("response.echo repeats a prompt of ", bytes,
+                                                 " bytes, the most is ", kMaxEchoBytes));
 }
 
 absl::Status Generation::Submit() {
@@ -209,7 +218,12 @@ void Generation::Handle(FinishEvent event) {
 
 void Generation::FlushPrompt() {
   if (!prompt_output_) return;
+  // The entries of the echo are those of the prompt where there are any.
+  if (echo_ && !echo_->logprobs.empty() && !prompt_output_->logprobs.empty()) {
+    echo_->logprobs = prompt_output_->logprobs;
+  }
   mailbox_.Put(*std::exchange(prompt_output_, std::nullopt));
+  if (echo_ && !mailbox_.Put(*std::exchange(echo_, std::nullopt))) ReachBound();
   Notify();
 }
 

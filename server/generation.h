@@ -75,6 +75,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   // Text worker.
   void EncodeAndSubmit();
   absl::Status PrepareRequest();
+  absl::Status PrepareEcho();
   absl::Status Submit() ABSL_LOCKS_EXCLUDED(mu_);
   void HandleInbox() ABSL_LOCKS_EXCLUDED(inbox_mu_);
   void Handle(Scheduled scheduled);
@@ -109,6 +110,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   // Of the job at hand.
   std::optional<Detokenizer> detokenizer_;
   std::optional<PromptOutput> prompt_output_;  // until it is sent
+  std::optional<DeltaOutput> echo_;            // likewise, right after it
   DeltaOutput delta_;                          // until it is sent
   int completion_tokens_ = 0;
   std::optional<StopStringMatch> stop_string_;  // found: nothing more is output

@@ -15,6 +15,7 @@ struct GenerationSpec {
   Request request;                    // prompt is empty where prompt_text is not
   std::string prompt_text;            // to be tokenized
   std::vector<std::string> stop;      // checked against limits.h
+  bool echo = false;                  // output begins with the prompt
   bool include_stop = false;          // keep the stop string, or the stop token, in the output
   std::optional<int> max_tokens;      // as asked for; unset: max_new_tokens, or all that is left
   std::optional<int> max_new_tokens;  // of generation_config.json

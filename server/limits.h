@@ -13,6 +13,7 @@ inline constexpr int64_t kMaxPromptBytes = 4 << 20;    // text of a prompt, or t
 inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: what clients take
 // Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
+inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt that is repeated
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 

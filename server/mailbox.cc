@@ -10,20 +10,20 @@ namespace {
 constexpr int64_t kTokenIdBytes = 5;
 constexpr int64_t kLogprobBytes = 16;
 
-int64_t Bytes(const DeltaOutput& delta) {
-  int64_t bytes = std::ssize(delta.text) + std::ssize(delta.token_ids) * kTokenIdBytes;
-  for (const PositionLogprob& position : delta.logprobs) {
-    bytes += (1 + std::ssize(position.top)) * kLogprobBytes;
-  }
-  return bytes;
-}
-
 template <typename T>
 void Append(std::vector<T>& to, std::vector<T> from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
 }  // namespace
+
+int64_t OutputBytes(const DeltaOutput& delta) {
+  int64_t bytes = std::ssize(delta.text) + std::ssize(delta.token_ids) * kTokenIdBytes;
+  for (const PositionLogprob& position : delta.logprobs) {
+    bytes += (1 + std::ssize(position.top)) * kLogprobBytes;
+  }
+  return bytes;
+}
 
 void Mailbox::Put(PromptOutput prompt) {
   absl::MutexLock lock(&mu_);
@@ -32,7 +32,7 @@ void Mailbox::Put(PromptOutput prompt) {
 
 bool Mailbox::Put(DeltaOutput delta) {
   absl::MutexLock lock(&mu_);
-  const int64_t bytes = Bytes(delta);
+  const int64_t bytes = OutputBytes(delta);
   if (delta_bytes_ + bytes > max_bytes_) return false;
   delta_bytes_ += bytes;
   DeltaOutput* unread = outputs_.empty() ? nullptr : std::get_if<DeltaOutput>(&outputs_.back());

@@ -32,6 +32,9 @@ struct DeltaOutput {
   std::vector<PositionLogprob> logprobs;  // one per token id where asked for, else empty
 };
 
+// What it takes on the wire, about.
+int64_t OutputBytes(const DeltaOutput& delta);
+
 struct EosMatch {
   int32_t token_id = 0;
 };

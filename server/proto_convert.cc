@@ -139,10 +139,10 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reade
   spec.include_stop = from.include_stop();
 }
 
-void ReadResponse(const v1::ResponseParams& from, Reader& reader, Request& to) {
-  if (from.has_logprobs()) to.logprobs = reader.Value(kLogprobsRange, from.logprobs());
-  to.prompt_logprobs = from.prompt_logprobs();
-  if (from.echo()) reader.Refuse(absl::UnimplementedError("response.echo true is not served"));
+void ReadResponse(const v1::ResponseParams& from, Reader& reader, GenerationSpec& spec) {
+  if (from.has_logprobs()) spec.request.logprobs = reader.Value(kLogprobsRange, from.logprobs());
+  spec.request.prompt_logprobs = from.prompt_logprobs();
+  spec.echo = from.echo();
 }
 
 }  // namespace
@@ -180,7 +180,7 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   ReadPrompt(request, reader, spec);
   ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);
   ReadStopping(request.stopping(), max_context, reader, spec);
-  ReadResponse(request.response(), reader, spec.request);
+  ReadResponse(request.response(), reader, spec);
   reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,
                 "bytes");
   spec.request.cache_salt = request.cache().cache_salt();

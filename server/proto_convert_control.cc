@@ -44,6 +44,7 @@ void LimitsToProto(const Engine& engine, v1::Limits& to) {
   to.set_max_queued_tokens(engine.options().max_queued_tokens);
   to.set_max_num_seqs(engine.options().max_num_seqs);
   to.set_max_unread_bytes(kMaxUnreadBytes);
+  to.set_max_echo_bytes(kMaxEchoBytes);
 }
 
 void DefaultsToProto(const GenerationDefaults& defaults, v1::GetModelInfoResponse& to) {

@@ -130,8 +130,6 @@ TEST(StatusTest, WhatIsNotServedIsUnimplementedAndNamed) {
        [](v1::GenerateRequest& r) { r.mutable_chat()->add_messages()->set_role("user"); }},
       {"sampling.n 2 is not served; send 1, or several requests",
        [](v1::GenerateRequest& r) { r.mutable_sampling()->set_n(2); }},
-      {"response.echo true is not served",
-       [](v1::GenerateRequest& r) { r.mutable_response()->set_echo(true); }},
   };
   for (const BadRequest& bad : requests) {
     v1::GenerateRequest request = TextRequest("hey", 10);
