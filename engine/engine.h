@@ -92,7 +92,8 @@ class Engine {
   virtual absl::Status health() const { return absl::OkStatus(); }
 
   virtual EngineStats stats() const = 0;
-  // Time of the last sign of life of the engine thread (a step, or an idle wait that is waiting).
+  // Time of the last sign of life of the engine thread (a layer of a step, or an idle wait that is
+  // waiting).
   virtual absl::Time last_heartbeat() const = 0;
 };
 

@@ -22,6 +22,7 @@ EngineLoop::EngineLoop(EngineParts parts, StepObserver observer)
       limits_(core_.request_limits()),
       stats_(core_.stats()) {
   Beat();
+  parts_.model->set_on_layer([this] { Beat(); });
   thread_ = std::thread([this] { Run(); });
 }
 

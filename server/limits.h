@@ -33,8 +33,6 @@ inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line
 inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
 
 inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);  // told to a refused client
-// The engine thread shows no sign of life for this long: the server says NOT_SERVING.
-inline constexpr absl::Duration kHeartbeatTimeout = absl::Seconds(60);
 // After a drain: for what clients have not read yet, and then for connections to close.
 inline constexpr absl::Duration kFlushTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kCloseTimeout = absl::Milliseconds(100);

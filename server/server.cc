@@ -20,7 +20,7 @@
 namespace mea {
 namespace {
 
-constexpr absl::Duration kWatchPeriod = absl::Seconds(1);
+constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
 
 constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent client is there
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
@@ -144,7 +144,7 @@ HttpAnswer GrpcServer::Health() const {
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-    const bool alive = absl::Now() - serving_.engine.last_heartbeat() < kHeartbeatTimeout;
+    const bool alive = absl::Now() - serving_.engine.last_heartbeat() < options_.stall_timeout;
     serving_.readiness.Set(alive ? ServingState::kServing : ServingState::kStalled);
   }
 }

@@ -16,6 +16,8 @@ struct ServerOptions {
   std::string listen = "127.0.0.1:50051";  // gRPC; port 0 takes a free one
   std::string admin = "127.0.0.1:9090";    // HTTP; empty = none
   std::string model_name;
+  // The engine shows no sign of life for so long: NOT_SERVING, until it does.
+  absl::Duration stall_timeout = absl::Seconds(5);
 };
 
 // An engine behind gRPC and the admin HTTP port, from the first request to the last. Owns the text

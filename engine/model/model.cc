@@ -76,6 +76,7 @@ void Model::Layers(const KvCache& kv) {
     backend_->AddRmsNorm(delta, residual,
                          is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm, eps,
                          normed);
+    if (on_layer_) on_layer_();
   }
 }
 

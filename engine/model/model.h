@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "engine/attention/variant.h"
@@ -30,6 +32,8 @@ class Model {
   // Runs every layer over the batch's tokens and appends their keys and values to the cache. The
   // batch stays as it is until the back end has been synchronised.
   void Forward(const Batch& batch, const KvCache& kv);
+  // Called after every layer of a Forward: a step may take long, a layer must not.
+  void set_on_layer(std::function<void()> on_layer) { on_layer_ = std::move(on_layer); }
   // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
   // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
@@ -63,6 +67,7 @@ class Model {
   const Tensor inv_freq_;  // [head_dim / 2] f64
   const double rope_attention_factor_;
   const std::unique_ptr<AttentionVariant> variant_;
+  std::function<void()> on_layer_;
 };
 
 }  // namespace mea

@@ -46,6 +46,7 @@ struct ServeFlags {
   std::string kv_cache_bytes = "0";
   std::string metrics_compat = "none";
   double drain_timeout_s = 30;
+  double stall_timeout_s = 5;
 };
 
 void AddFlags(CLI::App& command, ServeFlags& flags) {
@@ -118,6 +119,12 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
   command
+      .add_option("--stall-timeout", flags.stall_timeout_s,
+                  "Seconds without a sign of life of the engine until the server is NOT_SERVING; a "
+                  "layer must not take as long")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
+  command
       .add_option("--metrics-compat", flags.metrics_compat, "Also export the metric names of: vllm")
       ->check(CLI::IsMember({"none", "vllm"}))
       ->capture_default_str();
@@ -142,6 +149,7 @@ absl::Status Serve(ServeFlags flags) {
   const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
+  flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.model_name.empty()) {
     flags.server.model_name = DirectoryName(flags.engine.model_dir);

@@ -62,6 +62,21 @@ class HookedBackend final : public ForwardingBackend {
   const std::function<void()> before_;
 };
 
+// Calls `after` when a norm inside a layer has been computed: twice per layer.
+class LayerHookBackend final : public ForwardingBackend {
+ public:
+  LayerHookBackend(std::unique_ptr<Backend> to, std::function<void()> after)
+      : ForwardingBackend(std::move(to)), after_(std::move(after)) {}
+  void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
+                  TensorView out) override {
+    ForwardingBackend::AddRmsNorm(delta, residual, gain, eps, out);
+    after_();
+  }
+
+ private:
+  const std::function<void()> after_;
+};
+
 // A device that fails at its n-th Synchronize, and from then on.
 class FailingBackend final : public ForwardingBackend {
  public:
@@ -257,6 +272,32 @@ TEST(EngineLoopTest, TheHeartGoesOnBeatingWhileIdle) {
     absl::SleepFor(absl::Milliseconds(50));
   }
   EXPECT_GT(loop->last_heartbeat(), first);
+}
+
+TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
+  std::mutex mutex;
+  EngineLoop* seen_by_hook = nullptr;
+  std::vector<absl::Time> beats;
+  auto loop = MakeLoopOn(
+      std::make_unique<LayerHookBackend>(CreateCpuBackend({.num_threads = 1}).value(), [&] {
+        std::lock_guard lock(mutex);
+        if (seen_by_hook == nullptr) return;
+        beats.push_back(seen_by_hook->last_heartbeat());
+        absl::SleepFor(absl::Milliseconds(2));
+      }));
+  {
+    std::lock_guard lock(mutex);
+    seen_by_hook = loop.get();
+  }
+  auto sink = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(RandomRequest(1, 20, 1, kVocab), sink).ok());  // one step
+  EXPECT_TRUE(sink->Wait().status.ok());
+  std::lock_guard lock(mutex);
+  ASSERT_EQ(beats.size(), 4u);  // two layers of two norms
+  EXPECT_EQ(beats[0], beats[1]);
+  EXPECT_GT(beats[2], beats[1]);
+  EXPECT_EQ(beats[2], beats[3]);
+  seen_by_hook = nullptr;
 }
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {

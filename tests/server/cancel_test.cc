@@ -32,6 +32,7 @@ TEST(CancelTest, CancelledStreamFreesItsRequestWithinOneStep) {
     ASSERT_TRUE(f.engine.AwaitCancels(1)) << steps_before;
     f.engine.Step();
     EXPECT_EQ(f.engine.stats().num_running, 0) << steps_before;
+    EXPECT_EQ(f.engine.stats().kv.used_pages, 0) << steps_before;
   }
 }
 
@@ -74,6 +75,7 @@ TEST(CancelTest, VanishedClientFreesItsRequest) {
   ASSERT_TRUE(f.engine.AwaitCancels(1));
   f.engine.Step();
   EXPECT_EQ(f.engine.stats().num_running, 0);
+  EXPECT_EQ(f.engine.stats().kv.used_pages, 0);
 }
 
 TEST(CancelTest, AbortEndsTheRequestWithCancelled) {
@@ -176,6 +178,32 @@ TEST(CancelTest, OneSlowClientDoesNotDelayAnother) {
   EXPECT_TRUE(f.Stream(TextRequest("hey")).status.ok());
   slow_context->TryCancel();
   EXPECT_FALSE(ReadAll(*slow).status.ok());
+}
+
+TEST(CancelTest, StuckClientsOnTheirOwnConnectionsDelayNobody) {
+  constexpr int kStuck = 6;  // more than there are text workers
+  ServerFixture f({.max_num_seqs = kStuck + 1});
+  f.engine.SetScript([](const Request& request) {
+    return std::vector<int32_t>(request.prompt.size() == 5 ? kManyTokens : 50, kLongToken);
+  });
+  std::vector<std::unique_ptr<v1::Inference::Stub>> stubs;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>>> stuck;
+  for (int i = 0; i < kStuck; ++i) {
+    stubs.push_back(v1::Inference::NewStub(f.NewChannel()));
+    contexts.push_back(f.Context());
+    stuck.push_back(
+        stubs.back()->GenerateStream(contexts.back().get(), TextRequest("stuck", kManyTokens)));
+  }
+  ASSERT_TRUE(f.engine.AwaitSubmitted(kStuck));
+  const StreamResult prompt = f.Stream(TextRequest("hey", 50));
+  EXPECT_TRUE(prompt.status.ok()) << prompt.status.error_message();
+  EXPECT_EQ(std::ssize(prompt.token_ids), 50);
+  // Nobody reads: each reaches its bound, and costs the engine nothing from then on.
+  ASSERT_TRUE(f.engine.AwaitInFlight(0));
+  for (const auto& stream : stuck) {
+    EXPECT_EQ(ReadAll(*stream).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
 }
 
 TEST(CancelTest, ManyStreamsWithSomeCancelledLeaveNothingBehind) {

@@ -74,7 +74,12 @@ void FakeEngine::FailAll(absl::Status status) {
 
 void FakeEngine::StopHeart() {
   absl::MutexLock lock(&mu_);
-  heart_stopped_ = true;
+  heart_stopped_ = absl::Now();
+}
+
+void FakeEngine::StartHeart() {
+  absl::MutexLock lock(&mu_);
+  heart_stopped_.reset();
 }
 
 bool FakeEngine::AwaitInFlight(int count) {
@@ -177,7 +182,7 @@ EngineStats FakeEngine::stats() const {
 
 absl::Time FakeEngine::last_heartbeat() const {
   absl::MutexLock lock(&mu_);
-  return heart_stopped_ ? absl::InfinitePast() : absl::Now();
+  return heart_stopped_.value_or(absl::Now());
 }
 
 void FakeEngine::Run() {

@@ -49,7 +49,9 @@ class FakeEngine final : public Engine {
   void RefuseNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
   // Every request in flight ends with `status` at the next step.
   void FailAll(absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
+  // The last sign of life was now; until StartHeart there is no other.
   void StopHeart() ABSL_LOCKS_EXCLUDED(mu_);
+  void StartHeart() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Wait until it is so; false after ten seconds.
   [[nodiscard]] bool AwaitInFlight(int count) ABSL_LOCKS_EXCLUDED(mu_);
@@ -107,7 +109,7 @@ class FakeEngine final : public Engine {
   EngineStats totals_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  bool heart_stopped_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<absl::Time> heart_stopped_ ABSL_GUARDED_BY(mu_);
   std::thread thread_;
 };
 

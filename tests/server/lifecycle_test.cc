@@ -95,6 +95,23 @@ TEST(LifecycleTest, FaultOfTheEngineIsInternalThenNotServing) {
   EXPECT_EQ(info.state(), v1::SERVER_STATE_FAILED);
 }
 
+TEST(LifecycleTest, FaultOfTheEngineEndsRunningAndQueuedRequestsAlike) {
+  ServerFixture f({.max_num_seqs = 1, .automatic = false});
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>>> streams;
+  for (int i = 0; i < 3; ++i) {
+    contexts.push_back(f.Context());
+    streams.push_back(f.inference->GenerateStream(contexts.back().get(), TextRequest("hey")));
+  }
+  ASSERT_TRUE(f.engine.AwaitSubmitted(3));
+  f.engine.Step();
+  f.engine.FailAll(absl::InternalError("the device is gone"));
+  f.engine.Step();
+  for (const auto& stream : streams) {
+    EXPECT_EQ(ReadAll(*stream).status.error_code(), grpc::StatusCode::INTERNAL);
+  }
+}
+
 TEST(LifecycleTest, SilentEngineIsNotServing) {
   ServerFixture f;
   grpc::ClientContext context;
@@ -104,7 +121,17 @@ TEST(LifecycleTest, SilentEngineIsNotServing) {
   f.engine.StopHeart();
   ASSERT_TRUE(watcher->Read(&health));
   EXPECT_EQ(health.status(), Health::NOT_SERVING);
-  EXPECT_EQ(f.Try(TextRequest("hey")).error_message(), "the server is STALLED");
+  const grpc::Status refused = f.Try(TextRequest("hey"));
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "the server is STALLED");
+  v1::GetServerInfoResponse info;
+  ASSERT_TRUE(f.control->GetServerInfo(f.Context().get(), {}, &info).ok());
+  EXPECT_EQ(info.state(), v1::SERVER_STATE_STALLED);
+
+  f.engine.StartHeart();
+  ASSERT_TRUE(watcher->Read(&health));
+  EXPECT_EQ(health.status(), Health::SERVING);
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
   context.TryCancel();
 }
 

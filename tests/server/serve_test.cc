@@ -181,6 +181,41 @@ TEST(ServeTest, SecondSignalEndsAtOnce) {
   EXPECT_EQ(serve.Wait(), 128 + SIGTERM);
 }
 
+TEST(ServeTest, DrainEndsWhatIsLeftAtItsTimeout) {
+  Process serve =
+      Serve("127.0.0.1:0", {"--log-level", "off", "--drain-timeout", "0.3", "--max-num-seqs", "2"});
+  const auto channel = Connect(serve.ReadLine());
+  const auto inference = v1::Inference::NewStub(channel);
+  const auto stream = [&](grpc::ClientContext& context, int max_tokens) {
+    v1::GenerateRequest request = TextRequest("Once", max_tokens);
+    request.mutable_stopping()->set_ignore_eos(true);
+    return inference->GenerateStream(&context, request);
+  };
+  // More than can be computed in that time, and first one that can.
+  grpc::ClientContext short_context;
+  const auto short_stream = stream(short_context, 2);
+  v1::GenerateStreamResponse event;
+  ASSERT_TRUE(short_stream->Read(&event));
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>>> streams;
+  for (int i = 0; i < 200; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(stream(*contexts.back(), 500));
+  }
+  ASSERT_TRUE(streams.back()->Read(&event));  // the server has them all
+  serve.Signal(SIGTERM);
+  EXPECT_TRUE(ReadAll(*short_stream).status.ok());
+  int unavailable = 0;
+  for (const auto& left : streams) {
+    const grpc::Status status = ReadAll(*left).status;
+    if (status.ok()) continue;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    ++unavailable;
+  }
+  EXPECT_GT(unavailable, 0);
+  EXPECT_EQ(serve.Wait(), 0);
+}
+
 TEST(ServeTest, PortInUseIsOneLineAndAFailure) {
   ServerFixture taken;
   const std::string address = taken.server->listen_address();

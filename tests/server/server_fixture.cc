@@ -16,9 +16,11 @@ namespace mea::testing {
 ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names)
     : engine(std::move(options)), metrics({.model_name = "fake", .vllm_names = vllm_names}) {
   gpr_set_log_function([](gpr_log_func_args*) {});
-  auto started =
-      Server::Start({.listen = "127.0.0.1:0", .admin = "127.0.0.1:0", .model_name = "fake"}, engine,
-                    *tokenizer, metrics, *log);
+  auto started = Server::Start({.listen = "127.0.0.1:0",
+                                .admin = "127.0.0.1:0",
+                                .model_name = "fake",
+                                .stall_timeout = absl::Milliseconds(500)},
+                               engine, *tokenizer, metrics, *log);
   MEA_CHECK(started.ok());
   server = *std::move(started);
   channel = NewChannel();
