@@ -29,14 +29,13 @@ void Batch::PadTo(int num_rows) {
 void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
   const Sequence& sequence = *chunk.sequence;
   const std::span<const int32_t> pages = sequence.pages.pages();
-  const int end = sequence.num_computed + chunk.num_tokens;
-  for (int position = sequence.num_computed; position < end; ++position) {
+  for (int position = chunk.begin; position < chunk.end(); ++position) {
     token_ids_.push_back(sequence.tokens[position]);
     positions_.push_back(position);
     slots_.push_back(pages[position / page_size] * page_size + position % page_size);
   }
   q_offsets_.push_back(num_tokens());
-  kv_lens_.push_back(end);
+  kv_lens_.push_back(chunk.end());
 }
 
 void Batch::FillPageTable(const Schedule& schedule) {

@@ -61,7 +61,8 @@ struct EngineStats {
 struct StepReport {
   int num_prefill_tokens = 0;
   int num_decode_tokens = 0;
-  double seconds = 0;
+  absl::Time launched;
+  double seconds = 0;  // from its launch, or the end of the step before, to its end
 };
 
 // What the server sees of an engine. Thread-safe. Events reach a sink only after its Submit

@@ -7,6 +7,15 @@
 #include "absl/strings/str_cat.h"
 
 namespace mea {
+namespace {
+
+// Whether a draw depends on which tokens were drawn before, not just on how many.
+bool DependsOnOutput(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
+
+}  // namespace
 
 EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
                        std::vector<int32_t> eos_token_ids)
@@ -15,7 +24,7 @@ EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
       eos_token_ids_(std::move(eos_token_ids)),
       scheduler_(
           {.max_num_seqs = max_num_seqs, .max_batch_tokens = model->limits().max_batch_tokens}, kv),
-      sampler_(model->config().vocab_size) {
+      steps_{Step(model->config().vocab_size), Step(model->config().vocab_size)} {
   // Decoding sequences must never be able to starve prompts of the budget.
   MEA_CHECK(max_num_seqs <= model->limits().max_batch_tokens);
   MEA_CHECK(max_num_seqs <= model->limits().max_num_seqs);
@@ -25,6 +34,8 @@ EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
 EngineCore::~EngineCore() {
   FinishAll(absl::CancelledError("the engine stopped"));
   Deliver();
+  // What is under way may still write into the steps.
+  if (num_steps_in_flight_ > 0) (void)model_->backend().Synchronize();
 }
 
 RequestLimits EngineCore::request_limits() const {
@@ -40,51 +51,95 @@ void EngineCore::Add(Request request, std::shared_ptr<TokenSink> sink) {
   scheduler_.Add(std::move(sequence));
 }
 
+bool EngineCore::can_launch() const {
+  return num_steps_in_flight_ == 0 ||
+         (num_steps_in_flight_ == 1 && steps_[oldest_].lets_next_begin);
+}
+
 bool EngineCore::Launch(absl::Time now) {
+  MEA_CHECK(can_launch());
   FinishExpired(now);
   if (!device_status_.ok()) FinishAll(device_status_);
-  schedule_ = scheduler_.Next();
-  if (schedule_.empty()) return false;
+  Step& step = steps_[(oldest_ + num_steps_in_flight_) % 2];
+  step.schedule = scheduler_.Next();
+  if (step.schedule.empty()) return false;
 
-  batch_.Build(schedule_, kv_->layout().page_size);
-  if (batch_.is_decode()) batch_.PadTo(model_->backend().PaddedRows(batch_.num_tokens()));
-  model_->Forward(batch_, *kv_);
-
-  drawing_.clear();
-  draw_rows_.clear();
-  bool wants_prompt_logprobs = false;
-  for (size_t s = 0; s < schedule_.size(); ++s) {
-    wants_prompt_logprobs |= schedule_[s].sequence->request.prompt_logprobs;
-    if (!schedule_[s].draws()) continue;
-    drawing_.push_back(schedule_[s].sequence);
-    draw_rows_.push_back(batch_.last_row(static_cast<int>(s)));
+  step.report = {.launched = now};
+  step.wants_prompt_logprobs = false;
+  for (const ScheduledChunk& chunk : step.schedule) {
+    Sequence& sequence = *chunk.sequence;
+    ++sequence.num_steps_in_flight;
+    if (!std::exchange(sequence.was_scheduled, true)) EventsOf(&sequence).scheduled = now;
+    step.wants_prompt_logprobs |= sequence.request.prompt_logprobs;
+    (chunk.is_decode ? step.report.num_decode_tokens : step.report.num_prefill_tokens) +=
+        chunk.num_tokens;
   }
+
+  Batch& batch = step.batch;
+  Backend& backend = model_->backend();
+  batch.Build(step.schedule, kv_->layout().page_size);
+  if (batch.is_decode()) batch.PadTo(backend.PaddedRows(batch.num_tokens()));
+  model_->Forward(batch, *kv_);
+  PrepareDraws(step);
   // Logits of prompts come first and use the same memory.
-  draws_started_ = !wants_prompt_logprobs && !draw_rows_.empty();
-  if (draws_started_) StartDraws(0);
+  step.draws_started = !step.wants_prompt_logprobs && !step.draws.empty();
+  if (step.draws_started) StartDraws(step, 0);
+  step.mark = backend.Mark();
+  ++num_steps_in_flight_;
   return true;
 }
 
-StepReport EngineCore::Collect() {
-  if (absl::Status s = ComputePromptLogprobs(); !s.ok()) return Fail(std::move(s));
-  StepReport report;
-  for (const ScheduledChunk& chunk : schedule_) {
-    (chunk.sequence->is_decoding() ? report.num_decode_tokens : report.num_prefill_tokens) +=
-        chunk.num_tokens;
-    if (!std::exchange(chunk.sequence->was_scheduled, true)) {
-      EventsOf(chunk.sequence).scheduled = true;
-    }
+// Every drawn token has its place from here on; the step after this one takes it from the device.
+void EngineCore::PrepareDraws(Step& step) {
+  step.draws.clear();
+  step.draw_rows.clear();
+  step.sampler.Clear();
+  bool next_needs_tokens = false;
+  for (size_t s = 0; s < step.schedule.size(); ++s) {
+    if (!step.schedule[s].draws) continue;
+    Sequence& sequence = *step.schedule[s].sequence;
+    const Request& request = sequence.request;
+    std::vector<int32_t> banned;
+    if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
+    step.sampler.Add({.params = &request.sampling,
+                      .prompt = request.prompt,
+                      .output = sequence.output(),
+                      .banned_tokens = banned,
+                      .num_logprobs = request.logprobs});
+    step.draw_rows.push_back(step.batch.last_row(static_cast<int>(s)));
+    step.draws.push_back({.sequence = &sequence, .position = sequence.num_tokens()});
+    sequence.tokens.push_back(-static_cast<int32_t>(step.draws.size()));
+    ++sequence.num_pending;
+    sequence.awaits_end = HasAllTokens(sequence, sequence.num_tokens());
+    next_needs_tokens |= !sequence.awaits_end && DependsOnOutput(request.sampling);
   }
-  scheduler_.Commit(schedule_);
-  if (absl::Status s = FinishDraws(); !s.ok()) return Fail(std::move(s));
+  step.lets_next_begin = model_->backend().device() != Device::kCpu &&
+                         !step.wants_prompt_logprobs && !next_needs_tokens &&
+                         std::ssize(step.draws) <= model_->limits().max_logit_rows;
+}
+
+StepReport EngineCore::Collect() {
+  MEA_CHECK(num_steps_in_flight_ > 0);
+  Step& step = steps_[oldest_];
+  if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
+  scheduler_.Commit(step.schedule);
+  if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));
+  for (const ScheduledChunk& chunk : step.schedule) --chunk.sequence->num_steps_in_flight;
+  oldest_ = (oldest_ + 1) % 2;
+  --num_steps_in_flight_;
+  std::erase_if(lingering_, [](const auto& s) { return s->num_steps_in_flight == 0; });
   ++num_steps_;
-  prompt_tokens_ += report.num_prefill_tokens;
-  return report;
+  prompt_tokens_ += step.report.num_prefill_tokens;
+  return step.report;
 }
 
 StepReport EngineCore::Fail(absl::Status status) {
   device_status_ = std::move(status);
   FinishAll(device_status_);
+  // Nothing more comes of what is under way.
+  num_steps_in_flight_ = 0;
+  for (const auto& sequence : retired_) sequence->num_steps_in_flight = 0;
+  lingering_.clear();
   return {};
 }
 
@@ -96,25 +151,27 @@ void EngineCore::FinishExpired(absl::Time now) {
   for (Sequence* sequence : expired) {
     Retire(sequence,
            {.status = absl::DeadlineExceededError(absl::StrCat(
-                "the deadline passed after ", sequence->num_output(), " output tokens"))});
+                "the deadline passed after ",
+                sequence->num_known_tokens() - sequence->prompt_length(), " output tokens"))});
   }
 }
 
 // Row p of a prompt predicts token p + 1. A prompt computed anew after a preemption has them
 // already.
-absl::Status EngineCore::ComputePromptLogprobs() {
-  for (size_t s = 0; s < schedule_.size(); ++s) {
-    Sequence& sequence = *schedule_[s].sequence;
-    if (!sequence.request.prompt_logprobs) continue;
+absl::Status EngineCore::ComputePromptLogprobs(Step& step) {
+  if (!step.wants_prompt_logprobs) return absl::OkStatus();
+  for (size_t s = 0; s < step.schedule.size(); ++s) {
+    const ScheduledChunk& chunk = step.schedule[s];
+    Sequence& sequence = *chunk.sequence;
+    if (!sequence.request.prompt_logprobs || sequence.has_ended) continue;
     std::vector<float>& logprobs = sequence.prompt_logprobs;
     const int known = static_cast<int>(logprobs.size());
-    const int end =
-        std::min(sequence.num_computed + schedule_[s].num_tokens, sequence.prompt_length() - 1);
+    const int end = std::min(chunk.end(), sequence.prompt_length() - 1);
     for (int first = known; first < end;) {
       const int count = std::min(end - first, model_->limits().max_logit_rows);
       std::vector<int32_t> rows(count);
       std::iota(rows.begin(), rows.end(),
-                batch_.first_row(static_cast<int>(s)) + first - sequence.num_computed);
+                step.batch.first_row(static_cast<int>(s)) + first - chunk.begin);
       logprobs.resize(first + count);
       Backend& backend = model_->backend();
       backend.TokenLogprobs(model_->Logits(rows),
@@ -130,45 +187,39 @@ absl::Status EngineCore::ComputePromptLogprobs() {
   return absl::OkStatus();
 }
 
-void EngineCore::StartDraws(size_t first) {
+void EngineCore::StartDraws(Step& step, size_t first) {
   const size_t group = model_->limits().max_logit_rows;
-  const size_t count = std::min(group, draw_rows_.size() - first);
-  const TensorView logits = model_->Logits(std::span(draw_rows_).subspan(first, count));
-  sampler_.Clear();
-  for (size_t i = first; i < first + count; ++i) {
-    const Sequence& sequence = *drawing_[i];
-    const Request& request = sequence.request;
-    std::vector<int32_t> banned;
-    if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
-    sampler_.Add({.params = &request.sampling,
-                  .prompt = request.prompt,
-                  .output = sequence.output(),
-                  .banned_tokens = banned,
-                  .num_logprobs = request.logprobs});
-  }
-  sampler_.Start(model_->backend(), logits);
+  const size_t count = std::min(group, step.draw_rows.size() - first);
+  const TensorView logits = model_->Logits(std::span(step.draw_rows).subspan(first, count));
+  step.sampler.Start(model_->backend(), logits, first);
 }
 
-absl::Status EngineCore::FinishDraws() {
-  // Even a step that draws nothing is waited for: its inputs are the next one's to overwrite.
-  if (drawing_.empty()) return model_->backend().Synchronize();
+absl::Status EngineCore::FinishDraws(Step& step) {
+  Backend& backend = model_->backend();
+  // Even a step that draws nothing is waited for: its inputs are a later one's to overwrite.
+  if (step.draws.empty()) return backend.Await(step.mark);
   const size_t group = model_->limits().max_logit_rows;
-  for (size_t first = 0; first < drawing_.size(); first += group) {
-    if (!draws_started_ || first > 0) StartDraws(first);
-    if (absl::Status status = model_->backend().Synchronize(); !status.ok()) return status;
-    const size_t end = std::min(first + group, drawing_.size());
+  for (size_t first = 0; first < step.draws.size(); first += group) {
+    const bool is_started = step.draws_started && first == 0;
+    if (!is_started) StartDraws(step, first);
+    absl::Status status = is_started ? backend.Await(step.mark) : backend.Synchronize();
+    if (!status.ok()) return status;
+    const size_t end = std::min(first + group, step.draws.size());
     for (size_t i = first; i < end; ++i) {
-      AcceptToken(drawing_[i], sampler_.Result(static_cast<int>(i - first)));
+      AcceptToken(step.draws[i], step.sampler.Result(static_cast<int>(i)));
     }
   }
   return absl::OkStatus();
 }
 
-void EngineCore::AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event) {
+void EngineCore::AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event) {
+  Sequence* const sequence = draw.sequence;
+  if (sequence->has_ended) return;
   if (!event.ok()) return Retire(sequence, {.status = event.status()});
   ++generation_tokens_;
   const int32_t token = event->token_id;
-  sequence->tokens.push_back(token);
+  sequence->tokens[draw.position] = token;
+  --sequence->num_pending;
 
   const std::vector<int32_t> stops = StopTokens(*sequence);
   event->is_stop = std::find(stops.begin(), stops.end(), token) != stops.end();
@@ -177,10 +228,14 @@ void EngineCore::AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> even
 
   if (is_stop) {
     Retire(sequence, {.reason = FinishReason::kStop, .stop_token_id = token});
-  } else if (sequence->num_output() >= sequence->request.stopping.max_tokens ||
-             sequence->num_tokens() >= request_limits().max_context) {
+  } else if (HasAllTokens(*sequence, sequence->num_known_tokens())) {
     Retire(sequence, {.reason = FinishReason::kLength});
   }
+}
+
+bool EngineCore::HasAllTokens(const Sequence& sequence, int num_tokens) const {
+  return num_tokens - sequence.prompt_length() >= sequence.request.stopping.max_tokens ||
+         num_tokens >= request_limits().max_context;
 }
 
 std::vector<int32_t> EngineCore::StopTokens(const Sequence& sequence) const {
@@ -208,6 +263,9 @@ void EngineCore::FinishAll(absl::Status status) {
 // The pages are free before anybody hears of the end.
 void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
   const KvLayout& layout = kv_->layout();
+  sequence->has_ended = true;
+  sequence->tokens.resize(sequence->num_known_tokens());
+  sequence->num_pending = 0;
   if (!finish.status.ok()) finish.reason = FinishReason::kCancelled;
   finish.usage = {
       .prompt_tokens = sequence->prompt_length(),
@@ -232,12 +290,15 @@ void EngineCore::Deliver() {
     const SequenceEvents events = std::exchange(sequence->events, {});
     sequence->has_events = false;
     TokenSink& sink = *sequence->sink;
-    if (events.scheduled) sink.OnScheduled();
+    if (events.scheduled.has_value()) sink.OnScheduled(*events.scheduled);
     if (!events.prompt_logprobs.empty()) sink.OnPromptLogprobs(events.prompt_logprobs);
     for (const TokenEvent& token : events.tokens) sink.OnToken(token);
     if (events.finish.has_value()) sink.OnFinish(*events.finish);
   }
   with_events_.clear();
+  for (auto& sequence : retired_) {
+    if (sequence->num_steps_in_flight > 0) lingering_.push_back(std::move(sequence));
+  }
   retired_.clear();
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -7,11 +8,10 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/model/model.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/step.h"
 
 namespace mea {
 
@@ -34,15 +34,20 @@ class EngineCore {
   void FinishAll(absl::Status status);
 
   // Chooses a step and starts it; on a device it runs on while the caller does something else, such
-  // as Deliver. False when there is nothing to compute. Until Collect no request may come or go.
+  // as Deliver. False when there is nothing to compute before a step has been collected.
   bool Launch(absl::Time now);
-  // Waits for the step launched last; what it did. Events wait for Deliver, so that whoever
+  // Whether Launch may be called: no step is under way, or a single one that needs nothing more of
+  // the host, so that a device can go on with the next without a pause.
+  bool can_launch() const;
+  int num_steps_in_flight() const { return num_steps_in_flight_; }
+  // Waits for the oldest step under way; what it did. Events wait for Deliver, so that whoever
   // publishes stats can do so before anybody hears of the step.
   StepReport Collect();
-  StepReport Step(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
+  // One step, from its launch to its end.
+  StepReport RunStep(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
   void Deliver();
 
-  bool has_work() const { return !scheduler_.empty(); }
+  bool has_work() const { return !scheduler_.empty() || num_steps_in_flight_ > 0; }
   // INTERNAL once the device has failed: every request has ended so, and none can succeed.
   const absl::Status& device_status() const { return device_status_; }
   // Ids whose OnFinish is waiting to be delivered.
@@ -51,14 +56,17 @@ class EngineCore {
 
  private:
   void FinishExpired(absl::Time now);
-  absl::Status ComputePromptLogprobs();
-  // The draws of rows [first, first + one group), from their logits on.
-  void StartDraws(size_t first);
-  absl::Status FinishDraws();
+  void PrepareDraws(Step& step);
+  absl::Status ComputePromptLogprobs(Step& step);
+  // The draws [first, first + one group), from their logits on.
+  void StartDraws(Step& step, size_t first);
+  absl::Status FinishDraws(Step& step);
   // What the device said is no longer to be believed: every request ends with `status`.
   StepReport Fail(absl::Status status);
-  void AcceptToken(Sequence* sequence, absl::StatusOr<TokenEvent> event);
+  void AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event);
   void Retire(Sequence* sequence, FinishEvent finish);
+  // Whether the sequence ends when it has this many tokens.
+  bool HasAllTokens(const Sequence& sequence, int num_tokens) const;
   // Where to note what the sequence's sink is to hear.
   SequenceEvents& EventsOf(Sequence* sequence);
   std::vector<int32_t> StopTokens(const Sequence& sequence) const;
@@ -67,17 +75,15 @@ class EngineCore {
   KvCache* const kv_;
   const std::vector<int32_t> eos_token_ids_;
   Scheduler scheduler_;
-  Sampler sampler_;
-  // The step in flight: from Launch to Collect.
-  Schedule schedule_;
-  Batch batch_;
-  std::vector<Sequence*> drawing_;  // in the order of draw_rows_
-  std::vector<int32_t> draw_rows_;  // of the batch
-  bool draws_started_ = false;
+  // The steps under way are the num_steps_in_flight_ ones that begin with oldest_, in a circle.
+  std::array<Step, 2> steps_;
+  int oldest_ = 0;
+  int num_steps_in_flight_ = 0;
   absl::Status device_status_;  // once it is not OK, nothing is computed any more
   std::unordered_map<std::string, Sequence*> in_flight_;
-  std::vector<Sequence*> with_events_;              // in the order of their first event
-  std::vector<std::unique_ptr<Sequence>> retired_;  // without pages; kept for their last events
+  std::vector<Sequence*> with_events_;                // in the order of their first event
+  std::vector<std::unique_ptr<Sequence>> retired_;    // without pages; kept for their last events
+  std::vector<std::unique_ptr<Sequence>> lingering_;  // told, but known to a step under way
   int64_t num_arrivals_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t generation_tokens_ = 0;

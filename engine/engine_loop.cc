@@ -1,5 +1,6 @@
 #include "engine/engine_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -127,12 +128,19 @@ void EngineLoop::Run() {
   // A device computes while this thread tells what came of the step before; on the host telling
   // first is what is quicker.
   const bool overlaps = parts_.backend->device() != Device::kCpu;
+  absl::Time last_end = absl::InfinitePast();  // of a step
   while (DrainInbox()) {
     const absl::Time start = absl::Now();
-    const bool launched = core_.Launch(start);
+    const bool launched = core_.can_launch() && core_.Launch(start);
     if (overlaps) Announce();
-    StepReport report = launched ? core_.Collect() : StepReport{};
-    report.seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    StepReport report;
+    // A step that can be launched behind the one under way is, before anybody waits.
+    if (core_.num_steps_in_flight() > 0 && !(launched && core_.can_launch())) {
+      report = core_.Collect();
+      const absl::Time end = absl::Now();
+      report.seconds = absl::ToDoubleSeconds(end - std::max(report.launched, last_end));
+      last_end = end;
+    }
     if (!overlaps || !core_.has_work()) Announce();
     if (observer_ != nullptr && report.num_prefill_tokens + report.num_decode_tokens > 0) {
       observer_(report);

@@ -39,7 +39,7 @@ absl::Status Submit(EngineCore& core, Request request, Collectors& collectors) {
 
 absl::Status RunToEnd(EngineCore& core, const Collectors& collectors) {
   while (core.has_work()) {
-    core.Step(absl::InfinitePast());
+    core.RunStep(absl::InfinitePast());
     core.Deliver();
   }
   for (const auto& collector : collectors) {

@@ -96,7 +96,7 @@ struct FinishEvent {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
-  virtual void OnScheduled() {}                                      // left the queue
+  virtual void OnScheduled(absl::Time /*when*/) {}                   // left the queue
   virtual void OnPromptLogprobs(std::vector<float> /*logprobs*/) {}  // [prompt length - 1]
   virtual void OnToken(TokenEvent event) = 0;
   virtual void OnFinish(FinishEvent event) = 0;

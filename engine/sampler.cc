@@ -77,9 +77,11 @@ void Sampler::KeepOnly(std::vector<int32_t> allowed, size_t first) {
   edits_.erase(std::remove_if(edits_.begin() + first, edits_.end(), is_other), edits_.end());
 }
 
-void Sampler::Start(Backend& backend, TensorView logits) {
+void Sampler::Start(Backend& backend, TensorView logits, size_t first) {
   tokens_.resize(rows_.size());
-  backend.Sample(logits, rows_, edits_, tokens_);
+  const size_t count = logits.shape[0];
+  backend.Sample(logits, std::span(rows_).subspan(first, count), edits_,
+                 std::span(tokens_).subspan(first, count));
 }
 
 absl::StatusOr<TokenEvent> Sampler::Result(int i) const {

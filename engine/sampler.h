@@ -20,17 +20,18 @@ struct SamplerInput {
   std::optional<int> num_logprobs;
 };
 
-// Turns the sampling parameters of a group of requests into the rows of Backend::Sample, and what
+// Turns the sampling parameters of a step's requests into the rows of Backend::Sample, and what
 // comes back into events. Keeps scratch of the vocabulary's size; one per thread.
 class Sampler {
  public:
   explicit Sampler(int vocab_size) : edit_of_(vocab_size, kNoEdit) {}
 
-  // A new group; its rows are those of the logits, in the order of Add.
+  // A new step; its rows are those of the logits, in the order of Add.
   void Clear();
   void Add(const SamplerInput& input);
-  // Starts the draw; the results are there once the back end has been synchronised.
-  void Start(Backend& backend, TensorView logits);
+  // Starts the draws of rows [first, first + rows of the logits); the results are there once the
+  // back end has been waited for.
+  void Start(Backend& backend, TensorView logits, size_t first = 0);
   // Of the i-th Add. INTERNAL when its logits are not finite.
   absl::StatusOr<TokenEvent> Result(int i) const;
 

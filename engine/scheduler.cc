@@ -56,29 +56,40 @@ Schedule Scheduler::Next() {
   ScheduleDecodes(schedule, budget);
   SchedulePrompts(schedule, budget);
   AdmitWaiting(schedule, budget);
-  MEA_CHECK(!schedule.empty() || empty());
+  MEA_CHECK(!schedule.empty() || empty() ||
+            std::any_of(running_.begin(), running_.end(),
+                        [](const auto& sequence) { return sequence->awaits_end; }));
   if (!schedule.empty()) ++num_steps_;
   return schedule;
+}
+
+// As much of the sequence as the budget allows.
+void Scheduler::Append(Schedule& schedule, int& budget, Sequence& sequence) {
+  ScheduledChunk chunk{.sequence = &sequence,
+                       .begin = sequence.num_computed,
+                       .num_tokens = std::min(budget, sequence.num_to_compute()),
+                       .is_decode = sequence.is_decoding()};
+  sequence.num_computed = chunk.end();
+  chunk.draws = sequence.num_to_compute() == 0;
+  budget -= chunk.num_tokens;
+  schedule.push_back(chunk);
 }
 
 void Scheduler::ScheduleDecodes(Schedule& schedule, int& budget) {
   for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
     Sequence* sequence = running_[i].get();
-    if (!sequence->is_decoding()) continue;
+    if (!sequence->is_decoding() || sequence->awaits_end) continue;
     // False when this sequence itself had to make room; it was the last, so the loop ends too.
     if (!ReserveOrPreempt(i, sequence->num_tokens())) break;
-    schedule.push_back({sequence, 1});
-    --budget;
+    Append(schedule, budget, *sequence);
   }
 }
 
 void Scheduler::SchedulePrompts(Schedule& schedule, int& budget) {
   for (const std::unique_ptr<Sequence>& sequence : running_) {
     if (budget == 0) return;
-    if (sequence->is_decoding()) continue;
-    const int chunk = std::min(budget, sequence->num_tokens() - sequence->num_computed);
-    schedule.push_back({sequence.get(), chunk});
-    budget -= chunk;
+    if (sequence->is_decoding() || sequence->num_to_compute() == 0) continue;
+    Append(schedule, budget, *sequence);
   }
 }
 
@@ -87,9 +98,7 @@ void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
     Sequence* sequence = waiting_.front().get();
     if (!TakePages(*sequence)) return;
     Insert(running_, Dequeue(sequence));
-    const int chunk = std::min(budget, sequence->num_tokens() - sequence->num_computed);
-    schedule.push_back({sequence, chunk});
-    budget -= chunk;
+    Append(schedule, budget, *sequence);
   }
 }
 
@@ -104,7 +113,7 @@ bool Scheduler::TakePages(Sequence& sequence) {
     sequence.pages.Clear();
     return false;
   }
-  sequence.num_computed = found;
+  sequence.num_computed = sequence.num_indexed = found;
   if (sequence.num_output() == 0) sequence.num_cached = found;
   return true;
 }
@@ -124,7 +133,7 @@ void Scheduler::PreemptLast() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
   sequence->pages.Clear();
-  sequence->num_computed = 0;
+  sequence->num_computed = sequence->num_indexed = 0;
   ++num_preemptions_;
   Enqueue(std::move(sequence));
 }
@@ -132,12 +141,13 @@ void Scheduler::PreemptLast() {
 void Scheduler::Commit(const Schedule& schedule) {
   for (const ScheduledChunk& chunk : schedule) {
     Sequence& sequence = *chunk.sequence;
-    const int begin =
-        std::exchange(sequence.num_computed, sequence.num_computed + chunk.num_tokens);
-    MEA_CHECK(sequence.num_computed <= sequence.num_tokens());
-    if (sequence.request.bypass_prefix_cache) continue;
-    kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt, begin,
-                     sequence.num_computed);
+    // Meanwhile it may have ended, or given up its pages and begun anew.
+    const int end = std::min(chunk.end(), sequence.num_computed);
+    if (sequence.has_ended || sequence.request.bypass_prefix_cache || end <= sequence.num_indexed) {
+      continue;
+    }
+    kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt,
+                     std::exchange(sequence.num_indexed, end), end);
   }
 }
 

@@ -15,12 +15,14 @@ struct SchedulerLimits {
   int steps_per_priority = 256;  // of waiting, that one level of priority is worth
 };
 
-// One sequence's share of a step: its next num_tokens tokens.
+// One sequence's share of a step: its tokens [begin, begin + num_tokens).
 struct ScheduledChunk {
   Sequence* sequence = nullptr;
+  int begin = 0;
   int num_tokens = 0;
-  // The chunk reaches the end of what is known: its last row predicts a new token.
-  bool draws() const { return sequence->num_computed + num_tokens == sequence->num_tokens(); }
+  bool draws = false;      // it reaches the end of the sequence: its last row predicts a new token
+  bool is_decode = false;  // it is one drawn token
+  int end() const { return begin + num_tokens; }
 };
 
 // What one step computes, highest priority first. Valid until the scheduler changes.
@@ -47,9 +49,12 @@ class Scheduler {
   // Takes a sequence out, wherever it is; null if it is not there. Its pages go with it.
   std::unique_ptr<Sequence> Remove(const Sequence* sequence);
 
-  // Empty only when there is nothing to do.
+  // From here on the tokens of the schedule count as computed: whatever comes to use their keys and
+  // values runs after the step. Empty only when there is nothing to do but to wait for sequences
+  // whose end is under way.
   Schedule Next();
-  // The step of `schedule` has run: its tokens are in the cache.
+  // The step of `schedule` has run, and the tokens it computed are known: prompts that begin alike
+  // may share them.
   void Commit(const Schedule& schedule);
 
   int num_running() const { return static_cast<int>(running_.size()); }
@@ -61,6 +66,7 @@ class Scheduler {
  private:
   using Queue = std::vector<std::unique_ptr<Sequence>>;
 
+  static void Append(Schedule& schedule, int& budget, Sequence& sequence);
   void ScheduleDecodes(Schedule& schedule, int& budget);
   void SchedulePrompts(Schedule& schedule, int& budget);
   void AdmitWaiting(Schedule& schedule, int& budget);

@@ -141,7 +141,8 @@ class Backend {
   // To how many rows a decode step of `num_rows` is filled up, so that few records serve all sizes.
   virtual int PaddedRows(int num_rows) const { return num_rows; }
 
-  // out[i] = table[ids[i]]
+  // out[i] = table[ids[i]]. On a device an id of -1 - j stands for the token that row j of the last
+  // Sample drew, so that a step can be launched before the host knows the tokens of the one before.
   virtual void Embed(TensorView table,  // [vocab, hidden]
                      TensorView ids,    // [num_tokens]
                      TensorView out     // [num_tokens, hidden] wide
@@ -190,6 +191,11 @@ class Backend {
   virtual void TokenLogprobs(TensorView logits,  // [targets.size(), vocab] wide
                              std::span<const int32_t> targets, std::span<float> logprobs) = 0;
 
+  // A point behind all ops so far, for Await. Host memory that ops before it read or write is the
+  // device's until then; at most two marks are not yet waited for.
+  virtual int64_t Mark() { return 0; }
+  // Waits for the ops before a mark; statuses as of Synchronize.
+  [[nodiscard]] virtual absl::Status Await(int64_t /*mark*/) { return Synchronize(); }
   // Waits for every op. INTERNAL once the device has failed: nothing computed since can be trusted,
   // and the back end is of no more use.
   [[nodiscard]] virtual absl::Status Synchronize() { return absl::OkStatus(); }

@@ -49,7 +49,7 @@ void Generation::Cancel(absl::Status why) {
   if (phase_ == Phase::kSubmitted) serving_.engine.Cancel(spec_.request.id);
 }
 
-void Generation::OnScheduled() { Receive(Scheduled{absl::Now()}); }
+void Generation::OnScheduled(absl::Time when) { Receive(Scheduled{when}); }
 void Generation::OnPromptLogprobs(std::vector<float> logprobs) {
   Receive(PromptLogprobs{std::move(logprobs)});
 }

@@ -51,7 +51,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   const GenerationSpec& spec() const { return spec_; }
 
   // On the engine's thread.
-  void OnScheduled() override;
+  void OnScheduled(absl::Time when) override;
   void OnPromptLogprobs(std::vector<float> logprobs) override;
   void OnToken(TokenEvent event) override;
   void OnFinish(FinishEvent event) override;

@@ -13,6 +13,9 @@
 namespace mea {
 namespace {
 
+// Of a device, which goes from one step to the next without a pause.
+constexpr int kStepsAtOnce = 4;
+
 // A step to be timed, the same for every contender but for the batch of equal memory.
 struct Point {
   std::string bench;
@@ -203,13 +206,15 @@ class EngineBench {
          .compute = subject.backend->compute_dtype()},
         std::vector<SequenceLengths>(batch, {.q_len = point.num_tokens, .kv_len = point.length}),
         batch);
-    contender.run = [&subject, &point, batch, is_set = false]() mutable -> absl::Status {
+    if (subject.backend->device() != Device::kCpu) contender.runs_at_once = kStepsAtOnce;
+    contender.run = [&subject, &point, batch, count = contender.runs_at_once,
+                     is_set = false]() mutable -> absl::Status {
       if (!std::exchange(is_set, true)) {
         absl::Status status = subject.stepper->Set(std::vector<StepSequence>(
             batch, {.length = point.length, .num_tokens = point.num_tokens}));
         if (!status.ok()) return status;
       }
-      return subject.stepper->Step();
+      return subject.stepper->Run(count);
     };
     return contender;
   }

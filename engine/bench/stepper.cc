@@ -47,29 +47,43 @@ absl::Status Stepper::Set(const std::vector<StepSequence>& sequences) {
                                                        " tokens holds ", number, " of ",
                                                        sequences.size(), " sequences"));
     }
-    sequence->num_computed = s.length - s.num_tokens;
-    schedule.push_back({.sequence = sequence.get(), .num_tokens = s.num_tokens});
+    schedule.push_back(
+        {.sequence = sequence.get(), .begin = s.length - s.num_tokens, .num_tokens = s.num_tokens});
     sequences_.push_back(std::move(sequence));
   }
   batch_.Build(schedule, kv_->layout().page_size);
   rows_.clear();
   for (int i = 0; i < batch_.num_seqs(); ++i) rows_.push_back(batch_.last_row(i));
   draws_.assign(rows_.size(), {.temperature = 0});
-  tokens_.assign(rows_.size(), {});
+  for (auto& tokens : tokens_) tokens.assign(rows_.size(), {});
   if (batch_.is_decode()) batch_.PadTo(model_->backend().PaddedRows(batch_.num_tokens()));
   return absl::OkStatus();
 }
 
-absl::Status Stepper::Step() {
+void Stepper::Launch(std::vector<SampledToken>& tokens) {
   model_->Forward(batch_, *kv_);
   const size_t group = model_->limits().max_logit_rows;
   for (size_t first = 0; first < rows_.size(); first += group) {
     const size_t count = std::min(group, rows_.size() - first);
     const TensorView logits = model_->Logits(std::span(rows_).subspan(first, count));
     model_->backend().Sample(logits, std::span(draws_).subspan(first, count), {},
-                             std::span(tokens_).subspan(first, count));
+                             std::span(tokens).subspan(first, count));
   }
-  return model_->backend().Synchronize();
+}
+
+absl::Status Stepper::Run(int count) {
+  Backend& backend = model_->backend();
+  int64_t before = 0;
+  for (int i = 0; i < count; ++i) {
+    last_ ^= 1;
+    Launch(tokens_[last_]);
+    const int64_t mark = backend.Mark();
+    if (i > 0) {
+      if (absl::Status status = backend.Await(before); !status.ok()) return status;
+    }
+    before = mark;
+  }
+  return backend.Await(before);
 }
 
 }  // namespace mea

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -30,21 +31,25 @@ class Stepper {
 
   // Chooses the step to repeat. RESOURCE_EXHAUSTED when the cache has too few pages.
   absl::Status Set(const std::vector<StepSequence>& sequences);
-  // Forward, logits of each sequence's last row, one greedy draw of each; waits for the tokens.
-  absl::Status Step();
+  // `count` times: forward, logits of each sequence's last row, one greedy draw of each. As in the
+  // engine a device is given the next step while one is under way; waits for the last tokens.
+  absl::Status Run(int count);
 
-  // Drawn by the last Step, in the order of the sequences.
-  const std::vector<SampledToken>& tokens() const { return tokens_; }
+  // Drawn by the last step, in the order of the sequences.
+  const std::vector<SampledToken>& tokens() const { return tokens_[last_]; }
   int num_rows() const { return batch_.num_tokens(); }  // padding included
 
  private:
+  void Launch(std::vector<SampledToken>& tokens);
+
   Model* const model_;
   KvCache* const kv_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   Batch batch_;
   std::vector<int32_t> rows_;  // whose logits are wanted
   std::vector<SampleRow> draws_;
-  std::vector<SampledToken> tokens_;
+  std::array<std::vector<SampledToken>, 2> tokens_;  // of two steps, by turns
+  int last_ = 0;
 };
 
 }  // namespace mea

@@ -15,7 +15,7 @@ absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max
   const int64_t max_pages = (max_position + limits.page_size - 1) / limits.page_size;
   struct Pair {
     Tensor StepInputs::*device;
-    Tensor StepInputs::*host;
+    Staging StepInputs::*host;
     std::array<int64_t, 2> shape;
   };
   for (const Pair& r : {
@@ -25,17 +25,19 @@ absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max
        }) {
     absl::StatusOr<Tensor> device = backend->Allocate(r.shape, DType::kI32);
     if (!device.ok()) return device.status();
-    absl::StatusOr<Tensor> host = backend->AllocateHost(r.shape, DType::kI32);
-    if (!host.ok()) return host.status();
     inputs.*r.device = *std::move(device);
-    inputs.*r.host = *std::move(host);
+    for (Tensor& part : (inputs.*r.host).parts) {
+      absl::StatusOr<Tensor> host = backend->AllocateHost(r.shape, DType::kI32);
+      if (!host.ok()) return host.status();
+      part = *std::move(host);
+    }
   }
   return inputs;
 }
 
 TensorView StepInputs::Fill(int64_t begin, TensorView host) {
   const int64_t count = host.shape[0];
-  std::copy_n(host.as<int32_t>(), count, host_flat_.view().as<int32_t>() + begin);
+  std::copy_n(host.as<int32_t>(), count, host_flat_.present().as<int32_t>() + begin);
   TensorView view = flat_.view().Columns(begin, count);
   return TensorView::Dense(view.data, DType::kI32, {count}, view.device);
 }
@@ -54,18 +56,19 @@ void StepInputs::Set(const Batch& batch) {
   }
   const int64_t seqs = limits_.max_num_seqs;
   const int64_t tokens = limits_.max_batch_tokens;
+  const TensorView host_flat = host_flat_.Next();
   kv_lens = Fill(0, batch.kv_lens());
   q_offsets = Fill(seqs, batch.q_offsets());
   token_ids = Fill(2 * seqs + 1, batch.token_ids());
   positions = Fill(2 * seqs + 1 + tokens, batch.positions());
   slots = Fill(2 * seqs + 1 + 2 * tokens, batch.slots());
   const int64_t used = 2 * seqs + 1 + 2 * tokens + batch.num_tokens();
-  backend_->Upload(host_flat_.view().Columns(0, used), flat_.view().Columns(0, used));
+  backend_->Upload(host_flat.Columns(0, used), flat_.view().Columns(0, used));
 
   const TensorView table = batch.page_table();
   MEA_CHECK(table.shape[0] <= pages_.view().shape[0] && table.shape[1] <= pages_.view().shape[1]);
   const TensorView host_table =
-      host_pages_.view().Rows(0, table.shape[0]).Columns(0, table.shape[1]);
+      host_pages_.Next().Rows(0, table.shape[0]).Columns(0, table.shape[1]);
   for (int64_t seq = 0; seq < table.shape[0]; ++seq) {
     std::copy_n(table.row<int32_t>(seq), table.shape[1], host_table.row<int32_t>(seq));
   }
@@ -79,9 +82,10 @@ TensorView StepInputs::SetRows(std::span<const int32_t> rows, int num_rows) {
     MEA_CHECK(num_rows == std::ssize(rows));
     return TensorView::Of(rows);
   }
-  int32_t* const host = host_rows_.view().as<int32_t>();
+  const TensorView staged = host_rows_.Next();
+  int32_t* const host = staged.as<int32_t>();
   std::fill(std::copy(rows.begin(), rows.end(), host), host + num_rows, rows.front());
-  backend_->Upload(host_rows_.view().Columns(0, num_rows), rows_.view().Columns(0, num_rows));
+  backend_->Upload(staged.Columns(0, num_rows), rows_.view().Columns(0, num_rows));
   return TensorView::Dense(rows_.view().data, DType::kI32, {num_rows}, backend_->device());
 }
 

@@ -17,8 +17,9 @@ class StepInputs {
   static absl::StatusOr<StepInputs> Create(const ModelLimits& limits, int max_position,
                                            Backend* backend);
 
-  // Makes the views below those of `batch`, which stays as it is until the back end has been
-  // synchronised.
+  // Makes the views below those of `batch`, which on the host stays as it is until the next Set. On
+  // a device two steps may be under way: the host memory of a call is used again by the call after
+  // the next, before which the back end has been waited for.
   void Set(const Batch& batch);
   // The rows whose logits are wanted next, likewise; filled up to `num_rows` with the first.
   TensorView SetRows(std::span<const int32_t> rows, int num_rows);
@@ -35,9 +36,20 @@ class StepInputs {
 
   Backend* backend_ = nullptr;
   ModelLimits limits_;
+  // Host memory of two calls, and whose turn it is.
+  class Staging {
+   public:
+    Tensor parts[2];
+    TensorView Next() { return parts[turn_ ^= 1].view(); }
+    TensorView present() const { return parts[turn_].view(); }
+
+   private:
+    int turn_ = 0;
+  };
+
   // On a device: one flat array of everything but the page table, so that a step needs two copies.
   Tensor flat_, pages_, rows_;
-  Tensor host_flat_, host_pages_, host_rows_;
+  Staging host_flat_, host_pages_, host_rows_;
 };
 
 }  // namespace mea

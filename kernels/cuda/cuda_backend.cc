@@ -83,7 +83,22 @@ void CudaBackend::Run(int64_t key, absl::FunctionRef<void()> ops) {
 
 absl::Status CudaBackend::Synchronize() {
   absl::Status status = runtime_->Synchronize();
-  if (status.ok()) samples_->Collect();
+  for (int slot = 0; status.ok() && slot < 2; ++slot) samples_->Collect(slot);
+  return status;
+}
+
+int64_t CudaBackend::Mark() {
+  const int64_t mark = num_marks_++;
+  runtime_->Mark(static_cast<int>(mark % 2));
+  samples_->Use(static_cast<int>(num_marks_ % 2));
+  return mark;
+}
+
+absl::Status CudaBackend::Await(int64_t mark) {
+  MEA_CHECK(num_marks_ - 2 <= mark && mark < num_marks_);
+  const int slot = static_cast<int>(mark % 2);
+  absl::Status status = runtime_->Await(slot);
+  if (status.ok()) samples_->Collect(slot);
   return status;
 }
 

@@ -78,6 +78,8 @@ class CudaBackend final : public Backend {
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs) override;
 
+  int64_t Mark() override;
+  absl::Status Await(int64_t mark) override;
   absl::Status Synchronize() override;
 
  private:
@@ -105,6 +107,7 @@ class CudaBackend final : public Backend {
   std::optional<SampleQueue> samples_;
   std::optional<cuda::PagedAttention> attention_;
   int max_seqs_ = 0;
+  int64_t num_marks_ = 0;
   bool in_run_ = false;
   bool step_has_begun_ = false;  // attention knows the lengths of the run's step
 };

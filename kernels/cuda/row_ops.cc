@@ -36,6 +36,7 @@ void CudaBackend::Embed(TensorView table, TensorView ids, TensorView out) {
     return LaunchEmbed({.table = At<Bf16>(table),
                         .table_stride = table.stride[0],
                         .ids = At<int32_t>(ids),
+                        .drawn = samples_->drawn(),
                         .out = At<float>(out),
                         .out_stride = out.stride[0],
                         .num_tokens = static_cast<int>(ids.shape[0]),

@@ -39,12 +39,29 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(int device, bool synchr
 
 absl::Status Runtime::Start() {
   if (!Begin("start")) return status_;
+<<<<<<< HEAD
   // Not joined to the default stream, which nothing here uses.
   Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+=======
+  int major = 0;
+  int minor = 0;
+  if (Check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, device_)) &&
+      Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_)) &&
+      Check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_)) &&
+      // Not joined to the default stream, which nothing here uses.
+      Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)) &&
+      Check(cudaEventCreateWithFlags(&marks_[0], cudaEventDisableTiming)) &&
+      Check(cudaEventCreateWithFlags(&marks_[1], cudaEventDisableTiming))) {
+    sm_version_ = 10 * major + minor;
+  }
+>>>>>>> 8a216a4 (engine: on a device a step is launched before the one before it has ended)
   return status_;
 }
 
 Runtime::~Runtime() {
+  for (cudaEvent_t mark : marks_) {
+    if (mark != nullptr) cudaEventDestroy(mark);
+  }
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
@@ -74,6 +91,17 @@ void Runtime::End() {
 absl::Status Runtime::Synchronize() {
   // An error found here belongs to one of the ops before, the last of which op_ still names.
   if (status_.ok() && stream_ != nullptr) Check(cudaStreamSynchronize(stream_));
+  return status_;
+}
+
+void Runtime::Mark(int slot) {
+  if (!Begin("Mark")) return;
+  Check(cudaEventRecord(marks_[slot], stream_));
+  End();
+}
+
+absl::Status Runtime::Await(int slot) {
+  if (status_.ok()) Check(cudaEventSynchronize(marks_[slot]));
   return status_;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -40,6 +41,9 @@ class Runtime {
   const absl::Status& status() const { return status_; }
   // Waits for the stream.
   absl::Status Synchronize();
+  // A point in the stream, and waiting for it. The point of a slot (0 or 1) is its last one.
+  void Mark(int slot);
+  absl::Status Await(int slot);
 
   // Zero-filled. RESOURCE_EXHAUSTED names the bytes asked for and those that are free; such a
   // failure does not stick.
@@ -68,6 +72,7 @@ class Runtime {
   const int device_;
   const bool synchronous_;
   cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, 2> marks_{};
   bool is_capturing_ = false;  // ops go into a record: nothing may wait or allocate
   std::string_view op_;        // string literals alone
   absl::Status status_;

@@ -1,6 +1,7 @@
 #include "kernels/cuda/sample_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cuda/sample/sample.h"
 
@@ -26,10 +27,11 @@ SampleQueue::Scratch SampleQueue::Carve(const BackendLimits& limits, Carver& dev
   const int64_t most = int64_t{max_rows} * limits.vocab_size;
   const int max_edits =
       static_cast<int>(std::min<int64_t>(most, std::max(kLeastEdits, limits.vocab_size)));
-  Scratch scratch{.device = CarveBuffers(max_rows, max_edits, device),
-                  .host = CarveBuffers(max_rows, max_edits, host),
-                  .max_rows = max_rows,
-                  .max_edits = max_edits};
+  Scratch scratch{
+      .device = CarveBuffers(max_rows, max_edits, device),
+      .host = {CarveBuffers(max_rows, max_edits, host), CarveBuffers(max_rows, max_edits, host)},
+      .max_rows = max_rows,
+      .max_edits = max_edits};
   scratch.edited = device.Take<float>(most);
   return scratch;
 }
@@ -51,10 +53,10 @@ int SampleQueue::Stage(std::span<const SampleRow> rows, std::span<const LogitEdi
     const int count = rows[i].edits_end - rows[i].edits_begin;
     MEA_CHECK(count >= 0 && count <= scratch_.max_edits);
     if (num_staged_edits_ + count > scratch_.max_edits) return i;
-    SampleRow& row = scratch_.host.rows[i] = rows[i];
+    SampleRow& row = host().rows[i] = rows[i];
     row.edits_begin = num_staged_edits_;
     row.edits_end = num_staged_edits_ + count;
-    std::copy_n(edits.data() + rows[i].edits_begin, count, scratch_.host.edits + num_staged_edits_);
+    std::copy_n(edits.data() + rows[i].edits_begin, count, host().edits + num_staged_edits_);
     num_staged_edits_ += count;
   }
   return most;
@@ -62,7 +64,8 @@ int SampleQueue::Stage(std::span<const SampleRow> rows, std::span<const LogitEdi
 
 void SampleQueue::Launch(TensorView logits, std::span<SampledToken> tokens) {
   const int64_t count = std::ssize(tokens);
-  const auto& [device, host, edited, max_rows, max_edits] = scratch_;
+  const Buffers& device = scratch_.device;
+  const Buffers& host = this->host();
   if (!runtime_->CopyBytes(host.rows, device.rows, count * sizeof(SampleRow),
                            cudaMemcpyHostToDevice) ||
       !runtime_->CopyBytes(host.edits, device.edits, num_staged_edits_ * sizeof(LogitEdit),
@@ -71,7 +74,7 @@ void SampleQueue::Launch(TensorView logits, std::span<SampledToken> tokens) {
                                      .logits_stride = logits.stride[0],
                                      .rows = device.rows,
                                      .edits = device.edits,
-                                     .edited = edited,
+                                     .edited = scratch_.edited,
                                      .tokens = device.tokens,
                                      .num_rows = static_cast<int>(count),
                                      .vocab = static_cast<int>(logits.shape[1])},
@@ -80,15 +83,16 @@ void SampleQueue::Launch(TensorView logits, std::span<SampledToken> tokens) {
                            cudaMemcpyDeviceToHost)) {
     return;
   }
-  tokens_ = tokens;
+  destinations_[slot_].tokens = tokens;
 }
 
 void SampleQueue::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                                 std::span<float> logprobs) {
-  const auto& [device, host, edited, max_rows, max_edits] = scratch_;
+  const Buffers& device = scratch_.device;
+  const Buffers& host = this->host();
   for (size_t first = 0; first < targets.size();) {
     if (!Flush()) return;
-    const size_t count = std::min<size_t>(targets.size() - first, max_rows);
+    const size_t count = std::min<size_t>(targets.size() - first, scratch_.max_rows);
     const TensorView rows = logits.Rows(first, count);
     std::copy_n(targets.begin() + first, count, host.targets);
     if (!runtime_->CopyBytes(host.targets, device.targets, count * sizeof(int32_t),
@@ -104,23 +108,22 @@ void SampleQueue::TokenLogprobs(TensorView logits, std::span<const int32_t> targ
                              cudaMemcpyDeviceToHost)) {
       return;
     }
-    logprobs_ = logprobs.subspan(first, count);
+    destinations_[slot_].logprobs = logprobs.subspan(first, count);
     first += count;
   }
 }
 
 bool SampleQueue::Flush() {
-  if (tokens_.empty() && logprobs_.empty()) return true;
+  if (destinations_[slot_].tokens.empty() && destinations_[slot_].logprobs.empty()) return true;
   if (!runtime_->Synchronize().ok()) return false;
-  Collect();
+  Collect(slot_);
   return true;
 }
 
-void SampleQueue::Collect() {
-  std::copy_n(scratch_.host.tokens, tokens_.size(), tokens_.begin());
-  std::copy_n(scratch_.host.logprobs, logprobs_.size(), logprobs_.begin());
-  tokens_ = {};
-  logprobs_ = {};
+void SampleQueue::Collect(int slot) {
+  const auto [tokens, logprobs] = std::exchange(destinations_[slot], {});
+  std::copy_n(scratch_.host[slot].tokens, tokens.size(), tokens.begin());
+  std::copy_n(scratch_.host[slot].logprobs, logprobs.size(), logprobs.begin());
 }
 
 }  // namespace mea::cuda

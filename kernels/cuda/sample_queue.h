@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <span>
 
 #include "absl/status/status.h"
@@ -13,6 +14,8 @@ namespace mea::cuda {
 
 // Backend::Sample and TokenLogprobs: parameters travel to the device, and results back, through
 // pinned memory of a fixed size. Results wait there until Collect hands them to their callers.
+// There are two slots of pinned memory, one for the ops up to a mark, the other for those up to the
+// next.
 class SampleQueue {
  public:
   explicit SampleQueue(Runtime* runtime) : runtime_(runtime) {}
@@ -26,8 +29,9 @@ class SampleQueue {
     float* logprobs = nullptr;       // [max_rows]
   };
   struct Scratch {
-    Buffers device, host;
-    float* edited = nullptr;  // [max_rows, vocab]
+    Buffers device;
+    std::array<Buffers, 2> host;  // by slot
+    float* edited = nullptr;      // [max_rows, vocab]
     int max_rows = 0;
     int max_edits = 0;
   };
@@ -41,11 +45,22 @@ class SampleQueue {
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs);
 
-  // Once the stream has been waited for without an error.
-  void Collect();
+  // Later ops use this slot.
+  void Use(int slot) { slot_ = slot; }
+  // Once the stream has been waited for without an error, up to the last op that used the slot.
+  void Collect(int slot);
+  // What the last Sample drew, on the device; fixed from set_scratch on.
+  const SampledToken* drawn() const { return scratch_.device.tokens; }
 
  private:
-  // Makes the pinned memory free for the next part.
+  // Where the results under way belong; at most one of them is not empty.
+  struct Destination {
+    std::span<SampledToken> tokens;
+    std::span<float> logprobs;
+  };
+
+  Buffers& host() { return scratch_.host[slot_]; }
+  // Makes the slot free for the next part.
   bool Flush();
   // The first rows whose edits fit, into pinned memory; how many.
   int Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits);
@@ -54,9 +69,8 @@ class SampleQueue {
   Runtime* const runtime_;
   Scratch scratch_;
   int num_staged_edits_ = 0;
-  // Where the results under way belong; at most one of them is not empty.
-  std::span<SampledToken> tokens_;
-  std::span<float> logprobs_;
+  int slot_ = 0;
+  std::array<Destination, 2> destinations_;  // by slot
 };
 
 }  // namespace mea::cuda

@@ -78,6 +78,8 @@ class CudaEngineTest : public ::testing::TestWithParam<Variant> {
     auto sinks = harness.Run(requests);
     EXPECT_EQ(harness.kv().stats().used_pages, 0);
     counters_ = device->counters();
+    num_launched_ahead_ = harness.num_launched_ahead();
+    num_preemptions_ = harness.core().stats().num_preemptions;
     return sinks;
   }
   std::vector<std::shared_ptr<RecordingSink>> RunReference(const std::vector<Request>& requests) {
@@ -85,7 +87,10 @@ class CudaEngineTest : public ::testing::TestWithParam<Variant> {
   }
 
   RandomModelSpec spec_;
-  BackendCounters counters_;  // of the last Run
+  // Of the last Run:
+  BackendCounters counters_;
+  int num_launched_ahead_ = 0;
+  int64_t num_preemptions_ = 0;
 };
 
 // Tokens and logprobs agree to the bit.
@@ -190,6 +195,106 @@ TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(Variants()),
                          [](const auto& variant) { return variant.param.name; });
+
+// What the engine does, whatever the model: two will do.
+class CudaLaunchAheadTest : public CudaEngineTest {};
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaLaunchAheadTest,
+                         ::testing::Values(Variants()[2], Variants()[6]),
+                         [](const auto& variant) { return variant.param.name; });
+
+// Draws of every kind.
+std::vector<Request> MixedRequests(int count, int vocab_size) {
+  std::vector<Request> requests;
+  for (int i = 0; i < count; ++i) {
+    Request request = RandomRequest(300 + i, 1 + (i * 29) % 70, 3 + (i * 5) % 24, vocab_size);
+    request.sampling.temperature = i % 3 == 0 ? 0.0f : 0.9f;
+    request.sampling.seed = i;
+    request.sampling.top_k = i % 2 == 0 ? 0 : 20;
+    request.stopping.min_tokens = i % 4;
+    request.logprobs = 2;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+TEST_P(CudaLaunchAheadTest, DrawsTheSameTokensToTheBit) {
+  const std::vector<Request> requests = MixedRequests(8, spec_.vocab_size);
+  HarnessOptions options = kOptions;
+  // A tenth of the vocabulary ends a request, so that rows are computed whose sequence has ended.
+  for (int32_t id = 0; id < spec_.vocab_size; id += 10) options.eos_token_ids.push_back(id);
+  options.max_num_seqs = 4;
+  options.max_batch_tokens =
+      512;  // prompts in one chunk: split otherwise, they are rounded otherwise
+  const auto sinks = Run(requests, options);
+  EXPECT_EQ(num_launched_ahead_, 0);
+  options.launches_ahead = true;
+  ExpectSame(sinks, Run(requests, options));
+  EXPECT_GT(num_launched_ahead_, 5);
+}
+
+TEST_P(CudaLaunchAheadTest, SurvivesPreemptionAndCachedPrefixes) {
+  std::vector<Request> requests = MixedRequests(4, spec_.vocab_size);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].prompt.assign(124, 1);
+    requests[i].prompt.push_back(static_cast<int32_t>(i));
+    requests[i].stopping.max_tokens = 9;  // a third page
+  }
+  HarnessOptions options = kOptions;
+  options.launches_ahead = true;
+  const auto sinks = Run(requests, options);
+  options.num_pages = 6;
+  options.prefix_cache = true;
+  const auto squeezed = Run(requests, options);
+  EXPECT_GT(num_preemptions_, 0);
+  EXPECT_GT(num_launched_ahead_, 5);
+  // What is computed anew, and what a cached prefix saves, is rounded otherwise.
+  int num_same = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    ASSERT_TRUE(squeezed[i]->finish.has_value() && squeezed[i]->finish->status.ok());
+    EXPECT_EQ(squeezed[i]->tokens.size(), sinks[i]->tokens.size());
+    for (const int32_t id : squeezed[i]->token_ids()) EXPECT_GE(id, 0);
+    num_same += squeezed[i]->token_ids() == sinks[i]->token_ids() ? 1 : 0;
+  }
+  EXPECT_GT(num_same, 0);
+}
+
+TEST_P(CudaLaunchAheadTest, DrawsThatDependOnTheOutputWaitForIt) {
+  std::vector<Request> requests = MixedRequests(4, spec_.vocab_size);
+  for (Request& request : requests) {
+    request.sampling.frequency_penalty = 1.5f;
+    request.sampling.repetition_penalty = 1.2f;
+  }
+  HarnessOptions options = kOptions;
+  const auto sinks = Run(requests, options);
+  options.launches_ahead = true;
+  ExpectSame(sinks, Run(requests, options));
+}
+
+TEST_P(CudaLaunchAheadTest, ARequestCancelledWhileItsTokenIsUnderWayKeepsWhatItHas) {
+  const std::unique_ptr<Backend> device = MakeCuda();
+  HarnessOptions options = kOptions;
+  options.device = device.get();
+  options.kv_dtype = DType::kBf16;
+  options.launches_ahead = true;
+  EngineHarness harness(spec_, options);
+  const std::vector<Request> requests = GreedyRequests(2, spec_.vocab_size);
+  const auto stays = harness.Add(requests[0]);
+  auto leaver = RandomRequest(7, 5, 40, spec_.vocab_size);
+  const auto leaves = harness.Add(leaver);
+  while (leaves->tokens.size() < 3) harness.Step();
+  EXPECT_TRUE(harness.core().Finish(leaver.id, absl::CancelledError("enough")));
+  // The id is free again while the step under way still computes a row of the old request.
+  leaver.stopping.max_tokens = 2;
+  const auto again = harness.Add(leaver);
+  harness.RunUntilIdle();
+  ASSERT_TRUE(leaves->finish.has_value() && again->finish.has_value());
+  EXPECT_EQ(leaves->finish->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(leaves->finish->usage.completion_tokens, static_cast<int>(leaves->tokens.size()));
+  EXPECT_EQ(again->token_ids().size(), 2u);
+  EXPECT_TRUE(stays->finish->status.ok());
+  EXPECT_EQ(harness.kv().stats().used_pages, 0);
+}
 
 }  // namespace
 }  // namespace mea::testing

@@ -9,7 +9,9 @@
 namespace mea::testing {
 namespace {
 
-TEST(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
+class CudaFailureTest : public ::testing::TestWithParam<bool> {};
+
+TEST_P(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
   const RandomModelSpec spec{.num_layers = 1, .head_norm = true, .dtype = DType::kBf16};
   const std::vector<Request> requests = {RandomRequest(1, 20, 4, spec.vocab_size),
                                          RandomRequest(2, 3, 6, spec.vocab_size)};
@@ -17,8 +19,10 @@ TEST(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
   const auto run = [&](int64_t kernel) {
     simt::ResetMachine();
     const std::unique_ptr<Backend> device = MakeCuda();
-    EngineHarness harness(spec,
-                          {.device = device.get(), .page_size = 64, .kv_dtype = DType::kBf16});
+    EngineHarness harness(spec, {.device = device.get(),
+                                 .page_size = 64,
+                                 .kv_dtype = DType::kBf16,
+                                 .launches_ahead = GetParam()});
     const int64_t before = simt::NumKernels();
     simt::FailKernel(kernel, cudaErrorIllegalAddress);
     const auto sinks = harness.Run(requests);
@@ -42,6 +46,9 @@ TEST(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
   }
   simt::ResetMachine();
 }
+
+INSTANTIATE_TEST_SUITE_P(Launches, CudaFailureTest, ::testing::Bool(),
+                         [](const auto& ahead) { return ahead.param ? "Ahead" : "InTurn"; });
 
 }  // namespace
 }  // namespace mea::testing

@@ -286,9 +286,9 @@ TEST(EngineCoreTest, ADeadlineEndsTheRequestWithinOneStepAndFreesItsPages) {
   Request request = RandomRequest(1, 10, 50, spec.vocab_size);
   request.deadline = absl::FromUnixSeconds(100);
   const auto sink = harness.Add(request);
-  harness.core().Step(absl::FromUnixSeconds(99));
+  harness.core().RunStep(absl::FromUnixSeconds(99));
   EXPECT_GT(harness.kv().stats().used_pages, 0);
-  harness.core().Step(absl::FromUnixSeconds(100));
+  harness.core().RunStep(absl::FromUnixSeconds(100));
   EXPECT_EQ(harness.kv().stats().used_pages, 0);
   harness.core().Deliver();
   EXPECT_EQ(sink->finish->status.code(), absl::StatusCode::kDeadlineExceeded);

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -77,18 +78,24 @@ class LayerHookBackend final : public ForwardingBackend {
   const std::function<void()> after_;
 };
 
-// A device that fails at its n-th Synchronize, and from then on.
+// A device whose first step lasts until it is told to fail.
 class FailingBackend final : public ForwardingBackend {
  public:
-  FailingBackend(std::unique_ptr<Backend> to, int calls_that_work)
-      : ForwardingBackend(std::move(to)), calls_left_(calls_that_work) {}
+  FailingBackend(std::unique_ptr<Backend> to, std::shared_future<void> fails)
+      : ForwardingBackend(std::move(to)), fails_(std::move(fails)) {}
+  void Embed(TensorView table, TensorView ids, TensorView out) override {
+    in_step_ = true;
+    ForwardingBackend::Embed(table, ids, out);
+  }
   absl::Status Synchronize() override {
-    if (calls_left_-- > 0) return ForwardingBackend::Synchronize();
+    if (!in_step_) return ForwardingBackend::Synchronize();
+    fails_.wait();
     return absl::InternalError("CUDA: an illegal memory access was encountered");
   }
 
  private:
-  int calls_left_;
+  const std::shared_future<void> fails_;
+  bool in_step_ = false;
 };
 
 constexpr int kVocab = 61;
@@ -301,13 +308,15 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
 }
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {
-  auto loop =
-      MakeLoopOn(std::make_unique<FailingBackend>(CreateCpuBackend({.num_threads = 1}).value(), 3));
+  std::promise<void> fails;
+  auto loop = MakeLoopOn(std::make_unique<FailingBackend>(
+      CreateCpuBackend({.num_threads = 1}).value(), fails.get_future()));
   std::vector<std::shared_ptr<WaitableSink>> sinks;
   for (int i = 0; i < 3; ++i) {
     sinks.push_back(std::make_shared<WaitableSink>());
     ASSERT_TRUE(loop->Submit(RandomRequest(i, 70, 1000, kVocab), sinks.back()).ok());
   }
+  fails.set_value();
   for (const auto& sink : sinks) {
     EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kInternal);
   }

@@ -65,17 +65,15 @@ std::vector<std::vector<double>> OfflineModel::Logits(std::span<const int32_t> t
 
   std::vector<std::vector<double>> logits(positions.size());
   Batch batch;
-  while (sequence.num_computed < num_tokens) {
-    const int first = sequence.num_computed;
+  for (int first = 0; first < num_tokens; first += options_.chunk) {
     const int count = std::min(options_.chunk, num_tokens - first);
-    batch.Build({{.sequence = &sequence, .num_tokens = count}}, options_.page_size);
+    batch.Build({{.sequence = &sequence, .begin = first, .num_tokens = count}}, options_.page_size);
     model_->Forward(batch, *kv_);
     for (size_t i = 0; i < positions.size(); ++i) {
       const int32_t row = positions[i] - first;
       if (row < 0 || row >= count) continue;
       logits[i] = FirstRow(model_->backend(), model_->Logits({&row, 1}));
     }
-    sequence.num_computed += count;
     // The next chunk takes the place of this one's inputs.
     MEA_CHECK(model_->backend().Synchronize().ok());
   }
@@ -96,7 +94,7 @@ std::vector<std::vector<int32_t>> OfflineModel::Greedy(
              sinks.back());
   }
   while (core.has_work()) {
-    core.Step(absl::InfinitePast());
+    core.RunStep(absl::InfinitePast());
     core.Deliver();
   }
   std::vector<std::vector<int32_t>> tokens;

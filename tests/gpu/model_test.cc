@@ -53,7 +53,7 @@ class Engine {
       core_->Add(request, sinks.back());
     }
     while (core_->has_work()) {
-      core_->Step(absl::UnixEpoch());
+      core_->RunStep(absl::UnixEpoch());
       core_->Deliver();
     }
     for (const auto& sink : sinks) EXPECT_TRUE(sink->finish->status.ok()) << sink->finish->status;

@@ -230,7 +230,7 @@ void FakeEngine::Step() {
 std::optional<FinishEvent> FakeEngine::Advance(Running& running) {
   const Request& request = running.request;
   if (!std::exchange(running.scheduled, true)) {
-    running.sink->OnScheduled();
+    running.sink->OnScheduled(absl::Now());
     if (request.prompt_logprobs) {
       running.sink->OnPromptLogprobs(std::vector<float>(request.prompt.size() - 1, -0.5f));
     }

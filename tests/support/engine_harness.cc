@@ -6,7 +6,7 @@
 
 namespace mea::testing {
 
-void RecordingSink::OnScheduled() {
+void RecordingSink::OnScheduled(absl::Time /*when*/) {
   MEA_CHECK(!scheduled && tokens.empty() && !finish.has_value());
   scheduled = true;
 }
@@ -38,7 +38,8 @@ std::vector<float> RecordingSink::logprobs() const {
   return values;
 }
 
-EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options) {
+EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options)
+    : launches_ahead_(options.launches_ahead) {
   if (options.device != nullptr) {
     // Nothing to make.
   } else if (options.backend == "reference") {
@@ -67,6 +68,19 @@ std::shared_ptr<RecordingSink> EngineHarness::Add(Request request) {
   auto sink = std::make_shared<RecordingSink>();
   core_->Add(std::move(request), sink);
   return sink;
+}
+
+void EngineHarness::Step() {
+  if (!launches_ahead_) {
+    core_->RunStep(absl::UnixEpoch());
+  } else {
+    const int before = core_->num_steps_in_flight();
+    const bool launched = core_->can_launch() && core_->Launch(absl::UnixEpoch());
+    if (launched && before > 0) ++num_launched_ahead_;
+    core_->Deliver();
+    if (core_->num_steps_in_flight() > 0 && !(launched && core_->can_launch())) core_->Collect();
+  }
+  core_->Deliver();
 }
 
 void EngineHarness::RunUntilIdle() {

@@ -12,7 +12,7 @@ namespace mea::testing {
 // Keeps what a request was told, and checks the order of the events.
 class RecordingSink final : public TokenSink {
  public:
-  void OnScheduled() override;
+  void OnScheduled(absl::Time when) override;
   void OnPromptLogprobs(std::vector<float> logprobs) override;
   void OnToken(TokenEvent event) override;
   void OnFinish(FinishEvent event) override;
@@ -38,6 +38,7 @@ struct HarnessOptions {
   std::vector<int32_t> eos_token_ids;
   DType kv_dtype = DType::kF32;
   bool prefix_cache = false;
+  bool launches_ahead = false;  // as EngineLoop does on a device
 };
 
 // An engine core on a random model, stepped by hand.
@@ -48,12 +49,10 @@ class EngineHarness {
   EngineCore& core() { return *core_; }
   KvCache& kv() { return *kv_; }
   Model& model() { return *model_; }
+  int num_launched_ahead() const { return num_launched_ahead_; }  // steps, behind another
 
   std::shared_ptr<RecordingSink> Add(Request request);
-  void Step() {
-    core_->Step(absl::UnixEpoch());
-    core_->Deliver();
-  }
+  void Step();
   void RunUntilIdle();
 
   // Adds the requests together, runs them to their ends, returns their sinks.
@@ -64,6 +63,8 @@ class EngineHarness {
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<EngineCore> core_;
+  const bool launches_ahead_;
+  int num_launched_ahead_ = 0;
 };
 
 // A greedy request with a random prompt; the seed decides everything.

@@ -32,7 +32,9 @@ __global__ void __launch_bounds__(kMaxThreads) EmbedKernel(const __grid_constant
   LetNextStart();
   if (i >= p.hidden) return;
   const int64_t row = blockIdx.x;
-  const Bf16* entry = p.table + p.ids[row] * p.table_stride + i;
+  const int32_t id = p.ids[row];
+  const int32_t token = id >= 0 ? id : p.drawn[-1 - id].token_id;
+  const Bf16* entry = p.table + token * p.table_stride + i;
   Store8<kAligned>(p.out + row * p.out_stride + i, p.hidden - i,
                    Load8<kAligned>(entry, p.hidden - i));
 }

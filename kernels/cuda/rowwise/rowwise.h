@@ -10,15 +10,17 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/sample.h"
 
 namespace mea::cuda {
 
-// out[i] = table[ids[i]]
+// out[i] = table[ids[i]]; an id of -1 - j stands for what row j of the last sampling drew.
 struct EmbedParams {
   const Bf16* table = nullptr;  // [vocab, hidden]
   int64_t table_stride = 0;
-  const int32_t* ids = nullptr;  // [num_tokens], each in [0, vocab)
-  float* out = nullptr;          // [num_tokens, hidden]
+  const int32_t* ids = nullptr;         // [num_tokens], each below vocab
+  const SampledToken* drawn = nullptr;  // as many as the ids name
+  float* out = nullptr;                 // [num_tokens, hidden]
   int64_t out_stride = 0;
   int num_tokens = 0;
   int hidden = 0;

@@ -122,7 +122,10 @@ __global__ void __launch_bounds__(kMaxThreads)
                       .values = p.logits + r * p.logits_stride,
                       .is_aligned = is_aligned};
   const Best likeliest = FindBest(scratch, logits);
-  if (threadIdx.x == 0) token.is_finite = likeliest.all_finite ? 1 : 0;
+  if (threadIdx.x == 0) {
+    token.is_finite = likeliest.all_finite ? 1 : 0;
+    token.token_id = 0;  // the next step may look it up before anybody has looked at is_finite
+  }
   if (!likeliest.all_finite) return;
 
   Source edited = logits;

@@ -27,7 +27,7 @@ struct Steps {
 
   std::vector<int32_t> Draw(const std::vector<StepSequence>& sequences) {
     EXPECT_TRUE(stepper->Set(sequences).ok());
-    EXPECT_TRUE(stepper->Step().ok());
+    EXPECT_TRUE(stepper->Run(1).ok());
     std::vector<int32_t> ids;
     for (const SampledToken& token : stepper->tokens()) {
       EXPECT_TRUE(token.is_finite);
@@ -49,7 +49,7 @@ TEST(StepperTest, AStepRepeatsItself) {
   const std::vector<StepSequence> sequences = {{.length = 40}, {.length = 17}};
   const std::vector<int32_t> first = steps.Draw(sequences);
   EXPECT_EQ(first.size(), 2u);
-  EXPECT_TRUE(steps.stepper->Step().ok());
+  EXPECT_TRUE(steps.stepper->Run(1).ok());
   EXPECT_EQ(steps.stepper->tokens()[0].token_id, first[0]);
   EXPECT_EQ(steps.stepper->tokens()[1].token_id, first[1]);
 }

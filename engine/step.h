@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/batch.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+namespace mea {
+
+// A token that a step draws: sequence->tokens[position], a placeholder until it is known.
+struct Draw {
+  Sequence* sequence = nullptr;
+  int position = 0;
+};
+
+// One pass of the model, from EngineCore::Launch to Collect. Used again and again; engine thread.
+struct Step {
+  explicit Step(int vocab_size) : sampler(vocab_size) {}
+
+  Schedule schedule;
+  Batch batch;
+  std::vector<Draw> draws;
+  std::vector<int32_t> draw_rows;  // of the batch, one per draw
+  Sampler sampler;                 // a row per draw
+  bool wants_prompt_logprobs = false;
+  bool draws_started = false;    // those of the first group of rows
+  bool lets_next_begin = false;  // the next step can be launched before this one has been collected
+  int64_t mark = 0;              // Backend::Mark behind its last op
+  StepReport report;
+};
+
+}  // namespace mea
