@@ -39,22 +39,9 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(int device, bool synchr
 
 absl::Status Runtime::Start() {
   if (!Begin("start")) return status_;
-<<<<<<< HEAD
   // Not joined to the default stream, which nothing here uses.
   Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-=======
-  int major = 0;
-  int minor = 0;
-  if (Check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, device_)) &&
-      Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_)) &&
-      Check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_)) &&
-      // Not joined to the default stream, which nothing here uses.
-      Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)) &&
-      Check(cudaEventCreateWithFlags(&marks_[0], cudaEventDisableTiming)) &&
-      Check(cudaEventCreateWithFlags(&marks_[1], cudaEventDisableTiming))) {
-    sm_version_ = 10 * major + minor;
-  }
->>>>>>> 8a216a4 (engine: on a device a step is launched before the one before it has ended)
+  for (cudaEvent_t& mark : marks_) Check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming));
   return status_;
 }
 

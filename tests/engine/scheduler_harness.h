@@ -48,7 +48,7 @@ class SchedulerHarness {
   void Run(const Schedule& schedule) {
     std::vector<Sequence*> drawing;
     for (const ScheduledChunk& chunk : schedule) {
-      if (chunk.draws()) drawing.push_back(chunk.sequence);
+      if (chunk.draws) drawing.push_back(chunk.sequence);
     }
     scheduler_->Commit(schedule);
     for (Sequence* sequence : drawing) {

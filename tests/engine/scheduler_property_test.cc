@@ -95,10 +95,10 @@ class RandomOperations {
     ASSERT_LE(std::ssize(schedule), kLimits.max_num_seqs);
     int tokens = 0;
     for (const ScheduledChunk& chunk : schedule) {
-      const int end = chunk.sequence->num_computed + chunk.num_tokens;
       ASSERT_GT(chunk.num_tokens, 0);
-      ASSERT_LE(end, chunk.sequence->num_tokens());
-      ASSERT_LE(end, chunk.sequence->pages.num_pages() * SchedulerHarness::kPageSize);
+      ASSERT_EQ(chunk.end(), chunk.sequence->num_computed);
+      ASSERT_LE(chunk.end(), chunk.sequence->num_tokens());
+      ASSERT_LE(chunk.end(), chunk.sequence->pages.num_pages() * SchedulerHarness::kPageSize);
       tokens += chunk.num_tokens;
     }
     ASSERT_LE(tokens, kLimits.max_batch_tokens);
@@ -108,18 +108,18 @@ class RandomOperations {
   // prompts that run the first gains a token.
   void CheckProgress(const Schedule& schedule) {
     const Sequence* first_prompt = nullptr;
-    const auto is_scheduled = [&](const Sequence* sequence) {
-      return std::any_of(schedule.begin(), schedule.end(),
-                         [&](const auto& chunk) { return chunk.sequence == sequence; });
+    const auto chunk_of = [&](const Sequence* sequence) {
+      return std::find_if(schedule.begin(), schedule.end(),
+                          [&](const auto& chunk) { return chunk.sequence == sequence; });
     };
     for (const Sequence* sequence : harness_.alive()) {
       if (!IsRunning(*sequence)) continue;
-      const bool decodes = sequence->is_decoding();
-      ASSERT_TRUE(!decodes || is_scheduled(sequence));
-      if (decodes) continue;
+      ASSERT_FALSE(sequence->is_decoding());  // not any more: its token is in the schedule
+      const auto chunk = chunk_of(sequence);
+      if (chunk != schedule.end() && chunk->is_decode) continue;
       if (first_prompt == nullptr || GoesBefore(*sequence, *first_prompt)) first_prompt = sequence;
     }
-    ASSERT_TRUE(first_prompt == nullptr || is_scheduled(first_prompt));
+    ASSERT_TRUE(first_prompt == nullptr || chunk_of(first_prompt) != schedule.end());
   }
 
   // Nobody is admitted past one that waits; who gave way comes after all that did not.

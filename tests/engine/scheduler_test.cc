@@ -34,10 +34,6 @@ class SchedulerTest : public ::testing::Test {
     std::vector<Computed> seen;
     for (const ScheduledChunk& chunk : schedule) {
       seen.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
-<<<<<<< HEAD
-=======
-      if (chunk.draws) drawing.push_back(chunk.sequence);
->>>>>>> 8a216a4 (engine: on a device a step is launched before the one before it has ended)
     }
     harness_->Run(schedule);
     return seen;
@@ -170,56 +166,5 @@ TEST_F(SchedulerTest, APreemptedSequenceIsComputedAnewWithWhatItHadDrawn) {
   EXPECT_THAT(Step(), ElementsAre(Computed{"1", 17}));
 }
 
-<<<<<<< HEAD
-=======
-TEST_F(SchedulerTest, RandomOperationsKeepTheInvariants) {
-  const uint64_t seed = 20261121;
-  SCOPED_TRACE(seed);
-  std::mt19937_64 random(seed);
-  Create(12, {.max_num_seqs = 5, .max_batch_tokens = 24});
-  std::vector<Sequence*> alive;
-  int64_t drawn = 0;
-  for (int i = 0; i < 20000; ++i) {
-    const int what = static_cast<int>(random() % 10);
-    if (what == 0 && alive.size() < 30) {
-      alive.push_back(Add(1 + static_cast<int>(random() % 100), static_cast<int>(random() % 3)));
-    } else if (what == 1 && !alive.empty()) {
-      const size_t victim = random() % alive.size();
-      EXPECT_NE(scheduler_->Remove(alive[victim]), nullptr);
-      alive.erase(alive.begin() + victim);
-    } else {
-      const Schedule schedule = scheduler_->Next();
-      ASSERT_EQ(schedule.empty(), alive.empty());
-      int tokens = 0;
-      for (const ScheduledChunk& chunk : schedule) tokens += chunk.num_tokens;
-      ASSERT_LE(tokens, 24);
-      ASSERT_LE(scheduler_->num_running(), 5);
-      std::vector<Sequence*> drawing;
-      for (const ScheduledChunk& chunk : schedule) {
-        ASSERT_GT(chunk.num_tokens, 0);
-        ASSERT_LE(chunk.end(), chunk.sequence->num_tokens());
-        ASSERT_LE(chunk.end(), chunk.sequence->pages.num_pages() * 16);
-        if (chunk.draws) drawing.push_back(chunk.sequence);
-      }
-      scheduler_->Commit(schedule);
-      for (Sequence* sequence : drawing) {
-        sequence->tokens.push_back(7);
-        ++drawn;
-        if (sequence->num_tokens() < 150) continue;
-        std::erase(alive, sequence);
-        scheduler_->Remove(sequence);
-      }
-    }
-    ASSERT_EQ(scheduler_->num_running() + scheduler_->num_waiting(),
-              static_cast<int>(alive.size()));
-    int held = 0;
-    for (const Sequence* sequence : alive) held += sequence->pages.num_pages();
-    ASSERT_EQ(held + kv_->num_free_pages(), 12);
-  }
-  EXPECT_GT(drawn, 1000);
-  EXPECT_GT(scheduler_->num_preemptions(), 10);
-}
-
->>>>>>> 8a216a4 (engine: on a device a step is launched before the one before it has ended)
 }  // namespace
 }  // namespace mea::testing
