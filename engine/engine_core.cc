@@ -221,9 +221,7 @@ void EngineCore::AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event)
   sequence->tokens[draw.position] = token;
   --sequence->num_pending;
 
-  const std::vector<int32_t> stops = StopTokens(*sequence);
-  event->is_stop = std::find(stops.begin(), stops.end(), token) != stops.end();
-  const bool is_stop = event->is_stop;
+  const bool is_stop = event->is_stop = IsStopToken(*sequence, token);
   EventsOf(sequence).tokens.push_back(*std::move(event));
 
   if (is_stop) {
@@ -236,6 +234,14 @@ void EngineCore::AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event)
 bool EngineCore::HasAllTokens(const Sequence& sequence, int num_tokens) const {
   return num_tokens - sequence.prompt_length() >= sequence.request.stopping.max_tokens ||
          num_tokens >= request_limits().max_context;
+}
+
+bool EngineCore::IsStopToken(const Sequence& sequence, int32_t token) const {
+  const StoppingParams& stopping = sequence.request.stopping;
+  const auto has = [token](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), token) != ids.end();
+  };
+  return has(stopping.stop_token_ids) || (!stopping.ignore_eos && has(eos_token_ids_));
 }
 
 std::vector<int32_t> EngineCore::StopTokens(const Sequence& sequence) const {
@@ -287,13 +293,14 @@ SequenceEvents& EngineCore::EventsOf(Sequence* sequence) {
 
 void EngineCore::Deliver() {
   for (Sequence* sequence : with_events_) {
-    const SequenceEvents events = std::exchange(sequence->events, {});
+    SequenceEvents& events = sequence->events;
     sequence->has_events = false;
     TokenSink& sink = *sequence->sink;
     if (events.scheduled.has_value()) sink.OnScheduled(*events.scheduled);
     if (!events.prompt_logprobs.empty()) sink.OnPromptLogprobs(events.prompt_logprobs);
     for (const TokenEvent& token : events.tokens) sink.OnToken(token);
     if (events.finish.has_value()) sink.OnFinish(*events.finish);
+    events.Clear();
   }
   with_events_.clear();
   for (auto& sequence : retired_) {

@@ -69,6 +69,7 @@ class EngineCore {
   bool HasAllTokens(const Sequence& sequence, int num_tokens) const;
   // Where to note what the sequence's sink is to hear.
   SequenceEvents& EventsOf(Sequence* sequence);
+  bool IsStopToken(const Sequence& sequence, int32_t token) const;
   std::vector<int32_t> StopTokens(const Sequence& sequence) const;
 
   Model* const model_;

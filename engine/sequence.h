@@ -15,6 +15,14 @@ struct SequenceEvents {
   std::vector<float> prompt_logprobs;
   std::vector<TokenEvent> tokens;
   std::optional<FinishEvent> finish;
+
+  // Keeps the memory for the next step's.
+  void Clear() {
+    scheduled.reset();
+    prompt_logprobs.clear();
+    tokens.clear();
+    finish.reset();
+  }
 };
 
 // One request on its way through the engine. Engine thread only.
