@@ -1,9 +1,11 @@
 // What the way from the engine to the client costs per token, on the loopback: from the moment the
 // engine begins to tell a step to the moment a gRPC client has read the token. Server and clients
-// are in this process; the engine is the tests' and computes nothing, so that a step takes no time
+// are a process each; the engine is the tests' and computes nothing, so that a step takes no time
 // of its own.
 //   stream_bench [STREAMS [STEPS [MILLISECONDS_BETWEEN_STEPS]]]       default: 1 500 5
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +19,12 @@
 namespace mea::testing {
 namespace {
 
+struct Load {
+  int num_streams;
+  int num_steps;
+  std::chrono::milliseconds between;
+};
+
 double CpuSeconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -24,56 +32,97 @@ double CpuSeconds() {
          1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+// The clock of the whole machine: both processes read the same.
+double Now() { return std::chrono::duration<double>(BenchClock::now().time_since_epoch()).count(); }
+
+void WriteAll(int fd, const void* data, size_t size) {
+  MEA_CHECK(write(fd, data, size) == static_cast<ssize_t>(size));  // less than a pipe holds
+}
+
+void ReadAll(int fd, void* data, size_t size) {
+  char* to = static_cast<char*>(data);
+  for (size_t done = 0; done < size;) {
+    const ssize_t count = read(fd, to + done, size - done);
+    MEA_CHECK(count > 0);
+    done += static_cast<size_t>(count);
+  }
+}
+
+// Tells its port, then the time of every step, then the CPU time that they took.
+void Serve(const Load& load, int to) {
+  ServerFixture f({.max_num_seqs = load.num_streams, .automatic = false});
+  f.engine.SetScript([&](const Request&) { return std::vector<int32_t>(load.num_steps, 'a'); });
+  const std::string address = f.server->listen_address();
+  const int port = std::atoi(address.substr(address.rfind(':') + 1).c_str());
+  WriteAll(to, &port, sizeof(port));
+  MEA_CHECK(f.engine.AwaitSubmitted(load.num_streams));
+  const double cpu_before = CpuSeconds();
+  std::vector<double> times;
+  for (int i = 0; i < load.num_steps; ++i) {
+    std::this_thread::sleep_for(load.between);
+    times.push_back(Now());
+    f.engine.Step();
+  }
+  const double cpu_seconds = CpuSeconds() - cpu_before;
+  f.server->Drain(absl::Now() + absl::Seconds(10));  // until the clients have read it all
+  for (const double time : times) WriteAll(to, &time, sizeof(time));
+  WriteAll(to, &cpu_seconds, sizeof(cpu_seconds));
+}
+
 // Seconds from the step that drew a token to its arrival, for every token of the stream but the
-// first, which waits for the prompt.
-void AppendDelays(const RequestRecord& record, const std::vector<double>& step_times,
+// first, which waits for the prompt. Times are since the machine's start, as the record's are after
+// `sent`.
+void AppendDelays(const RequestRecord& record, double sent, const std::vector<double>& step_times,
                   std::vector<double>& to) {
   size_t step = 0;
   for (const TokenArrival& arrival : record.arrivals) {
     for (int i = 0; i < arrival.tokens && step < step_times.size(); ++i, ++step) {
-      if (step > 0) to.push_back(record.late + arrival.seconds - step_times[step]);
+      if (step > 0) to.push_back(sent + arrival.seconds - step_times[step]);
     }
   }
 }
 
-void Run(int num_streams, int num_steps, std::chrono::milliseconds between) {
-  ServerFixture f({.max_num_seqs = num_streams, .automatic = false});
-  f.engine.SetScript([&](const Request&) { return std::vector<int32_t>(num_steps, 'a'); });
-  const BenchClientFactory clients = GrpcBenchClients(f.NewChannel(), {});
-  const BenchClock::time_point start = BenchClock::now();
-  std::vector<RequestRecord> records(num_streams);
+void Measure(const Load& load, int from) {
+  int port = 0;
+  ReadAll(from, &port, sizeof(port));
+  const BenchClientFactory clients = GrpcBenchClients(
+      grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()),
+      {});
+  const BenchClock::time_point due = BenchClock::now();
+  const double due_seconds = Now();
+  const double cpu_before = CpuSeconds();
+  std::vector<RequestRecord> records(load.num_streams);
   std::vector<std::thread> threads;
   LiveCounts live;
-  for (int i = 0; i < num_streams; ++i) {
-    threads.emplace_back([&, i] {
-      const BenchRequest request{.token_ids = {'h', 'e', 'y'}, .max_tokens = num_steps};
-      records[i] = clients()->Run(request, start, live);
+  for (RequestRecord& record : records) {
+    threads.emplace_back([&] {
+      const BenchRequest request{.token_ids = {'h', 'e', 'y'}, .max_tokens = load.num_steps};
+      record = clients()->Run(request, due, live);
     });
   }
-  MEA_CHECK(f.engine.AwaitSubmitted(num_streams));
-  const double cpu_before = CpuSeconds();
-  std::vector<double> step_times;
-  for (int i = 0; i < num_steps; ++i) {
-    std::this_thread::sleep_for(between);
-    step_times.push_back(SecondsBetween(start, BenchClock::now()));
-    f.engine.Step();
-  }
   for (std::thread& thread : threads) thread.join();
-  const double cpu_seconds = CpuSeconds() - cpu_before;
+  const double client_cpu = CpuSeconds() - cpu_before;
+  std::vector<double> step_times(load.num_steps);
+  ReadAll(from, step_times.data(), step_times.size() * sizeof(double));
+  double server_cpu = 0;
+  ReadAll(from, &server_cpu, sizeof(server_cpu));
+
   std::vector<double> delays;
-  int64_t messages = 0;
+  double messages = 0;
   for (const RequestRecord& record : records) {
-    AppendDelays(record, step_times, delays);
-    messages += std::ssize(record.arrivals);
+    MEA_CHECK(record.ok());
+    AppendDelays(record, due_seconds + record.late, step_times, delays);
+    messages += static_cast<double>(record.arrivals.size());
   }
   const Summary s = Summarize(std::move(delays));
+  const double tokens = static_cast<double>(load.num_steps) * load.num_streams;
   std::printf(
       "%d streams, a token each every %d ms: %.1f us from engine to client (median), %.1f (p90), "
-      "%.1f (p99), %.1f (max); %.1f us of CPU time per token, both sides; %.2f tokens in a "
-      "message\n",
-      num_streams, static_cast<int>(between.count()), 1e6 * s.median, 1e6 * s.p90, 1e6 * s.p99,
-      1e6 * s.max, 1e6 * cpu_seconds / num_steps / num_streams,
-      static_cast<double>(num_steps) * num_streams / static_cast<double>(messages));
+      "%.1f (p99), %.1f (max); CPU time per token: server %.1f us, client %.1f us; %.2f tokens in "
+      "a message\n",
+      load.num_streams, static_cast<int>(load.between.count()), 1e6 * s.median, 1e6 * s.p90,
+      1e6 * s.p99, 1e6 * s.max, 1e6 * server_cpu / tokens, 1e6 * client_cpu / tokens,
+      tokens / messages);
 }
 
 }  // namespace
@@ -81,5 +130,14 @@ void Run(int num_streams, int num_steps, std::chrono::milliseconds between) {
 
 int main(int argc, char** argv) {
   const auto argument = [&](int i, int unset) { return argc > i ? std::atoi(argv[i]) : unset; };
-  mea::testing::Run(argument(1, 1), argument(2, 500), std::chrono::milliseconds(argument(3, 5)));
+  const mea::testing::Load load{argument(1, 1), argument(2, 500),
+                                std::chrono::milliseconds(argument(3, 5))};
+  int fds[2];
+  MEA_CHECK(pipe(fds) == 0);
+  if (const pid_t server = fork(); server > 0) {
+    mea::testing::Measure(load, fds[0]);
+    waitpid(server, nullptr, 0);
+  } else {
+    mea::testing::Serve(load, fds[1]);
+  }
 }
