@@ -80,8 +80,9 @@ class Engine {
       const = 0;  // prompt and output tokens of one request, the cache's size respected
 
   // INVALID_ARGUMENT: a field out of range, or a request that can never fit (names field, value,
-  // bound). ALREADY_EXISTS: the id is in flight. RESOURCE_EXHAUSTED: the queue is full.
-  // UNAVAILABLE: draining.
+  // bound). ALREADY_EXISTS: the id is in flight. RESOURCE_EXHAUSTED: the queue is full,
+  // or the deadline cannot be met; with reason and delay, see refusal.h. UNAVAILABLE: draining.
+  // Never waits for a step.
   virtual absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) = 0;
   // Ends the request with CANCELLED within one step; false when no such request is in flight.
   virtual bool Cancel(std::string_view id) = 0;

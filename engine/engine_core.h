@@ -53,6 +53,7 @@ class EngineCore {
   // Ids whose OnFinish is waiting to be delivered.
   std::vector<std::string> finished_ids() const;
   EngineStats stats() const;
+  Outlook MakeOutlook() const { return scheduler_.MakeOutlook(request_limits().max_context); }
 
  private:
   void FinishExpired(absl::Time now);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 
 namespace mea {
 namespace {
@@ -47,6 +49,8 @@ MemoryPlan EngineLoop::memory_plan() const {
 
 absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink) {
   if (absl::Status status = ValidateRequest(request, limits_); !status.ok()) return status;
+  const absl::Status in_time = admission_.Check(request, absl::Now());
+  std::optional<Shortage> shortage;
   {
     std::lock_guard lock(mutex_);
     if (draining_) return absl::UnavailableError("the server is shutting down");
@@ -54,35 +58,45 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
       return absl::UnavailableError(
           absl::StrCat("the device has failed: ", std::string(health_.message())));
     }
-    if (absl::Status status = CheckQueue(request); !status.ok()) return status;
-    if (!in_flight_.try_emplace(request.id, num_arrivals_).second) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("request_id \"", request.id, "\" is already in flight"));
+    if (!in_time.ok()) return in_time;
+    shortage = FindShortage(request);
+    if (!shortage) {
+      if (!in_flight_.try_emplace(request.id, num_arrivals_).second) {
+        return absl::AlreadyExistsError(
+            absl::StrCat("request_id \"", request.id, "\" is already in flight"));
+      }
+      ++num_arrivals_;
+      inbox_tokens_ += std::ssize(request.prompt);
+      admission_.Submitted(request);
+      inbox_.push_back({std::move(request), std::move(sink)});
     }
-    ++num_arrivals_;
-    inbox_tokens_ += std::ssize(request.prompt);
-    inbox_.push_back({std::move(request), std::move(sink)});
+  }
+  if (shortage) {
+    const absl::Duration delay =
+        admission_.UntilRoom(shortage->num_requests, shortage->num_tokens, absl::Now());
+    return ResourceExhausted(shortage->message, "QUEUE_FULL", delay);
   }
   work_arrived_.notify_one();
   return absl::OkStatus();
 }
 
-absl::Status EngineLoop::CheckQueue(const Request& request) const {
+std::optional<EngineLoop::Shortage> EngineLoop::FindShortage(const Request& request) const {
   const EngineOptions& options = parts_.options;
   const int waiting = stats_.num_waiting + static_cast<int>(inbox_.size());
   if (waiting >= options.max_queued_requests) {
-    return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", waiting,
-                                                     " requests are waiting, the most is ",
-                                                     options.max_queued_requests));
+    return Shortage{
+        .message = absl::StrCat("the queue is full: ", waiting,
+                                " requests are waiting, the most is ", options.max_queued_requests),
+        .num_requests = 1};
   }
   // A prompt that exceeds the bound alone still has its turn, when nothing else waits.
   const int64_t tokens = stats_.num_waiting_tokens + inbox_tokens_;
-  if (waiting > 0 && tokens + std::ssize(request.prompt) > options.max_queued_tokens) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue is full: ", tokens, " prompt tokens are waiting, with ",
-                     request.prompt.size(), " more they exceed ", options.max_queued_tokens));
-  }
-  return absl::OkStatus();
+  const int64_t excess = tokens + std::ssize(request.prompt) - options.max_queued_tokens;
+  if (waiting == 0 || excess <= 0) return std::nullopt;
+  return Shortage{.message = absl::StrCat(
+                      "the queue is full: ", tokens, " prompt tokens are waiting, with ",
+                      request.prompt.size(), " more they exceed ", options.max_queued_tokens),
+                  .num_tokens = excess};
 }
 
 bool EngineLoop::Cancel(std::string_view id) {
@@ -140,6 +154,7 @@ void EngineLoop::Run() {
       const absl::Time end = absl::Now();
       report.seconds = absl::ToDoubleSeconds(end - std::max(report.launched, last_end));
       last_end = end;
+      admission_.Observe(report);
     }
     if (!overlaps || !core_.has_work()) Announce();
     if (observer_ != nullptr && report.num_prefill_tokens + report.num_decode_tokens > 0) {
@@ -185,8 +200,12 @@ bool EngineLoop::DrainInbox() {
 }
 
 void EngineLoop::Announce() {
+  const absl::Time now = absl::Now();
+  std::optional<Outlook> outlook;
+  if (admission_.WantsOutlook(now)) outlook = core_.MakeOutlook();
   {
     std::lock_guard lock(mutex_);
+    if (outlook) admission_.Publish(*std::move(outlook), static_cast<int>(inbox_.size()), now);
     stats_ = core_.stats();
     health_ = core_.device_status();
     for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);

@@ -4,11 +4,13 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/engine_core.h"
 
@@ -57,8 +59,14 @@ class EngineLoop final : public Engine {
     int64_t arrival_number;
   };
 
-  // RESOURCE_EXHAUSTED where the queue has no room for the request. mutex_ is held.
-  absl::Status CheckQueue(const Request& request) const;
+  // How much must leave the queue before a request finds room.
+  struct Shortage {
+    std::string message;
+    int num_requests = 0;
+    int64_t num_tokens = 0;
+  };
+  // mutex_ is held.
+  std::optional<Shortage> FindShortage(const Request& request) const;
 
   void Run();
   // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
@@ -72,6 +80,7 @@ class EngineLoop final : public Engine {
   EngineCore core_;  // engine thread only
   const RequestLimits limits_;
   std::atomic<int64_t> heartbeat_ns_;
+  Admission admission_;  // locked after mutex_
 
   mutable std::mutex mutex_;
   std::condition_variable work_arrived_;   // for the engine thread

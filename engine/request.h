@@ -31,6 +31,7 @@ struct StoppingParams {
   int min_tokens = 0;  // until then no eos and no stop token can be drawn
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
+  bool is_watched = false;  // whoever submits it may end it before: at a stop string
 };
 
 // One generation, in tokens: text is the business of those who submit.

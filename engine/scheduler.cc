@@ -36,7 +36,15 @@ void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
 
 std::unique_ptr<Sequence> Scheduler::Remove(const Sequence* sequence) {
   std::unique_ptr<Sequence> removed = Extract(running_, sequence);
-  return removed != nullptr ? std::move(removed) : Dequeue(sequence);
+  if (removed == nullptr) removed = Dequeue(sequence);
+  if (removed != nullptr) LearnFrom(*removed);
+  return removed;
+}
+
+void Scheduler::LearnFrom(const Sequence& ended) {
+  const StoppingParams& stopping = ended.request.stopping;
+  if (!EndsAtLengthOnly(stopping))
+    output_share_.Add(ended.num_known_tokens() - ended.prompt_length(), stopping.max_tokens);
 }
 
 void Scheduler::Enqueue(std::unique_ptr<Sequence> sequence) {
@@ -114,7 +122,11 @@ bool Scheduler::TakePages(Sequence& sequence) {
     return false;
   }
   sequence.num_computed = sequence.num_indexed = found;
-  if (sequence.num_output() == 0) sequence.num_cached = found;
+  if (looks_up) kv_->CountLookup(sequence.num_tokens(), found);
+  if (sequence.num_output() == 0) {
+    sequence.num_cached = found;
+    if (looks_up) cached_share_.Add(found, sequence.prompt_length());
+  }
   return true;
 }
 
@@ -149,6 +161,40 @@ void Scheduler::Commit(const Schedule& schedule) {
     kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt,
                      std::exchange(sequence.num_indexed, end), end);
   }
+}
+
+Outlook Scheduler::MakeOutlook(int max_context) const {
+  const KvCacheStats kv = kv_->stats();
+  Outlook outlook{.num_steps = num_steps_,
+                  .steps_per_priority = limits_.steps_per_priority,
+                  .max_num_seqs = limits_.max_num_seqs,
+                  .max_batch_tokens = limits_.max_batch_tokens,
+                  .max_context = max_context,
+                  .page_size = kv.page_size,
+                  .num_available_pages = kv.free_pages + kv.cached_pages,
+                  .output_share = output_share_.value(),
+                  .cached_share = cached_share_.value()};
+  outlook.work.reserve(running_.size() + waiting_.size());
+  const auto output_left = [&](const Sequence& sequence) {
+    const int expected = ExpectedOutput(sequence.request, outlook.output_share, max_context);
+    return std::max(1, expected - sequence.num_output());
+  };
+  for (const auto& sequence : running_) {
+    outlook.work.push_back(
+        {.turn = sequence->turn,
+         .is_running = true,
+         .prompt_tokens = sequence->is_decoding() ? 0 : sequence->num_to_compute(),
+         .output_tokens = output_left(*sequence),
+         .num_pages = sequence->pages.num_pages()});
+  }
+  for (const auto& sequence : waiting_) {
+    Work work = ExpectedWork(outlook, sequence->request);
+    work.turn = sequence->turn;
+    work.prompt_tokens += sequence->num_output();
+    work.output_tokens = output_left(*sequence);
+    outlook.work.push_back(work);
+  }
+  return outlook;
 }
 
 }  // namespace mea

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/outlook.h"
 #include "engine/sequence.h"
 #include "kvcache/kv_cache.h"
 
@@ -27,6 +28,21 @@ struct ScheduledChunk {
 
 // What one step computes, highest priority first. Valid until the scheduler changes.
 using Schedule = std::vector<ScheduledChunk>;
+
+// What share of something was used lately: the last of 64 counts 1/e of the newest.
+class RecentShare {
+ public:
+  void Add(double part, double whole) {
+    part_ = kDecay * part_ + part;
+    whole_ = kDecay * whole_ + whole;
+  }
+  double value() const { return whole_ > 0 ? part_ / whole_ : 0; }
+
+ private:
+  static constexpr double kDecay = 1.0 - 1.0 / 64;
+  double part_ = 0;
+  double whole_ = 0;
+};
 
 // Decides which tokens the next step computes. Continuous batching: sequences join and leave
 // between steps; those that decode go first, prompts fill what is left of the token budget in
@@ -57,6 +73,9 @@ class Scheduler {
   // may share them.
   void Commit(const Schedule& schedule);
 
+  // All work there is, with what is known of its future. Times are the caller's to fill in.
+  Outlook MakeOutlook(int max_context) const;
+
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   int64_t num_waiting_tokens() const { return num_waiting_tokens_; }  // of their prompts
@@ -76,6 +95,7 @@ class Scheduler {
   void PreemptLast();
   void Enqueue(std::unique_ptr<Sequence> sequence);
   std::unique_ptr<Sequence> Dequeue(const Sequence* sequence);
+  void LearnFrom(const Sequence& ended);
 
   const SchedulerLimits limits_;
   KvCache* const kv_;
@@ -85,6 +105,8 @@ class Scheduler {
   int64_t num_waiting_tokens_ = 0;
   int64_t num_steps_ = 0;
   int64_t num_preemptions_ = 0;
+  RecentShare output_share_;  // drawn, of what was allowed
+  RecentShare cached_share_;  // found in the prefix cache, of prompts
 };
 
 }  // namespace mea

@@ -10,7 +10,7 @@ namespace mea {
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
                                                          int num_pages) {
   MEA_CHECK(num_pages > 0 && layout.page_size > 0);
-  std::unique_ptr<KvCache> cache(new KvCache(std::move(layout), num_pages));
+  std::unique_ptr<KvCache> cache(new KvCache(&backend, std::move(layout), num_pages));
   const int page_size = cache->layout_.page_size;
 
   auto allocate = [&](int64_t heads, int64_t width, DType dtype) -> absl::StatusOr<TensorView> {
@@ -50,10 +50,35 @@ void KvCache::EnablePrefixCache() {
 
 int KvCache::MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt) {
   if (!prefix_) return 0;
-  const int found = prefix_->Match(tokens, salt, table);
-  prefix_queries_ += std::ssize(tokens);
-  prefix_hits_ += found;
-  return found;
+  return prefix_->Match(tokens, salt, table);
+}
+
+void KvCache::CountLookup(int num_tokens, int num_found) {
+  if (!prefix_) return;
+  prefix_queries_ += num_tokens;
+  prefix_hits_ += num_found;
+}
+
+bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
+  MEA_CHECK(table.num_pages() == 0);
+  const int num_full = num_tokens / layout_.page_size;
+  MEA_CHECK(layout_.PagesFor(num_tokens) <= from.num_pages());
+  for (int i = 0; i < num_full; ++i) table.Share(from.pages()[i]);
+  if (num_tokens % layout_.page_size == 0) return true;
+  if (!table.Grow(num_full + 1)) {
+    table.Clear();
+    return false;
+  }
+  CopyPage(from.pages()[num_full], table.pages()[num_full]);
+  return true;
+}
+
+void KvCache::CopyPage(int32_t from, int32_t to) {
+  for (const PagedKvView& layer : layers_) {
+    for (const TensorView& slabs : {layer.keys, layer.values, layer.key_norms}) {
+      if (!slabs.empty()) backend_->Copy(slabs.Rows(from, 1), slabs.Rows(to, 1));
+    }
+  }
 }
 
 void KvCache::IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,

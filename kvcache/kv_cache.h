@@ -38,7 +38,8 @@ struct KvCacheStats {
 };
 
 // The paged cache of physical heads: owns the storage of every layer and the pool of page ids.
-// Everything is allocated in Create; serving allocates nothing. Engine thread only.
+// Everything is allocated in Create; serving allocates nothing. Engine thread only; the back end
+// outlives it.
 class KvCache {
  public:
   // RESOURCE_EXHAUSTED when the storage does not fit in memory.
@@ -54,8 +55,10 @@ class KvCache {
   // something else. Before the first page is taken.
   void EnablePrefixCache();
   // Shares with an empty table the pages of the longest known prefix; how many tokens they hold,
-  // always fewer than `tokens`. 0 where the prefix cache is off.
+  // always fewer than `tokens`. 0 where the prefix cache is off. Counted only when CountLookup says
+  // that the sequence began with them.
   int MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt);
+  void CountLookup(int num_tokens, int num_found);
   // The tokens [begin, end) of a sequence are in the cache now: makes the pages that they filled
   // findable. Those before `begin` have been told already.
   void IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
@@ -66,14 +69,21 @@ class KvCache {
   [[nodiscard]] bool Reserve(PageTable& table, int num_tokens) {
     return table.Grow(layout_.PagesFor(num_tokens));
   }
+  // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
+  // pages are shared, of a partly filled last one it has a copy of its own. False, and nothing,
+  // where there is no page for that. The copy is an op of the back end, in its order.
+  [[nodiscard]] bool Fork(const PageTable& from, int num_tokens, PageTable& table);
 
   KvCacheStats stats() const;
   // Bytes that were allocated for all layers together; equals num_pages * PageBytes().
   int64_t allocated_bytes() const;
 
  private:
-  KvCache(KvLayout layout, int num_pages) : layout_(std::move(layout)), pool_(num_pages) {}
+  KvCache(Backend* backend, KvLayout layout, int num_pages)
+      : backend_(backend), layout_(std::move(layout)), pool_(num_pages) {}
+  void CopyPage(int32_t from, int32_t to);
 
+  Backend* const backend_;
   KvLayout layout_;
   PagePool pool_;
   std::optional<PrefixIndex> prefix_;

@@ -114,10 +114,6 @@ absl::Status Generation::Submit() {
   }
   absl::Status status = serving_.engine.Submit(spec_.request, shared_from_this());
   if (status.ok()) phase_ = Phase::kSubmitted;
-  if (absl::IsResourceExhausted(status)) {
-    return ResourceExhausted({status.message().data(), status.message().size()}, "QUEUE_FULL",
-                             kRetryDelay);
-  }
   return status;
 }
 

@@ -32,7 +32,8 @@ inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line
 // Warnings of refusals for want of room come this often at most.
 inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
 
-inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);  // told to a refused client
+// Told to a client whose text found no room; of its own queue the engine knows more.
+inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // After a drain: for what clients have not read yet, and then for connections to close.
 inline constexpr absl::Duration kFlushTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kCloseTimeout = absl::Milliseconds(100);

@@ -137,6 +137,7 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reade
   to.stop_token_ids = reader.TokenIds("stopping.stop_token_ids", from.stop_token_ids());
   to.ignore_eos = from.ignore_eos();
   spec.include_stop = from.include_stop();
+  to.is_watched = !spec.stop.empty();
 }
 
 void ReadResponse(const v1::ResponseParams& from, Reader& reader, GenerationSpec& spec) {

@@ -10,7 +10,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/forwarding_backend.h"
 
@@ -211,6 +213,8 @@ TEST(EngineLoopTest, AFullQueueRefusesWithItsNumbers) {
       loop->Submit(RandomRequest(3, 5, 4000, kVocab), std::make_shared<WaitableSink>());
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(refused.message(), "the queue is full: 2 requests are waiting, the most is 2");
+  EXPECT_EQ(RefusalReason(refused), "QUEUE_FULL");
+  EXPECT_GT(RetryDelay(refused), absl::ZeroDuration());
   loop.reset();
   EXPECT_EQ(running->Wait().status.code(), absl::StatusCode::kUnavailable);
   for (const auto& sink : queued)
@@ -240,6 +244,50 @@ TEST(EngineLoopTest, TheQueueIsBoundedByTheTokensOfItsPromptsToo) {
   EXPECT_TRUE(submit(3, 60).ok());
   EXPECT_TRUE(submit(4, 40).ok());
   EXPECT_FALSE(submit(5, 1).ok());
+}
+
+TEST(EngineLoopTest, WhatCannotEndInTimeIsRefusedAtTheDoor) {
+  EngineOptions options;
+  options.max_num_seqs = 1;
+  auto loop = MakeLoop(options, 512);
+  auto running = std::make_shared<WaitableSink>();
+  Request long_one = RandomRequest(0, 5, 4000, kVocab);
+  long_one.stopping.ignore_eos = true;
+  ASSERT_TRUE(loop->Submit(long_one, running).ok());
+  Request hasty = RandomRequest(1, 5, 4000, kVocab);
+  hasty.stopping.ignore_eos = true;
+  // The first to ask are admitted: nothing is known yet. They are told when their time is over.
+  absl::Status refused;
+  for (int i = 1; refused.ok(); ++i) {
+    ASSERT_LT(i, 1000);
+    hasty.id = absl::StrCat("hasty-", i);
+    hasty.deadline = absl::Now() + absl::Milliseconds(20);
+    auto sink = std::make_shared<WaitableSink>();
+    refused = loop->Submit(hasty, sink);
+    if (refused.ok()) {
+      EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kDeadlineExceeded);
+    }
+  }
+  EXPECT_EQ(RefusalReason(refused), "DEADLINE_UNREACHABLE") << refused;
+  EXPECT_TRUE(RetryDelay(refused).has_value());
+  hasty.deadline = absl::InfiniteFuture();
+  EXPECT_TRUE(loop->Submit(hasty, std::make_shared<WaitableSink>()).ok());
+}
+
+TEST(EngineLoopTest, SubmitDoesNotWaitForAStep) {
+  std::mutex step;
+  auto loop = MakeLoop({}, 256, [&] { std::lock_guard wait(step); });
+  std::vector<std::shared_ptr<WaitableSink>> sinks;
+  {
+    std::lock_guard hold(step);  // the first step cannot end before the last Submit has returned
+    for (int i = 0; i < 20; ++i) {
+      sinks.push_back(std::make_shared<WaitableSink>());
+      Request request = RandomRequest(i, 5, 2, kVocab);
+      request.deadline = absl::Now() + absl::Hours(1);
+      ASSERT_TRUE(loop->Submit(request, sinks.back()).ok());
+    }
+  }
+  for (const auto& sink : sinks) EXPECT_TRUE(sink->Wait().status.ok());
 }
 
 TEST(EngineLoopTest, WhatCanNeverFitIsRefusedAtTheDoor) {

@@ -89,6 +89,41 @@ TEST_F(KvCacheTest, ReserveGivesAllPagesOrNone) {
   EXPECT_EQ(cache->num_free_pages(), 0);
 }
 
+TEST_F(KvCacheTest, AForkSharesFullPagesAndCopiesThePartlyFilledOne) {
+  const auto cache = Create(6);
+  PageTable table = cache->NewPageTable();
+  ASSERT_TRUE(cache->Reserve(table, 40));
+  const auto key = [&](int layer, int32_t page) {
+    return static_cast<uint16_t*>(cache->layer(layer).keys.Rows(page, 1).data);
+  };
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int i = 0; i < 4 * 16 * 64; ++i) key(layer, table.pages()[2])[i] = 100 * layer + i;
+  }
+  PageTable fork = cache->NewPageTable();
+  ASSERT_TRUE(cache->Fork(table, 39, fork));
+  ASSERT_EQ(fork.num_pages(), 3);
+  EXPECT_EQ(fork.pages()[0], table.pages()[0]);
+  EXPECT_EQ(fork.pages()[1], table.pages()[1]);
+  EXPECT_NE(fork.pages()[2], table.pages()[2]);
+  EXPECT_EQ(cache->stats().used_pages, 4) << "shared pages count once";
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int i = 0; i < 4 * 16 * 64; ++i) {
+      ASSERT_EQ(key(layer, fork.pages()[2])[i], static_cast<uint16_t>(100 * layer + i));
+    }
+  }
+  PageTable full = cache->NewPageTable();
+  ASSERT_TRUE(cache->Fork(table, 32, full));
+  EXPECT_EQ(full.num_pages(), 2);
+  EXPECT_EQ(cache->stats().used_pages, 4) << "nothing to copy";
+  table.Clear();
+  EXPECT_EQ(cache->stats().used_pages, 3) << "the fork lives on";
+  PageTable large = cache->NewPageTable();
+  ASSERT_TRUE(cache->Reserve(large, 48));
+  PageTable late = cache->NewPageTable();
+  EXPECT_FALSE(cache->Fork(fork, 39, late)) << "no page for the copy";
+  EXPECT_EQ(late.num_pages(), 0);
+}
+
 TEST_F(KvCacheTest, ATableThatDiesGivesItsPagesBack) {
   const auto cache = Create(4);
   {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/refusal.h"
 
 namespace mea::testing {
 namespace {
@@ -124,8 +125,9 @@ absl::Status FakeEngine::Submit(Request request, std::shared_ptr<TokenSink> sink
   if (!refusal_.ok()) return std::exchange(refusal_, absl::OkStatus());
   if (draining_) return absl::UnavailableError("draining");
   if (std::ssize(in_flight_) >= options_.max_num_seqs + options_.max_queued_requests) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue of ", options_.max_queued_requests, " requests is full"));
+    return ResourceExhausted(
+        absl::StrCat("the queue of ", options_.max_queued_requests, " requests is full"),
+        "QUEUE_FULL", absl::Seconds(1));
   }
   for (const RunningPtr& running : in_flight_) {
     if (running->request.id == request.id) return absl::AlreadyExistsError("in flight");

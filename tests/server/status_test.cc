@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 
+#include "engine/refusal.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/limits.h"
@@ -190,7 +191,8 @@ TEST(StatusTest, IdInFlightAlreadyExistsAndIsFreeAfterwards) {
 
 TEST(StatusTest, FullQueueSaysWhenToComeBack) {
   ServerFixture f;
-  f.engine.RefuseNext(absl::ResourceExhaustedError("the queue of 8 requests is full"));
+  f.engine.RefuseNext(
+      ResourceExhausted("the queue of 8 requests is full", "QUEUE_FULL", absl::Milliseconds(2500)));
   const grpc::Status status = f.Try(TextRequest("hey"));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(status.error_message(), "the queue of 8 requests is full");
@@ -204,7 +206,8 @@ TEST(StatusTest, FullQueueSaysWhenToComeBack) {
   EXPECT_EQ(info.domain(), "mea");
   google::rpc::RetryInfo retry;
   ASSERT_TRUE(details.details(1).UnpackTo(&retry));
-  EXPECT_EQ(retry.retry_delay().seconds(), 1);
+  EXPECT_EQ(retry.retry_delay().seconds(), 2);
+  EXPECT_EQ(retry.retry_delay().nanos(), 500'000'000);
   EXPECT_EQ(details.details(1).type_url(), "type.googleapis.com/google.rpc.RetryInfo");
 }
 

@@ -1,0 +1,87 @@
+#include "engine/admission.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/refusal.h"
+
+namespace mea {
+namespace {
+
+// An outlook of a thousand requests takes some 50 us to make.
+constexpr absl::Duration kLeastAge = absl::Milliseconds(10);
+// Nobody has asked for so long: no more are made.
+constexpr absl::Duration kAskedLately = absl::Seconds(10);
+
+// What is reckoned is an expectation where the output of others is concerned.
+constexpr double kCaution = 0.8;
+
+// While nothing is known.
+constexpr absl::Duration kDefaultRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kLeastRetryDelay = absl::Milliseconds(100);
+constexpr absl::Duration kMostRetryDelay = absl::Minutes(1);
+
+absl::Duration AsRetryDelay(absl::Duration duration) {
+  return std::clamp(duration, kLeastRetryDelay, kMostRetryDelay);
+}
+
+}  // namespace
+
+Admission::Snapshot Admission::Ask(absl::Time now) {
+  std::lock_guard lock(mutex_);
+  last_asked_ = now;
+  return {outlook_, recent_};
+}
+
+absl::Status Admission::Check(const Request& request, absl::Time now) {
+  if (request.deadline == absl::InfiniteFuture()) return absl::OkStatus();
+  const auto [outlook, recent] = Ask(now);
+  if (outlook == nullptr || !outlook->is_known) return absl::OkStatus();
+  const Work own = LeastWork(*outlook, request);
+  const auto cautious = [](double seconds) { return absl::Seconds(kCaution * seconds); };
+  const absl::Time end = std::max(outlook->time + cautious(SecondsUntilEnd(*outlook, recent, own)),
+                                  now + cautious(SecondsAlone(*outlook, own)));
+  if (end <= request.deadline) return absl::OkStatus();
+  return ResourceExhausted(
+      absl::StrCat("the deadline in ", absl::FormatDuration(request.deadline - now),
+                   " cannot be met: the request would not end within ",
+                   absl::FormatDuration(end - now)),
+      "DEADLINE_UNREACHABLE", AsRetryDelay(end - request.deadline));
+}
+
+absl::Duration Admission::UntilRoom(int num_requests, int64_t num_tokens, absl::Time now) {
+  const auto [outlook, recent] = Ask(now);
+  if (outlook == nullptr || !outlook->is_known) return kDefaultRetryDelay;
+  const double seconds = SecondsUntilBegun(*outlook, recent, num_requests, num_tokens);
+  return AsRetryDelay(outlook->time + absl::Seconds(seconds) - now);
+}
+
+void Admission::Submitted(const Request& request) {
+  std::lock_guard lock(mutex_);
+  if (outlook_ != nullptr) recent_.push_back(ExpectedWork(*outlook_, request));
+}
+
+bool Admission::WantsOutlook(absl::Time now) const {
+  std::lock_guard lock(mutex_);
+  if (now - last_asked_ > kAskedLately) return outlook_ != nullptr;
+  return outlook_ == nullptr || now - outlook_->time >= kLeastAge;
+}
+
+void Admission::Publish(Outlook outlook, int num_in_inbox, absl::Time now) {
+  outlook.time = now;
+  outlook.step_time = step_time_.Fit();
+  outlook.is_known = step_time_.is_known();
+  auto published = std::make_shared<const Outlook>(std::move(outlook));
+  std::lock_guard lock(mutex_);
+  if (now - last_asked_ > kAskedLately) {
+    outlook_ = nullptr;
+    recent_.clear();
+    return;
+  }
+  outlook_ = std::move(published);
+  const int known = std::max(0, static_cast<int>(recent_.size()) - num_in_inbox);
+  recent_.erase(recent_.begin(), recent_.begin() + known);
+}
+
+}  // namespace mea

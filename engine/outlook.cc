@@ -1,0 +1,169 @@
+#include "engine/outlook.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <queue>
+
+namespace mea {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int MostOutput(const Request& request, int max_context) {
+  const int room = max_context - static_cast<int>(request.prompt.size());
+  return std::max(1, std::min(request.stopping.max_tokens, room));
+}
+
+Work NewWork(const Outlook& outlook, const Request& request, int prompt_tokens, int output_tokens) {
+  return {.turn = outlook.num_steps - int64_t{outlook.steps_per_priority} * request.priority,
+          .prompt_tokens = prompt_tokens,
+          .output_tokens = output_tokens,
+          .num_pages = static_cast<int>(CeilDiv(prompt_tokens, outlook.page_size))};
+}
+
+// Lets sequences begin one after the other, each as soon as a place and its pages are free. Those
+// that run come first.
+class Replay {
+ public:
+  explicit Replay(const Outlook& outlook)
+      : outlook_(outlook), places_(outlook.max_num_seqs), pages_(outlook.num_available_pages) {}
+
+  void Begin(const Work& work) {
+    if (!work.is_running) {
+      AwaitRoom(work.num_pages);
+      pages_ -= work.num_pages;
+    }
+    --places_;
+    prompt_tokens_ += work.prompt_tokens;
+    // The step that ends a prompt draws already.
+    const bool has_prompt = work.prompt_tokens > 0;
+    const int64_t begin = now_ + Steps(work.prompt_tokens);
+    const int64_t end = begin + work.output_tokens - has_prompt;
+    decodes_.push_back({begin, end});
+    endings_.push({end, work.num_pages});
+  }
+  // Pages that may become free at any time.
+  void Release(int num_pages) { pages_ += num_pages; }
+
+  // Steps until the last of them began.
+  int64_t begin() const { return now_; }
+  // And until it ends: its prompt is the last of all that began, and a step has one budget.
+  int64_t end() const {
+    const Decodes& last = decodes_.back();
+    return last.end + std::max<int64_t>(0, Steps(prompt_tokens_) - last.begin);
+  }
+
+  // What `steps` steps take, in which all these prompts are computed.
+  double Seconds(int64_t steps) const {
+    int64_t decoded = 0;
+    for (const Decodes& decodes : decodes_) {
+      decoded += std::max<int64_t>(0, std::min(decodes.end, steps) - decodes.begin);
+    }
+    return outlook_.step_time.Seconds(steps, prompt_tokens_, decoded);
+  }
+
+ private:
+  struct Decodes {
+    int64_t begin, end;  // steps: a token in each of (begin, end]
+  };
+  struct Ending {
+    int64_t step;
+    int num_pages;
+    bool operator>(const Ending& other) const { return step > other.step; }
+  };
+
+  int64_t Steps(int64_t prompt_tokens) const {
+    return CeilDiv(prompt_tokens, outlook_.max_batch_tokens);
+  }
+  void AwaitRoom(int num_pages) {
+    while ((places_ <= 0 || pages_ < num_pages) && !endings_.empty()) {
+      now_ = std::max(now_, endings_.top().step);
+      pages_ += endings_.top().num_pages;
+      ++places_;
+      endings_.pop();
+    }
+  }
+
+  const Outlook& outlook_;
+  int places_;
+  int pages_;
+  int64_t now_ = 0;
+  int64_t prompt_tokens_ = 0;
+  std::vector<Decodes> decodes_;
+  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> endings_;
+};
+
+// Those that wait, in the order in which they will begin; equal turns in that of their arrivals.
+std::vector<Work> Waiting(const Outlook& outlook, std::span<const Work> recent) {
+  std::vector<Work> waiting;
+  for (const Work& work : outlook.work) {
+    if (!work.is_running) waiting.push_back(work);
+  }
+  waiting.insert(waiting.end(), recent.begin(), recent.end());
+  std::ranges::stable_sort(waiting, {}, &Work::turn);
+  return waiting;
+}
+
+}  // namespace
+
+bool EndsAtLengthOnly(const StoppingParams& stopping) {
+  return stopping.ignore_eos && stopping.stop_token_ids.empty() && !stopping.is_watched;
+}
+
+int ExpectedOutput(const Request& request, double output_share, int max_context) {
+  const int most = MostOutput(request, max_context);
+  if (EndsAtLengthOnly(request.stopping)) return most;
+  return std::max(1, static_cast<int>(output_share * most));
+}
+
+Work ExpectedWork(const Outlook& outlook, const Request& request) {
+  const auto length = static_cast<double>(request.prompt.size());
+  const double cached = request.bypass_prefix_cache ? 0 : outlook.cached_share;
+  return NewWork(outlook, request, std::max(1, static_cast<int>(length * (1 - cached))),
+                 ExpectedOutput(request, outlook.output_share, outlook.max_context));
+}
+
+// Where prompts are found in the prefix cache at all, this one might be as a whole.
+Work LeastWork(const Outlook& outlook, const Request& request) {
+  const bool may_be_cached = outlook.cached_share > 0 && !request.bypass_prefix_cache;
+  return NewWork(outlook, request, may_be_cached ? 1 : static_cast<int>(request.prompt.size()),
+                 EndsAtLengthOnly(request.stopping) ? MostOutput(request, outlook.max_context) : 1);
+}
+
+double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, const Work& own) {
+  Replay replay(outlook);
+  for (const Work& work : outlook.work) {
+    if (!work.is_running) continue;
+    // Whoever comes after it may have to give way at any time.
+    work.turn <= own.turn ? replay.Begin(work) : replay.Release(work.num_pages);
+  }
+  for (const Work& work : Waiting(outlook, recent)) {
+    if (work.turn <= own.turn) replay.Begin(work);
+  }
+  replay.Begin(own);
+  return replay.Seconds(replay.end());
+}
+
+double SecondsAlone(const Outlook& outlook, const Work& own) {
+  Replay replay(outlook);
+  replay.Begin(own);
+  return replay.Seconds(replay.end());
+}
+
+double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
+                         int64_t num_tokens) {
+  Replay replay(outlook);
+  for (const Work& work : outlook.work) {
+    if (work.is_running) replay.Begin(work);
+  }
+  for (const Work& work : Waiting(outlook, recent)) {
+    if (num_requests <= 0 && num_tokens <= 0) break;
+    replay.Begin(work);
+    --num_requests;
+    num_tokens -= work.prompt_tokens;
+  }
+  return replay.Seconds(replay.begin());
+}
+
+}  // namespace mea

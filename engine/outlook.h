@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/request.h"
+#include "engine/step_time.h"
+
+namespace mea {
+
+// What one request still costs.
+struct Work {
+  int64_t turn = 0;  // see Scheduler: the earlier goes first
+  bool is_running = false;
+  int prompt_tokens = 0;  // to be computed before it draws; 0 while it decodes
+  int output_tokens = 0;  // to be drawn, at least 1
+  int num_pages = 0;      // that it holds, or where it waits, that it needs to begin
+};
+
+// All work of an engine at one moment, as numbers: whoever holds them can tell when a request would
+// end without asking the engine.
+struct Outlook {
+  absl::Time time;
+  StepTime step_time;
+  bool is_known = false;  // step_time is worth believing
+
+  int64_t num_steps = 0;  // the turn of a request of priority 0 that arrives now
+  int steps_per_priority = 0;
+  int max_num_seqs = 0;
+  int max_batch_tokens = 0;
+  int max_context = 0;
+  int page_size = 0;
+  int num_available_pages = 0;
+  // Of the tokens that a request allows, what those that ended of their own accord have drawn; of
+  // prompt tokens, what the prefix cache had. Both 0..1.
+  double output_share = 0;
+  double cached_share = 0;
+  // Those that run, then those that wait; either in the order of their turns.
+  std::vector<Work> work;
+};
+
+// Nothing but its max_tokens, or the context, ends it.
+bool EndsAtLengthOnly(const StoppingParams& stopping);
+
+// What a request that has just arrived costs: as is to be expected, or at the least.
+Work ExpectedWork(const Outlook& outlook, const Request& request);
+Work LeastWork(const Outlook& outlook, const Request& request);
+// Output tokens that are to be expected of a request in all.
+int ExpectedOutput(const Request& request, double output_share, int max_context);
+
+// Seconds from outlook.time until `own` has ended; `recent` have arrived since the outlook was
+// made. Replays the scheduler in whole sequences: none needs more than its Work says, nobody gives
+// way and nobody comes later, so that what is told is about the least time it takes.
+double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, const Work& own);
+// Seconds that it takes where there is nothing else.
+double SecondsAlone(const Outlook& outlook, const Work& own);
+// Seconds from outlook.time until `num_requests` of those that wait, and of their prompts
+// `num_tokens`, have begun.
+double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
+                         int64_t num_tokens);
+
+}  // namespace mea

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace mea {
+
+// RESOURCE_EXHAUSTED that a program can read: `reason` (UPPER_SNAKE_CASE) and, where it is worth
+// coming back, after how long.
+absl::Status ResourceExhausted(std::string_view message, std::string_view reason,
+                               absl::Duration retry_delay = absl::ZeroDuration());
+
+// What such a status says; nothing of one that says nothing.
+std::optional<std::string> RefusalReason(const absl::Status& status);
+std::optional<absl::Duration> RetryDelay(const absl::Status& status);
+
+}  // namespace mea

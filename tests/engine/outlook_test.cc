@@ -1,0 +1,160 @@
+#include "engine/outlook.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "tests/engine/scheduler_harness.h"
+
+namespace mea::testing {
+namespace {
+
+constexpr StepTime kStepTime{.step = 1, .prompt_token = 0.01, .decode_token = 0.05};
+
+Request RequestOf(int prompt_length, int max_tokens, int priority = 0) {
+  Request request{.id = "r", .prompt = std::vector<int32_t>(prompt_length, 1)};
+  request.stopping = {.max_tokens = max_tokens, .ignore_eos = true};
+  request.priority = priority;
+  return request;
+}
+
+// A scheduler whose steps take exactly kStepTime, with a clock.
+class TimedScheduler {
+ public:
+  TimedScheduler(int num_pages, SchedulerLimits limits) : harness_(num_pages, limits) {}
+
+  SchedulerHarness& harness() { return harness_; }
+  double now() const { return now_; }
+
+  Outlook MakeOutlook() {
+    Outlook outlook = harness_.scheduler().MakeOutlook(1 << 20);
+    outlook.step_time = kStepTime;
+    outlook.is_known = true;
+    return outlook;
+  }
+  // Seconds, as reckoned now, until a request that arrives now has ended.
+  double Forecast(const Request& request) {
+    const Outlook outlook = MakeOutlook();
+    return SecondsUntilEnd(outlook, {}, LeastWork(outlook, request));
+  }
+  void Step() {
+    const Schedule schedule = harness_.scheduler().Next();
+    int prompt_tokens = 0, decode_tokens = 0;
+    for (const ScheduledChunk& chunk : schedule) {
+      (chunk.is_decode ? decode_tokens : prompt_tokens) += chunk.num_tokens;
+    }
+    harness_.Run(schedule);
+    now_ += kStepTime.Seconds(1, prompt_tokens, decode_tokens);
+  }
+  bool idle() const { return harness_.alive().empty(); }
+
+ private:
+  SchedulerHarness harness_;
+  double now_ = 0;
+};
+
+TEST(OutlookTest, ARequestAloneTakesItsOwnSteps) {
+  TimedScheduler timed(100, {.max_num_seqs = 4, .max_batch_tokens = 32});
+  const Request request = RequestOf(70, 11);
+  const double forecast = timed.Forecast(request);
+  timed.harness().Add(request);
+  while (!timed.idle()) timed.Step();
+  EXPECT_DOUBLE_EQ(forecast, timed.now());
+  EXPECT_DOUBLE_EQ(forecast, 3 + 0.7 + 10 * 1.05);
+  const Outlook outlook = timed.MakeOutlook();
+  EXPECT_DOUBLE_EQ(SecondsAlone(outlook, LeastWork(outlook, request)), forecast);
+}
+
+TEST(OutlookTest, AQueueIsReckonedToItsEnd) {
+  TimedScheduler timed(100, {.max_num_seqs = 2, .max_batch_tokens = 32});
+  for (int i = 0; i < 6; ++i) timed.harness().Add(RequestOf(10, 20));
+  const double forecast = timed.Forecast(RequestOf(10, 20));
+  timed.harness().Add(RequestOf(10, 20));
+  while (!timed.idle()) timed.Step();
+  EXPECT_NEAR(forecast, timed.now(), 0.01 * timed.now());
+}
+
+TEST(OutlookTest, PagesAreWaitedForToo) {
+  TimedScheduler timed(4, {.max_num_seqs = 8, .max_batch_tokens = 100});
+  timed.harness().Add(RequestOf(40, 8));  // three pages of four
+  timed.Step();
+  const double small = timed.Forecast(RequestOf(10, 2));
+  const double large = timed.Forecast(RequestOf(30, 2));
+  EXPECT_LT(small, 3);
+  EXPECT_GT(large, 7);
+}
+
+TEST(OutlookTest, WhoMayEndEarlyIsExpectedToDrawWhatOthersDrew) {
+  Request request = RequestOf(10, 100);
+  EXPECT_EQ(ExpectedOutput(request, 0.25, 1000), 100);
+  EXPECT_EQ(ExpectedOutput(request, 0.25, 60), 50) << "the context ends it";
+  request.stopping.is_watched = true;
+  EXPECT_EQ(ExpectedOutput(request, 0.25, 1000), 25);
+  EXPECT_EQ(ExpectedOutput(request, 0, 1000), 1);
+  Outlook outlook{.max_context = 1000, .page_size = 16, .output_share = 0.25};
+  EXPECT_EQ(LeastWork(outlook, request).output_tokens, 1);
+  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 10);
+  outlook.cached_share = 0.5;
+  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 1) << "all of it may be cached";
+  EXPECT_EQ(ExpectedWork(outlook, request).prompt_tokens, 5);
+  request.bypass_prefix_cache = true;
+  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 10);
+}
+
+TEST(OutlookTest, TheQueueHasRoomWhenSoManyHaveBegun) {
+  TimedScheduler timed(100, {.max_num_seqs = 1, .max_batch_tokens = 32});
+  for (int i = 0; i < 4; ++i) timed.harness().Add(RequestOf(10, 5));
+  timed.Step();
+  const Outlook outlook = timed.MakeOutlook();
+  const double one = SecondsUntilBegun(outlook, {}, 1, 0);
+  EXPECT_NEAR(one, 4 * 1.05, 0.2);
+  EXPECT_GT(SecondsUntilBegun(outlook, {}, 2, 0), one + 4);
+  EXPECT_EQ(SecondsUntilBegun(outlook, {}, 0, 20), SecondsUntilBegun(outlook, {}, 2, 0));
+}
+
+// What decides who is refused: nothing ends before the time that was reckoned when it arrived,
+// whoever came later; and that time is no idle one. Others may decode later than reckoned, and so
+// not in its time: a tenth is allowed for that, half of what Admission allows.
+TEST(OutlookTest, NoRequestEndsBeforeItsForecast) {
+  const uint64_t seed = 20261121;
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  const auto below = [&](int bound) { return static_cast<int>(random() % bound); };
+  struct Forecast {
+    double arrival, end;
+  };
+  for (int round = 0; round < 20; ++round) {
+    TimedScheduler timed(8 + below(30), {.max_num_seqs = 1 + below(6),
+                                         .max_batch_tokens = 8 + below(60),
+                                         .steps_per_priority = 20});
+    std::map<const Sequence*, Forecast> open;
+    double forecast_sum = 0, truth_sum = 0;
+    for (int i = 0; i < 3000 || !timed.idle(); ++i) {
+      if (i < 3000 && below(8) == 0 && timed.harness().alive().size() < 40) {
+        Request request = RequestOf(1 + below(60), 1 + below(60), below(3));
+        const double end = timed.now() + timed.Forecast(request);
+        open[timed.harness().Add(std::move(request))] = {timed.now(), end};
+      }
+      timed.Step();
+      for (auto it = open.begin(); it != open.end();) {
+        if (std::ranges::find(timed.harness().alive(), it->first) !=
+            timed.harness().alive().end()) {
+          ++it;
+          continue;
+        }
+        const Forecast& forecast = it->second;
+        ASSERT_LE(0.9 * (forecast.end - forecast.arrival), timed.now() - forecast.arrival + 1e-9)
+            << "round " << round << ", step " << i;
+        forecast_sum += forecast.end - forecast.arrival;
+        truth_sum += timed.now() - forecast.arrival;
+        it = open.erase(it);
+      }
+    }
+    EXPECT_GT(forecast_sum, 0.5 * truth_sum) << "round " << round;
+  }
+}
+
+}  // namespace
+}  // namespace mea::testing
