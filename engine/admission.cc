@@ -57,9 +57,13 @@ absl::Duration Admission::UntilRoom(int num_requests, int64_t num_tokens, absl::
   return AsRetryDelay(outlook->time + absl::Seconds(seconds) - now);
 }
 
-void Admission::Submitted(const Request& request) {
+void Admission::Submitted(const Request& request, int num_completions) {
   std::lock_guard lock(mutex_);
-  if (outlook_ != nullptr) recent_.push_back(ExpectedWork(*outlook_, request));
+  if (outlook_ == nullptr) return;
+  Work work = ExpectedWork(*outlook_, request);
+  recent_.push_back(work);
+  work.prompt_tokens = work.num_pages = 1;  // of the others: the prompt is computed once
+  recent_.insert(recent_.end(), num_completions - 1, work);
 }
 
 bool Admission::WantsOutlook(absl::Time now) const {

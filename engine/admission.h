@@ -22,13 +22,13 @@ class Admission {
   // tokens of it have begun.
   absl::Duration UntilRoom(int num_requests, int64_t num_tokens, absl::Time now);
   // Any thread. A request was put into the inbox.
-  void Submitted(const Request& request);
+  void Submitted(const Request& request, int num_completions = 1);
 
   // Engine thread.
   void Observe(const StepReport& report) { step_time_.Observe(report); }
   // Whether to make an outlook: somebody has asked lately, and the last one is not quite new.
   bool WantsOutlook(absl::Time now) const;
-  // `outlook` lacks step times, and the newest `num_in_inbox` of those that were submitted.
+  // `outlook` lacks step times, and the newest `num_in_inbox` completions that were submitted.
   void Publish(Outlook outlook, int num_in_inbox, absl::Time now);
 
  private:

@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -83,9 +86,16 @@ class Engine {
   // bound). ALREADY_EXISTS: the id is in flight. RESOURCE_EXHAUSTED: the queue is full,
   // or the deadline cannot be met; with reason and delay, see refusal.h. UNAVAILABLE: draining.
   // Never waits for a step.
-  virtual absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) = 0;
-  // Ends the request with CANCELLED within one step; false when no such request is in flight.
-  virtual bool Cancel(std::string_view id) = 0;
+  //
+  // One completion of the prompt per sink, at most kMaxCompletions and max_num_seqs. The prompt is
+  // computed once; completion i is what a request of its own with seed + i would be.
+  virtual absl::Status Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) = 0;
+  absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) {
+    return Submit(std::move(request), std::vector<std::shared_ptr<TokenSink>>{std::move(sink)});
+  }
+  // Ends all completions of the request, or one of them, with CANCELLED within one step; false when
+  // no such request is in flight.
+  virtual bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) = 0;
   // Refuses new requests, lets those in flight finish until the deadline, then ends them
   // UNAVAILABLE. Returns when none is left.
   virtual void Drain(absl::Time deadline) = 0;

@@ -43,12 +43,22 @@ RequestLimits EngineCore::request_limits() const {
           .max_context = std::min(model_->config().max_position, kv_->max_tokens())};
 }
 
-void EngineCore::Add(Request request, std::shared_ptr<TokenSink> sink) {
-  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink),
-                                             kv_->NewPageTable(), num_arrivals_++);
-  const bool is_new = in_flight_.emplace(sequence->request.id, sequence.get()).second;
-  MEA_CHECK(is_new);
-  scheduler_.Add(std::move(sequence));
+void EngineCore::Add(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
+  std::vector<Sequence*>& completions = in_flight_[request.id];
+  MEA_CHECK(completions.empty() && !sinks.empty());
+  Scheduler::Queue sequences;
+  for (std::shared_ptr<TokenSink>& sink : sinks) {
+    const int index = static_cast<int>(sequences.size());
+    Request own = request;
+    own.sampling.seed += index;
+    own.prompt_logprobs = request.prompt_logprobs && index == 0;
+    sequences.push_back(std::make_unique<Sequence>(std::move(own), std::move(sink),
+                                                   kv_->NewPageTable(), num_arrivals_++, index));
+    completions.push_back(sequences.back().get());
+  }
+  std::unique_ptr<Sequence> first = std::move(sequences.front());
+  sequences.erase(sequences.begin());
+  scheduler_.Add(std::move(first), std::move(sequences));
 }
 
 bool EngineCore::can_launch() const {
@@ -145,8 +155,9 @@ StepReport EngineCore::Fail(absl::Status status) {
 
 void EngineCore::FinishExpired(absl::Time now) {
   std::vector<Sequence*> expired;
-  for (const auto& [id, sequence] : in_flight_) {
-    if (sequence->request.deadline <= now) expired.push_back(sequence);
+  for (const auto& [id, completions] : in_flight_) {
+    if (completions.front()->request.deadline > now) continue;
+    expired.insert(expired.end(), completions.begin(), completions.end());
   }
   for (Sequence* sequence : expired) {
     Retire(sequence,
@@ -253,16 +264,23 @@ std::vector<int32_t> EngineCore::StopTokens(const Sequence& sequence) const {
   return stops;
 }
 
-bool EngineCore::Finish(std::string_view id, absl::Status status) {
+bool EngineCore::Finish(std::string_view id, absl::Status status, std::optional<int> completion) {
   const auto it = in_flight_.find(std::string(id));
   if (it == in_flight_.end()) return false;
-  Retire(it->second, {.status = std::move(status), .reason = FinishReason::kCancelled});
-  return true;
+  bool found = false;
+  const std::vector<Sequence*> completions = it->second;  // Retire changes it
+  for (Sequence* sequence : completions) {
+    if (completion.has_value() && sequence->completion != *completion) continue;
+    Retire(sequence, {.status = status, .reason = FinishReason::kCancelled});
+    found = true;
+  }
+  return found;
 }
 
 void EngineCore::FinishAll(absl::Status status) {
   while (!in_flight_.empty()) {
-    Retire(in_flight_.begin()->second, {.status = status, .reason = FinishReason::kCancelled});
+    Retire(in_flight_.begin()->second.back(),
+           {.status = status, .reason = FinishReason::kCancelled});
   }
 }
 
@@ -280,7 +298,9 @@ void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
       .kv_bytes = sequence->pages.num_pages() * layout.PageBytes(),
       .kv_bytes_uncompressed = sequence->pages.num_pages() * layout.UncompressedPageBytes()};
   EventsOf(sequence).finish = std::move(finish);
-  in_flight_.erase(sequence->request.id);
+  const auto request = in_flight_.find(sequence->request.id);
+  std::erase(request->second, sequence);
+  if (request->second.empty()) in_flight_.erase(request);
   retired_.push_back(scheduler_.Remove(sequence));
   MEA_CHECK(retired_.back() != nullptr);
   sequence->pages.Clear();
@@ -311,7 +331,9 @@ void EngineCore::Deliver() {
 
 std::vector<std::string> EngineCore::finished_ids() const {
   std::vector<std::string> ids;
-  for (const auto& sequence : retired_) ids.push_back(sequence->request.id);
+  for (const auto& sequence : retired_) {
+    if (!in_flight_.contains(sequence->request.id)) ids.push_back(sequence->request.id);
+  }
   return ids;
 }
 

@@ -27,10 +27,15 @@ class EngineCore {
   // What ValidateRequest checks requests against.
   RequestLimits request_limits() const;
 
-  // The request has passed ValidateRequest and its id is not in flight.
-  void Add(Request request, std::shared_ptr<TokenSink> sink);
-  // Ends a request with `status`; false when no such request is in flight.
-  bool Finish(std::string_view id, absl::Status status);
+  // The request has passed ValidateRequest and its id is not in flight. One completion per sink.
+  void Add(Request request, std::vector<std::shared_ptr<TokenSink>> sinks);
+  void Add(Request request, std::shared_ptr<TokenSink> sink) {
+    Add(std::move(request), std::vector<std::shared_ptr<TokenSink>>{std::move(sink)});
+  }
+  // Ends all completions of a request, or one of them, with `status`; false when no such is in
+  // flight.
+  bool Finish(std::string_view id, absl::Status status,
+              std::optional<int> completion = std::nullopt);
   void FinishAll(absl::Status status);
 
   // Chooses a step and starts it; on a device it runs on while the caller does something else, such
@@ -50,7 +55,7 @@ class EngineCore {
   bool has_work() const { return !scheduler_.empty() || num_steps_in_flight_ > 0; }
   // INTERNAL once the device has failed: every request has ended so, and none can succeed.
   const absl::Status& device_status() const { return device_status_; }
-  // Ids whose OnFinish is waiting to be delivered.
+  // Ids whose last OnFinish is waiting to be delivered.
   std::vector<std::string> finished_ids() const;
   EngineStats stats() const;
   Outlook MakeOutlook() const { return scheduler_.MakeOutlook(request_limits().max_context); }
@@ -82,7 +87,7 @@ class EngineCore {
   int oldest_ = 0;
   int num_steps_in_flight_ = 0;
   absl::Status device_status_;  // once it is not OK, nothing is computed any more
-  std::unordered_map<std::string, Sequence*> in_flight_;
+  std::unordered_map<std::string, std::vector<Sequence*>> in_flight_;  // completions by request
   std::vector<Sequence*> with_events_;                // in the order of their first event
   std::vector<std::unique_ptr<Sequence>> retired_;    // without pages; kept for their last events
   std::vector<std::unique_ptr<Sequence>> lingering_;  // told, but known to a step under way

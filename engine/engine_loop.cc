@@ -47,8 +47,12 @@ MemoryPlan EngineLoop::memory_plan() const {
           .workspace_bytes = parts_.model->workspace_bytes()};
 }
 
-absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink) {
+absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
   if (absl::Status status = ValidateRequest(request, limits_); !status.ok()) return status;
+  const int most = std::min(kMaxCompletions, parts_.options.max_num_seqs);
+  if (sinks.empty() || std::ssize(sinks) > most) {
+    return absl::InvalidArgumentError(absl::StrCat("n ", sinks.size(), " is outside 1..", most));
+  }
   const absl::Status in_time = admission_.Check(request, absl::Now());
   std::optional<Shortage> shortage;
   {
@@ -67,8 +71,8 @@ absl::Status EngineLoop::Submit(Request request, std::shared_ptr<TokenSink> sink
       }
       ++num_arrivals_;
       inbox_tokens_ += std::ssize(request.prompt);
-      admission_.Submitted(request);
-      inbox_.push_back({std::move(request), std::move(sink)});
+      admission_.Submitted(request, static_cast<int>(sinks.size()));
+      inbox_.push_back({std::move(request), std::move(sinks)});
     }
   }
   if (shortage) {
@@ -99,12 +103,12 @@ std::optional<EngineLoop::Shortage> EngineLoop::FindShortage(const Request& requ
                   .num_tokens = excess};
 }
 
-bool EngineLoop::Cancel(std::string_view id) {
+bool EngineLoop::Cancel(std::string_view id, std::optional<int> completion) {
   {
     std::lock_guard lock(mutex_);
     const auto it = in_flight_.find(std::string(id));
     if (it == in_flight_.end()) return false;
-    cancelled_.push_back({it->first, it->second});
+    cancelled_.push_back({it->first, it->second, completion});
   }
   work_arrived_.notify_one();
   return true;
@@ -191,9 +195,11 @@ bool EngineLoop::DrainInbox() {
     stats_.num_waiting_tokens += std::exchange(inbox_tokens_, 0);
   }
   Beat();
-  for (Arrival& arrival : arrivals) core_.Add(std::move(arrival.request), std::move(arrival.sink));
+  for (Arrival& arrival : arrivals) {
+    core_.Add(std::move(arrival.request), std::move(arrival.sinks));
+  }
   for (const Cancellation& c : cancelled) {
-    core_.Finish(c.id, absl::CancelledError("the request was cancelled"));
+    core_.Finish(c.id, absl::CancelledError("the request was cancelled"), c.completion);
   }
   if (end_all) core_.FinishAll(absl::UnavailableError("the server is shutting down"));
   return !stopping;
@@ -205,7 +211,11 @@ void EngineLoop::Announce() {
   if (admission_.WantsOutlook(now)) outlook = core_.MakeOutlook();
   {
     std::lock_guard lock(mutex_);
-    if (outlook) admission_.Publish(*std::move(outlook), static_cast<int>(inbox_.size()), now);
+    if (outlook) {
+      int num_in_inbox = 0;
+      for (const Arrival& arrival : inbox_) num_in_inbox += static_cast<int>(arrival.sinks.size());
+      admission_.Publish(*std::move(outlook), num_in_inbox, now);
+    }
     stats_ = core_.stats();
     health_ = core_.device_status();
     for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);

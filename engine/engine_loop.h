@@ -40,8 +40,9 @@ class EngineLoop final : public Engine {
   MemoryPlan memory_plan() const override;
   int max_context() const override { return limits_.max_context; }
 
-  absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) override;
-  bool Cancel(std::string_view id) override;
+  using Engine::Submit;
+  absl::Status Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) override;
+  bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) override;
   void Drain(absl::Time deadline) override;
 
   absl::Status health() const override;
@@ -51,12 +52,13 @@ class EngineLoop final : public Engine {
  private:
   struct Arrival {
     Request request;
-    std::shared_ptr<TokenSink> sink;
+    std::vector<std::shared_ptr<TokenSink>> sinks;
   };
   // Means the arrival of that number alone: an id may be used again once its request has ended.
   struct Cancellation {
     std::string id;
     int64_t arrival_number;
+    std::optional<int> completion;  // absent: all
   };
 
   // How much must leave the queue before a request finds room.

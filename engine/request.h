@@ -21,7 +21,8 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // > 1 discourages tokens of prompt and output (Keskar et al.)
   float presence_penalty = 0.0f;    // subtracted once from tokens of the output; [-2, 2]
   float frequency_penalty = 0.0f;   // subtracted per occurrence in the output; [-2, 2]
-  uint64_t seed = 0;                // same seed, same tokens, whatever the batch
+  // Same seed, same tokens, whatever the batch. Completion i of a request draws with seed + i.
+  uint64_t seed = 0;
   std::vector<std::pair<int32_t, float>> logit_bias;  // (token id, added to its logit)
   std::vector<int32_t> allowed_token_ids;             // empty = every token
 };
@@ -34,7 +35,7 @@ struct StoppingParams {
   bool is_watched = false;  // whoever submits it may end it before: at a stop string
 };
 
-// One generation, in tokens: text is the business of those who submit.
+// A prompt and how to go on from it, in tokens: text is the business of those who submit.
 struct Request {
   std::string id;  // unique among the requests in flight
   std::vector<int32_t> prompt;
@@ -55,6 +56,8 @@ struct RequestLimits {
   int vocab_size = 0;
   int max_context = 0;  // tokens of prompt and output together
 };
+
+inline constexpr int kMaxCompletions = 16;  // of one request
 
 // INVALID_ARGUMENT naming field, value and bound, or OK.
 absl::Status ValidateRequest(const Request& request, const RequestLimits& limits);

@@ -29,16 +29,74 @@ std::unique_ptr<Sequence> Extract(std::vector<std::unique_ptr<Sequence>>& queue,
 
 }  // namespace
 
-void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
+void Scheduler::Add(std::unique_ptr<Sequence> sequence, Queue siblings) {
+  MEA_CHECK(std::ssize(siblings) < limits_.max_num_seqs);
   sequence->turn = num_steps_ - int64_t{limits_.steps_per_priority} * sequence->request.priority;
+  for (std::unique_ptr<Sequence>& sibling : siblings) {
+    sibling->turn = sequence->turn;
+    sibling->waits_for = sequence.get();
+    siblings_.push_back(std::move(sibling));
+  }
   Enqueue(std::move(sequence));
 }
 
 std::unique_ptr<Sequence> Scheduler::Remove(const Sequence* sequence) {
   std::unique_ptr<Sequence> removed = Extract(running_, sequence);
   if (removed == nullptr) removed = Dequeue(sequence);
-  if (removed != nullptr) LearnFrom(*removed);
+  if (removed == nullptr) return Extract(siblings_, sequence);
+  ReplaceFirst(*removed);
+  LearnFrom(*removed);
   return removed;
+}
+
+int Scheduler::NumSiblings(const Sequence& first) const {
+  return static_cast<int>(std::ranges::count_if(
+      siblings_, [&](const auto& sibling) { return sibling->waits_for == &first; }));
+}
+
+int Scheduler::NumPlacesTaken() const {
+  const auto holds_place = [](const auto& sibling) {
+    return sibling->waits_for->pages.num_pages() > 0;  // what runs has pages, what waits has none
+  };
+  return num_running() + static_cast<int>(std::ranges::count_if(siblings_, holds_place));
+}
+
+void Scheduler::ReplaceFirst(const Sequence& first) {
+  const auto heir =
+      std::ranges::find(siblings_, &first, [](const auto& sibling) { return sibling->waits_for; });
+  if (heir == siblings_.end()) return;
+  std::unique_ptr<Sequence> sequence = std::move(*heir);
+  siblings_.erase(heir);
+  sequence->waits_for = nullptr;
+  for (const std::unique_ptr<Sequence>& sibling : siblings_) {
+    if (sibling->waits_for == &first) sibling->waits_for = sequence.get();
+  }
+  Enqueue(std::move(sequence));
+}
+
+// Their places were kept for them; their pages were not.
+void Scheduler::BeginSiblings(const Sequence& first) {
+  const auto begin =
+      std::stable_partition(siblings_.begin(), siblings_.end(),
+                            [&](const auto& sibling) { return sibling->waits_for != &first; });
+  for (auto it = begin; it != siblings_.end(); ++it) Fork(first, std::move(*it));
+  siblings_.erase(begin, siblings_.end());
+}
+
+// All but the last token of the prompt: that one it computes itself, and draws from what comes of
+// it.
+void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
+  const int num_tokens = first.prompt_length() - 1;
+  sibling->waits_for = nullptr;
+  if (!kv_->Fork(first.pages, num_tokens, sibling->pages) ||
+      !kv_->Reserve(sibling->pages, sibling->num_tokens())) {
+    sibling->pages.Clear();
+    Enqueue(std::move(sibling));
+    return;
+  }
+  sibling->num_computed = sibling->num_indexed = num_tokens;
+  sibling->num_cached = first.num_cached;
+  Insert(running_, std::move(sibling));
 }
 
 void Scheduler::LearnFrom(const Sequence& ended) {
@@ -102,8 +160,11 @@ void Scheduler::SchedulePrompts(Schedule& schedule, int& budget) {
 }
 
 void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
-  while (budget > 0 && !waiting_.empty() && num_running() < limits_.max_num_seqs) {
+  int places = limits_.max_num_seqs - NumPlacesTaken();
+  while (budget > 0 && !waiting_.empty()) {
     Sequence* sequence = waiting_.front().get();
+    places -= 1 + NumSiblings(*sequence);
+    if (places < 0) return;
     if (!TakePages(*sequence)) return;
     Insert(running_, Dequeue(sequence));
     Append(schedule, budget, *sequence);
@@ -155,11 +216,13 @@ void Scheduler::Commit(const Schedule& schedule) {
     Sequence& sequence = *chunk.sequence;
     // Meanwhile it may have ended, or given up its pages and begun anew.
     const int end = std::min(chunk.end(), sequence.num_computed);
-    if (sequence.has_ended || sequence.request.bypass_prefix_cache || end <= sequence.num_indexed) {
-      continue;
+    if (sequence.has_ended || end <= sequence.num_indexed) continue;
+    const int begin = std::exchange(sequence.num_indexed, end);
+    if (!sequence.request.bypass_prefix_cache) {
+      kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt, begin, end);
     }
-    kv_->IndexPrefix(sequence.pages, sequence.tokens, sequence.request.cache_salt,
-                     std::exchange(sequence.num_indexed, end), end);
+    const int prompt_length = sequence.prompt_length();
+    if (begin < prompt_length && end >= prompt_length) BeginSiblings(sequence);
   }
 }
 
@@ -193,6 +256,12 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
     work.prompt_tokens += sequence->num_output();
     work.output_tokens = output_left(*sequence);
     outlook.work.push_back(work);
+  }
+  for (const auto& sibling : siblings_) {
+    outlook.work.push_back({.turn = sibling->turn,
+                            .prompt_tokens = 1,
+                            .output_tokens = output_left(*sibling),
+                            .num_pages = 1});
   }
   return outlook;
 }

@@ -58,10 +58,14 @@ class RecentShare {
 // many, the first of all makes progress in every step, and nobody starves.
 class Scheduler {
  public:
+  using Queue = std::vector<std::unique_ptr<Sequence>>;
+
   Scheduler(SchedulerLimits limits, KvCache* kv) : limits_(limits), kv_(kv) {}
 
-  // The caller has made sure that the sequence fits into the cache when it is alone.
-  void Add(std::unique_ptr<Sequence> sequence);
+  // The caller has made sure that the sequence fits into the cache when it is alone, and that it
+  // and its siblings are no more than max_num_seqs. Siblings are other completions of the same
+  // prompt: they begin, forked from the first, when that has computed it.
+  void Add(std::unique_ptr<Sequence> sequence, Queue siblings = {});
   // Takes a sequence out, wherever it is; null if it is not there. Its pages go with it.
   std::unique_ptr<Sequence> Remove(const Sequence* sequence);
 
@@ -80,11 +84,9 @@ class Scheduler {
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   int64_t num_waiting_tokens() const { return num_waiting_tokens_; }  // of their prompts
   int64_t num_preemptions() const { return num_preemptions_; }
-  bool empty() const { return running_.empty() && waiting_.empty(); }
+  bool empty() const { return running_.empty() && waiting_.empty() && siblings_.empty(); }
 
  private:
-  using Queue = std::vector<std::unique_ptr<Sequence>>;
-
   static void Append(Schedule& schedule, int& budget, Sequence& sequence);
   void ScheduleDecodes(Schedule& schedule, int& budget);
   void SchedulePrompts(Schedule& schedule, int& budget);
@@ -96,12 +98,21 @@ class Scheduler {
   void Enqueue(std::unique_ptr<Sequence> sequence);
   std::unique_ptr<Sequence> Dequeue(const Sequence* sequence);
   void LearnFrom(const Sequence& ended);
+  // Places in a step that are taken: those that run, and the siblings that wait for one of them.
+  int NumPlacesTaken() const;
+  int NumSiblings(const Sequence& first) const;
+  // The prompt of `first` is computed: who waits for it begins, or where there is no page, queues.
+  void BeginSiblings(const Sequence& first);
+  void Fork(const Sequence& first, std::unique_ptr<Sequence> sibling);
+  // `first` has gone before its prompt was computed: the next takes its place.
+  void ReplaceFirst(const Sequence& first);
 
   const SchedulerLimits limits_;
   KvCache* const kv_;
   // Both in the order of their turns.
   Queue waiting_;
   Queue running_;
+  Queue siblings_;  // that wait for the first of their prompt, in the order of their arrivals
   int64_t num_waiting_tokens_ = 0;
   int64_t num_steps_ = 0;
   int64_t num_preemptions_ = 0;

@@ -30,18 +30,24 @@ struct SequenceEvents {
 // with a placeholder, which Backend::Embed understands; with two while two such steps are.
 // Invariants: num_computed <= tokens.size(); pages hold at least num_computed tokens.
 struct Sequence {
-  Sequence(Request r, std::shared_ptr<TokenSink> s, PageTable p, int64_t number)
+  Sequence(Request r, std::shared_ptr<TokenSink> s, PageTable p, int64_t number,
+           int completion_index = 0)
       : request(std::move(r)),
         sink(std::move(s)),
         pages(std::move(p)),
         arrival(number),
+        completion(completion_index),
         tokens(request.prompt) {}
 
   const Request request;
   const std::shared_ptr<TokenSink> sink;
   PageTable pages;
   const int64_t arrival;  // the order of requests among equals
+  const int completion;   // of its request: 0, 1, ...
   int64_t turn = 0;       // who goes first, from its priority and its arrival: the scheduler's
+
+  const Sequence* waits_for =
+      nullptr;  // the completion that computes their prompt; the scheduler's
 
   std::vector<int32_t> tokens;  // prompt, then what was drawn
   int num_pending = 0;          // placeholders at the end of tokens

@@ -70,6 +70,8 @@ TEST(AdmissionTest, CountsWhatWasSubmittedSinceTheOutlook) {
   EXPECT_FALSE(admission.Check(request, kStart).ok());
   admission.Publish(IdleOutlook(), 0, kStart);
   EXPECT_TRUE(admission.Check(request, kStart).ok());
+  admission.Submitted(RequestOf(40, absl::InfiniteDuration()), 3);
+  EXPECT_FALSE(admission.Check(request, kStart).ok()) << "each completion counts";
 }
 
 TEST(AdmissionTest, AnOldOutlookCountsFromItsOwnTime) {

@@ -132,6 +132,28 @@ class LogprobErrors {
   int count_ = 0;
 };
 
+// The others compute the prompt's last token by the kernel of decoding: alike to the bit, and to
+// rounding like the first.
+TEST_P(CudaEngineTest, CompletionsOfOnePromptAgree) {
+  const std::unique_ptr<Backend> device = MakeCuda(kTestedCuda);
+  HarnessOptions options = kOptions;
+  options.device = device.get();
+  options.kv_dtype = DType::kBf16;
+  EngineHarness harness(spec_, options);
+  for (const int length : {1, 64, 65, 70}) {
+    const auto sinks = harness.AddAll(RandomRequest(5, length, 8, spec_.vocab_size), 4);
+    harness.RunUntilIdle();
+    ExpectSame({sinks[1], sinks[1]}, {sinks[2], sinks[3]});
+    LogprobErrors errors;
+    for (size_t t = 0; t < 8; ++t) {
+      if (sinks[0]->token_ids()[t] != sinks[1]->token_ids()[t]) break;
+      errors.Add(sinks[1]->logprobs()[t], sinks[0]->logprobs()[t]);
+    }
+    EXPECT_LE(errors.worst(), Tolerance::kWorst) << length;
+    EXPECT_EQ(harness.kv().stats().used_pages, 0);
+  }
+}
+
 TEST_P(CudaEngineTest, AgreesWithTheReferenceUpToNearTies) {
   const std::vector<Request> requests = GreedyRequests(8, spec_.vocab_size);
   const auto expected = RunReference(requests);

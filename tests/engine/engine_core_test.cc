@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
@@ -191,6 +192,60 @@ TEST_P(InvarianceTest, PrefixHitsUnderPreemptionEqualColdRuns) {
   EXPECT_EQ(kv.free_pages + kv.cached_pages, kv.num_pages);
 }
 
+std::vector<Request> SeparateRequests(const Request& request, int n) {
+  std::vector<Request> separate(n, request);
+  for (int i = 0; i < n; ++i) {
+    separate[i].id = absl::StrCat(request.id, "-", i);
+    separate[i].sampling.seed += i;
+    separate[i].prompt_logprobs &= i == 0;
+  }
+  return separate;
+}
+
+// Prompts that end within a page, at its end, and with its first token; shorter than one, longer
+// than a step.
+TEST_P(InvarianceTest, CompletionsOfOnePromptEqualSeparateRequests) {
+  for (const bool prefix_cache : {false, true}) {
+    for (const int length : {1, 11, 32, 33, 90}) {
+      Request request = RandomRequest(length, length, 12, spec().vocab_size);
+      request.sampling = {.temperature = 0.9f, .repetition_penalty = 1.1f, .seed = 77};
+      request.prompt_logprobs = length == 33;
+      HarnessOptions options = Options();
+      const std::vector<Outcome> separate =
+          OutcomesTogether(spec(), options, SeparateRequests(request, 4));
+      options.prefix_cache = prefix_cache;
+      EngineHarness harness(spec(), options);
+      const auto sinks = harness.AddAll(request, 4);
+      harness.RunUntilIdle();
+      for (int i = 0; i < 4; ++i)
+        EXPECT_EQ(OutcomeOf(*sinks[i]), separate[i]) << length << " " << i;
+      // The prompt once, and its last token for each of the others.
+      EXPECT_EQ(harness.core().stats().prompt_tokens, length + 3) << length;
+      EXPECT_EQ(harness.kv().stats().used_pages, 0);
+    }
+  }
+}
+
+TEST_P(InvarianceTest, PreemptedCompletionsEqualSeparateRequests) {
+  Request request = RandomRequest(5, 40, 60, spec().vocab_size);
+  request.sampling = {.temperature = 0.9f, .seed = 77};
+  const std::vector<Outcome> separate =
+      OutcomesTogether(spec(), Options(), SeparateRequests(request, 4));
+  for (const bool prefix_cache : {false, true}) {
+    for (const int num_pages : {7, 8, 12}) {  // one alone needs seven
+      HarnessOptions scarce = Options();
+      scarce.num_pages = num_pages;
+      scarce.prefix_cache = prefix_cache;
+      EngineHarness harness(spec(), scarce);
+      const auto sinks = harness.AddAll(request, 4);
+      harness.RunUntilIdle();
+      EXPECT_GT(harness.core().stats().num_preemptions, 0);
+      for (int i = 0; i < 4; ++i) EXPECT_EQ(OutcomeOf(*sinks[i]), separate[i]) << i;
+      EXPECT_EQ(harness.kv().stats().used_pages, 0);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, InvarianceTest,
                          ::testing::Combine(::testing::Values("cpu", "reference"),
                                             ::testing::ValuesIn(Variants())),
@@ -241,6 +296,51 @@ TEST(EngineCoreTest, SaltsAndBypassKeepPrefixesApart) {
   EXPECT_EQ(cached("b", false), 0);
   EXPECT_EQ(cached("", false), 0);
   EXPECT_EQ(cached("b", false), 48);
+}
+
+TEST(EngineCoreTest, CompletionsShareTheFullPagesOfTheirPrompt) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {});
+  const auto sinks = harness.AddAll(RandomRequest(1, 40, 5, spec.vocab_size), 4);
+  harness.Step();
+  EXPECT_TRUE(sinks[0]->scheduled);
+  EXPECT_FALSE(sinks[1]->scheduled);
+  harness.Step();
+  EXPECT_TRUE(sinks[3]->scheduled);
+  EXPECT_EQ(sinks[3]->tokens.size(), 1u);
+  EXPECT_EQ(harness.kv().stats().used_pages, 2 + 4) << "two are full, the third is each one's own";
+  harness.RunUntilIdle();
+  for (const auto& sink : sinks) {
+    EXPECT_EQ(sink->finish->usage.prompt_tokens, 40);
+    EXPECT_EQ(sink->finish->usage.completion_tokens, 5);
+  }
+}
+
+TEST(EngineCoreTest, CancellingCompletionsAtEveryStepLeaksNoPageAndSparesTheOthers) {
+  const RandomModelSpec spec;
+  Request request = RandomRequest(1, 40, 6, spec.vocab_size);
+  request.sampling = {.temperature = 1.0f, .seed = 3};
+  std::vector<Outcome> whole;
+  for (const auto& sink : EngineHarness(spec, {}).Run(SeparateRequests(request, 3))) {
+    whole.push_back(OutcomeOf(*sink));
+  }
+  EngineHarness harness(spec, {.max_batch_tokens = 16, .max_num_seqs = 8});
+  for (const int cancelled : {0, 1, 2, -1}) {
+    for (int step = 0; step < 12; ++step) {
+      const auto sinks = harness.AddAll(request, 3);
+      for (int i = 0; i < step; ++i) harness.Step();
+      const auto which = cancelled < 0 ? std::nullopt : std::optional(cancelled);
+      harness.core().Finish(request.id, absl::CancelledError("stop"), which);
+      harness.RunUntilIdle();
+      harness.core().Deliver();
+      for (int i = 0; i < 3; ++i) {
+        ASSERT_TRUE(sinks[i]->finish.has_value());
+        if (cancelled < 0 || cancelled == i) continue;
+        EXPECT_EQ(OutcomeOf(*sinks[i]), whole[i]) << cancelled << " at step " << step;
+      }
+      EXPECT_EQ(harness.kv().stats().used_pages, 0);
+    }
+  }
 }
 
 TEST(EngineCoreTest, CancellingAtEveryStepLeaksNoPage) {

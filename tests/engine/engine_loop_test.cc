@@ -298,6 +298,28 @@ TEST(EngineLoopTest, WhatCanNeverFitIsRefusedAtTheDoor) {
   EXPECT_EQ(status.message(), "prompt of 32 tokens leaves no room in the context of 32 tokens");
 }
 
+TEST(EngineLoopTest, ARequestIsInFlightUntilItsLastCompletionEnds) {
+  EngineOptions options;
+  options.max_num_seqs = 4;
+  auto loop = MakeLoop(options);
+  Request request = RandomRequest(1, 5, 3000, kVocab);
+  std::vector<std::shared_ptr<WaitableSink>> sinks;
+  for (int i = 0; i < 5; ++i) sinks.push_back(std::make_shared<WaitableSink>());
+  EXPECT_EQ(loop->Submit(request, {sinks.begin(), sinks.end()}).message(), "n 5 is outside 1..4");
+  sinks.pop_back();
+  ASSERT_TRUE(loop->Submit(request, {sinks.begin(), sinks.end()}).ok());
+  for (const auto& sink : sinks) sink->WaitForToken();
+  EXPECT_TRUE(loop->Cancel(request.id, 0));
+  EXPECT_EQ(sinks[0]->Wait().status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(loop->Submit(request, sinks[0]).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(loop->Cancel(request.id));
+  for (const auto& sink : sinks) {
+    EXPECT_EQ(sink->Wait().status.code(), absl::StatusCode::kCancelled);
+  }
+  EXPECT_FALSE(loop->Cancel(request.id));
+  EXPECT_EQ(loop->stats().kv.used_pages, 0);
+}
+
 TEST(EngineLoopTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
   auto loop = MakeLoop();
   auto running = std::make_shared<WaitableSink>();

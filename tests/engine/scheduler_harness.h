@@ -31,12 +31,21 @@ class SchedulerHarness {
   // In the order of their arrivals.
   const std::vector<Sequence*>& alive() const { return alive_; }
 
-  Sequence* Add(Request request) {
-    auto sequence = std::make_unique<Sequence>(std::move(request), std::make_shared<NullSink>(),
-                                               kv_->NewPageTable(), num_arrivals_++);
-    alive_.push_back(sequence.get());
-    scheduler_->Add(std::move(sequence));
-    return alive_.back();
+  Sequence* Add(Request request) { return AddAll(std::move(request), 1)[0]; }
+  // `n` completions of one prompt.
+  std::vector<Sequence*> AddAll(Request request, int n) {
+    Scheduler::Queue sequences;
+    std::vector<Sequence*> added;
+    for (int i = 0; i < n; ++i) {
+      sequences.push_back(std::make_unique<Sequence>(request, std::make_shared<NullSink>(),
+                                                     kv_->NewPageTable(), num_arrivals_++, i));
+      added.push_back(sequences.back().get());
+    }
+    alive_.insert(alive_.end(), added.begin(), added.end());
+    std::unique_ptr<Sequence> first = std::move(sequences.front());
+    sequences.erase(sequences.begin());
+    scheduler_->Add(std::move(first), std::move(sequences));
+    return added;
   }
 
   void Remove(Sequence* sequence) {

@@ -76,11 +76,13 @@ class Trace {
     request.stopping.max_tokens = Take(settings, "output", 1 << 20);
     request.priority = Take(settings, "priority", 0);
     const int shared = Take(settings, "shared", 0);
+    const int n = Take(settings, "n", 1);
     for (int i = 0; i < length; ++i) {
       request.prompt.push_back(i < shared ? i : 1000 * (num_added_ + 1) + i);
     }
     ++num_added_;
-    harness_->Add(std::move(request));
+    const std::vector<Sequence*> added = harness_->AddAll(std::move(request), n);
+    for (int i = 0; i < n; ++i) names_[added[i]] = n == 1 ? id : id + "." + std::to_string(i);
     return Leftover(settings);
   }
 
@@ -88,7 +90,7 @@ class Trace {
     std::string id;
     words >> id;
     for (Sequence* sequence : harness_->alive()) {
-      if (sequence->request.id != id) continue;
+      if (names_.at(sequence) != id) continue;
       harness_->Remove(sequence);
       return "";
     }
@@ -100,7 +102,7 @@ class Trace {
     for (std::string word; words >> word;) expected += " " + word;
     const Schedule schedule = harness_->scheduler().Next();
     for (const ScheduledChunk& chunk : schedule) {
-      computed += " " + chunk.sequence->request.id + ":" + std::to_string(chunk.num_tokens);
+      computed += " " + names_.at(chunk.sequence) + ":" + std::to_string(chunk.num_tokens);
     }
     harness_->Run(schedule);
     return computed == expected ? "" : "computed" + computed;
@@ -124,6 +126,7 @@ class Trace {
   }
 
   std::optional<SchedulerHarness> harness_;
+  std::map<const Sequence*, std::string> names_;
   int num_added_ = 0;
 };
 

@@ -120,7 +120,7 @@ MemoryPlan FakeEngine::memory_plan() const {
           .workspace_bytes = 500};
 }
 
-absl::Status FakeEngine::Submit(Request request, std::shared_ptr<TokenSink> sink) {
+absl::Status FakeEngine::Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
   absl::MutexLock lock(&mu_);
   if (!refusal_.ok()) return std::exchange(refusal_, absl::OkStatus());
   if (draining_) return absl::UnavailableError("draining");
@@ -134,23 +134,32 @@ absl::Status FakeEngine::Submit(Request request, std::shared_ptr<TokenSink> sink
   }
   last_request_ = request;
   ++num_submitted_;
-  auto running = std::make_shared<Running>();
-  running->answer = script_(request);
-  running->request = std::move(request);
-  running->sink = std::move(sink);
-  in_flight_.push_back(std::move(running));
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    auto running = std::make_shared<Running>();
+    running->request = request;
+    running->request.sampling.seed += i;
+    running->request.prompt_logprobs = request.prompt_logprobs && i == 0;
+    running->answer = script_(running->request);
+    running->completion = static_cast<int>(i);
+    running->sink = std::move(sinks[i]);
+    in_flight_.push_back(std::move(running));
+  }
   return absl::OkStatus();
 }
 
-bool FakeEngine::Cancel(std::string_view id) {
+bool FakeEngine::Cancel(std::string_view id, std::optional<int> completion) {
   absl::MutexLock lock(&mu_);
+  bool found = false;
   for (const RunningPtr& running : in_flight_) {
-    if (running->request.id != id) continue;
-    ++num_cancels_;
+    if (running->request.id != id ||
+        running->completion != completion.value_or(running->completion)) {
+      continue;
+    }
     running->end = absl::CancelledError("cancelled");
-    return true;
+    found = true;
   }
-  return false;
+  if (found) ++num_cancels_;
+  return found;
 }
 
 void FakeEngine::Drain(absl::Time deadline) {

@@ -67,9 +67,11 @@ class FakeEngine final : public Engine {
   const EngineOptions& options() const override { return engine_options_; }
   MemoryPlan memory_plan() const override;
   int max_context() const override { return options_.max_context; }
-  absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) override
+  using Engine::Submit;
+  absl::Status Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) override
       ABSL_LOCKS_EXCLUDED(mu_);
-  bool Cancel(std::string_view id) override ABSL_LOCKS_EXCLUDED(mu_);
+  bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) override
+      ABSL_LOCKS_EXCLUDED(mu_);
   void Drain(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mu_);
   EngineStats stats() const override ABSL_LOCKS_EXCLUDED(mu_);
   absl::Time last_heartbeat() const override ABSL_LOCKS_EXCLUDED(mu_);
@@ -77,6 +79,7 @@ class FakeEngine final : public Engine {
  private:
   struct Running {
     Request request;
+    int completion = 0;
     std::shared_ptr<TokenSink> sink;
     std::vector<int32_t> answer;
     int num_drawn = 0;

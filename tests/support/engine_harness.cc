@@ -63,11 +63,13 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
                                        options.eos_token_ids);
 }
 
-std::shared_ptr<RecordingSink> EngineHarness::Add(Request request) {
+std::vector<std::shared_ptr<RecordingSink>> EngineHarness::AddAll(Request request, int n) {
   MEA_CHECK(ValidateRequest(request, core_->request_limits()).ok());
-  auto sink = std::make_shared<RecordingSink>();
-  core_->Add(std::move(request), sink);
-  return sink;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (int i = 0; i < n; ++i) sinks.push_back(std::make_shared<RecordingSink>());
+  core_->Add(std::move(request),
+             std::vector<std::shared_ptr<TokenSink>>(sinks.begin(), sinks.end()));
+  return sinks;
 }
 
 void EngineHarness::Step() {

@@ -51,7 +51,9 @@ class EngineHarness {
   Model& model() { return *model_; }
   int num_launched_ahead() const { return num_launched_ahead_; }  // steps, behind another
 
-  std::shared_ptr<RecordingSink> Add(Request request);
+  std::shared_ptr<RecordingSink> Add(Request request) { return AddAll(std::move(request), 1)[0]; }
+  // `n` completions of one prompt.
+  std::vector<std::shared_ptr<RecordingSink>> AddAll(Request request, int n);
   void Step();
   void RunUntilIdle();
 
