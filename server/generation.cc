@@ -17,6 +17,24 @@ bool Contains(const std::vector<int32_t>& ids, int32_t id) {
 
 }  // namespace
 
+class Generation::Sink final : public TokenSink {
+ public:
+  Sink(std::shared_ptr<Generation> to, int index) : to_(std::move(to)), index_(index) {}
+
+  void OnScheduled(absl::Time when) override { to_->Receive({index_, Scheduled{when}}); }
+  void OnPromptLogprobs(std::vector<float> logprobs) override {
+    to_->Receive({index_, PromptLogprobs{std::move(logprobs)}});
+  }
+  void OnToken(TokenEvent event) override {
+    to_->Receive({index_, Token{std::move(event), absl::Now()}});
+  }
+  void OnFinish(FinishEvent event) override { to_->Receive({index_, std::move(event)}); }
+
+ private:
+  const std::shared_ptr<Generation> to_;
+  const int index_;
+};
+
 Generation::Generation(Serving& serving, GenerationSpec spec, OutputBound bound,
                        std::weak_ptr<OutputListener> listener)
     : serving_(serving),
@@ -49,20 +67,13 @@ void Generation::Cancel(absl::Status why) {
   if (phase_ == Phase::kSubmitted) serving_.engine.Cancel(spec_.request.id);
 }
 
-void Generation::OnScheduled(absl::Time when) { Receive(Scheduled{when}); }
-void Generation::OnPromptLogprobs(std::vector<float> logprobs) {
-  Receive(PromptLogprobs{std::move(logprobs)});
-}
-void Generation::OnToken(TokenEvent event) { Receive(Token{std::move(event), absl::Now()}); }
-void Generation::OnFinish(FinishEvent event) { Receive(std::move(event)); }
-
-void Generation::Receive(Event event) {
+void Generation::Receive(Message message) {
   {
     absl::MutexLock lock(&inbox_mu_);
-    if (inbox_.size() >= kMaxPendingEvents && !std::holds_alternative<FinishEvent>(event)) {
+    if (inbox_.size() >= kMaxPendingEvents && !std::holds_alternative<FinishEvent>(message.event)) {
       inbox_overflow_ = true;
     } else {
-      inbox_.push_back(std::move(event));
+      inbox_.push_back(std::move(message));
     }
     if (job_pending_) return;
     job_pending_ = true;
@@ -89,18 +100,27 @@ absl::Status Generation::PrepareRequest() {
   if (absl::Status status = FitToContext(spec_, serving_.engine.max_context()); !status.ok()) {
     return status;
   }
-  auto detokenizer = Detokenizer::Create(&serving_.tokenizer,
-                                         {.stop = spec_.stop, .include_stop = spec_.include_stop});
-  if (!detokenizer.ok()) return detokenizer.status();
-  detokenizer_.emplace(*std::move(detokenizer));
-  detokenizer_->StartAfter(request.prompt);
+  if (absl::Status status = PrepareCompletions(); !status.ok()) return status;
   prompt_output_ = PromptOutput{.num_tokens = static_cast<int>(request.prompt.size())};
   return spec_.echo ? PrepareEcho() : absl::OkStatus();
 }
 
+absl::Status Generation::PrepareCompletions() {
+  completions_.resize(spec_.n);
+  for (int i = 0; i < spec_.n; ++i) {
+    auto detokenizer = Detokenizer::Create(
+        &serving_.tokenizer, {.stop = spec_.stop, .include_stop = spec_.include_stop});
+    if (!detokenizer.ok()) return detokenizer.status();
+    completions_[i].detokenizer.emplace(*std::move(detokenizer));
+    completions_[i].detokenizer->StartAfter(spec_.request.prompt);
+    completions_[i].delta.index = i;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Generation::PrepareEcho() {
   echo_ = MakeEcho(spec_, serving_.tokenizer);
-  const int64_t bytes = OutputBytes(*echo_);
+  const int64_t bytes = spec_.n * OutputBytes(*echo_);
   if (bytes <= kMaxEchoBytes) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("response.echo repeats a prompt of ", bytes,
                                                  " bytes, the most is ", kMaxEchoBytes));
@@ -112,24 +132,26 @@ absl::Status Generation::Submit() {
   if (absl::Now() >= spec_.request.deadline) {
     return absl::DeadlineExceededError("the deadline passed before the request was queued");
   }
-  absl::Status status = serving_.engine.Submit(spec_.request, shared_from_this());
+  std::vector<std::shared_ptr<TokenSink>> sinks;
+  for (int i = 0; i < spec_.n; ++i) sinks.push_back(std::make_shared<Sink>(shared_from_this(), i));
+  absl::Status status = serving_.engine.Submit(spec_.request, std::move(sinks));
   if (status.ok()) phase_ = Phase::kSubmitted;
   return status;
 }
 
 void Generation::HandleInbox() {
-  std::vector<Event> events;
+  std::vector<Message> messages;
   bool overflow = false;
   {
     absl::MutexLock lock(&inbox_mu_);
-    events.swap(inbox_);
+    messages.swap(inbox_);
     overflow = inbox_overflow_;
   }
   if (overflow) ReachBound();
-  for (Event& event : events) {
-    std::visit([this](auto& e) { Handle(std::move(e)); }, event);
+  for (Message& message : messages) {
+    std::visit([&](auto& e) { Handle(message.index, std::move(e)); }, message.event);
   }
-  FlushDelta();
+  for (int i = 0; i < spec_.n; ++i) FlushDelta(i);
   {
     absl::MutexLock lock(&inbox_mu_);
     job_pending_ = !inbox_.empty();
@@ -138,13 +160,14 @@ void Generation::HandleInbox() {
   serving_.workers.PostOutput([self = shared_from_this()] { self->HandleInbox(); });
 }
 
-void Generation::Handle(Scheduled scheduled) {
+void Generation::Handle(int /*index*/, Scheduled scheduled) {
+  if (times_.queue) return;
   times_.queue = scheduled.time - arrival_;
   serving_.metrics.ObserveQueueTime(*times_.queue);
   serving_.request_log.Scheduled(spec_, *times_.queue);
 }
 
-void Generation::Handle(PromptLogprobs prompt) {
+void Generation::Handle(int /*index*/, PromptLogprobs prompt) {
   if (!prompt_output_) return;
   const std::vector<int32_t>& ids = spec_.request.prompt;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -155,50 +178,55 @@ void Generation::Handle(PromptLogprobs prompt) {
   FlushPrompt();
 }
 
-void Generation::Handle(Token token) {
-  if (stop_string_ || bound_reached_) return;  // drawn before the engine heard of it
+void Generation::Handle(int index, Token token) {
+  Completion& completion = completions_[index];
+  if (completion.stop_string || bound_reached_) return;  // drawn before the engine heard of it
   if (!times_.first_token) {
     times_.first_token = token.time - arrival_;
     serving_.metrics.ObserveFirstToken(*times_.first_token);
     serving_.request_log.FirstToken(spec_, *times_.first_token);
-  } else {
-    serving_.metrics.ObserveInterToken(token.time - last_token_time_);
   }
-  last_token_time_ = token.time;
-  ++completion_tokens_;
-  if (!token.event.is_stop || spec_.include_stop) AppendToken(token.event);
+  if (completion.num_tokens > 0) {
+    serving_.metrics.ObserveInterToken(token.time - completion.last_token_time);
+  }
+  completion.last_token_time = token.time;
+  ++completion.num_tokens;
+  if (!token.event.is_stop || spec_.include_stop) AppendToken(index, token.event);
 }
 
-void Generation::AppendToken(const TokenEvent& event) {
-  delta_.token_ids.push_back(event.token_id);
+void Generation::AppendToken(int index, const TokenEvent& event) {
+  Completion& completion = completions_[index];
+  completion.delta.token_ids.push_back(event.token_id);
   if (spec_.request.logprobs) {
-    delta_.logprobs.push_back({event.token_id, event.logprob, event.top_logprobs});
+    completion.delta.logprobs.push_back({event.token_id, event.logprob, event.top_logprobs});
   }
   if (event.is_stop) return;  // not part of the text
-  TextDelta text = detokenizer_->Push(event.token_id);
-  delta_.text += text.text;
-  if (delta_.token_ids.size() >= kMaxDeltaTokens) FlushDelta();
-  if (text.stop_index >= 0) Stop({spec_.stop[text.stop_index]});
+  TextDelta text = completion.detokenizer->Push(event.token_id);
+  completion.delta.text += text.text;
+  if (completion.delta.token_ids.size() >= kMaxDeltaTokens) FlushDelta(index);
+  if (text.stop_index >= 0) Stop(index, {spec_.stop[text.stop_index]});
 }
 
-void Generation::Stop(StopStringMatch match) {
-  stop_string_ = std::move(match);
+void Generation::Stop(int index, StopStringMatch match) {
+  completions_[index].stop_string = std::move(match);
   absl::MutexLock lock(&mu_);
-  serving_.engine.Cancel(spec_.request.id);
+  serving_.engine.Cancel(spec_.request.id, index);
 }
 
-void Generation::Handle(FinishEvent event) {
+void Generation::Handle(int index, FinishEvent event) {
+  Completion& completion = completions_[index];
   FinishOutput finish{.status = std::move(event.status),
+                      .index = index,
                       .reason = event.reason,
                       .usage = event.usage,
-                      .seed = spec_.request.sampling.seed};
-  if (stop_string_) {
+                      .seed = spec_.request.sampling.seed + index};
+  if (completion.stop_string) {
     finish.status = absl::OkStatus();
     finish.reason = FinishReason::kStop;
-    finish.usage.completion_tokens = completion_tokens_;
-    finish.match = *std::move(stop_string_);
+    finish.usage.completion_tokens = completion.num_tokens;
+    finish.match = *std::move(completion.stop_string);
   } else if (finish.status.ok()) {
-    delta_.text += detokenizer_->Finish().text;
+    completion.delta.text += completion.detokenizer->Finish().text;
     if (event.stop_token_id &&
         Contains(spec_.request.stopping.stop_token_ids, *event.stop_token_id)) {
       finish.match = StopTokenMatch{*event.stop_token_id};
@@ -208,8 +236,8 @@ void Generation::Handle(FinishEvent event) {
   }
   if (absl::IsInternal(finish.status)) serving_.readiness.Set(ServingState::kFailed);
   FlushPrompt();
-  FlushDelta();
-  End(std::move(finish));
+  FlushDelta(index);
+  EndCompletion(std::move(finish));
 }
 
 void Generation::FlushPrompt() {
@@ -219,20 +247,47 @@ void Generation::FlushPrompt() {
     echo_->logprobs = prompt_output_->logprobs;
   }
   mailbox_.Put(*std::exchange(prompt_output_, std::nullopt));
-  if (echo_ && !mailbox_.Put(*std::exchange(echo_, std::nullopt))) ReachBound();
+  for (int i = 0; echo_ && i < spec_.n; ++i) {
+    echo_->index = i;
+    if (!mailbox_.Put(*echo_)) ReachBound();
+  }
+  echo_.reset();
   Notify();
 }
 
-void Generation::FlushDelta() {
-  if (delta_.token_ids.empty() && delta_.text.empty()) return;
+void Generation::FlushDelta(int index) {
+  DeltaOutput& delta = completions_[index].delta;
+  if (delta.token_ids.empty() && delta.text.empty()) return;
   FlushPrompt();
-  if (!mailbox_.Put(std::exchange(delta_, {}))) ReachBound();
+  if (!mailbox_.Put(std::exchange(delta, {.index = index}))) ReachBound();
   Notify();
 }
 
 void Generation::ReachBound() {
   bound_reached_ = true;
   Cancel(bound_exceeded_);
+}
+
+// A completion that fails takes the others with it.
+void Generation::EndCompletion(FinishOutput finish) {
+  usage_.prompt_tokens = finish.usage.prompt_tokens;
+  usage_.completion_tokens += finish.usage.completion_tokens;
+  usage_.cached_tokens = std::max(usage_.cached_tokens, finish.usage.cached_tokens);
+  usage_.kv_bytes += finish.usage.kv_bytes;
+  usage_.kv_bytes_uncompressed += finish.usage.kv_bytes_uncompressed;
+  finish.is_last = ++num_ended_ == spec_.n;
+  if (!finish.status.ok() && failed_.ok()) {
+    failed_ = finish.status;
+    absl::MutexLock lock(&mu_);
+    if (!finish.is_last) serving_.engine.Cancel(spec_.request.id);
+  }
+  if (finish.is_last) {
+    finish.status = failed_;
+    End(std::move(finish));
+  } else if (failed_.ok()) {
+    mailbox_.Put(std::move(finish));
+    Notify();
+  }
 }
 
 void Generation::End(FinishOutput finish) {
@@ -247,7 +302,9 @@ void Generation::End(FinishOutput finish) {
   if (refused) {
     serving_.request_log.Refused({spec_.request.id, spec_.trace_id}, finish.status);
   } else {
-    serving_.request_log.Finished(spec_, finish, times_);
+    FinishOutput all = finish;
+    all.usage = usage_;
+    serving_.request_log.Finished(spec_, all, times_);
   }
   serving_.requests.Erase(spec_.request.id);
   mailbox_.Put(std::move(finish));

@@ -34,8 +34,8 @@ struct OutputBound {
 // One request between its call and the engine. A text worker encodes the prompt and submits it; the
 // engine's thread drops events into the inbox, a text worker turns them into output, the listener
 // takes that from the mailbox. Shared by the call, the engine and the job at hand; ends with the
-// engine's OnFinish, or before it where the engine never took the request.
-class Generation final : public TokenSink, public std::enable_shared_from_this<Generation> {
+// engine's last OnFinish, or before it where the engine never took the request.
+class Generation final : public std::enable_shared_from_this<Generation> {
  public:
   Generation(Serving& serving, GenerationSpec spec, OutputBound bound,
              std::weak_ptr<OutputListener> listener);
@@ -50,12 +50,6 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   Mailbox& mailbox() { return mailbox_; }
   const GenerationSpec& spec() const { return spec_; }
 
-  // On the engine's thread.
-  void OnScheduled(absl::Time when) override;
-  void OnPromptLogprobs(std::vector<float> logprobs) override;
-  void OnToken(TokenEvent event) override;
-  void OnFinish(FinishEvent event) override;
-
  private:
   struct Scheduled {
     absl::Time time;
@@ -68,25 +62,42 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
     absl::Time time;
   };
   using Event = std::variant<Scheduled, PromptLogprobs, Token, FinishEvent>;
+  // Where the engine's thread leaves what it has to tell of one completion.
+  class Sink;
+  // An event, and of which completion.
+  struct Message {
+    int index;
+    Event event;
+  };
+  // One way on from the prompt; of the job at hand.
+  struct Completion {
+    std::optional<Detokenizer> detokenizer;
+    DeltaOutput delta;  // until it is sent
+    int num_tokens = 0;
+    std::optional<StopStringMatch> stop_string;  // found: nothing more is output
+    absl::Time last_token_time = absl::InfinitePast();
+  };
   enum class Phase { kEncoding, kSubmitted, kEnded };
 
-  void Receive(Event event) ABSL_LOCKS_EXCLUDED(inbox_mu_);
+  void Receive(Message message) ABSL_LOCKS_EXCLUDED(inbox_mu_);
 
   // Text worker.
   void EncodeAndSubmit();
   absl::Status PrepareRequest();
+  absl::Status PrepareCompletions();
   absl::Status PrepareEcho();
   absl::Status Submit() ABSL_LOCKS_EXCLUDED(mu_);
   void HandleInbox() ABSL_LOCKS_EXCLUDED(inbox_mu_);
-  void Handle(Scheduled scheduled);
-  void Handle(PromptLogprobs prompt);
-  void Handle(Token token);
-  void Handle(FinishEvent event);
-  void AppendToken(const TokenEvent& event);
-  void Stop(StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
+  void Handle(int index, Scheduled scheduled);
+  void Handle(int index, PromptLogprobs prompt);
+  void Handle(int index, Token token);
+  void Handle(int index, FinishEvent event);
+  void AppendToken(int index, const TokenEvent& event);
+  void Stop(int index, StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
   void FlushPrompt();
-  void FlushDelta();
+  void FlushDelta(int index);
   void ReachBound();
+  void EndCompletion(FinishOutput finish) ABSL_LOCKS_EXCLUDED(mu_);
   void End(FinishOutput finish) ABSL_LOCKS_EXCLUDED(mu_);
   void Notify();
 
@@ -102,21 +113,20 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   absl::Status cancelled_ ABSL_GUARDED_BY(mu_);  // OK: not cancelled
 
   absl::Mutex inbox_mu_;
-  std::vector<Event> inbox_ ABSL_GUARDED_BY(inbox_mu_);
+  std::vector<Message> inbox_ ABSL_GUARDED_BY(inbox_mu_);
   bool inbox_overflow_ ABSL_GUARDED_BY(inbox_mu_) = false;
   // A job of this request is posted or running; the next one is posted by it.
   bool job_pending_ ABSL_GUARDED_BY(inbox_mu_) = true;
 
   // Of the job at hand.
-  std::optional<Detokenizer> detokenizer_;
   std::optional<PromptOutput> prompt_output_;  // until it is sent
-  std::optional<DeltaOutput> echo_;            // likewise, right after it
-  DeltaOutput delta_;                          // until it is sent
-  int completion_tokens_ = 0;
-  std::optional<StopStringMatch> stop_string_;  // found: nothing more is output
-  bool bound_reached_ = false;                  // likewise
+  std::optional<DeltaOutput> echo_;            // likewise, right after it, for each completion
+  std::vector<Completion> completions_;        // [n]
+  int num_ended_ = 0;
+  absl::Status failed_;         // why the first that failed did
+  Usage usage_;                 // of all that have ended
+  bool bound_reached_ = false;  // nothing more is output
   RequestTimes times_;
-  absl::Time last_token_time_ = absl::InfinitePast();
 };
 
 }  // namespace mea

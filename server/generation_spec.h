@@ -13,6 +13,7 @@ namespace mea {
 struct GenerationSpec {
   std::string trace_id;               // of the caller's trace; empty: none
   Request request;                    // prompt is empty where prompt_text is not
+  int n = 1;                          // completions
   std::string prompt_text;            // to be tokenized
   std::vector<std::string> stop;      // checked against limits.h
   bool echo = false;                  // output begins with the prompt

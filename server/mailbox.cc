@@ -35,7 +35,11 @@ bool Mailbox::Put(DeltaOutput delta) {
   const int64_t bytes = OutputBytes(delta);
   if (delta_bytes_ + bytes > max_bytes_) return false;
   delta_bytes_ += bytes;
-  DeltaOutput* unread = outputs_.empty() ? nullptr : std::get_if<DeltaOutput>(&outputs_.back());
+  DeltaOutput* unread = nullptr;
+  for (Output& output : outputs_) {
+    auto* of_output = std::get_if<DeltaOutput>(&output);
+    if (of_output != nullptr && of_output->index == delta.index) unread = of_output;
+  }
   if (unread == nullptr) {
     outputs_.push_back(std::move(delta));
   } else {
@@ -49,8 +53,8 @@ bool Mailbox::Put(DeltaOutput delta) {
 void Mailbox::Put(FinishOutput finish) {
   absl::MutexLock lock(&mu_);
   if (!finish.status.ok()) outputs_.clear();
+  finished_ = finish.is_last;
   outputs_.push_back(std::move(finish));
-  finished_ = true;
 }
 
 std::optional<Output> Mailbox::Take() {
@@ -58,7 +62,7 @@ std::optional<Output> Mailbox::Take() {
   if (outputs_.empty()) return std::nullopt;
   Output output = std::move(outputs_.front());
   outputs_.pop_front();
-  if (std::holds_alternative<DeltaOutput>(output)) delta_bytes_ = 0;
+  if (const auto* delta = std::get_if<DeltaOutput>(&output)) delta_bytes_ -= OutputBytes(*delta);
   return output;
 }
 

@@ -27,6 +27,7 @@ struct PromptOutput {
 };
 
 struct DeltaOutput {
+  int index = 0;  // of the completion
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprob> logprobs;  // one per token id where asked for, else empty
@@ -45,10 +46,12 @@ struct StopStringMatch {
   std::string text;
 };
 
-// The end of a request. Where the status is not OK, usage says what the engine spent all the same;
-// the rest means nothing.
+// The end of a completion, or where the status is not OK, of the request: then usage says what the
+// engine spent all the same, and the rest means nothing.
 struct FinishOutput {
   absl::Status status;
+  int index = 0;        // of the completion
+  bool is_last = true;  // no other completion is to end
   FinishReason reason = FinishReason::kStop;
   std::variant<std::monostate, EosMatch, StopTokenMatch, StopStringMatch> match;
   Usage usage;
@@ -57,9 +60,9 @@ struct FinishOutput {
 
 using Output = std::variant<PromptOutput, DeltaOutput, FinishOutput>;
 
-// Output of one request on its way from the text worker to the writer of the call: the prompt,
-// then deltas, then one finish. Deltas that the writer has not taken yet become one, so a slow
-// client costs at most `max_bytes`, never the engine's time. Thread-safe.
+// Output of one request on its way from the text worker to the writer of the call: the prompt, then
+// of every completion deltas and a finish. Deltas of a completion that the writer has not taken yet
+// become one, so a slow client costs at most `max_bytes`, never the engine's time. Thread-safe.
 class Mailbox {
  public:
   explicit Mailbox(int64_t max_bytes) : max_bytes_(max_bytes) {}
@@ -82,8 +85,8 @@ class Mailbox {
   const int64_t max_bytes_;
   mutable absl::Mutex mu_;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
-  int64_t delta_bytes_ ABSL_GUARDED_BY(mu_) = 0;     // of the delta in outputs_
-  std::deque<Output> outputs_ ABSL_GUARDED_BY(mu_);  // at most one of each kind, in their order
+  int64_t delta_bytes_ ABSL_GUARDED_BY(mu_) = 0;     // of the deltas in outputs_
+  std::deque<Output> outputs_ ABSL_GUARDED_BY(mu_);  // at most one of each kind and completion
 };
 
 }  // namespace mea

@@ -102,11 +102,6 @@ void ReadSampling(const v1::SamplingParams& from, int vocab_size, Reader& reader
   to.frequency_penalty = reader.ValueOr(kFrequencyPenaltyRange, from.has_frequency_penalty(),
                                         from.frequency_penalty(), to.frequency_penalty);
   to.seed = from.has_seed() ? from.seed() : RandomU64();
-  if (from.has_n() && from.n() < 1) reader.Invalid("sampling.n ", from.n(), " is below 1");
-  if (from.n() > 1) {
-    reader.Refuse(absl::UnimplementedError(
-        absl::StrCat("sampling.n ", from.n(), " is not served; send 1, or several requests")));
-  }
   reader.AtMost("sampling.logit_bias", std::ssize(from.logit_bias()), kMaxLogitBias, "entries");
   for (const auto& [id, bias] : from.logit_bias()) {
     reader.TokenId("sampling.logit_bias key", id);
@@ -180,6 +175,8 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   CheckId(call.request_id, reader);
   ReadPrompt(request, reader, spec);
   ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);
+  const FieldRange completions = CompletionsRange(serving.engine.options().max_num_seqs);
+  spec.n = reader.ValueOr(completions, request.sampling().has_n(), request.sampling().n(), 1);
   ReadStopping(request.stopping(), max_context, reader, spec);
   ReadResponse(request.response(), reader, spec);
   reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,

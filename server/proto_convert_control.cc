@@ -97,7 +97,8 @@ void ModelInfoToProto(const Serving& serving, v1::GetModelInfoResponse& to) {
   CompositionToProto(config, *to.mutable_head_composition());
   CacheToProto(engine, *to.mutable_cache());
   LimitsToProto(engine, *to.mutable_limits());
-  for (const FieldRange& range : AllRanges(config.vocab_size, engine.max_context())) {
+  for (const FieldRange& range :
+       AllRanges(config.vocab_size, engine.max_context(), engine.options().max_num_seqs)) {
     v1::FieldRange& field = *to.add_ranges();
     field.set_field(std::string(range.field));
     field.set_min(range.min);

@@ -52,10 +52,14 @@ void ToProto(const PromptOutput& prompt, const std::string& request_id, const Se
   for (const PositionLogprob& position : prompt.logprobs) ToProto(position, *to.add_logprobs());
 }
 
-void ToProto(DeltaOutput delta, v1::Delta& to) { AppendDelta(std::move(delta), to); }
+void ToProto(DeltaOutput delta, v1::Delta& to) {
+  to.set_index(delta.index);
+  AppendDelta(std::move(delta), to);
+}
 void ToProto(DeltaOutput delta, v1::Completion& to) { AppendDelta(std::move(delta), to); }
 
 void ToProto(const FinishOutput& finish, v1::Finish& to) {
+  to.set_index(finish.index);
   to.set_reason(ToProto(finish.reason));
   std::visit(MatchWriter{to}, finish.match);
   v1::Usage& usage = *to.mutable_usage();

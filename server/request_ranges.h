@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/request.h"
 
 namespace mea {
 
@@ -40,7 +42,12 @@ inline constexpr FieldRange MinTokensRange(int max_context) {
   return {"stopping.min_tokens", 0, static_cast<double>(max_context - 1)};
 }
 
-inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context) {
+// Completions of a request are computed together, in one step.
+inline constexpr FieldRange CompletionsRange(int max_num_seqs) {
+  return {"sampling.n", 1, static_cast<double>(std::min(kMaxCompletions, max_num_seqs))};
+}
+
+inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context, int max_num_seqs) {
   return {kTemperatureRange,
           TopKRange(vocab_size),
           kTopPRange,
@@ -49,6 +56,7 @@ inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context) {
           kPresencePenaltyRange,
           kFrequencyPenaltyRange,
           kLogitBiasRange,
+          CompletionsRange(max_num_seqs),
           MaxTokensRange(max_context),
           MinTokensRange(max_context),
           kLogprobsRange,

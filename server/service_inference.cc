@@ -59,7 +59,12 @@ class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<v1::Genera
       Fail(finish.status);
       return;
     }
+    response_.mutable_finish()->Clear();
     ToProto(finish, *response_.mutable_finish());
+    if (!finish.is_last) {
+      StartWriting();
+      return;
+    }
     Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
     StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
   }
@@ -92,20 +97,22 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
     ToProto(prompt, request_id(), serving_, *response_.mutable_prompt());
   }
   void Write(DeltaOutput delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    ToProto(std::move(delta), Completion());
+    v1::Completion& completion = Completion(delta.index);
+    ToProto(std::move(delta), completion);
   }
   void Write(FinishOutput finish) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (!finish.status.ok()) {
       Fail(finish.status);
       return;
     }
-    ToProto(finish, *Completion().mutable_finish());
+    ToProto(finish, *Completion(finish.index).mutable_finish());
+    if (!finish.is_last) return;
     Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
     Finish(grpc::Status::OK);
   }
-  v1::Completion& Completion() {
-    return response_.completions_size() == 0 ? *response_.add_completions()
-                                             : *response_.mutable_completions(0);
+  v1::Completion& Completion(int index) {
+    while (response_.completions_size() <= index) response_.add_completions();
+    return *response_.mutable_completions(index);
   }
 
   v1::GenerateResponse& response_;  // gRPC's; lives until OnDone

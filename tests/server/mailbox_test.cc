@@ -28,6 +28,24 @@ TEST(MailboxTest, DeltasThatWaitBecomeOne) {
   EXPECT_FALSE(mailbox.Take().has_value());
 }
 
+TEST(MailboxTest, DeltasOfEachCompletionBecomeOne) {
+  Mailbox mailbox(1000);
+  for (const char* text : {"a", "b"}) {
+    ASSERT_TRUE(mailbox.Put(DeltaOutput{.index = 0, .text = text}));
+    ASSERT_TRUE(mailbox.Put(DeltaOutput{.index = 1, .text = text}));
+  }
+  mailbox.Put(FinishOutput{.index = 1, .is_last = false});
+  EXPECT_FALSE(mailbox.finished());
+  EXPECT_EQ(std::get<DeltaOutput>(*mailbox.Take()).text, "ab");
+  const auto second = std::get<DeltaOutput>(*mailbox.Take());
+  EXPECT_EQ(second.index, 1);
+  EXPECT_EQ(second.text, "ab");
+  EXPECT_EQ(std::get<FinishOutput>(*mailbox.Take()).index, 1);
+  EXPECT_FALSE(mailbox.Take().has_value());
+  mailbox.Put(FinishOutput{.index = 0});
+  EXPECT_TRUE(mailbox.finished());
+}
+
 TEST(MailboxTest, BoundIsOnWhatWaitsNotOnWhatWasTaken) {
   Mailbox mailbox(15);
   for (int i = 0; i < 10; ++i) {
@@ -81,7 +99,7 @@ TEST(TextWorkersTest, OutputGoesFirstAndJobsBeyondTheBoundAreRefused) {
 
 TEST(RequestRangesTest, EveryRangeHasItsOwnField) {
   std::vector<std::string_view> fields;
-  for (const FieldRange& range : AllRanges(100, 200)) {
+  for (const FieldRange& range : AllRanges(100, 200, 8)) {
     EXPECT_LT(range.min, range.max) << range.field;
     EXPECT_THAT(fields, ::testing::Not(::testing::Contains(range.field)));
     fields.push_back(range.field);

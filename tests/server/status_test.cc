@@ -63,7 +63,8 @@ std::vector<BadRequest> InvalidRequests() {
        [](R& r) { r.mutable_sampling()->set_presence_penalty(3); }},
       {"sampling.frequency_penalty -3 is outside -2..2",
        [](R& r) { r.mutable_sampling()->set_frequency_penalty(-3); }},
-      {"sampling.n 0 is below 1", [](R& r) { r.mutable_sampling()->set_n(0); }},
+      {"sampling.n 0 is outside 1..4", [](R& r) { r.mutable_sampling()->set_n(0); }},
+      {"sampling.n 5 is outside 1..4", [](R& r) { r.mutable_sampling()->set_n(5); }},
       {"sampling.logit_bias 101 is outside -100..100",
        [](R& r) { (*r.mutable_sampling()->mutable_logit_bias())[3] = 101; }},
       {"sampling.logit_bias key 300 is outside the vocabulary 0..257",
@@ -129,8 +130,6 @@ TEST(StatusTest, WhatIsNotServedIsUnimplementedAndNamed) {
   const std::vector<BadRequest> requests = {
       {"chat is not served; send text or token_ids",
        [](v1::GenerateRequest& r) { r.mutable_chat()->add_messages()->set_role("user"); }},
-      {"sampling.n 2 is not served; send 1, or several requests",
-       [](v1::GenerateRequest& r) { r.mutable_sampling()->set_n(2); }},
   };
   for (const BadRequest& bad : requests) {
     v1::GenerateRequest request = TextRequest("hey", 10);
