@@ -17,6 +17,10 @@ const DeviceDefaults& DefaultsOf(Device device) {
   return device == Device::kCuda ? kCuda : kCpu;
 }
 
+int64_t MemoryShare(int64_t total_bytes, double utilization) {
+  return static_cast<int64_t>(static_cast<double>(total_bytes) * utilization);
+}
+
 absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
                                           const CudaOptions& options) {
   if (device != "auto" && device != "cpu" && device != "cuda") {
@@ -26,7 +30,10 @@ absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_thr
   OpenedBackend opened;
   if (device != "cpu") {
     absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend(options);
-    if (cuda.ok()) return OpenedBackend{.backend = *std::move(cuda)};
+    if (cuda.ok()) {
+      const absl::StatusOr<CudaDeviceInfo> info = DescribeCudaDevice(options.device);
+      return OpenedBackend{.backend = *std::move(cuda), .name = info.ok() ? info->name : "cuda"};
+    }
     if (device == "cuda") return cuda.status();
     // A build without the module is meant for the CPU: nothing to tell.
     if (!absl::IsNotFound(cuda.status())) opened.note = std::string(cuda.status().message());

@@ -21,8 +21,12 @@ struct DeviceDefaults {
 };
 const DeviceDefaults& DefaultsOf(Device device);
 
+// The part of a device's memory that an engine may use.
+int64_t MemoryShare(int64_t total_bytes, double utilization);
+
 struct OpenedBackend {
   std::unique_ptr<Backend> backend;
+  std::string name;  // the GPU's, empty on the CPU
   std::string note;  // "auto" alone: why it is not the GPU; empty where this build knows none
 };
 

@@ -14,6 +14,7 @@
 #include "engine/model/config.h"
 #include "engine/model/weights.h"
 #include "engine/request.h"
+#include "kernels/backend_limits.h"
 #include "kvcache/kv_cache.h"
 
 namespace mea {
@@ -22,6 +23,7 @@ namespace mea {
 struct EngineOptions {
   std::string model_dir;
   std::string device = "auto";  // "auto", "cpu", "cuda"
+  std::string device_name;      // as resolved: the GPU's, empty on the CPU
   std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
   // Weights made up instead of read: model_dir needs a config.json and nothing else.
   bool random_weights = false;
@@ -47,6 +49,8 @@ struct MemoryPlan {
   int64_t kv_cache_bytes = 0;
   int64_t kv_cache_bytes_uncompressed = 0;  // what the same tokens would take
   int64_t workspace_bytes = 0;
+  int64_t scratch_bytes = 0;  // of the back end
+  int64_t graphs_bytes = 0;   // set aside for a device's records of decode steps, an estimate
 };
 
 // A consistent snapshot, published by the engine thread after every step.
@@ -59,6 +63,7 @@ struct EngineStats {
   int64_t prompt_tokens = 0;      // computed, cache hits excluded
   int64_t generation_tokens = 0;  // drawn
   int64_t num_steps = 0;
+  BackendCounters device;  // since the engine began; all 0 on the CPU
 };
 
 struct StepReport {

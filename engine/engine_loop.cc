@@ -23,6 +23,7 @@ EngineLoop::EngineLoop(EngineParts parts, StepObserver observer)
       core_(parts_.model.get(), parts_.kv.get(), parts_.options.max_num_seqs,
             parts_.generation.eos_token_ids),
       limits_(core_.request_limits()),
+      counters_at_start_(parts_.backend->counters()),
       stats_(core_.stats()) {
   Beat();
   parts_.model->set_on_layer([this] { Beat(); });
@@ -44,7 +45,18 @@ MemoryPlan EngineLoop::memory_plan() const {
   return {.weights_bytes = parts_.model->weights_bytes(),
           .kv_cache_bytes = parts_.kv->allocated_bytes(),
           .kv_cache_bytes_uncompressed = tokens * layout.UncompressedBytesPerToken(),
-          .workspace_bytes = parts_.model->workspace_bytes()};
+          .workspace_bytes = parts_.model->workspace_bytes(),
+          .scratch_bytes = parts_.model->backend_bytes().scratch,
+          .graphs_bytes = parts_.model->backend_bytes().records};
+}
+
+BackendCounters EngineLoop::CountersSinceStart() const {
+  BackendCounters counters = parts_.backend->counters();
+  counters.replays -= counters_at_start_.replays;
+  counters.eager_runs -= counters_at_start_.eager_runs;
+  counters.records -= counters_at_start_.records;
+  counters.allocations -= counters_at_start_.allocations;
+  return counters;
 }
 
 absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
@@ -217,6 +229,7 @@ void EngineLoop::Announce() {
       admission_.Publish(*std::move(outlook), num_in_inbox, now);
     }
     stats_ = core_.stats();
+    stats_.device = CountersSinceStart();
     health_ = core_.device_status();
     for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);
   }

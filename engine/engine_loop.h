@@ -76,11 +76,13 @@ class EngineLoop final : public Engine {
   // Publishes stats, then tells the sinks what has happened.
   void Announce();
   void Beat();
+  BackendCounters CountersSinceStart() const;  // engine thread only
 
   const EngineParts parts_;
   const StepObserver observer_;
   EngineCore core_;  // engine thread only
   const RequestLimits limits_;
+  const BackendCounters counters_at_start_;
   std::atomic<int64_t> heartbeat_ns_;
   Admission admission_;  // locked after mutex_
 

@@ -16,28 +16,22 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
       absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16"));
 }
 
-namespace {
-
-// What the matrices are to be stored as; absent: as they are.
 absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
-                                                    const Backend& backend) {
+                                                    std::optional<DType> needed) {
   const absl::StatusOr<std::optional<DType>> asked = ParseWeightDType(name);
-  const std::optional<DType> needed = backend.weight_dtype();
   if (!asked.ok() || !needed.has_value()) return asked;
   if (asked->has_value() && **asked != *needed) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--weight-dtype ", name, ": the ", std::string(backend.name()),
-                     " back end computes with ", std::string(DTypeName(*needed)), " weights"));
+    return absl::InvalidArgumentError(absl::StrCat("--weight-dtype ", name,
+                                                   ": the device computes with ",
+                                                   std::string(DTypeName(*needed)), " weights"));
   }
   return needed;
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress) {
-  const auto dtype = WeightDTypeFor(weight_dtype, *backend);
+  const auto dtype = WeightDTypeFor(weight_dtype, backend->weight_dtype());
   if (!dtype.ok()) return dtype.status();
   // For a device the copy itself reads the pages, and is what takes the time.
   const bool on_host = backend->device() == Device::kCpu;
@@ -54,7 +48,7 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
                                                        ModelLimits limits,
                                                        const LoadProgress& progress) {
   constexpr uint64_t kSeed = 1;
-  const auto dtype = WeightDTypeFor(weight_dtype, *backend);
+  const auto dtype = WeightDTypeFor(weight_dtype, backend->weight_dtype());
   if (!dtype.ok()) return dtype.status();
   absl::StatusOr<ModelWeights> weights =
       backend->device() == Device::kCpu
@@ -70,17 +64,21 @@ absl::StatusOr<DType> ParseKvDType(const std::string& name) {
   return absl::InvalidArgumentError(absl::StrCat("--kv-dtype \"", name, "\" is none of bf16, f32"));
 }
 
+int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes) {
+  // Slots are counted in 32 bits.
+  const int64_t max_pages = std::numeric_limits<int32_t>::max() / page_size;
+  return std::min(bytes / page_bytes, max_pages);
+}
+
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
                                                        int64_t bytes) {
-  const int64_t num_pages = bytes / layout.PageBytes();
+  const int64_t num_pages = NumPages(layout.PageBytes(), layout.page_size, bytes);
   if (num_pages == 0) {
     return absl::InvalidArgumentError(absl::StrCat("--kv-cache-bytes ", bytes,
                                                    " holds no page; one page of ", layout.page_size,
                                                    " tokens takes ", layout.PageBytes(), " bytes"));
   }
-  // Slots are counted in 32 bits.
-  const int64_t max_pages = std::numeric_limits<int32_t>::max() / layout.page_size;
-  return KvCache::Create(backend, layout, static_cast<int>(std::min(num_pages, max_pages)));
+  return KvCache::Create(backend, layout, static_cast<int>(num_pages));
 }
 
 }  // namespace mea

@@ -16,6 +16,11 @@ namespace mea {
 // "auto" keeps what the checkpoint has (nothing), "f32" and "bf16" convert every matrix.
 absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
 
+// The same for a back end that computes with `needed` alone, where it is present: INVALID_ARGUMENT
+// for any other.
+absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
+                                                    std::optional<DType> needed);
+
 // weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
 // compute with.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
@@ -33,7 +38,9 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
 // "bf16" or "f32".
 absl::StatusOr<DType> ParseKvDType(const std::string& name);
 
-// A cache of at most `bytes` bytes; INVALID_ARGUMENT when that is less than one page.
+// Pages of a cache of at most `bytes` bytes.
+int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);
+// Such a cache; INVALID_ARGUMENT when that is less than one page.
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
                                                        int64_t bytes);
 

@@ -1,59 +1,99 @@
 #include "engine/plan.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
 #include "engine/load.h"
+#include "engine/model/backend_limits.h"
+#include "engine/model/random_weights.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {
 namespace {
 
-// Only matrices change their dtype; vectors are a rounding error of the sum.
-int64_t WeightBytes(const SafeTensors& tensors, std::optional<DType> matrix_dtype) {
-  int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors.tensors()) {
-    const bool converted = matrix_dtype.has_value() && tensor.shape.size() >= 2;
-    const int64_t stored_size = StoredDTypeSize(tensor.dtype);
-    bytes += tensor.num_bytes / stored_size * (converted ? DTypeSize(*matrix_dtype) : stored_size);
-  }
-  return bytes;
-}
+// An H100 or H200, by the two numbers that scratch depends on.
+constexpr CudaDeviceInfo kAssumedDevice = {.sm = 90, .num_sms = 132};
 
 CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layout, int context) {
-  const int64_t num_pages = bytes / (bytes_per_token * layout.page_size);
+  const int64_t num_pages = NumPages(bytes_per_token * layout.page_size, layout.page_size, bytes);
   return {.bytes_per_token = bytes_per_token,
           .num_tokens = num_pages * layout.page_size,
           .num_sequences = num_pages / layout.PagesFor(context)};
 }
 
-}  // namespace
-
-absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions& options) {
-  const ModelConfig& config = checkpoint.config;
+// All but the weights, whose bytes `weight_bytes` tells for matrices of a dtype (absent: as
+// stored).
+template <typename WeightBytes>
+absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
+                               const WeightBytes& weight_bytes) {
   if (options.context > config.max_position) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--context ", options.context, " exceeds the model's context of ", config.max_position));
   }
-  auto weight_dtype = ParseWeightDType(options.weight_dtype);
+  if (options.context > 0) config.max_position = options.context;
+  const DeviceDefaults& defaults = DefaultsOf(options.device.device);
+  const auto weight_dtype = WeightDTypeFor(
+      options.weight_dtype, defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt);
   if (!weight_dtype.ok()) return weight_dtype.status();
-  const DeviceDefaults& device = DefaultsOf(options.device);
-  if (device.bf16_only) *weight_dtype = DType::kBf16;
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
+  const absl::StatusOr<int64_t> weights = weight_bytes(*weight_dtype);
+  if (!weights.ok()) return weights.status();
+  ModelLimits limits = options.limits;
+  limits.page_size = options.page_size;
+  absl::StatusOr<BackendBytes> backend = BackendBytes{};
+  if (options.device.backend_bytes) {
+    backend = options.device.backend_bytes(MakeBackendLimits(config, limits));
+  }
+  // A program without the module can still tell the rest.
+  if (!backend.ok() && !absl::IsNotFound(backend.status())) return backend.status();
 
-  Plan plan{.weights_bytes = WeightBytes(checkpoint.tensors, *weight_dtype),
-            .workspace_bytes =
-                Workspace::PlannedBytes(config, options.limits, device.compute, device.wide),
-            .context = options.context == 0 ? config.max_position : options.context};
+  Plan plan{.weights_bytes = *weights,
+            .workspace_bytes = Model::PlannedWorkspaceBytes(config, limits, options.device.device),
+            .scratch_bytes = backend.ok() ? backend->scratch : 0,
+            .graphs_bytes = backend.ok() ? backend->records : 0,
+            .missing = std::string(backend.status().message()),
+            .context = config.max_position};
   plan.cache_bytes =
-      std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes, 0);
+      std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes -
+                            plan.scratch_bytes - plan.graphs_bytes,
+                        0);
   const KvLayout layout = MakeKvLayout(config, *kv_dtype, options.page_size);
   plan.physical = PlanCache(plan.cache_bytes, layout.BytesPerToken(), layout, plan.context);
   plan.uncompressed =
       PlanCache(plan.cache_bytes, layout.UncompressedBytesPerToken(), layout, plan.context);
   return plan;
+}
+
+}  // namespace
+
+absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device) {
+  if (device == "cpu") return PlannedDevice{};
+  if (device != "cuda") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device \"", device, "\" is none of cpu, cuda"));
+  }
+  const CudaDeviceInfo info = DescribeCudaDevice().value_or(kAssumedDevice);
+  return PlannedDevice{.device = Device::kCuda,
+                       .name = info.name,
+                       .total_bytes = info.total_bytes,
+                       .backend_bytes = [info](const BackendLimits& limits) {
+                         return PlannedCudaBytes(limits, {}, info);
+                       }};
+}
+
+absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions& options) {
+  return PlanModel(checkpoint.config, options, [&](std::optional<DType> dtype) {
+    return PlannedWeightBytes(checkpoint, {.weight_dtype = dtype});
+  });
+}
+
+absl::StatusOr<Plan> PlanRandomModel(const ModelConfig& config, const PlanOptions& options) {
+  return PlanModel(config, options, [&](std::optional<DType> dtype) -> absl::StatusOr<int64_t> {
+    return PlannedRandomWeightBytes(config, dtype.value_or(DType::kBf16));
+  });
 }
 
 }  // namespace mea

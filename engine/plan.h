@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -9,14 +10,28 @@
 
 namespace mea {
 
-struct PlanOptions {
-  int64_t memory_bytes = 0;  // for weights, workspace and cache together
+// What the back end of a device takes beside its operands (Backend::PlannedBytes).
+using BackendPlanner = std::function<absl::StatusOr<BackendBytes>(const BackendLimits&)>;
+
+// A device to plan for, which need not be there.
+struct PlannedDevice {
   Device device = Device::kCpu;
+  std::string name;              // "NVIDIA H200"; empty where there is none to ask
+  int64_t total_bytes = 0;       // of its memory; 0 where there is none to ask
+  BackendPlanner backend_bytes;  // absent: nothing
+};
+// "cpu" or "cuda". For CUDA the machine's own device where it has one, else one with the compute
+// capability and the multiprocessors of an H100 or H200.
+absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device);
+
+struct PlanOptions {
+  int64_t memory_bytes = 0;  // for everything together
+  PlannedDevice device;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
-  int context = 0;  // tokens per sequence; 0 = the model's
+  int context = 0;  // tokens per sequence, prompt and output together; 0 = the model's
   int page_size = 32;
-  ModelLimits limits;
+  ModelLimits limits;  // its page_size is the one above
 };
 
 // What a cache of some layout could hold.
@@ -26,12 +41,15 @@ struct CachePlan {
   int64_t num_sequences = 0;  // of `context` tokens that fit
 };
 
-// The memory of a model that is not loaded: the checkpoint as it is beside the same model with
+// The memory of an engine that is not started: the checkpoint as it is beside the same model with
 // every virtual head stored.
 struct Plan {
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t cache_bytes = 0;  // what is left for the cache; 0 where the rest takes all
+  int64_t scratch_bytes = 0;  // of the back end
+  int64_t graphs_bytes = 0;   // of records of decode steps, an estimate
+  int64_t cache_bytes = 0;    // what is left for the cache; 0 where the rest takes all
+  std::string missing;        // why scratch and graphs are not counted, where they are not
   int context = 0;
   CachePlan physical;
   CachePlan uncompressed;
@@ -39,5 +57,7 @@ struct Plan {
 
 // INVALID_ARGUMENT for an option out of range.
 absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions& options);
+// The same for a model with made-up weights, of which there is the configuration alone.
+absl::StatusOr<Plan> PlanRandomModel(const ModelConfig& config, const PlanOptions& options);
 
 }  // namespace mea

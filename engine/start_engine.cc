@@ -97,18 +97,18 @@ std::string StoredWeightDType(const Source& source) {
 }
 
 // On the host enough for every sequence to grow to the full context, within a quarter of the
-// machine; on a device all that weights and workspace have left of its share.
+// machine; on a device all that weights, workspace and scratch have left of its share, but for the
+// records to come.
 absl::StatusOr<int64_t> DefaultKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
-                                            const Backend& backend) {
-  const std::optional<DeviceMemory> memory = backend.memory();
+                                            const Model& model) {
+  const std::optional<DeviceMemory> memory = model.backend().memory();
   if (!memory) {
     const int64_t wanted =
         int64_t{layout.PagesFor(options.max_context)} * options.max_num_seqs * layout.PageBytes();
     return std::min(wanted, PhysicalMemoryBytes() / 4);
   }
-  const auto share = static_cast<int64_t>(static_cast<double>(memory->total_bytes) *
-                                          options.gpu_memory_utilization);
-  const int64_t taken = memory->total_bytes - memory->free_bytes;
+  const int64_t share = MemoryShare(memory->total_bytes, options.gpu_memory_utilization);
+  const int64_t taken = memory->total_bytes - memory->free_bytes + model.backend_bytes().records;
   if (share - taken < layout.PageBytes()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory->total_bytes,
@@ -137,6 +137,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   EngineParts parts;
   parts.backend = std::move(opened->backend);
   options.device = std::string(parts.backend->name());
+  options.device_name = std::move(opened->name);
   options.device_note = std::move(opened->note);
   const DeviceDefaults& device = DefaultsOf(parts.backend->device());
   FillIn(options, device);
@@ -159,7 +160,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (!kv_dtype.ok()) return kv_dtype.status();
   const KvLayout layout = parts.model->MakeKvLayout(*kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
-    const absl::StatusOr<int64_t> bytes = DefaultKvCacheBytes(options, layout, *parts.backend);
+    const absl::StatusOr<int64_t> bytes = DefaultKvCacheBytes(options, layout, *parts.model);
     if (!bytes.ok()) return bytes.status();
     options.kv_cache_bytes = *bytes;
   }

@@ -76,6 +76,33 @@ void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWrit
                  {"dtype", kv_dtype}});
 }
 
+void AppendMemory(const MemoryPlan& plan, const BackendCounters& device, FamilyWriter& out) {
+  out.Family(
+      "mea_memory_bytes", MetricType::Gauge,
+      "Bytes by purpose: allocated at start, but for graphs, which the driver of a GPU keeps "
+      "for each size of a decode step once it has been met.");
+  out.Sample(plan.weights_bytes, {{"kind", "weights"}});
+  out.Sample(plan.kv_cache_bytes, {{"kind", "kv_cache"}});
+  out.Sample(plan.workspace_bytes, {{"kind", "workspace"}});
+  out.Sample(plan.scratch_bytes, {{"kind", "scratch"}});
+  out.Sample(device.record_bytes, {{"kind", "graphs"}});
+}
+
+// All zero on the CPU.
+void AppendDevice(const BackendCounters& device, FamilyWriter& out) {
+  out.Counter("mea_device_graph_replays_total", "Forward passes that repeated a recorded graph.",
+              device.replays);
+  out.Counter("mea_device_graph_captures_total", "Forward passes recorded as a graph.",
+              device.records);
+  out.Counter("mea_device_eager_runs_total",
+              "Forward passes launched kernel by kernel: prompts, and sizes new to the device.",
+              device.eager_runs);
+  out.Counter("mea_device_step_allocations_total",
+              "Allocations of device or pinned memory since serving began, of which a step makes "
+              "none.",
+              device.allocations);
+}
+
 }  // namespace
 
 void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
@@ -85,10 +112,8 @@ void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
   const MemoryPlan plan = engine.memory_plan();
 
   AppendCache(stats.kv, engine.options().kv_dtype, out);
-  out.Family("mea_memory_bytes", MetricType::Gauge, "Bytes allocated at start, by purpose.");
-  out.Sample(plan.weights_bytes, {{"kind", "weights"}});
-  out.Sample(plan.kv_cache_bytes, {{"kind", "kv_cache"}});
-  out.Sample(plan.workspace_bytes, {{"kind", "workspace"}});
+  AppendMemory(plan, stats.device, out);
+  AppendDevice(stats.device, out);
   out.Gauge("mea_num_requests_running", "Requests being computed.", stats.num_running);
   out.Gauge("mea_num_requests_waiting", "Requests that wait for their turn.", stats.num_waiting);
   out.Gauge("mea_num_tokens_waiting", "Tokens of the prompts that wait for their turn.",

@@ -31,6 +31,17 @@ void CacheToProto(const Engine& engine, v1::CacheInfo& to) {
   to.set_max_tokens(int64_t{kv.num_pages} * kv.page_size);
 }
 
+void MemoryToProto(const Engine& engine, v1::MemoryInfo& to) {
+  const MemoryPlan plan = engine.memory_plan();
+  to.set_weights_bytes(plan.weights_bytes);
+  to.set_kv_cache_bytes(plan.kv_cache_bytes);
+  to.set_kv_cache_bytes_uncompressed(plan.kv_cache_bytes_uncompressed);
+  to.set_workspace_bytes(plan.workspace_bytes);
+  to.set_scratch_bytes(plan.scratch_bytes);
+  to.set_graphs_bytes(plan.graphs_bytes);
+  to.set_graphs_bytes_used(engine.stats().device.record_bytes);
+}
+
 void LimitsToProto(const Engine& engine, v1::Limits& to) {
   to.set_max_request_bytes(kMaxRequestBytes);
   to.set_max_prompt_bytes(kMaxPromptBytes);
@@ -111,11 +122,14 @@ void ModelInfoToProto(const Serving& serving, v1::GetModelInfoResponse& to) {
 void ServerInfoToProto(const Serving& serving, v1::GetServerInfoResponse& to) {
   to.set_version(Version());
   to.set_build(Build());
-  to.set_device(DeviceName(serving.engine.options().num_threads));
+  const EngineOptions& options = serving.engine.options();
+  to.set_device(options.device_name.empty() ? DeviceName(options.num_threads)
+                                            : options.device_name);
   to.set_state(ToProto(serving.readiness.state()));
   const int64_t nanos = absl::ToUnixNanos(serving.start_time);
   to.mutable_start_time()->set_seconds(nanos / 1'000'000'000);
   to.mutable_start_time()->set_nanos(static_cast<int>(nanos % 1'000'000'000));
+  MemoryToProto(serving.engine, *to.mutable_memory());
 }
 
 void CacheStatsToProto(const Serving& serving, v1::GetCacheStatsResponse& to) {

@@ -35,6 +35,23 @@ std::string MemoryLine(const MemoryPlan& plan) {
                                    static_cast<double>(plan.kv_cache_bytes_uncompressed));
 }
 
+// What is not the cache's.
+std::string OtherMemoryLine(const MemoryPlan& plan) {
+  std::string line = absl::StrFormat("weights %s, workspace %s", HumanBytes(plan.weights_bytes),
+                                     HumanBytes(plan.workspace_bytes));
+  if (plan.scratch_bytes > 0) {
+    absl::StrAppend(&line, ", scratch ", HumanBytes(plan.scratch_bytes), ", set aside for graphs ",
+                    HumanBytes(plan.graphs_bytes));
+  }
+  return line;
+}
+
+std::string DeviceLine(const BackendCounters& device) {
+  return absl::StrFormat("%d graph replays, %d eager runs, %d captures of %s in all",
+                         device.replays, device.eager_runs, device.records,
+                         HumanBytes(device.record_bytes));
+}
+
 }  // namespace
 
 std::string StatusPage(const Serving& serving) {
@@ -50,6 +67,7 @@ std::string StatusPage(const Serving& serving) {
   Row("State", std::string(ServingStateName(serving.readiness.state())), page);
   Row("Heads", HeadsLine(config), page);
   Row("Cache memory", MemoryLine(serving.engine.memory_plan()), page);
+  Row("Other memory", OtherMemoryLine(serving.engine.memory_plan()), page);
   Row("Cache per token",
       absl::StrFormat("%s (%s uncompressed)", HumanBytes(kv.bytes_per_token),
                       HumanBytes(kv.bytes_per_token_uncompressed)),
@@ -62,6 +80,7 @@ std::string StatusPage(const Serving& serving) {
       page);
   Row("Tokens",
       absl::StrFormat("%d prompt, %d drawn", stats.prompt_tokens, stats.generation_tokens), page);
+  if (serving.engine.options().device != "cpu") Row("Device", DeviceLine(stats.device), page);
   Row("Since", absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", serving.start_time, absl::UTCTimeZone()),
       page);
   Row("Version", absl::StrCat(Version(), ", ", Build()), page);
@@ -73,12 +92,13 @@ std::string StatusPage(const Serving& serving) {
 
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin) {
   const KvCacheStats kv = serving.engine.stats().kv;
+  const MemoryPlan plan = serving.engine.memory_plan();
   const int64_t tokens = int64_t{kv.num_pages} * kv.page_size;
   const int context = serving.engine.max_context();
   return absl::StrFormat(
-      "serving %s on %s%s; KV cache %s, room for %d tokens or %d sequences of %d",
+      "serving %s on %s%s; KV cache %s, room for %d tokens or %d sequences of %d; %s",
       serving.model_name, listen, admin.empty() ? "" : absl::StrCat(", http://", admin),
-      MemoryLine(serving.engine.memory_plan()), tokens, tokens / context, context);
+      MemoryLine(plan), tokens, tokens / context, context, OtherMemoryLine(plan));
 }
 
 std::string HumanBytes(int64_t bytes) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/device.h"
 #include "engine/model/backend_limits.h"
 #include "engine/model/place_weights.h"
 
@@ -20,9 +21,10 @@ constexpr int64_t kLogitsKey = int64_t{1} << 32;
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
                                                      Backend* backend, ModelLimits limits,
                                                      const LoadProgress& progress) {
-  if (absl::Status status = backend->Prepare(MakeBackendLimits(config, limits)); !status.ok()) {
-    return status;
-  }
+  const BackendLimits backend_limits = MakeBackendLimits(config, limits);
+  const absl::StatusOr<BackendBytes> backend_bytes = backend->PlannedBytes(backend_limits);
+  if (!backend_bytes.ok()) return backend_bytes.status();
+  if (absl::Status status = backend->Prepare(backend_limits); !status.ok()) return status;
   absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend, progress);
   if (!placed.ok()) return placed.status();
   absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
@@ -33,22 +35,33 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
   if (!inv_freq.ok()) return inv_freq.status();
   return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
-                                          *std::move(workspace), *std::move(inputs),
+                                          *backend_bytes, *std::move(workspace), *std::move(inputs),
                                           *std::move(inv_freq)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-             Workspace workspace, StepInputs inputs, Tensor inv_freq)
+             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
       limits_(limits),
+      backend_bytes_(backend_bytes),
       workspace_(std::move(workspace)),
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       variant_(CreateAttentionVariant(config_)) {}
+
+int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
+                                     Device device) {
+  const DeviceDefaults& defaults = DefaultsOf(device);
+  const int64_t inputs =
+      device == Device::kCpu ? 0 : StepInputs::PlannedBytes(limits, config.max_position);
+  const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
+  return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
+         inv_freq;
+}
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
   inputs_.Set(batch);

@@ -47,11 +47,19 @@ class Model {
   const ModelLimits& limits() const { return limits_; }
   Backend& backend() const { return *backend_; }
   int64_t weights_bytes() const { return weights_.num_bytes; }
-  int64_t workspace_bytes() const { return workspace_.num_bytes(); }
+  // Activations and a step's arrays.
+  int64_t workspace_bytes() const {
+    return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes();
+  }
+  // What it would be, without the model.
+  static int64_t PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
+                                       Device device);
+  // What the back end takes for this model.
+  BackendBytes backend_bytes() const { return backend_bytes_; }
 
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-        Workspace workspace, StepInputs inputs, Tensor inv_freq);
+        BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq);
 
   void Layers(const KvCache& kv);
   // Both read workspace normed and leave what they add to the residual in workspace delta.
@@ -62,6 +70,7 @@ class Model {
   const ModelWeights weights_;
   Backend* const backend_;
   const ModelLimits limits_;
+  const BackendBytes backend_bytes_;
   const Workspace workspace_;
   StepInputs inputs_;
   const Tensor inv_freq_;  // [head_dim / 2] f64

@@ -271,4 +271,14 @@ absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelCo
   return weights;
 }
 
+int64_t PlannedRandomWeightBytes(const ModelConfig& config, DType matrix_dtype) {
+  ModelWeights unmade;
+  CountingSource counting;
+  Maker counter(matrix_dtype, /*seed=*/0, &counting);
+  const absl::Status status = MakeModel(
+      config, counter, [](const auto&) { return absl::OkStatus(); }, {}, unmade);
+  MEA_CHECK(status.ok());  // nothing is allocated
+  return unmade.num_bytes;
+}
+
 }  // namespace mea

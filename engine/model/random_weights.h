@@ -23,4 +23,7 @@ absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType 
 absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelConfig& config,
                                                  uint64_t seed, const LoadProgress& progress = {});
 
+// ModelWeights::num_bytes of either, without making them.
+int64_t PlannedRandomWeightBytes(const ModelConfig& config, DType matrix_dtype);
+
 }  // namespace mea

@@ -4,6 +4,23 @@
 #include <array>
 
 namespace mea {
+namespace {
+
+int64_t FlatElements(const ModelLimits& limits) {
+  return 3 * int64_t{limits.max_batch_tokens} + 2 * int64_t{limits.max_num_seqs} + 1;
+}
+int64_t MaxPages(const ModelLimits& limits, int max_position) {
+  return (max_position + limits.page_size - 1) / limits.page_size;
+}
+
+}  // namespace
+
+int64_t StepInputs::PlannedBytes(const ModelLimits& limits, int max_position) {
+  const int64_t elements = FlatElements(limits) +
+                           limits.max_num_seqs * MaxPages(limits, max_position) +
+                           limits.max_logit_rows;
+  return elements * DTypeSize(DType::kI32);
+}
 
 absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max_position,
                                               Backend* backend) {
@@ -11,8 +28,8 @@ absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max
   inputs.backend_ = backend;
   inputs.limits_ = limits;
   if (backend->device() == Device::kCpu) return inputs;
-  const int64_t flat = 3 * int64_t{limits.max_batch_tokens} + 2 * int64_t{limits.max_num_seqs} + 1;
-  const int64_t max_pages = (max_position + limits.page_size - 1) / limits.page_size;
+  const int64_t flat = FlatElements(limits);
+  const int64_t max_pages = MaxPages(limits, max_position);
   struct Pair {
     Tensor StepInputs::*device;
     Staging StepInputs::*host;

@@ -16,6 +16,9 @@ class StepInputs {
   // Room for every batch within the limits, of a model with this context.
   static absl::StatusOr<StepInputs> Create(const ModelLimits& limits, int max_position,
                                            Backend* backend);
+  // Device memory that Create would allocate, and that it did.
+  static int64_t PlannedBytes(const ModelLimits& limits, int max_position);
+  int64_t num_bytes() const { return flat_.num_bytes() + pages_.num_bytes() + rows_.num_bytes(); }
 
   // Makes the views below those of `batch`, which on the host stays as it is until the next Set. On
   // a device two steps may be under way: the host memory of a call is used again by the call after

@@ -235,15 +235,35 @@ class Loader {
   int64_t bytes_done_ = 0;
 };
 
+absl::Status CheckOptions(const LoadOptions& options) {
+  const DType wanted = options.weight_dtype.value_or(DType::kF32);
+  if (wanted == DType::kF32 || wanted == DType::kBf16 || wanted == DType::kF16) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("weight dtype: expected f32, bf16 or f16, found ",
+                                                 std::string(DTypeName(wanted))));
+}
+
 }  // namespace
+
+absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
+                                           const LoadOptions& options) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  ModelWeights weights;
+  Plan plan(checkpoint, options);
+  if (absl::Status status = plan.Make(weights); !status.ok()) return status;
+  int64_t bytes = 0;
+  for (const Task& task : plan.tasks()) {
+    int64_t elements = 1;
+    for (const int64_t extent : task.shape) elements *= extent;
+    bytes += elements * DTypeSize(task.dtype);
+  }
+  return bytes;
+}
 
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const LoadOptions& options,
                                          const LoadProgress& progress) {
-  const DType wanted = options.weight_dtype.value_or(DType::kF32);
-  if (wanted != DType::kF32 && wanted != DType::kBf16 && wanted != DType::kF16) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "weight dtype: expected f32, bf16 or f16, found ", std::string(DTypeName(wanted))));
-  }
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   ModelWeights weights;
   Plan plan(checkpoint, options);
   if (absl::Status status = plan.Make(weights); !status.ok()) return status;

@@ -68,4 +68,9 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint,
                                          const LoadOptions& options = {},
                                          const LoadProgress& progress = {});
 
+// ModelWeights::num_bytes of what LoadWeights would give, from the headers of the checkpoint alone;
+// refuses what they show, as LoadWeights does.
+absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
+                                           const LoadOptions& options = {});
+
 }  // namespace mea

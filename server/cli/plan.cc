@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/config_reader.h"
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
@@ -19,25 +20,39 @@ constexpr char kExamples[] = R"(
 Examples:
   mea plan models/demo                          what fits in this machine's memory
   mea plan models/demo --memory 24GiB --context 8192 --kv-dtype f32
+  mea plan models/demo --device cuda --device-memory 141GiB      for a GPU that need not be here
 )";
 
 struct PlanFlags {
   std::string model_dir;
-  std::string memory;
   std::string device = "cpu";
+  std::string memory;
+  std::string device_memory;
+  double utilization = EngineOptions().gpu_memory_utilization;
+  bool random_weights = false;
   int max_num_seqs = 0;
   PlanOptions options{.page_size = 0, .limits = {.max_batch_tokens = 0}};
 };
 
-void Print(const Plan& plan, int64_t memory) {
+void Print(const Plan& plan, const PlanOptions& options) {
   const auto line = [](const std::string& label, const std::string& a, const std::string& b) {
     std::printf("%-28s %16s %16s\n", label.c_str(), a.c_str(), b.c_str());
   };
   const CachePlan& ours = plan.physical;
   const CachePlan& theirs = plan.uncompressed;
-  line("memory", HumanBytes(memory), "");
+  const bool on_device = options.device.device != Device::kCpu;
+  if (on_device) {
+    line("device", options.device.name.empty() ? "as an H100/H200" : options.device.name, "");
+  }
+  line("memory", HumanBytes(options.memory_bytes), "");
   line("weights", HumanBytes(plan.weights_bytes), "");
   line("workspace", HumanBytes(plan.workspace_bytes), "");
+  if (!plan.missing.empty()) {
+    line("scratch and graphs", "not counted", "");
+  } else if (on_device) {
+    line("scratch of the device", HumanBytes(plan.scratch_bytes), "");
+    line("graphs, estimated", HumanBytes(plan.graphs_bytes), "");
+  }
   line("left for the KV cache", HumanBytes(plan.cache_bytes), "");
   line("", "this checkpoint", "uncompressed");
   line("cache per token", HumanBytes(ours.bytes_per_token), HumanBytes(theirs.bytes_per_token));
@@ -48,27 +63,54 @@ void Print(const Plan& plan, int64_t memory) {
   line("tokens that fit", absl::StrCat(ours.num_tokens), absl::StrCat(theirs.num_tokens));
   line(absl::StrCat("sequences of ", plan.context), absl::StrCat(ours.num_sequences),
        absl::StrCat(theirs.num_sequences));
+  if (!plan.missing.empty()) std::printf("not counted: %s\n", plan.missing.c_str());
+}
+
+// --memory is all for the engine, of a device's memory its share.
+absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& device) {
+  if (!flags.memory.empty()) return ParseSize("--memory", flags.memory);
+  if (device.device == Device::kCpu) return PhysicalMemoryBytes();
+  int64_t total_bytes = device.total_bytes;
+  if (!flags.device_memory.empty()) {
+    const absl::StatusOr<int64_t> bytes = ParseSize("--device-memory", flags.device_memory);
+    if (!bytes.ok()) return bytes.status();
+    total_bytes = *bytes;
+  }
+  if (total_bytes == 0) {
+    return absl::InvalidArgumentError("no CUDA device here: --device-memory is required");
+  }
+  return MemoryShare(total_bytes, flags.utilization);
+}
+
+absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) {
+  if (flags.random_weights) {
+    const auto config = ReadModelConfig(flags.model_dir + "/config.json");
+    if (!config.ok()) return config.status();
+    return PlanRandomModel(*config, options);
+  }
+  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return PlanMemory(*checkpoint, options);
 }
 
 absl::Status MakePlan(const PlanFlags& flags) {
   PlanOptions options = flags.options;
-  const absl::StatusOr<int64_t> memory =
-      flags.memory.empty() ? PhysicalMemoryBytes() : ParseSize("--memory", flags.memory);
+  absl::StatusOr<PlannedDevice> device = DescribePlannedDevice(flags.device);
+  if (!device.ok()) return device.status();
+  options.device = *std::move(device);
+  const absl::StatusOr<int64_t> memory = MemoryOf(flags, options.device);
   if (!memory.ok()) return memory.status();
   options.memory_bytes = *memory;
-  options.device = flags.device == "cuda" ? Device::kCuda : Device::kCpu;
-  const DeviceDefaults& defaults = DefaultsOf(options.device);
+  const DeviceDefaults& defaults = DefaultsOf(options.device.device);
   const auto or_default = [](int value, int fallback) { return value == 0 ? fallback : value; };
   options.page_size = or_default(options.page_size, defaults.page_size);
   ModelLimits& limits = options.limits;
   limits.max_batch_tokens = or_default(limits.max_batch_tokens, defaults.max_batch_tokens);
   limits.max_num_seqs = or_default(flags.max_num_seqs, defaults.max_num_seqs);
   limits.max_logit_rows = limits.max_num_seqs;
-  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
-  if (!checkpoint.ok()) return checkpoint.status();
-  const absl::StatusOr<Plan> plan = PlanMemory(*checkpoint, options);
+  const absl::StatusOr<Plan> plan = PlanOf(flags, options);
   if (!plan.ok()) return plan.status();
-  Print(*plan, *memory);
+  Print(*plan, options);
   return absl::OkStatus();
 }
 
@@ -82,15 +124,27 @@ void AddPlan(CLI::App& program, Action& action) {
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
       ->type_name("DIR");
-  command.add_option("--device", flags->device, "Whose formats: cpu, cuda (--memory is its own)")
+  command.add_option("--device", flags->device, "What is to compute: cpu, cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   command
-      .add_option("--memory", flags->memory, "Memory for all of it, e.g. 24GiB; default: all RAM")
+      .add_option("--memory", flags->memory,
+                  "Memory for all of it, e.g. 24GiB; default: all RAM, or the GPU's share")
       ->type_name("SIZE");
   command
+      .add_option("--device-memory", flags->device_memory,
+                  "The GPU's own memory, e.g. 141GiB; default: that of the GPU that is here")
+      ->type_name("SIZE");
+  command
+      .add_option("--gpu-memory-utilization", flags->utilization,
+                  "Share of the GPU's memory that may be used")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str();
+  command.add_flag("--random-weights", flags->random_weights,
+                   "As of serve: MODEL needs no more than config.json");
+  command
       .add_option("--context", flags->options.context,
-                  "Tokens per sequence; 0: the model's context")
+                  "Tokens per sequence, as --max-context of serve; 0: the model's context")
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   command.add_option("--weight-dtype", flags->options.weight_dtype, "auto (as stored), f32, bf16")

@@ -2,19 +2,42 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/load.h"
+#include "engine/model/random_weights.h"
+
 namespace mea {
 namespace {
 
 constexpr char kModel[] = MEA_SOURCE_DIR "/models/demo-mea";
 
 TEST(PlanTest, EqualsWhatAnEngineAllocates) {
-  const auto backend = CreateReferenceBackend();
+  const auto backend = CreateCpuBackend({.num_threads = 1}).value();
   const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
-  const PlanOptions options{.memory_bytes = 64 << 20};
-  const Plan plan = PlanMemory(checkpoint, options).value();
-  const auto workspace = Workspace::Create(checkpoint.config, options.limits, *backend);
-  EXPECT_EQ(workspace->num_bytes(), 2 * plan.workspace_bytes);  // the reference computes in doubles
-  EXPECT_EQ(plan.cache_bytes + plan.weights_bytes + plan.workspace_bytes, options.memory_bytes);
+  for (const char* dtype : {"auto", "f32", "bf16"}) {
+    const PlanOptions options{.memory_bytes = 64 << 20, .weight_dtype = dtype};
+    const Plan plan = PlanMemory(checkpoint, options).value();
+    const auto model = LoadModel(checkpoint, dtype, backend.get(), options.limits).value();
+    EXPECT_EQ(model->weights_bytes(), plan.weights_bytes);
+    EXPECT_EQ(model->workspace_bytes(), plan.workspace_bytes);
+    EXPECT_EQ(plan.scratch_bytes + plan.graphs_bytes, 0);
+    EXPECT_EQ(plan.cache_bytes + plan.weights_bytes + plan.workspace_bytes, options.memory_bytes);
+  }
+}
+
+TEST(PlanTest, AModelWithoutACheckpointIsPlannedFromItsConfiguration) {
+  const ModelConfig config = OpenCheckpoint(kModel)->config;
+  const Plan plan = PlanRandomModel(config, {.memory_bytes = 64 << 20}).value();
+  EXPECT_EQ(plan.weights_bytes, MakeRandomWeights(config, DType::kBf16, 1, 1)->num_bytes);
+}
+
+TEST(PlanTest, AShorterContextTakesNoLessMemoryForItselfAndFitsMoreOften) {
+  const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
+  PlanOptions options{.memory_bytes = 64 << 20};
+  const Plan full = PlanMemory(checkpoint, options).value();
+  options.context = full.context / 2;
+  const Plan half = PlanMemory(checkpoint, options).value();
+  EXPECT_EQ(half.context, full.context / 2);
+  EXPECT_GE(half.physical.num_sequences, 2 * full.physical.num_sequences);
 }
 
 TEST(PlanTest, HalfOfTheBytesHoldTwiceTheTokens) {

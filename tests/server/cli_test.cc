@@ -136,6 +136,28 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
   }
 }
 
+TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
+  const std::string plan =
+      "plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda --device-memory 100MiB";
+  setenv("MEA_CUDA_MODULE", MEA_FAKE_MODULE, 1);
+  Outcome outcome = RunMea(plan);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("memory                              90.00 MiB"),
+                                 // What the fake says: the rows and multiprocessors; 256 records.
+                                 HasSubstr("scratch of the device                2.00 KiB"),
+                                 HasSubstr("graphs, estimated                       256 B"),
+                                 HasSubstr("tokens that fit"), Not(HasSubstr("not counted"))));
+  setenv("MEA_CUDA_MODULE", "/nowhere/module.so", 1);
+  outcome = RunMea(plan);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out,
+              AllOf(HasSubstr("tokens that fit"),
+                    HasSubstr("not counted: no CUDA module: there is no /nowhere/module.so\n")));
+  EXPECT_EQ(RunMea("plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda").err,
+            "mea plan: no CUDA device here: --device-memory is required\n");
+  unsetenv("MEA_CUDA_MODULE");
+}
+
 TEST(CliTest, EveryCommandExplainsItselfWithExamples) {
   for (const char* command : {"serve", "generate", "health", "inspect", "plan"}) {
     const Outcome outcome = RunMea(std::string(command) + " --help");

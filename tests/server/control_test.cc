@@ -112,6 +112,12 @@ TEST(ControlTest, ServerInfoNamesVersionBuildAndDevice) {
   EXPECT_EQ(info.device().substr(0, 4), "CPU ");
   EXPECT_EQ(info.state(), v1::SERVER_STATE_SERVING);
   EXPECT_GT(info.start_time().seconds(), 0);
+  EXPECT_EQ(info.memory().weights_bytes(), 1000);
+  EXPECT_EQ(info.memory().kv_cache_bytes_uncompressed(), 2 * info.memory().kv_cache_bytes());
+  EXPECT_EQ(info.memory().workspace_bytes(), 500);
+  EXPECT_EQ(info.memory().scratch_bytes(), 300);
+  EXPECT_EQ(info.memory().graphs_bytes(), 100);
+  EXPECT_EQ(info.memory().graphs_bytes_used(), 70);
 }
 
 }  // namespace

@@ -117,7 +117,9 @@ MemoryPlan FakeEngine::memory_plan() const {
   return {.weights_bytes = 1000,
           .kv_cache_bytes = kNumPages * kPageSize * kBytesPerToken,
           .kv_cache_bytes_uncompressed = kNumPages * kPageSize * kUncompressedBytesPerToken,
-          .workspace_bytes = 500};
+          .workspace_bytes = 500,
+          .scratch_bytes = 300,
+          .graphs_bytes = 100};
 }
 
 absl::Status FakeEngine::Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
@@ -176,6 +178,8 @@ void FakeEngine::Drain(absl::Time deadline) {
 EngineStats FakeEngine::stats() const {
   absl::MutexLock lock(&mu_);
   EngineStats stats = totals_;
+  stats.device = {
+      .replays = 11, .eager_runs = 12, .records = 13, .allocations = 14, .record_bytes = 70};
   stats.num_running = std::min<int>(in_flight_.size(), options_.max_num_seqs);
   stats.num_waiting = static_cast<int>(in_flight_.size()) - stats.num_running;
   KvCacheStats& kv = stats.kv;

@@ -28,11 +28,12 @@ TEST(LifecycleTest, EveryServiceIsServingFromTheStart) {
 
 TEST(LifecycleTest, ReadyLineNamesModelAddressesAndMemory) {
   ServerFixture f({.max_context = 160});
-  EXPECT_EQ(f.server->ready_line(),
-            "serving fake on " + f.server->listen_address() + ", http://" +
-                f.server->admin_address() +
-                "; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
-                "tokens or 10 sequences of 160");
+  EXPECT_EQ(
+      f.server->ready_line(),
+      "serving fake on " + f.server->listen_address() + ", http://" + f.server->admin_address() +
+          "; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
+          "tokens or 10 sequences of 160; weights 1000 B, workspace 500 B, scratch 300 B, set "
+          "aside for graphs 100 B");
 }
 
 TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
@@ -159,7 +160,9 @@ TEST(LifecycleTest, StatusPageIsForPeople) {
   EXPECT_THAT(head, HasSubstr("text/html"));
   EXPECT_THAT(page, AllOf(HasSubstr("<td>fake</td>"), HasSubstr("SERVING"),
                           HasSubstr("100.00 KiB (200.00 KiB uncompressed, ratio 0.500)"),
-                          HasSubstr("8 key and value heads cached of 16 attended")));
+                          HasSubstr("8 key and value heads cached of 16 attended"),
+                          HasSubstr("weights 1000 B, workspace 500 B, scratch 300 B"),
+                          HasSubstr("11 graph replays, 12 eager runs, 13 captures of 70 B")));
   f.HttpGet("/nothing", &head);
   EXPECT_THAT(head, StartsWith("HTTP/1.1 404"));
 }

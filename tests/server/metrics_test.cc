@@ -82,11 +82,24 @@ TEST(MetricsTest, CacheMemoryStandsBesideWhatItWouldBeUncompressed) {
   EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"weights\"}"), 1000);
   EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"kv_cache\"}"), 100 * 16 * 64);
   EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"workspace\"}"), 500);
+  EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"scratch\"}"), 300);
+  EXPECT_EQ(s.At("mea_memory_bytes" + m + ",kind=\"graphs\"}"), 70);
   EXPECT_EQ(s.At("mea_num_requests_running" + m + "}"), 1);
   EXPECT_EQ(s.types.at("mea_kv_cache_bytes"), "gauge");
   EXPECT_EQ(s.types.at("mea_num_preemptions_total"), "counter");
   f.engine.Step(6);
   EXPECT_TRUE(ReadAll(*reader).status.ok());
+}
+
+TEST(MetricsTest, WhatTheDeviceDidIsCounted) {
+  ServerFixture f;
+  const Scrape s = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\"}";
+  EXPECT_EQ(s.At("mea_device_graph_replays_total" + m), 11);
+  EXPECT_EQ(s.At("mea_device_eager_runs_total" + m), 12);
+  EXPECT_EQ(s.At("mea_device_graph_captures_total" + m), 13);
+  EXPECT_EQ(s.At("mea_device_step_allocations_total" + m), 14);
+  EXPECT_EQ(s.types.at("mea_device_step_allocations_total"), "counter");
 }
 
 TEST(MetricsTest, RequestsAreCountedOnceByHowTheyEnded) {

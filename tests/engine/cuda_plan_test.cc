@@ -1,0 +1,123 @@
+// What is planned for a GPU that need not be there is what an engine takes on it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/device.h"
+#include "engine/engine_loop.h"
+#include "engine/load.h"
+#include "engine/plan.h"
+#include "tests/kernels/cuda/tested_backend.h"
+#include "tests/support/engine_harness.h"
+
+namespace mea::testing {
+namespace {
+
+constexpr char kModel[] = MEA_SOURCE_DIR "/models/demo-mea";
+
+// The emulated device as the module would plan for it.
+PlannedDevice Emulated(const Backend* backend) {
+  return {.device = Device::kCuda, .backend_bytes = [backend](const BackendLimits& limits) {
+            return backend->PlannedBytes(limits);
+          }};
+}
+
+PlanOptions Options(const Backend* backend) {
+  return {.memory_bytes = MemoryShare(200 << 20, 0.9),
+          .device = Emulated(backend),
+          .page_size = 64,
+          .limits = {.max_batch_tokens = 64, .max_num_seqs = 8, .max_logit_rows = 8}};
+}
+
+int64_t BytesInUse(const Backend& backend) {
+  return backend.memory()->total_bytes - backend.memory()->free_bytes;
+}
+
+// An engine as StartEngine makes it, on the emulated device, with the cache that was planned.
+std::unique_ptr<EngineLoop> Start(std::unique_ptr<Backend> backend, std::unique_ptr<Model> model,
+                                  const Plan& plan) {
+  const KvLayout layout = model->MakeKvLayout(DType::kBf16, 64);
+  EngineParts parts{.options = {.device = "cuda", .max_num_seqs = 8},
+                    .backend = std::move(backend),
+                    .model = std::move(model)};
+  parts.kv = CreateKvCache(*parts.backend, layout, plan.cache_bytes).value();
+  return std::make_unique<EngineLoop>(std::move(parts));
+}
+
+void ExpectPlanned(const Engine& engine, const Plan& plan, int64_t device_bytes) {
+  const MemoryPlan taken = engine.memory_plan();
+  EXPECT_EQ(taken.weights_bytes, plan.weights_bytes);
+  EXPECT_EQ(taken.workspace_bytes, plan.workspace_bytes);
+  EXPECT_EQ(taken.scratch_bytes, plan.scratch_bytes);
+  EXPECT_EQ(taken.graphs_bytes, plan.graphs_bytes);
+  EXPECT_EQ(taken.kv_cache_bytes, plan.physical.num_tokens * plan.physical.bytes_per_token);
+  EXPECT_GT(plan.scratch_bytes, 0);
+  EXPECT_GT(plan.graphs_bytes, 0);
+  // And nothing else was.
+  EXPECT_EQ(device_bytes, taken.weights_bytes + taken.workspace_bytes + taken.scratch_bytes +
+                              taken.kv_cache_bytes);
+}
+
+TEST(CudaPlanTest, ACheckpointTakesWhatWasPlanned) {
+  std::unique_ptr<Backend> device = MakeCuda();
+  const int64_t before = BytesInUse(*device);
+  const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
+  const PlanOptions options = Options(device.get());
+  const Plan plan = PlanMemory(checkpoint, options).value();
+  ModelLimits limits = options.limits;
+  limits.page_size = options.page_size;
+  auto model = LoadModel(checkpoint, "auto", device.get(), limits).value();
+  const Backend& backend = *device;
+  const auto engine = Start(std::move(device), std::move(model), plan);
+  ExpectPlanned(*engine, plan, BytesInUse(backend) - before);
+}
+
+TEST(CudaPlanTest, RandomWeightsTakeWhatWasPlannedAndStepsAllocateNothing) {
+  std::unique_ptr<Backend> device = MakeCuda();
+  const int64_t before = BytesInUse(*device);
+  // Every tensor is a multiple of 64 bytes, as in all but odd models: nothing lies between them.
+  const RandomModelSpec spec{.hidden_size = 64,
+                             .q_heads = 8,
+                             .kv_heads = 8,
+                             .head_dim = 64,
+                             .vocab_size = 64,
+                             .qk_norm = true};
+  const ModelConfig config = MakeConfig(spec);
+  const PlanOptions options = Options(device.get());
+  const Plan plan = PlanRandomModel(config, options).value();
+  ModelLimits limits = options.limits;
+  limits.page_size = options.page_size;
+  auto model = MakeRandomModel(config, "auto", 1, device.get(), limits).value();
+  const Backend& backend = *device;
+  auto engine = Start(std::move(device), std::move(model), plan);
+  const int64_t device_bytes = BytesInUse(backend) - before;
+  ExpectPlanned(*engine, plan, device_bytes);
+
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine->Submit(RandomRequest(1, 20, 8, config.vocab_size), sink).ok());
+  engine->Drain(absl::Now() + absl::Minutes(5));
+  const BackendCounters counters = engine->stats().device;
+  EXPECT_EQ(counters.allocations, 0);
+  EXPECT_EQ(counters.records, 2);  // of the layers and of the output, one row each
+  EXPECT_GT(counters.replays, 4);
+  EXPECT_GE(counters.eager_runs, 4);  // the prompt and its output; both records' first runs
+  EXPECT_EQ(BytesInUse(backend) - before, device_bytes);
+  engine.reset();  // its thread has told the sink
+  ASSERT_TRUE(sink->finish.has_value());
+  EXPECT_EQ(sink->finish->status, absl::OkStatus());
+}
+
+TEST(CudaPlanTest, WhatTheDeviceCannotDoIsRefusedByName) {
+  const std::unique_ptr<Backend> device = MakeCuda();
+  ModelConfig config = MakeConfig({});
+  config.vocab_size = 1 << 30;
+  const PlanOptions options = Options(device.get());
+  EXPECT_THAT(std::string(PlanRandomModel(config, options).status().message()),
+              ::testing::StartsWith("the CUDA back end takes no vocabulary of 1073741824"));
+  PlanOptions f32 = options;
+  f32.weight_dtype = "f32";
+  EXPECT_EQ(PlanRandomModel(config, f32).status().message(),
+            "--weight-dtype f32: the device computes with bf16 weights");
+}
+
+}  // namespace
+}  // namespace mea::testing
