@@ -7,6 +7,7 @@ namespace mea {
 namespace {
 
 constexpr double kDecay = 1.0 - 1.0 / 64;
+constexpr double kMostHeldUp = 4;
 constexpr double kRidge = 1e-3;  // of the square of one step's share, on every coefficient
 
 // Solves a x = b for the features in `mask` by elimination without pivots: a is positive definite.
@@ -46,6 +47,12 @@ double ErrorLeft(const double (&moments)[3][3], const double (&sums)[3], const d
 
 void StepTimeModel::Observe(const StepReport& report) {
   if (report.seconds <= 0 || report.num_prefill_tokens + report.num_decode_tokens == 0) return;
+  if (is_known()) {
+    const double fitted =
+        FitShape().Seconds(1, report.num_prefill_tokens, report.num_decode_tokens);
+    fitted_ = kDecay * fitted_ + fitted;
+    seconds_ = kDecay * seconds_ + std::min(report.seconds, kMostHeldUp * fitted);
+  }
   ++num_steps_;
   const double features[kFeatures] = {1 / report.seconds,
                                       report.num_prefill_tokens / report.seconds,
@@ -58,8 +65,17 @@ void StepTimeModel::Observe(const StepReport& report) {
   }
 }
 
-// Few features: of all choices of those that may be above zero, the best that keeps them so.
 StepTime StepTimeModel::Fit() const {
+  StepTime time = FitShape();
+  const double scale = fitted_ > 0 ? seconds_ / fitted_ : 1;
+  time.step *= scale;
+  time.prompt_token *= scale;
+  time.decode_token *= scale;
+  return time;
+}
+
+// Few features: of all choices of those that may be above zero, the best that keeps them so.
+StepTime StepTimeModel::FitShape() const {
   StepTime best;
   if (num_steps_ == 0) return best;
   double least_error = 0;

@@ -18,10 +18,11 @@ struct StepTime {
 };
 
 // Learns the time of steps from those that were, a step 64 steps ago counting 1/e of the newest.
-// Least squares of the relative error: a step that was held up by something else hardly counts,
-// and the fit leans to the quick side. No coefficient is negative; what the steps leave open (they
-// may all have decoded the same number of tokens) is laid on the tokens rather than the step, so
-// that smaller steps are thought cheap.
+// Least squares of the relative error tells the three coefficients apart, without heed to steps
+// that were held up by something else; none is negative, and what the steps leave open (they may
+// all have decoded the same number of tokens) is laid on the tokens rather than the step, so that
+// smaller steps are thought cheap. The whole is then scaled to what all steps took together, of
+// which one that was held up counts as four of its kind at most.
 class StepTimeModel {
  public:
   void Observe(const StepReport& report);
@@ -31,12 +32,16 @@ class StepTimeModel {
   StepTime Fit() const;
 
  private:
+  StepTime FitShape() const;
+
   static constexpr int kFeatures = 3;
   static constexpr int kLeastSteps = 32;
 
   int64_t num_steps_ = 0;
   double moments_[kFeatures][kFeatures] = {};  // of features / seconds
   double sums_[kFeatures] = {};
+  double seconds_ = 0;  // that steps took
+  double fitted_ = 0;   // and by their shape
 };
 
 }  // namespace mea
