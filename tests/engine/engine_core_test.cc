@@ -395,6 +395,26 @@ TEST(EngineCoreTest, ADeadlineEndsTheRequestWithinOneStepAndFreesItsPages) {
   EXPECT_EQ(sink->finish->status.message(), "the deadline passed after 1 output tokens");
 }
 
+TEST(EngineCoreTest, ADeadlineEndsWhatWaitsAndEveryCompletion) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {.max_num_seqs = 3});
+  Request request = RandomRequest(1, 40, 50, spec.vocab_size);
+  request.deadline = absl::FromUnixSeconds(100);
+  std::vector<std::shared_ptr<RecordingSink>> sinks = harness.AddAll(request, 3);
+  request.id = "waits";
+  const auto waiting = harness.AddAll(request, 2);
+  sinks.insert(sinks.end(), waiting.begin(), waiting.end());
+  for (int i = 0; i < 3; ++i) harness.core().RunStep(absl::FromUnixSeconds(99));
+  EXPECT_EQ(harness.core().stats().num_running, 3);
+  harness.core().RunStep(absl::FromUnixSeconds(100));
+  EXPECT_EQ(harness.kv().stats().used_pages, 0);
+  EXPECT_FALSE(harness.core().has_work());
+  harness.core().Deliver();
+  for (const auto& sink : sinks) {
+    EXPECT_EQ(sink->finish->status.code(), absl::StatusCode::kDeadlineExceeded);
+  }
+}
+
 TEST(EngineCoreTest, StopTokensAndEosEndTheRequestAndAreMarked) {
   const RandomModelSpec spec;
   const Request request = RandomRequest(1, 10, 30, spec.vocab_size);
