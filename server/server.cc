@@ -144,7 +144,8 @@ HttpAnswer GrpcServer::Health() const {
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-    const bool alive = absl::Now() - serving_.engine.last_heartbeat() < options_.stall_timeout;
+    const absl::Time now = absl::Now();  // before the question: a wait between both is not silence
+    const bool alive = now - serving_.engine.last_heartbeat() < options_.stall_timeout;
     serving_.readiness.Set(alive ? ServingState::kServing : ServingState::kStalled);
   }
 }

@@ -14,7 +14,7 @@ CachePeak CacheWatch::Stop() {
     stop_.Notify();
     thread_.join();
   }
-  return peak_;
+  return peak();
 }
 
 void CacheWatch::Run(absl::Duration period) {
@@ -23,6 +23,7 @@ void CacheWatch::Run(absl::Duration period) {
     v1::GetCacheStatsResponse stats;
     grpc::ClientContext context;
     if (!stub->GetCacheStats(&context, {}, &stats).ok()) continue;
+    absl::MutexLock lock(&mu_);
     if (stats.used_bytes() < peak_.used_bytes) continue;
     peak_ = {.used_bytes = stats.used_bytes(),
              .used_bytes_uncompressed = stats.used_bytes_uncompressed(),

@@ -6,6 +6,8 @@
 #include <memory>
 #include <thread>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 
@@ -25,13 +27,18 @@ class CacheWatch {
   ~CacheWatch() { Stop(); }
 
   CachePeak Stop();
+  CachePeak peak() const {  // so far
+    absl::MutexLock lock(&mu_);
+    return peak_;
+  }
 
  private:
   void Run(absl::Duration period);
 
   const std::shared_ptr<grpc::Channel> channel_;
   absl::Notification stop_;
-  CachePeak peak_;  // the thread's until it has been joined
+  mutable absl::Mutex mu_;
+  CachePeak peak_ ABSL_GUARDED_BY(mu_);
   std::thread thread_;
 };
 

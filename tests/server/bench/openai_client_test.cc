@@ -6,6 +6,7 @@
 #include <httplib.h>
 
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -191,10 +192,11 @@ TEST_F(OpenAiClientTest, TurnsAwayAndTheServerNotices) {
 }
 
 TEST_F(OpenAiClientTest, SilentServerIsGivenUp) {
-  absl::Notification end;
-  server_.answer = [&](httplib::Response&) { end.WaitForNotification(); };
+  // The server's thread may look at it after this test.
+  const auto end = std::make_shared<absl::Notification>();
+  server_.answer = [end](httplib::Response&) { end->WaitForNotification(); };
   EXPECT_EQ(Run({.text = "hey"}, {.timeout_s = 0.05}).status, "DEADLINE_EXCEEDED");
-  end.Notify();
+  end->Notify();
 }
 
 TEST_F(OpenAiClientTest, AsksForTheModel) {

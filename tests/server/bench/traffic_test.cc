@@ -78,7 +78,7 @@ TEST_F(TrafficTest, WarmUpHasPromptsOfItsOwn) {
 
 TEST_F(TrafficTest, DurationEndsTheArrivals) {
   const TrafficResult closed = Run({.concurrency = 2, .duration_s = 0.05});
-  EXPECT_GT(closed.records.size(), 2u);
+  EXPECT_GE(closed.records.size(), 2u);  // one of each stream
   EXPECT_GE(closed.seconds, 0.05);
   // As many arrivals as the process has in that time, however slow this machine is.
   const ArrivalOptions poisson{.kind = ArrivalKind::kPoisson, .rate = 400, .seed = 5};
