@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/refusal.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/traffic.h"
 #include "tests/server/server_fixture.h"
@@ -71,7 +72,7 @@ TEST_F(GrpcBenchClientTest, TurnsAwayAfterAsManyTokensAsPlanned) {
 
 TEST_F(GrpcBenchClientTest, RefusalIsRecordedWithItsStatusAndAdvice) {
   ServerFixture f;
-  f.engine.RefuseNext(absl::ResourceExhaustedError("the queue is full"));
+  f.engine.RefuseNext(ResourceExhausted("the queue is full", "QUEUE_FULL", absl::Seconds(1)));
   const RequestRecord record = Run(f, Ask(5));
   EXPECT_EQ(record.status, "RESOURCE_EXHAUSTED");
   EXPECT_EQ(record.message, "the queue is full");
