@@ -13,36 +13,63 @@ if(MEA_SANITIZE)
   target_link_options(mea_options INTERFACE -fsanitize=${MEA_SANITIZE})
 endif()
 
-# mea_room(NAME SOURCES a.cc ... [PUBLIC libs...] [PRIVATE libs...]): one static library of the project.
+# Headers that take longer to parse than most files that include them take to compile. A target's
+# precompiled copy serves many others; where flags differ too much the compiler falls back to the
+# headers themselves, which is slower and nothing else. A file still includes all that it uses:
+# -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON builds without.
+#   mea_headers             the standard library's and Abseil's, for every room
+#   mea_server_headers      gRPC's and our protocol's beside them (server/)
+#   mea_test_headers        GoogleTest's beside the first
+#   mea_server_test_headers GoogleTest's beside the second
+set(MEA_COMMON_HEADERS
+  <algorithm> <functional> <memory> <optional> <span> <string> <string_view> <unordered_map>
+  <utility> <variant> <vector> "<absl/status/statusor.h>" "<absl/strings/str_cat.h>"
+  "<absl/time/time.h>")
+set(MEA_SERVER_HEADERS
+  ${MEA_COMMON_HEADERS} "<absl/synchronization/mutex.h>" "<grpcpp/grpcpp.h>"
+  "<mea/v1/control.grpc.pb.h>" "<mea/v1/inference.grpc.pb.h>")
+set(MEA_TEST_HEADERS "<gmock/gmock.h>" "<gtest/gtest.h>")
+
+# mea_precompile(NAME LIBS libs... HEADERS headers...)
+function(mea_precompile name)
+  cmake_parse_arguments(ARG "" "" "LIBS;HEADERS" ${ARGN})
+  add_library(${name} OBJECT ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
+  target_link_libraries(${name} PRIVATE mea_options ${ARG_LIBS})
+  target_precompile_headers(${name} PRIVATE ${ARG_HEADERS})
+endfunction()
+
+function(mea_use_precompiled target headers)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-error=invalid-pch>)
+  target_precompile_headers(${target} REUSE_FROM ${headers})
+endfunction()
+
+# mea_room(NAME SOURCES a.cc ... [PUBLIC libs...] [PRIVATE libs...] [PRECOMPILED headers]): one static
+# library of the project.
 function(mea_room name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "" "PRECOMPILED" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE mea_options ${ARG_PRIVATE})
+  if(NOT ARG_PRECOMPILED)
+    set(ARG_PRECOMPILED mea_headers)
+  endif()
+  mea_use_precompiled(${name} ${ARG_PRECOMPILED})
 endfunction()
 
-# Headers that cost more to parse than most files that include them take to compile. One target's
-# precompiled copy serves every test; where flags differ too much the compiler falls back to the
-# headers themselves, which is slower and nothing else.
-function(mea_precompile_test_headers)
-  add_library(mea_test_headers OBJECT ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
-  target_link_libraries(mea_test_headers PRIVATE mea_options GTest::gmock)
-  target_compile_definitions(mea_test_headers PRIVATE MEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_precompile_headers(mea_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
-endfunction()
-
-# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt threads]): one GoogleTest binary.
+# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt threads] [PRECOMPILED headers]): one GoogleTest binary.
 # Tests that are neither "slow" nor run on the device emulator ("simt", which finds faults of memory
 # itself) are the fast ones, which the run under ASan and UBSan builds and repeats; those with the
 # label "threads" have several threads at work, so the run under TSan builds and repeats them.
 add_custom_target(fast_tests)
 add_custom_target(threads_tests)
 function(mea_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "PRECOMPILED" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE mea_options ${ARG_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE MEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_compile_options(${name} PRIVATE -Wno-error=invalid-pch)
-  target_precompile_headers(${name} REUSE_FROM mea_test_headers)
+  if(NOT ARG_PRECOMPILED)
+    set(ARG_PRECOMPILED mea_test_headers)
+  endif()
+  mea_use_precompiled(${name} ${ARG_PRECOMPILED})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
   if(NOT "slow" IN_LIST ARG_LABELS AND NOT "simt" IN_LIST ARG_LABELS)
