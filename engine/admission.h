@@ -26,6 +26,9 @@ class Admission {
 
   // Engine thread.
   void Observe(const StepReport& report) { step_time_.Observe(report); }
+  // How many have ended before their deadlines and by them, since the start: where too many are
+  // late, forecasts are too short, and the caution with which they are taken grows less.
+  void Learn(int64_t met, int64_t missed);
   // Whether to make an outlook: somebody has asked lately, and the last one is not quite new.
   bool WantsOutlook(absl::Time now) const;
   // `outlook` lacks step times, and the newest `num_in_inbox` completions that were submitted.
@@ -35,16 +38,22 @@ class Admission {
   struct Snapshot {
     std::shared_ptr<const Outlook> outlook;
     std::vector<Work> recent;
+    double factor = 1;
   };
   // What is known, and a note that somebody has asked.
   Snapshot Ask(absl::Time now);
 
-  StepTimeModel step_time_;  // engine thread
+  static constexpr double kLeastFactor = 0.8;
+
+  StepTimeModel step_time_;  // engine thread, like the next two
+  int64_t met_ = 0;
+  int64_t missed_ = 0;
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   std::shared_ptr<const Outlook> outlook_;  // shared with those who reckon; null: nobody asked
   std::vector<Work> recent_;                // submitted since
   absl::Time last_asked_ = absl::InfinitePast();
+  double factor_ = kLeastFactor;  // on forecasts
 };
 
 }  // namespace mea

@@ -291,6 +291,10 @@ void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
   sequence->tokens.resize(sequence->num_known_tokens());
   sequence->num_pending = 0;
   if (!finish.status.ok()) finish.reason = FinishReason::kCancelled;
+  if (sequence->request.deadline != absl::InfiniteFuture()) {
+    deadlines_.met += finish.status.ok();
+    deadlines_.missed += absl::IsDeadlineExceeded(finish.status);
+  }
   finish.usage = {
       .prompt_tokens = sequence->prompt_length(),
       .completion_tokens = sequence->num_output(),

@@ -57,6 +57,12 @@ class EngineCore {
   const absl::Status& device_status() const { return device_status_; }
   // Ids whose last OnFinish is waiting to be delivered.
   std::vector<std::string> finished_ids() const;
+  // Completions with a deadline that have ended, before it and by it.
+  struct Deadlines {
+    int64_t met = 0;
+    int64_t missed = 0;
+  };
+  const Deadlines& deadlines() const { return deadlines_; }
   EngineStats stats() const;
   Outlook MakeOutlook() const { return scheduler_.MakeOutlook(request_limits().max_context); }
 
@@ -92,6 +98,7 @@ class EngineCore {
   std::vector<std::unique_ptr<Sequence>> retired_;    // without pages; kept for their last events
   std::vector<std::unique_ptr<Sequence>> lingering_;  // told, but known to a step under way
   int64_t num_arrivals_ = 0;
+  Deadlines deadlines_;
   int64_t prompt_tokens_ = 0;
   int64_t generation_tokens_ = 0;
   int64_t num_steps_ = 0;

@@ -220,6 +220,7 @@ bool EngineLoop::DrainInbox() {
 void EngineLoop::Announce() {
   const absl::Time now = absl::Now();
   std::optional<Outlook> outlook;
+  admission_.Learn(core_.deadlines().met, core_.deadlines().missed);
   if (admission_.WantsOutlook(now)) outlook = core_.MakeOutlook();
   {
     std::lock_guard lock(mutex_);

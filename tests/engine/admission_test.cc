@@ -88,6 +88,21 @@ TEST(AdmissionTest, AnOldOutlookCountsFromItsOwnTime) {
   EXPECT_FALSE(admission.Check(RequestOf(100, absl::Seconds(5 + 0.5)), later).ok());
 }
 
+TEST(AdmissionTest, WhereManyAreLateForecastsCountMore) {
+  Admission admission;
+  Measure(admission, 100);
+  const Request request = RequestOf(100, absl::Milliseconds(900));  // takes a second
+  EXPECT_TRUE(admission.Check(request, kStart).ok());
+  admission.Publish(IdleOutlook(), 0, kStart);
+  EXPECT_TRUE(admission.Check(request, kStart).ok());
+  admission.Learn(100, 0);
+  EXPECT_TRUE(admission.Check(request, kStart).ok());
+  admission.Learn(110, 20);
+  EXPECT_FALSE(admission.Check(request, kStart).ok());
+  admission.Learn(310, 20);
+  EXPECT_TRUE(admission.Check(request, kStart).ok()) << "since then nobody was late";
+}
+
 TEST(AdmissionTest, OutlooksAreMadeWhileSomebodyAsks) {
   Admission admission;
   EXPECT_TRUE(admission.Check(RequestOf(1, absl::Seconds(1)), kStart).ok());
