@@ -74,7 +74,8 @@ absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<Tok
       return absl::UnavailableError(
           absl::StrCat("the device has failed: ", std::string(health_.message())));
     }
-    if (!in_time.ok()) return in_time;
+    // An idle engine tries all the same: should the forecast be wrong, only steps can tell.
+    if (!in_time.ok() && !in_flight_.empty()) return in_time;
     shortage = FindShortage(request);
     if (!shortage) {
       if (!in_flight_.try_emplace(request.id, num_arrivals_).second) {

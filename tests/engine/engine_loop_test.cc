@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -272,6 +273,25 @@ TEST(EngineLoopTest, WhatCannotEndInTimeIsRefusedAtTheDoor) {
   EXPECT_TRUE(RetryDelay(refused).has_value());
   hasty.deadline = absl::InfiniteFuture();
   EXPECT_TRUE(loop->Submit(hasty, std::make_shared<WaitableSink>()).ok());
+}
+
+TEST(EngineLoopTest, AnIdleEngineTriesWhatItsForecastRulesOut) {
+  std::atomic<bool> is_slow = true;
+  auto loop = MakeLoop({}, 256, [&] {
+    if (is_slow) absl::SleepFor(absl::Milliseconds(20));
+  });
+  const auto run = [&](int id, int max_tokens, absl::Duration time) {
+    Request request = RandomRequest(id, 5, max_tokens, kVocab);
+    request.stopping.ignore_eos = true;
+    request.deadline = absl::Now() + time;
+    auto sink = std::make_shared<WaitableSink>();
+    const absl::Status submitted = loop->Submit(request, sink);
+    return submitted.ok() ? sink->Wait().status : submitted;
+  };
+  // Steps of 20 ms are what it comes to know; then the machine has time again.
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(run(i, 10, absl::Hours(1)).ok());
+  is_slow = false;
+  EXPECT_TRUE(run(9, 30, absl::Milliseconds(400)).ok());
 }
 
 TEST(EngineLoopTest, SubmitDoesNotWaitForAStep) {
