@@ -63,8 +63,9 @@ function(mea_room name)
   mea_use_precompiled(${name} ${ARG_PRECOMPILED})
 endfunction()
 
-# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt threads] [PRECOMPILED headers]): one GoogleTest binary.
-# Tests that are neither "slow" nor run on the device emulator ("simt", which finds faults of memory
+# mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt client threads] [PRECOMPILED headers]): one GoogleTest binary.
+# Tests that are neither "slow", nor of the commands and what measures servers ("client", which take
+# long to build), nor run on the device emulator ("simt", which finds faults of memory
 # itself) are the fast ones, which the run under ASan and UBSan builds and repeats; those with the
 # label "threads" have several threads at work, so the run under TSan builds and repeats them.
 add_custom_target(fast_tests)
@@ -80,7 +81,7 @@ function(mea_test name)
   mea_use_precompiled(${name} ${ARG_PRECOMPILED})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
-  if(NOT "slow" IN_LIST ARG_LABELS AND NOT "simt" IN_LIST ARG_LABELS)
+  if(NOT "${ARG_LABELS}" MATCHES "slow|simt|client")
     add_dependencies(fast_tests ${name})
   endif()
   if("threads" IN_LIST ARG_LABELS)
