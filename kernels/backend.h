@@ -129,8 +129,8 @@ class Backend {
   // stays untouched until Synchronize().
   virtual void Upload(TensorView host, TensorView device);
   virtual void Download(TensorView device, TensorView host);
-  // Copies within the device, likewise. In no forward pass: its rate is the ceiling that others are
-  // measured by, and it fills large tensors.
+  // Copies within the device, likewise; ordered with the ops, but no part of a forward pass. Forks
+  // pages of the cache; its rate is the ceiling that others are measured by.
   virtual void Copy(TensorView from, TensorView to);
 
   // Runs `ops`, which calls ops of this back end and nothing else. A device may record them under
