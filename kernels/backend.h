@@ -90,6 +90,31 @@ struct Projection {
   TensorView out;   // [num_tokens, out] compute or wide dtype; may be columns of a wider buffer
 };
 
+// One expert: a SwiGLU network of its own.
+struct Expert {
+  TensorView gate;  // [ffn, hidden]
+  TensorView up;    // [ffn, hidden]
+  TensorView down;  // [hidden, ffn]
+};
+
+// A mixture of experts in place of a feed-forward network. With l = x router^T and P = softmax(l)
+// over all experts, a row goes to the top_k experts of the largest l; of equal ones the first
+// counts more, and NaN counts least. Over these, in the order of their indices,
+//   out = sum_e g_e down_e (silu(gate_e x) * up_e x)
+// with g_e = P_e, divided by their sum where they are renormalised. A row's result, and which
+// experts it goes to, depends on that row alone, bit for bit.
+struct MoeArgs {
+  TensorView x;                     // [num_tokens, hidden]
+  TensorView router;                // [num_experts, hidden]
+  std::span<const Expert> experts;  // on a device each as far from the one before as the next
+  int top_k = 0;                    // 1..num_experts
+  bool renormalise = true;
+  // The caller's working memory; what the op leaves in it means nothing.
+  TensorView inner;  // [num_tokens * top_k, ffn]
+  TensorView rows;   // [num_tokens * top_k, hidden]
+  TensorView out;    // [num_tokens, hidden]
+};
+
 // The ops of a forward pass on one device. Activations are in compute_dtype(), what accumulates
 // over layers (the residual) or is read as numbers (logits, cosines and sines) in wide_dtype();
 // weight matrices in F32, BF16 or F16; gains, biases and mixes in F32; ids and positions in I32.
@@ -169,6 +194,7 @@ class Backend {
   }
   // out = silu(gate) * up; out may be gate.
   virtual void SwiGlu(TensorView gate, TensorView up, TensorView out) = 0;
+  virtual void Moe(const MoeArgs& args) = 0;
   // out[i] = x[rows[i]]
   virtual void GatherRows(TensorView x, TensorView rows, TensorView out) = 0;
 

@@ -20,6 +20,13 @@ struct AttentionKind {
   bool is_composed = false;  // heads are mixed, or keys normed after mixing
 };
 
+// The mixtures of experts of a model, all alike.
+struct MoeShape {
+  int num_experts = 0;  // 0: there are none
+  int top_k = 0;        // experts that a row goes to
+  int ffn_size = 0;     // of one expert
+};
+
 // The most that will be asked of a back end: what a device sizes its scratch memory by.
 struct BackendLimits {
   int num_layers = 0;
@@ -32,6 +39,7 @@ struct BackendLimits {
   int vocab_size = 0;
   std::vector<ProductShape> products;    // every shape, joined where Projections lie side by side
   std::vector<AttentionKind> attention;  // every kind of layer
+  MoeShape moe;
 };
 
 // Bytes of device memory that a back end takes beside its operands.

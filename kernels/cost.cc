@@ -1,6 +1,7 @@
 #include "kernels/cost.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace mea {
 namespace {
@@ -44,6 +45,24 @@ OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DT
 OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute) {
   // An exponential counts as one operation beside the negation, sum, quotient and product.
   return {.bytes = 3 * num_tokens * width * DTypeSize(compute), .flops = 5 * num_tokens * width};
+}
+
+OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_t num_reached,
+               DType weights, DType compute) {
+  const int64_t router = shape.num_experts * hidden;
+  const int64_t expert = 3 * hidden * shape.ffn_size;
+  const int64_t chosen = num_tokens * shape.top_k;
+  return {.bytes = (router + num_reached * expert) * DTypeSize(weights) +
+                   2 * num_tokens * hidden * DTypeSize(compute),
+          // Products, SwiGLU as above, and the weighted sum.
+          .flops = 2 * num_tokens * router +
+                   chosen * (2 * expert + 5 * int64_t{shape.ffn_size} + 2 * hidden)};
+}
+
+int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens) {
+  const double missed_by_one = 1.0 - static_cast<double>(shape.top_k) / shape.num_experts;
+  const double missed_by_all = std::pow(missed_by_one, static_cast<double>(num_tokens));
+  return std::llround(shape.num_experts * (1.0 - missed_by_all));
 }
 
 OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/backend_limits.h"
 #include "kernels/paged_kv.h"
 
 namespace mea {
@@ -29,6 +30,12 @@ OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
 OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute);
 OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute);
+// Reads the router and `num_reached` of the experts, whatever their number of rows.
+OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_t num_reached,
+               DType weights, DType compute);
+// How many experts some token reaches, on average and rounded, where all choose evenly and each for
+// itself.
+int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens);
 OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute);
 OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute);
 

@@ -83,6 +83,28 @@ void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, ActivationDType
   MEA_CHECK(HasShape(out, {gate.shape[0], gate.shape[1]}) && out.dtype == dtypes.compute);
 }
 
+void CheckMoe(const MoeArgs& args, ActivationDTypes dtypes) {
+  const int64_t num_tokens = args.x.shape[0];
+  const int64_t hidden = args.x.shape[1];
+  const int64_t num_experts = std::ssize(args.experts);
+  MEA_CHECK(args.x.rank == 2 && HasShape(args.x, {num_tokens, hidden}));
+  MEA_CHECK(args.x.dtype == dtypes.compute);
+  MEA_CHECK(HasShape(args.router, {num_experts, hidden}) && IsStorage(args.router.dtype));
+  MEA_CHECK(args.top_k >= 1 && args.top_k <= num_experts);
+  const int64_t ffn = args.experts[0].gate.shape[0];
+  for (const Expert& expert : args.experts) {
+    MEA_CHECK(HasShape(expert.gate, {ffn, hidden}) && HasShape(expert.up, {ffn, hidden}));
+    MEA_CHECK(HasShape(expert.down, {hidden, ffn}));
+    for (const TensorView& w : {expert.gate, expert.up, expert.down}) {
+      MEA_CHECK(IsStorage(w.dtype));
+    }
+  }
+  MEA_CHECK(HasShape(args.inner, {num_tokens * args.top_k, ffn}));
+  MEA_CHECK(HasShape(args.rows, {num_tokens * args.top_k, hidden}));
+  MEA_CHECK(args.inner.dtype == dtypes.compute && args.rows.dtype == dtypes.compute);
+  MEA_CHECK(HasShape(args.out, {num_tokens, hidden}) && args.out.dtype == dtypes.compute);
+}
+
 void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes) {
   MEA_CHECK(x.rank == 2 && x.dtype == dtypes.compute);
   CheckIndices(rows, rows.shape[0]);

@@ -21,6 +21,7 @@ void CheckMatMul(TensorView x, const Projection& projection, ActivationDTypes dt
 void CheckAddRmsNorm(TensorView delta, TensorView residual, TensorView gain, TensorView out,
                      ActivationDTypes dtypes);
 void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes);
+void CheckMoe(const MoeArgs& args, ActivationDTypes dtypes);
 void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes);
 void CheckComputeRope(const RopeArgs& args, ActivationDTypes dtypes);
 void CheckPrepareQueries(const PrepareQueriesArgs& args, ActivationDTypes dtypes);

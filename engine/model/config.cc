@@ -65,6 +65,10 @@ void ApplyYarn(const RopeConfig& rope, int head_dim, std::vector<double>& inv_fr
 
 }  // namespace
 
+int ModelConfig::num_sparse_layers() const {
+  return static_cast<int>(std::count(sparse_layers.begin(), sparse_layers.end(), true));
+}
+
 bool ModelConfig::compressed() const {
   return std::any_of(layer_heads.begin(), layer_heads.end(), [this](const LayerHeads& heads) {
     return heads.key_heads < kv_heads || heads.value_heads < kv_heads;

@@ -48,7 +48,18 @@ struct LayerHeads {
 
 enum class HeadNorm : uint8_t { kNone, kRms };
 
-// A decoder of the Llama family (llama, mistral, qwen2, qwen3), with or without head composition.
+// The experts of the layers that have some in place of one feed-forward network (Backend::Moe).
+struct MoeConfig {
+  int num_experts = 0;
+  int top_k = 0;             // experts that a token goes to, 1..num_experts
+  int ffn_size = 0;          // of one expert
+  bool renormalise = false;  // whether the weights of the chosen experts add up to 1
+
+  bool operator==(const MoeConfig&) const = default;
+};
+
+// A decoder of the Llama family (llama, mistral, mixtral, qwen2, qwen3, qwen3_moe), with or without
+// head composition.
 // Read by engine/checkpoint, which has range-checked every number; immutable from then on.
 struct ModelConfig {
   std::string model_type;  // as the file says: "mea", "llama", ...
@@ -60,7 +71,7 @@ struct ModelConfig {
   int q_heads = 0;   // H
   int kv_heads = 0;  // h, virtual heads: what the queries see, whatever the cache holds
   int head_dim = 0;  // d, even
-  int ffn_size = 0;
+  int ffn_size = 0;  // of the dense layers
   int vocab_size = 0;
   int max_position = 0;  // context, in tokens
   float rms_norm_eps = 1e-6f;
@@ -78,10 +89,15 @@ struct ModelConfig {
   HeadNorm head_norm = HeadNorm::kNone;  // of each query head's output, before o_proj
   float head_norm_eps = 1e-5f;
 
+  std::vector<bool> sparse_layers;  // [num_layers] which have experts; empty: none has
+  MoeConfig moe;
+
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
   std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
 
+  bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
+  int num_sparse_layers() const;
   // Whether any layer caches fewer heads than it attends.
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.

@@ -7,6 +7,7 @@
 #include "kernels/cpu/attention_schedule.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/matmul_schedule.h"
+#include "kernels/cpu/moe_schedule.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
@@ -78,6 +79,11 @@ class CpuBackend final : public Backend {
     ForRows(gate.shape[0], [&](int64_t t) {
       kernels_.swi_glu(gate.row<float>(t), up.row<float>(t), gate.shape[1], out.row<float>(t));
     });
+  }
+
+  void Moe(const MoeArgs& args) override {
+    CheckMoe(args, DType::kF32);
+    moe_.Run(args, kernels_, pool_, scratch_);
   }
 
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {
@@ -154,6 +160,7 @@ class CpuBackend final : public Backend {
   std::vector<cpu::Scratch> scratch_;  // [num_threads]
   std::vector<HostSampler> samplers_;  // [num_threads]
   cpu::MatMulSchedule matmul_;
+  cpu::MoeSchedule moe_;
   cpu::AttentionSchedule attention_;
 };
 

@@ -24,6 +24,8 @@ class Scratch {
     }
     return memory_.get();
   }
+  // What the last Ensure gave.
+  float* data() const { return memory_.get(); }
 
  private:
   struct Free {

@@ -64,6 +64,7 @@ absl::Status CudaBackend::Prepare(const BackendLimits& limits) {
   gemm_->set_scratch(scratch.gemm);
   samples_->set_scratch(scratch.sample);
   attention_.emplace(plan->attention, scratch.attention);
+  moe_ = scratch.moe;
   max_seqs_ = limits.max_seqs;
   return absl::OkStatus();
 }

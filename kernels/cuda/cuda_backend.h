@@ -9,6 +9,7 @@
 #include "kernels/cuda/recorder.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/sample_queue.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/cuda_module.h"
 #include "kernels/op_checks.h"
 
@@ -18,8 +19,8 @@ namespace mea::cuda {
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
 
 // Every op checks its operands and calls its launcher; one stream runs them. The ops over rows are
-// in row_ops.cc, those between projections and attention's output in attention_ops.cc, all else in
-// cuda_backend.cc.
+// in row_ops.cc, those between projections and attention's output in attention_ops.cc, the mixture
+// of experts in moe_ops.cc, all else in cuda_backend.cc.
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaOptions& options, const CudaDeviceInfo& device)
@@ -67,6 +68,7 @@ class CudaBackend final : public Backend {
                   TensorView out) override;
   void MatMul(TensorView x, std::span<const Projection> projections) override;
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override;
+  void Moe(const MoeArgs& args) override;
   void GatherRows(TensorView x, TensorView rows, TensorView out) override;
   void ComputeRope(const RopeArgs& args) override;
   void PrepareQueries(const PrepareQueriesArgs& args) override;
@@ -106,6 +108,7 @@ class CudaBackend final : public Backend {
   std::optional<Recorder> recorder_;
   std::optional<SampleQueue> samples_;
   std::optional<cuda::PagedAttention> attention_;
+  MoeScratch moe_;
   int max_seqs_ = 0;
   int64_t num_marks_ = 0;
   bool in_run_ = false;

@@ -17,14 +17,36 @@ namespace {
 constexpr int64_t kBytesPerRecordedKernel = 64 << 10;
 // Two norms, four products, SwiGLU, rotation and append, attention, its combination; biases.
 constexpr int64_t kKernelsPerLayer = 12;
+// Six instead of two products and SwiGLU.
+constexpr int64_t kMoreKernelsOfExperts = 3;
 // Rotation's angles, embedding, first norm, work list; the output layer's record has two more.
 constexpr int64_t kKernelsBeside = 6;
 
+absl::Status Refuse(absl::string_view what, int value, absl::string_view only) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the CUDA back end takes no ", what, " of ", value, ", only ", only));
+}
+
+absl::Status CheckMoeLimits(const BackendLimits& limits) {
+  const auto& [num_experts, top_k, ffn_size] = limits.moe;
+  if (num_experts == 0) return absl::OkStatus();
+  if (num_experts > kMaxExperts) {
+    return Refuse("mixture", num_experts, absl::StrCat("up to ", kMaxExperts, " experts"));
+  }
+  if (top_k > kMaxTopK) {
+    return Refuse("choice", top_k, absl::StrCat("up to ", kMaxTopK, " experts"));
+  }
+  if (ffn_size % 8 != 0) return Refuse("expert's ffn", ffn_size, "multiples of 8");
+  if (limits.hidden_size % 8 != 0) {
+    return Refuse("hidden size beside experts", limits.hidden_size, "multiples of 8");
+  }
+  return absl::OkStatus();
+}
+
 // What the kernels cannot do, named before anything is allocated.
 absl::Status CheckLimits(const BackendLimits& limits) {
-  const auto refuse = [](absl::string_view what, int value, int most) -> absl::Status {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the CUDA back end takes no ", what, " of ", value, ", only up to ", most));
+  const auto refuse = [](absl::string_view what, int value, int most) {
+    return Refuse(what, value, absl::StrCat("up to ", most));
   };
   if (limits.hidden_size > kMaxNormHidden) {
     return refuse("hidden size", limits.hidden_size, kMaxNormHidden);
@@ -32,10 +54,28 @@ absl::Status CheckLimits(const BackendLimits& limits) {
   if (limits.vocab_size > kMaxSampleVocab) {
     return refuse("vocabulary", limits.vocab_size, kMaxSampleVocab);
   }
+  if (absl::Status status = CheckMoeLimits(limits); !status.ok()) return status;
   for (const AttentionKind& kind : limits.attention) {
     if (kind.head_dim > kMaxRopeHeadDim) return refuse("head", kind.head_dim, kMaxRopeHeadDim);
   }
   return absl::OkStatus();
+}
+
+int MaxRows(const BackendLimits& limits) { return std::max(limits.max_rows, limits.max_seqs); }
+
+MoeScratch CarveMoe(const BackendLimits& limits, Carver& device) {
+  const MoeShape& shape = limits.moe;
+  if (shape.num_experts == 0) return {};
+  const int rows = MaxRows(limits);
+  const int slots = rows * shape.top_k;
+  return {.max_slots = slots,
+          .num_experts = shape.num_experts,
+          .logits = device.Take<float>(int64_t{rows} * shape.num_experts),
+          .chosen = device.Take<int32_t>(slots),
+          .gates = device.Take<float>(slots),
+          .order = device.Take<int32_t>(slots),
+          .tiles = device.Take<ExpertTile>(ExpertTileRoom(slots, shape.num_experts)),
+          .num_tiles = device.Take<int32_t>(1)};
 }
 
 absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
@@ -52,7 +92,7 @@ absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
                       .window = kind.window,
                       .is_composed = kind.is_composed});
   }
-  return PlanAttention({.max_rows = std::max(limits.max_rows, limits.max_seqs),
+  return PlanAttention({.max_rows = MaxRows(limits),
                         .max_seqs = limits.max_seqs,
                         .max_context = limits.max_context,
                         .num_sms = device.num_sms,
@@ -63,7 +103,9 @@ absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
 int64_t RecordBytes(const BackendLimits& limits, int max_records) {
   int64_t sizes = 0;
   for (int rows = 1; rows <= limits.max_seqs; rows = PadRows(rows) + 1) ++sizes;
-  const int64_t kernels = limits.num_layers * kKernelsPerLayer + kKernelsBeside;
+  const int64_t per_layer =
+      kKernelsPerLayer + (limits.moe.num_experts > 0 ? kMoreKernelsOfExperts : 0);
+  const int64_t kernels = limits.num_layers * per_layer + kKernelsBeside;
   // A size has two records: of the layers, and of the output layer.
   return std::min<int64_t>(sizes, (max_records + 1) / 2) * kernels * kBytesPerRecordedKernel;
 }
@@ -94,6 +136,7 @@ absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaO
 
 Scratch CarveScratch(const ScratchPlan& plan, Carver& device, Carver& host) {
   return {.gemm = Gemm::Carve(plan.limits.products, plan.product_bytes, device),
+          .moe = CarveMoe(plan.limits, device),
           .sample = SampleQueue::Carve(plan.limits, device, host),
           .attention = device.Take(plan.attention.workspace_bytes)};
 }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/attention/attention.h"
 #include "kernels/cuda/carver.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/moe/moe.h"
 #include "kernels/cuda/sample_queue.h"
 #include "kernels/cuda_module.h"
 
@@ -29,9 +30,22 @@ struct ScratchPlan {
 absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,
                                         const CudaDeviceInfo& device);
 
+// How the rows of a step go to their experts.
+struct MoeScratch {
+  int max_slots = 0;
+  int num_experts = 0;
+  float* logits = nullptr;    // [max_rows, num_experts]
+  int32_t* chosen = nullptr;  // [max_slots], as all but the last
+  float* gates = nullptr;
+  int32_t* order = nullptr;
+  ExpertTile* tiles = nullptr;   // [ExpertTileRoom]
+  int32_t* num_tiles = nullptr;  // [1]
+};
+
 // Where everything lies.
 struct Scratch {
   Gemm::Scratch gemm;
+  MoeScratch moe;
   SampleQueue::Scratch sample;
   std::byte* attention = nullptr;
 };

@@ -6,6 +6,7 @@
 #include "kernels/op_checks.h"
 #include "kernels/reference/attention.h"
 #include "kernels/reference/elements.h"
+#include "kernels/reference/moe.h"
 
 namespace mea {
 namespace {
@@ -69,6 +70,11 @@ class ReferenceBackend final : public Backend {
         out.row<double>(t)[i] = g / (1.0 + std::exp(-g)) * up.row<double>(t)[i];
       }
     }
+  }
+
+  void Moe(const MoeArgs& args) override {
+    CheckMoe(args, DType::kF64);
+    reference::Moe(args);
   }
 
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {

@@ -36,6 +36,7 @@ class NullBackend final : public ForwardingBackend {
   void AddRmsNorm(TensorView, TensorView, TensorView, float, TensorView) override {}
   void MatMul(TensorView, std::span<const Projection>) override {}
   void SwiGlu(TensorView, TensorView, TensorView) override {}
+  void Moe(const MoeArgs&) override {}
   void GatherRows(TensorView, TensorView, TensorView) override {}
   void ComputeRope(const RopeArgs&) override {}
   void PrepareQueries(const PrepareQueriesArgs&) override {}

@@ -64,5 +64,15 @@ TEST(CostTest, MatMulMovesItsWeightsOnce) {
   EXPECT_EQ(cost.flops, 2 * 3 * 200);
 }
 
+TEST(CostTest, OnlyExpertsThatARowReachesAreRead) {
+  const MoeShape shape = {.num_experts = 8, .top_k = 2, .ffn_size = 20};
+  const OpCost cost = MoeCost(3, 10, shape, 5, DType::kBf16, DType::kF32);
+  EXPECT_EQ(cost.bytes, 2 * (80 + 5 * 600) + 2 * 3 * 10 * 4);
+  EXPECT_EQ(cost.flops, 2 * 3 * 80 + 6 * (2 * 600 + 5 * 20 + 2 * 10));
+  EXPECT_EQ(ExpectedExperts(shape, 1), 2);
+  EXPECT_EQ(ExpectedExperts(shape, 100), 8);
+  EXPECT_EQ(ExpectedExperts({.num_experts = 4, .top_k = 4}, 1), 4);
+}
+
 }  // namespace
 }  // namespace mea

@@ -42,6 +42,8 @@ struct Tolerance {
   static constexpr double kRowwise = 5e-7;
   // The vector exponential errs by 2e-7.
   static constexpr double kSwiGlu = 5e-7;
+  // Three products, and the routing's weights.
+  static constexpr double kMoe = 4e-6;
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
   // weights.
   static constexpr double kAttention = 1e-5;

@@ -86,6 +86,36 @@ void StagedBackend::SwiGlu(TensorView gate, TensorView up, TensorView out) {
   Down();
 }
 
+void StagedBackend::Moe(const MoeArgs& args) {
+  // A device wants its experts equally far apart: one run of memory, in order.
+  std::vector<Expert> experts(args.experts.begin(), args.experts.end());
+  const auto elements = [](const Expert& e) {
+    return e.gate.num_elements() + e.up.num_elements() + e.down.num_elements();
+  };
+  const std::array<int64_t, 1> shape = {std::ssize(experts) * elements(experts[0])};
+  const absl::StatusOr<Tensor> run = device_.Allocate(shape, experts[0].gate.dtype);
+  DieUnless(run.status());
+  int64_t begin = 0;
+  for (Expert& expert : experts) {
+    for (TensorView* w : {&expert.gate, &expert.up, &expert.down}) {
+      TensorView placed = run->view().Rows(begin, w->num_elements());
+      placed = placed.Reshape({w->shape[0], w->shape[1]});
+      device_.Upload(*w, placed);
+      begin += w->num_elements();
+      *w = placed;
+    }
+  }
+  MoeArgs staged = args;
+  staged.x = Up(args.x);
+  staged.router = Up(args.router);
+  staged.experts = experts;
+  staged.inner = Up(args.inner);
+  staged.rows = Up(args.rows);
+  staged.out = Up(args.out);
+  device_.Moe(staged);
+  Down();
+}
+
 void StagedBackend::GatherRows(TensorView x, TensorView rows, TensorView out) {
   device_.GatherRows(Up(x), Up(rows), Up(out));
   Down();

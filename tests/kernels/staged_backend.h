@@ -27,6 +27,7 @@ class StagedBackend final : public Backend {
   using Backend::MatMul;
   void MatMul(TensorView x, std::span<const Projection> projections) override;
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override;
+  void Moe(const MoeArgs& args) override;
   void GatherRows(TensorView x, TensorView rows, TensorView out) override;
   void ComputeRope(const RopeArgs& args) override;
   void PrepareQueries(const PrepareQueriesArgs& args) override;

@@ -47,6 +47,7 @@ class ForwardingBackend : public Backend {
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
     to_->SwiGlu(gate, up, out);
   }
+  void Moe(const MoeArgs& args) override { to_->Moe(args); }
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {
     to_->GatherRows(x, rows, out);
   }

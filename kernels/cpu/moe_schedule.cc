@@ -1,0 +1,212 @@
+#include "kernels/cpu/moe_schedule.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mea::cpu {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Calls body(row) for all rows, a few of them per item.
+template <typename Body>
+void ForRows(ThreadPool& pool, int64_t num_rows, const Body& body) {
+  constexpr int64_t kRowsPerItem = 8;
+  pool.ParallelFor(CeilDiv(num_rows, kRowsPerItem), [&](int64_t item, int) {
+    const int64_t end = std::min(num_rows, (item + 1) * kRowsPerItem);
+    for (int64_t row = item * kRowsPerItem; row < end; ++row) body(row);
+  });
+}
+
+// NaN counts least.
+bool IsLess(float a, float b) { return a < b || (std::isnan(a) && !std::isnan(b)); }
+
+// The experts of one row, ascending, and their weights.
+void Choose(std::span<const float> logits, bool renormalise, std::span<int32_t> chosen,
+            std::span<float> gates) {
+  size_t count = 0;  // chosen[0..count) by falling logit, the first of equal ones first
+  for (size_t e = 0; e < logits.size(); ++e) {
+    size_t at = count;
+    while (at > 0 && IsLess(logits[chosen[at - 1]], logits[e])) --at;
+    if (at == chosen.size()) continue;
+    if (count < chosen.size()) ++count;
+    for (size_t i = count - 1; i > at; --i) chosen[i] = chosen[i - 1];
+    chosen[at] = static_cast<int32_t>(e);
+  }
+  const float max = logits[chosen[0]];
+  std::sort(chosen.begin(), chosen.end());
+  float sum = 0;
+  if (!renormalise) {
+    for (const float logit : logits) sum += std::exp(logit - max);
+  }
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    gates[i] = std::exp(logits[chosen[i]] - max);
+    if (renormalise) sum += gates[i];
+  }
+  for (float& gate : gates) gate /= sum;
+}
+
+}  // namespace
+
+void MoeSchedule::Run(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+                      std::vector<Scratch>& scratch) {
+  if (args.x.shape[0] == 0) return;
+  Route(args, kernels, pool, scratch);
+  Group(args);
+  CutPanels();
+  ForRows(pool, args.rows.shape[0], [&](int64_t row) {
+    std::copy_n(args.x.row<float>(token_of_[row]), args.x.shape[1], args.rows.row<float>(row));
+  });
+  GateUp(args, kernels, pool, scratch);
+  Down(args, kernels, pool, scratch);
+  Combine(args, pool);
+}
+
+void MoeSchedule::Route(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+                        std::vector<Scratch>& scratch) {
+  const int64_t num_tokens = args.x.shape[0];
+  const int64_t num_experts = args.router.shape[0];
+  float* const logits = logits_.Ensure(num_tokens * num_experts);
+  router_.Run({.x = args.x,
+               .w = args.router,
+               .out = TensorView::Dense(logits, DType::kF32, {num_tokens, num_experts})},
+              kernels.matmul, pool, scratch);
+  const size_t top_k = args.top_k;
+  chosen_.resize(num_tokens * top_k);
+  gates_.resize(num_tokens * top_k);
+  ForRows(pool, num_tokens, [&](int64_t t) {
+    Choose({logits + t * num_experts, static_cast<size_t>(num_experts)}, args.renormalise,
+           std::span(chosen_).subspan(t * top_k, top_k),
+           std::span(gates_).subspan(t * top_k, top_k));
+  });
+}
+
+void MoeSchedule::Group(const MoeArgs& args) {
+  begin_.assign(args.experts.size() + 1, 0);
+  for (const int32_t expert : chosen_) ++begin_[expert + 1];
+  for (size_t e = 1; e < begin_.size(); ++e) begin_[e] += begin_[e - 1];
+  place_.resize(chosen_.size());
+  token_of_.resize(chosen_.size());
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    place_[i] = begin_[chosen_[i]]++;
+    token_of_[place_[i]] = static_cast<int32_t>(i) / args.top_k;
+  }
+  // Each begin has moved on to its end, which is the next one's begin.
+  std::copy_backward(begin_.begin(), begin_.end() - 1, begin_.end());
+  begin_[0] = 0;
+}
+
+void MoeSchedule::CutPanels() {
+  panels_.clear();
+  for (int e = 0; e + 1 < std::ssize(begin_); ++e) {
+    const int num_rows = begin_[e + 1] - begin_[e];
+    if (num_rows == 0) continue;
+    const bool is_packed = num_rows > kMaxStreamedRows;
+    const int count = is_packed ? static_cast<int>(CeilDiv(num_rows, kPanelRows)) : 1;
+    for (int i = 0; i < count; ++i) {
+      const int first = i * num_rows / count;
+      const int end = (i + 1) * num_rows / count;
+      panels_.push_back({.expert = e,
+                         .row = begin_[e] + first,
+                         .num_rows = end - first,
+                         .is_packed = is_packed});
+    }
+  }
+}
+
+void MoeSchedule::CutBlocks(int64_t num_outs, int num_threads) {
+  // As MatMulSchedule does, with the outputs of all panels to deal out.
+  const int64_t share = CeilDiv(num_outs * std::ssize(panels_), 8 * num_threads);
+  const int64_t streamed = std::clamp<int64_t>(CeilDiv(share, 12) * 12, 12, 516);
+  blocks_.clear();
+  for (int panel = 0; panel < std::ssize(panels_); ++panel) {
+    const int64_t step = panels_[panel].is_packed ? kPanelOuts : streamed;
+    for (int64_t out = 0; out < num_outs; out += step) {
+      blocks_.push_back({.panel = panel, .out = out, .num_outs = std::min(step, num_outs - out)});
+    }
+  }
+}
+
+void MoeSchedule::Pack(TensorView x, const MatMulKernels& kernels, ThreadPool& pool) {
+  const int64_t k = x.shape[1];
+  float* const packed = packed_.Ensure(PackedFloats(x.shape[0], k));
+  pool.ParallelFor(std::ssize(panels_), [&](int64_t i, int) {
+    const Panel& panel = panels_[i];
+    if (!panel.is_packed) return;
+    kernels.pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
+                      packed + PackedFloats(panel.row, k));
+  });
+}
+
+MatMulBlock MoeSchedule::Product(const Block& block, TensorView x, TensorView w) const {
+  const Panel& panel = panels_[block.panel];
+  const int64_t k = x.shape[1];
+  return {.x = panel.is_packed ? packed_.data() + PackedFloats(panel.row, k)
+                               : x.row<float>(panel.row),
+          .x_stride = x.stride[0],
+          .num_rows = panel.num_rows,
+          .w = w.Rows(block.out, block.num_outs).data,
+          .w_dtype = w.dtype,
+          .w_stride = w.stride[0],
+          .num_outs = static_cast<int>(block.num_outs),
+          .k = k};
+}
+
+void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+                         std::vector<Scratch>& scratch) {
+  CutBlocks(args.inner.shape[1], pool.num_threads());
+  Pack(args.rows, kernels.matmul, pool);
+  pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
+    const Block& block = blocks_[item];
+    const Panel& panel = panels_[block.panel];
+    const Expert& expert = args.experts[panel.expert];
+    const int64_t for_product = panel.is_packed ? MatMulScratchFloats(panel.num_rows) : 0;
+    float* const memory =
+        scratch[thread].Ensure(for_product + panel.num_rows * block.num_outs);
+    float* const product_scratch = panel.is_packed ? memory : nullptr;
+
+    MatMulBlock gate = Product(block, args.rows, expert.gate);
+    gate.out = args.inner.row<float>(panel.row) + block.out;
+    gate.out_stride = args.inner.stride[0];
+    kernels.matmul.multiply(gate, product_scratch);
+    MatMulBlock up = Product(block, args.rows, expert.up);
+    up.out = memory + for_product;
+    up.out_stride = block.num_outs;
+    kernels.matmul.multiply(up, product_scratch);
+    for (int row = 0; row < panel.num_rows; ++row) {
+      float* const inner = gate.out + row * gate.out_stride;
+      kernels.swi_glu(inner, up.out + row * up.out_stride, block.num_outs, inner);
+    }
+  });
+}
+
+void MoeSchedule::Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+                       std::vector<Scratch>& scratch) {
+  CutBlocks(args.rows.shape[1], pool.num_threads());
+  Pack(args.inner, kernels.matmul, pool);
+  pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
+    const Block& block = blocks_[item];
+    const Panel& panel = panels_[block.panel];
+    MatMulBlock down = Product(block, args.inner, args.experts[panel.expert].down);
+    down.out = args.rows.row<float>(panel.row) + block.out;
+    down.out_stride = args.rows.stride[0];
+    float* const product_scratch =
+        panel.is_packed ? scratch[thread].Ensure(MatMulScratchFloats(panel.num_rows)) : nullptr;
+    kernels.matmul.multiply(down, product_scratch);
+  });
+}
+
+void MoeSchedule::Combine(const MoeArgs& args, ThreadPool& pool) const {
+  const int64_t hidden = args.out.shape[1];
+  ForRows(pool, args.out.shape[0], [&](int64_t t) {
+    float* const out = args.out.row<float>(t);
+    for (int j = 0; j < args.top_k; ++j) {
+      const int64_t slot = t * args.top_k + j;
+      const float gate = gates_[slot];
+      const float* const row = args.rows.row<float>(place_[slot]);
+      for (int64_t i = 0; i < hidden; ++i) out[i] = gate * row[i] + (j == 0 ? 0.0f : out[i]);
+    }
+  });
+}
+
+}  // namespace mea::cpu

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/matmul_schedule.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace mea::cpu {
+
+// Backend::Moe: routes the rows, lays those of one expert side by side, multiplies each group with
+// its expert by the kernels of MatMul, and adds up what each row's experts made of it. These kernels
+// give an element the same bits in any company, so groups change nothing.
+class MoeSchedule {
+ public:
+  void Run(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+           std::vector<Scratch>& scratch);
+
+ private:
+  // Neighbouring rows of one expert: all of them, where they are so few that its weights stream.
+  struct Panel {
+    int expert;
+    int row;
+    int num_rows;
+    bool is_packed;
+  };
+  // Some outputs of a panel.
+  struct Block {
+    int panel;
+    int64_t out;
+    int64_t num_outs;
+  };
+
+  void Route(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+             std::vector<Scratch>& scratch);
+  void Group(const MoeArgs& args);
+  void CutPanels();
+  // The blocks of a product of all panels with matrices of num_outs rows.
+  void CutBlocks(int64_t num_outs, int num_threads);
+  // Packs the panels that want it, rows of x.
+  void Pack(TensorView x, const MatMulKernels& kernels, ThreadPool& pool);
+  // A block's product with its expert's matrix w, but for where it goes.
+  MatMulBlock Product(const Block& block, TensorView x, TensorView w) const;
+  void GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+              std::vector<Scratch>& scratch);
+  void Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
+            std::vector<Scratch>& scratch);
+  void Combine(const MoeArgs& args, ThreadPool& pool) const;
+
+  // Sizes of a step stay the same: these allocate until they have seen the largest.
+  MatMulSchedule router_;
+  Scratch logits_;                 // [num_tokens, num_experts]
+  std::vector<int32_t> chosen_;    // [num_tokens, top_k] experts, ascending
+  std::vector<float> gates_;       // [num_tokens, top_k] their weights
+  std::vector<int32_t> begin_;     // [num_experts + 1] first row of each expert
+  std::vector<int32_t> place_;     // [num_tokens, top_k] rows of `inner` and `rows`
+  std::vector<int32_t> token_of_;  // [num_tokens * top_k] the token of a row
+  std::vector<Panel> panels_;
+  std::vector<Block> blocks_;
+  Scratch packed_;  // x of the product at work
+};
+
+}  // namespace mea::cpu

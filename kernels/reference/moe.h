@@ -1,0 +1,10 @@
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace mea::reference {
+
+// Backend::Moe as backend.h defines it.
+void Moe(const MoeArgs& args);
+
+}  // namespace mea::reference
