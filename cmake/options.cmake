@@ -46,21 +46,36 @@ function(mea_leave_unoptimised)
   endforeach()
 endfunction()
 
+# Files that share most of their headers are compiled several at a time: a build from nothing takes
+# half as long, one after a change a little longer (-DMEA_UNITY=OFF where that counts). Names at
+# namespace scope are then those of a whole room, anonymous or not.
+option(MEA_UNITY "Compile several files of a room at a time" ON)
+function(mea_unite)
+  foreach(target ${ARGN})
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ${MEA_UNITY} UNITY_BUILD_BATCH_SIZE 6)
+    # A source file included by the batch looks like a header that leaks anonymous types.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  endforeach()
+endfunction()
+
 function(mea_use_precompiled target headers)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-error=invalid-pch>)
   target_precompile_headers(${target} REUSE_FROM ${headers})
 endfunction()
 
-# mea_room(NAME SOURCES a.cc ... [PUBLIC libs...] [PRIVATE libs...] [PRECOMPILED headers]): one static
-# library of the project.
+# mea_room(NAME SOURCES a.cc ... [PUBLIC libs...] [PRIVATE libs...] [PRECOMPILED headers] [APART]): one
+# static library of the project; APART: each file by itself, as Highway's must be.
 function(mea_room name)
-  cmake_parse_arguments(ARG "" "PRECOMPILED" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "APART" "PRECOMPILED" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE mea_options ${ARG_PRIVATE})
   if(NOT ARG_PRECOMPILED)
     set(ARG_PRECOMPILED mea_headers)
   endif()
   mea_use_precompiled(${name} ${ARG_PRECOMPILED})
+  if(NOT ARG_APART)
+    mea_unite(${name})
+  endif()
 endfunction()
 
 # mea_test(NAME SOURCES a.cc ... [LIBS libs...] [LABELS slow simt client threads] [PRECOMPILED headers]): one GoogleTest binary.
@@ -79,6 +94,7 @@ function(mea_test name)
     set(ARG_PRECOMPILED mea_test_headers)
   endif()
   mea_use_precompiled(${name} ${ARG_PRECOMPILED})
+  mea_unite(${name})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
   if(NOT "${ARG_LABELS}" MATCHES "slow|simt|client")

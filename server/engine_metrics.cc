@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/ratio.h"
+
 namespace mea {
 namespace {
 
@@ -45,8 +47,6 @@ class FamilyWriter {
   const std::string& model_name_;
   std::vector<MetricFamily>& families_;
 };
-
-double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 // Names and words: what a byte of cache holds, and what it would hold uncompressed.
 void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWriter& out) {

@@ -1,13 +1,12 @@
 #include "server/build_info.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
+#include "server/ratio.h"
 #include "server/request_ranges.h"
 #include "server/sampling_defaults.h"
 
 namespace mea {
 namespace {
-
-double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 void CompositionToProto(const ModelConfig& config, v1::HeadComposition& to) {
   to.set_kind(config.model_type == "mea" ? "mea" : "none");

@@ -18,14 +18,14 @@ namespace {
 constexpr int kMostLayers = 256;
 
 // What is timed: the last `tokens` query rows of sequences that see up to `context` tokens.
-struct Point {
+struct AttentionPoint {
   int batch = 1;
   int context = 0;
   int tokens = 1;
 };
 
-std::vector<Point> MakePoints(const BenchOptions& options) {
-  std::vector<Point> points;
+std::vector<AttentionPoint> MakePoints(const BenchOptions& options) {
+  std::vector<AttentionPoint> points;
   for (const int batch : options.batches) {
     for (const int context : options.contexts) {
       points.push_back({.batch = batch, .context = context});
@@ -44,7 +44,7 @@ std::vector<Point> MakePoints(const BenchOptions& options) {
 // One attention layer, repeated over `num_layers` caches of random contents, on one back end.
 class AttentionLoop {
  public:
-  AttentionLoop(Backend* backend, const AttentionShape& shape, const Point& point,
+  AttentionLoop(Backend* backend, const AttentionShape& shape, const AttentionPoint& point,
                 const BenchOptions& options)
       : backend_(backend),
         shape_(shape),
@@ -175,7 +175,7 @@ UniformRange MixRange(const AttentionShape& shape) {
   return {.low = -bound, .high = bound, .seed = 4};
 }
 
-struct Subject {
+struct AttentionSubject {
   HeadStorage storage;
   ModelConfig config;
   std::unique_ptr<Backend> backend;
@@ -183,8 +183,8 @@ struct Subject {
   int64_t next_key = 0;
 };
 
-absl::StatusOr<Contender> MakeContender(Subject& subject, const BenchOptions& options,
-                                        const Point& point) {
+absl::StatusOr<Contender> MakeContender(AttentionSubject& subject, const BenchOptions& options,
+                                        const AttentionPoint& point) {
   const AttentionShape shape = AttentionShapeOf(subject.config, 0, options.kv_dtype);
   subject.loop.reset();  // before the next one is allocated
   subject.loop = std::make_unique<AttentionLoop>(subject.backend.get(), shape, point, options);
@@ -228,7 +228,7 @@ absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
                                                      const RowObserver& observer) {
   absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
   if (!meter.ok()) return meter.status();
-  std::vector<Subject> subjects;
+  std::vector<AttentionSubject> subjects;
   for (const HeadStorage storage : options.storages) {
     absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
     if (!backend.ok()) return backend.status();
@@ -236,9 +236,9 @@ absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
   }
 
   std::vector<BenchRow> rows;
-  for (const Point& point : MakePoints(options)) {
+  for (const AttentionPoint& point : MakePoints(options)) {
     std::vector<Contender> contenders;
-    for (Subject& subject : subjects) {
+    for (AttentionSubject& subject : subjects) {
       absl::StatusOr<Contender> contender = MakeContender(subject, options, point);
       if (!contender.ok()) return contender.status();
       contenders.push_back(*std::move(contender));

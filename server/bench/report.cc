@@ -13,7 +13,7 @@
 namespace mea {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kBarWidth = 40;
 
@@ -98,21 +98,22 @@ void AppendClient(const Measurement& m, std::string& to) {
                         Ratio(double(m.output_tokens), double(m.messages)), 1e3 * m.late.p99);
 }
 
-Json ToJson(const Summary& s) {
+OrderedJson ToJson(const Summary& s) {
   if (s.count == 0) return {{"count", 0}};
   return {{"count", s.count}, {"mean", s.mean}, {"median", s.median},
           {"p90", s.p90},     {"p99", s.p99},   {"max", s.max}};
 }
 
-Json ToJson(const std::vector<HistogramBin>& bins) {
-  Json json = Json::array();
+OrderedJson ToJson(const std::vector<HistogramBin>& bins) {
+  OrderedJson json = OrderedJson::array();
   for (const HistogramBin& bin : bins) json.push_back({bin.low, bin.high, bin.count});
   return json;
 }
 
-Json ToJson(const TrafficOptions& load) {
+OrderedJson ToJson(const TrafficOptions& load) {
   return {{"arrivals", ArrivalKindName(load.arrivals.kind)},
-          {"rate", load.arrivals.kind == ArrivalKind::kInf ? Json() : Json(load.arrivals.rate)},
+          {"rate", load.arrivals.kind == ArrivalKind::kInf ? OrderedJson()
+                                                           : OrderedJson(load.arrivals.rate)},
           {"burstiness", load.arrivals.burstiness},
           {"seed", load.arrivals.seed},
           {"concurrency", load.concurrency},
@@ -120,14 +121,14 @@ Json ToJson(const TrafficOptions& load) {
           {"duration_s", load.duration_s}};
 }
 
-Json ToJson(const CachePeak& cache) {
+OrderedJson ToJson(const CachePeak& cache) {
   return {{"peak_used_bytes", cache.used_bytes},
           {"peak_used_bytes_uncompressed", cache.used_bytes_uncompressed},
           {"total_bytes", cache.total_bytes}};
 }
 
-Json ToJson(const std::map<std::string, Failures>& by_status) {
-  Json json = Json::object();
+OrderedJson ToJson(const std::map<std::string, Failures>& by_status) {
+  OrderedJson json = OrderedJson::object();
   for (const auto& [status, failures] : by_status) {
     json[status] = {{"seconds_to_answer", ToJson(failures.answer)},
                     {"with_retry", failures.with_retry},
@@ -186,40 +187,41 @@ std::string ServeReport(const ServeBenchSetup& setup, const Measurement& m,
 std::string ServeReportJson(const ServeBenchSetup& setup, const Measurement& m,
                             const std::optional<CachePeak>& cache) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  Json json = {{"command", "mea bench serve"},
-               {"date", absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone())},
-               {"client_machine", DeviceName(cores)},
-               {"system", setup.system},
-               {"server", setup.server},
-               {"model", setup.model},
-               {"device", setup.device},
-               {"prompts", setup.prompts},
-               {"load", ToJson(setup.load)},
-               {"seconds", m.seconds},
-               {"completed", m.completed},
-               {"cancelled", m.cancelled},
-               {"failures", ToJson(m.failures)},
-               {"prompt_tokens", m.prompt_tokens},
-               {"cached_tokens", m.cached_tokens},
-               {"output_tokens", m.output_tokens},
-               {"requests_per_second", m.PerSecond(m.completed)},
-               {"output_tokens_per_second", m.PerSecond(m.output_tokens)},
-               {"ttft", ToJson(m.ttft)},
-               {"tpot", ToJson(m.tpot)},
-               {"itl", ToJson(m.itl)},
-               {"e2e", ToJson(m.e2e)},
-               {"late", ToJson(m.late)},
-               {"ttft_histogram", ToJson(m.ttft_histogram)},
-               {"itl_histogram", ToJson(m.itl_histogram)},
-               {"client_cpu_seconds", m.cpu_seconds},
-               {"messages", m.messages}};
+  OrderedJson json = {
+      {"command", "mea bench serve"},
+      {"date", absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone())},
+      {"client_machine", DeviceName(cores)},
+      {"system", setup.system},
+      {"server", setup.server},
+      {"model", setup.model},
+      {"device", setup.device},
+      {"prompts", setup.prompts},
+      {"load", ToJson(setup.load)},
+      {"seconds", m.seconds},
+      {"completed", m.completed},
+      {"cancelled", m.cancelled},
+      {"failures", ToJson(m.failures)},
+      {"prompt_tokens", m.prompt_tokens},
+      {"cached_tokens", m.cached_tokens},
+      {"output_tokens", m.output_tokens},
+      {"requests_per_second", m.PerSecond(m.completed)},
+      {"output_tokens_per_second", m.PerSecond(m.output_tokens)},
+      {"ttft", ToJson(m.ttft)},
+      {"tpot", ToJson(m.tpot)},
+      {"itl", ToJson(m.itl)},
+      {"e2e", ToJson(m.e2e)},
+      {"late", ToJson(m.late)},
+      {"ttft_histogram", ToJson(m.ttft_histogram)},
+      {"itl_histogram", ToJson(m.itl_histogram)},
+      {"client_cpu_seconds", m.cpu_seconds},
+      {"messages", m.messages}};
   if (m.good) {
     json["goodput"] = {{"limits", setup.goodput},
                        {"requests", *m.good},
                        {"requests_per_second", m.PerSecond(*m.good)}};
   }
   if (cache) json["kv_cache"] = ToJson(*cache);
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 }  // namespace mea

@@ -188,9 +188,9 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
 }
 
 // Prints every row as it comes and writes the file anew, so that a run cut short leaves something.
-class Output {
+class Results {
  public:
-  Output(const BenchFlags& flags, std::string command)
+  Results(const BenchFlags& flags, std::string command)
       : file_(flags.json),
         command_(std::move(command)),
         machine_(DescribeMachine(flags.device == "cpu" ? Device::kCpu : Device::kCuda,
@@ -240,10 +240,10 @@ absl::Status RunEngineBench(BenchFlags flags) {
     }
     return LoadWeights(*checkpoint, {});
   };
-  Output output(flags, "mea bench engine");
+  Results results(flags, "mea bench engine");
   const auto rows = BenchEngine(*config, flags.options, Backends(flags), weights,
-                                [&](const BenchRow& row) { output.Add(row); });
-  return rows.ok() ? output.written() : rows.status();
+                                [&](const BenchRow& row) { results.Add(row); });
+  return rows.ok() ? results.written() : rows.status();
 }
 
 absl::Status RunAttentionBench(BenchFlags flags) {
@@ -251,10 +251,10 @@ absl::Status RunAttentionBench(BenchFlags flags) {
   const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
   if (!config.ok()) return config.status();
   flags.options.shape = ShapeName(flags.random_dir);
-  Output output(flags, "mea bench attention");
+  Results results(flags, "mea bench attention");
   const auto rows = BenchAttention(*config, flags.options, Backends(flags),
-                                   [&](const BenchRow& row) { output.Add(row); });
-  return rows.ok() ? output.written() : rows.status();
+                                   [&](const BenchRow& row) { results.Add(row); });
+  return rows.ok() ? results.written() : rows.status();
 }
 
 void AddEngineBench(CLI::App& bench, Action& action) {

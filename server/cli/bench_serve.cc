@@ -26,7 +26,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kBenchServeExamples[] = R"(
 Examples:
   mea bench serve --num-requests 200 --concurrency 16
   mea bench serve --arrivals poisson --rate 8 --duration 60 --input-tokens 64:512
@@ -39,7 +39,7 @@ prompts in the prefix cache of a server that has one; the report says how many t
 )";
 
 constexpr absl::Duration kCachePeriod = absl::Milliseconds(50);
-constexpr absl::Duration kTerminalPeriod = absl::Milliseconds(200);
+constexpr absl::Duration kRedrawPeriod = absl::Milliseconds(200);
 constexpr absl::Duration kFilePeriod = absl::Seconds(10);
 constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts that no measured request has
 
@@ -73,7 +73,7 @@ class LiveLine {
  private:
   void Run() {
     const auto start = BenchClock::now();
-    while (!stop_.WaitForNotificationWithTimeout(terminal_ ? kTerminalPeriod : kFilePeriod)) {
+    while (!stop_.WaitForNotificationWithTimeout(terminal_ ? kRedrawPeriod : kFilePeriod)) {
       const double seconds = SecondsBetween(start, BenchClock::now());
       const int64_t tokens = live_.tokens;
       const std::string of = num_requests_ > 0 ? absl::StrCat(" of ", num_requests_) : "";
@@ -287,7 +287,7 @@ void AddPromptFlags(CLI::App& command, ServeBenchFlags& flags) {
 void AddServeBench(CLI::App& bench, Action& action) {
   CLI::App& command =
       *bench.add_subcommand("serve", "Load a running server and time what its clients see");
-  command.footer(kExamples);
+  command.footer(kBenchServeExamples);
   auto flags = std::make_shared<ServeBenchFlags>();
   command.add_option("--server", flags->server, "Address of a mea server")
       ->type_name("HOST:PORT")

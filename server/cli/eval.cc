@@ -18,7 +18,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kEvalExamples[] = R"(
 Examples:
   mea eval models/demo-mea --text models/eval/heldout.txt
   mea eval models/demo-mea --task models/eval/recall.jsonl --task models/eval/copy.jsonl --json
@@ -161,7 +161,7 @@ absl::Status Eval(const EvalFlags& flags) {
 void AddEval(CLI::App& program, Action& action) {
   CLI::App& command =
       *program.add_subcommand("eval", "Measure loss on texts and accuracy on tasks");
-  command.footer(kExamples);
+  command.footer(kEvalExamples);
   auto flags = std::make_shared<EvalFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()

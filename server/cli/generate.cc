@@ -18,7 +18,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kGenerateExamples[] = R"(
 Examples:
   mea generate -p "Once upon a time"                       prints the text as it comes
   mea generate -p "2, 4, 6," --max-tokens 20 --temperature 0 --stop "."
@@ -44,7 +44,7 @@ std::string Json(const google::protobuf::Message& message) {
   return json;
 }
 
-void Print(const std::string& text) {
+void WriteOut(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
@@ -53,10 +53,10 @@ grpc::Status Stream(v1::Inference::Stub& stub, grpc::ClientContext& context,
                     const v1::GenerateRequest& request, bool json, Report& report) {
   const auto reader = stub.GenerateStream(&context, request);
   for (v1::GenerateStreamResponse event; reader->Read(&event);) {
-    if (json) Print(absl::StrCat(Json(event), "\n"));
+    if (json) WriteOut(absl::StrCat(Json(event), "\n"));
     if (event.has_delta()) {
       report.first_token = std::min(report.first_token, absl::Now());
-      if (!json) Print(event.delta().text());
+      if (!json) WriteOut(event.delta().text());
     } else if (event.has_finish()) {
       report.finish = event.finish();
     }
@@ -69,7 +69,7 @@ grpc::Status Call(v1::Inference::Stub& stub, grpc::ClientContext& context,
   v1::GenerateResponse response;
   const grpc::Status status = stub.Generate(&context, request, &response);
   if (!status.ok()) return status;
-  Print(json ? absl::StrCat(Json(response), "\n") : response.completions(0).text());
+  WriteOut(json ? absl::StrCat(Json(response), "\n") : response.completions(0).text());
   report.finish = response.completions(0).finish();
   return status;
 }
@@ -126,7 +126,7 @@ absl::Status Generate(GenerateFlags flags) {
   Report report;
   const grpc::Status status = flags.stream ? Stream(*stub, context, request, flags.json, report)
                                            : Call(*stub, context, request, flags.json, report);
-  if (!flags.json && report.finish.has_usage()) Print("\n");
+  if (!flags.json && report.finish.has_usage()) WriteOut("\n");
   if (!status.ok()) return ToAbslStatus(status, flags.server);
   if (!flags.json) std::fprintf(stderr, "%s\n", Summary(report).c_str());
   return absl::OkStatus();
@@ -136,7 +136,7 @@ absl::Status Generate(GenerateFlags flags) {
 
 void AddGenerate(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("generate", "Complete a prompt on a server");
-  command.footer(kExamples);
+  command.footer(kGenerateExamples);
   auto flags = std::make_shared<GenerateFlags>();
   flags->AddTo(command);
   command.callback([flags, &action] { action = [flags] { return Generate(*flags); }; });

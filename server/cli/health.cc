@@ -10,7 +10,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kHealthExamples[] = R"(
 Examples:
   mea health                                  exit status 0 when the local server is SERVING
   mea health --server 10.0.0.7:50051 --timeout 1
@@ -44,7 +44,7 @@ absl::Status CheckHealth(const HealthFlags& flags) {
 
 void AddHealth(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("health", "Ask a server whether it is SERVING");
-  command.footer(kExamples);
+  command.footer(kHealthExamples);
   auto flags = std::make_shared<HealthFlags>();
   command.add_option("--server", flags->server, "Address of the server")
       ->type_name("HOST:PORT")

@@ -11,7 +11,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kInspectExamples[] = R"(
 Examples:
   mea inspect models/demo             heads cached and attended, layer by layer, and cache bytes
   mea inspect models/demo --tensors   and every tensor
@@ -38,7 +38,7 @@ absl::Status Inspect(const InspectFlags& flags) {
 
 void AddInspect(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("inspect", "Show what a checkpoint holds");
-  command.footer(kExamples);
+  command.footer(kInspectExamples);
   auto flags = std::make_shared<InspectFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()

@@ -16,7 +16,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kPlanExamples[] = R"(
 Examples:
   mea plan models/demo                          what fits in this machine's memory
   mea plan models/demo --memory 24GiB --context 8192 --kv-dtype f32
@@ -119,7 +119,7 @@ absl::Status MakePlan(const PlanFlags& flags) {
 void AddPlan(CLI::App& program, Action& action) {
   CLI::App& command =
       *program.add_subcommand("plan", "Show what a checkpoint takes in memory, without loading it");
-  command.footer(kExamples);
+  command.footer(kPlanExamples);
   auto flags = std::make_shared<PlanFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()

@@ -19,7 +19,7 @@
 namespace mea {
 namespace {
 
-constexpr char kExamples[] = R"(
+constexpr char kServeExamples[] = R"(
 Examples:
   mea serve models/demo                                      gRPC on 127.0.0.1:50051
   mea serve models/demo --listen 0.0.0.0:50051 --admin off   for other machines, no admin port
@@ -191,7 +191,7 @@ absl::Status Serve(ServeFlags flags) {
 
 void AddServe(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("serve", "Serve a checkpoint over gRPC");
-  command.footer(kExamples);
+  command.footer(kServeExamples);
   auto flags = std::make_shared<ServeFlags>();
   AddFlags(command, *flags);
   command.callback([flags, &action] { action = [flags] { return Serve(*flags); }; });

@@ -19,7 +19,7 @@ using testing::HeadNormGain;
 using testing::RandomCheckpointSpec;
 using testing::TempDir;
 
-constexpr uint64_t kSeed = 7;
+constexpr uint64_t kDamageSeed = 7;
 constexpr int kNumFiles = 2000;
 constexpr int kNumConfigs = 20000;
 
@@ -93,7 +93,7 @@ class Mutator {
     text.replace(first, last - first, kNumbers[Below(kNumbers.size())]);
   }
 
-  std::mt19937_64 random_{kSeed};
+  std::mt19937_64 random_{kDamageSeed};
 };
 
 void ExpectOneLine(const absl::Status& status) {
@@ -131,7 +131,7 @@ void DamageFile(const std::string& name, size_t reach, int num_shards) {
   TempDir dir;
   RandomCheckpointSpec spec = Small();
   spec.num_shards = num_shards;
-  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  WriteRandomCheckpoint(dir.path(), spec, kDamageSeed);
   ASSERT_TRUE(LoadsOrIsRefused(dir.path()));
   const std::string original = testing::ReadText(dir.path() / name);
   Mutator mutator;
