@@ -26,8 +26,8 @@ from demo.tokenizer import END
 TOOLS = Path(__file__).resolve().parent
 EVAL = TOOLS.parent / "models" / "eval"
 CALIBRATION, TRAINING = ("calibration", 31337, 150_000), ("training", 4711, 3_000_000)  # name, seed, bytes
-# Key and value heads of 8: 75, 50, 37.5 and 25 % of the bytes, equal and apart.
-BUDGETS = "6+6,7+5,4+4,6+2,5+3,3+3,5+1,4+2,2+2,3+1"
+# Key and value heads of 8, equal and apart, and the same bytes spent layer by layer as `mea convert --ratio` sees fit.
+BUDGETS = "6+6,75%,4+4,6+2,5+3,50%,3+3,5+1,4+2,37.5%,2+2,3+1,25%"
 
 
 def write_text(path, seed, num_bytes):
@@ -85,22 +85,17 @@ class Table:
         found = {"kv_bytes_per_token": figures["kv_bytes_per_token"], "loss": figures["texts"][0]["nats_per_token"]}
         return found | {task: row["accuracy"] for task, row in zip(TASKS, figures["tasks"])}
 
-    def convert(self, method, keys, values):
-        name = f"{method}-{keys}-{values}"
+    def convert(self, method, budget):
+        """`budget` is key+value heads or a percentage of the bytes."""
+        name = f"{method}-{budget.replace('+', '-').replace('%', '-percent')}"
         out = self.work / name
-        command = [
-            self.args.mea,
-            "convert",
-            self.args.model,
-            out,
-            "--method",
-            method,
-            "--key-heads",
-            keys,
-            "--value-heads",
-            values,
-        ]
-        if method != "svd":
+        command = [self.args.mea, "convert", self.args.model, out, "--method", method]
+        if budget.endswith("%"):
+            command += ["--ratio", float(budget[:-1]) / 100]
+        else:
+            keys, values = map(int, budget.split("+"))
+            command += ["--key-heads", keys, "--value-heads", values]
+        if method != "svd" or budget.endswith("%"):
             command += ["--calibration", self.texts["calibration"]]
         if not out.exists():
             run(command + self.args.convert_args.split(), self.work / f"{name}.convert.log")
@@ -122,31 +117,25 @@ class Table:
         print(f"# {json.dumps(row)}", file=sys.stderr, flush=True)
 
     def run(self):
-        self.add(keys=None, values=None, method="original", steps=0, **self.evaluate(self.args.model, "original"))
+        self.add(budget="all", method="original", steps=0, **self.evaluate(self.args.model, "original"))
         for budget in self.args.budgets.split(","):
-            keys, values = map(int, budget.split("+"))
             for method in self.args.methods.split(","):
-                name, out = self.convert(method, keys, values)
-                self.add(keys=keys, values=values, method=method, steps=0, **self.evaluate(out, name))
+                name, out = self.convert(method, budget)
+                self.add(budget=budget, method=method, steps=0, **self.evaluate(out, name))
                 if self.args.finetune and method in self.args.finetune_methods.split(","):
-                    recovered = self.recover(name, out)
-                    figures = self.evaluate(recovered, f"{name}-recovered")
-                    self.add(keys=keys, values=values, method=method, steps=self.args.finetune, **figures)
+                    figures = self.evaluate(self.recover(name, out), f"{name}-recovered")
+                    self.add(budget=budget, method=method, steps=self.args.finetune, **figures)
 
     def print(self):
         base = self.rows[0]
-        print(
-            "| K + V heads | KV bytes per token | method | training steps | held-out loss | change | recall | copy | arithmetic |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("| key + value heads | KV bytes per token | method | training steps | held-out loss | recall | copy | arithmetic |")
+        print("|---|---|---|---|---|---|---|---|")
         for row in self.rows:
-            heads = f"{row['keys']} + {row['values']}" if row["keys"] else "all"
             share = 100 * row["kv_bytes_per_token"] / base["kv_bytes_per_token"]
-            accuracies = " | ".join(f"{100 * row[task]:.1f} %" for task in TASKS)
-            change = f"{row['loss'] - base['loss']:+.4f}" if row is not base else ""
-            print(
-                f"| {heads} | {row['kv_bytes_per_token']} ({share:.1f} %) | {row['method']} | {row['steps'] or ''} | {row['loss']:.4f} | {change} | {accuracies} |"
-            )
+            loss = f"{row['loss']:.4f}" + ("" if row is base else f" ({row['loss'] - base['loss']:+.4f})")
+            cells = [row["budget"], f"{row['kv_bytes_per_token']} ({share:.1f} %)", row["method"], row["steps"] or "", loss]
+            cells += [f"{100 * row[task]:.1f} %" for task in TASKS]
+            print(f"| {' | '.join(map(str, cells))} |")
 
 
 def main():
@@ -156,7 +145,7 @@ def main():
     parser.add_argument(
         "--work", type=Path, default=Path("/tmp/convert_table"), help="checkpoints and logs (/tmp/convert_table)"
     )
-    parser.add_argument("--budgets", default=BUDGETS, help=f"key+value heads ({BUDGETS})")
+    parser.add_argument("--budgets", default=BUDGETS, help="key+value heads, or a share of the bytes")
     parser.add_argument("--methods", default="svd,activation,aligned")
     parser.add_argument("--convert-args", default="", help="more arguments of mea convert")
     parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="recovery; 0: none")
