@@ -5,9 +5,11 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "mea/v1/inference.grpc.pb.h"
 #include "server/cli/client.h"
@@ -24,15 +26,16 @@ Examples:
   mea generate -p "2, 4, 6," --max-tokens 20 --temperature 0 --stop "."
   cat letter.txt | mea generate --server 10.0.0.7:50051    the prompt from standard input
   mea generate -p "Hello" --json                           one JSON object per event
+  mea generate -p "Once" --n 4 --temperature 0.9 --echo    four completions, each with its prompt
 
 The text goes to standard output; a line about speed and cache memory to standard error.
 )";
 
-// Follows one generation: when its first token came, and how it ended.
+// Follows one generation: when its first token came, and how its completions ended.
 struct Report {
   absl::Time start = absl::Now();
   absl::Time first_token = absl::InfiniteFuture();
-  v1::Finish finish;
+  std::vector<v1::Finish> finishes;  // in the order of their ends
 };
 
 std::string Json(const google::protobuf::Message& message) {
@@ -49,16 +52,57 @@ void WriteOut(const std::string& text) {
   std::fflush(stdout);
 }
 
+// Prints completions one after the other: the first as it comes, what others gain meanwhile when it
+// is their turn. More than one are numbered.
+class CompletionPrinter {
+ public:
+  explicit CompletionPrinter(int n) : completions_(n) {}
+
+  void Add(int index, const std::string& text) {
+    completions_.at(index).unprinted += text;
+    if (index == current_) PrintCurrent();
+  }
+  void End(int index) {
+    completions_.at(index).ended = true;
+    for (; current_ < num() && completions_[current_].ended; ++current_) {
+      PrintCurrent();
+      WriteOut("\n");
+    }
+    if (current_ < num()) PrintCurrent();
+  }
+
+ private:
+  struct Completion {
+    std::string unprinted;
+    bool begun = false;
+    bool ended = false;
+  };
+
+  int num() const { return static_cast<int>(completions_.size()); }
+  void PrintCurrent() {
+    Completion& completion = completions_[current_];
+    if (num() > 1 && !completion.begun) WriteOut(absl::StrCat("[", current_ + 1, "] "));
+    completion.begun = true;
+    WriteOut(completion.unprinted);
+    completion.unprinted.clear();
+  }
+
+  std::vector<Completion> completions_;
+  int current_ = 0;
+};
+
 grpc::Status Stream(v1::Inference::Stub& stub, grpc::ClientContext& context,
                     const v1::GenerateRequest& request, bool json, Report& report) {
   const auto reader = stub.GenerateStream(&context, request);
+  CompletionPrinter printer(request.sampling().n());
   for (v1::GenerateStreamResponse event; reader->Read(&event);) {
     if (json) WriteOut(absl::StrCat(Json(event), "\n"));
     if (event.has_delta()) {
       report.first_token = std::min(report.first_token, absl::Now());
-      if (!json) WriteOut(event.delta().text());
+      if (!json) printer.Add(event.delta().index(), event.delta().text());
     } else if (event.has_finish()) {
-      report.finish = event.finish();
+      report.finishes.push_back(event.finish());
+      if (!json) printer.End(event.finish().index());
     }
   }
   return reader->Finish();
@@ -69,8 +113,14 @@ grpc::Status Call(v1::Inference::Stub& stub, grpc::ClientContext& context,
   v1::GenerateResponse response;
   const grpc::Status status = stub.Generate(&context, request, &response);
   if (!status.ok()) return status;
-  WriteOut(json ? absl::StrCat(Json(response), "\n") : response.completions(0).text());
-  report.finish = response.completions(0).finish();
+  if (json) WriteOut(absl::StrCat(Json(response), "\n"));
+  CompletionPrinter printer(response.completions_size());
+  for (const v1::Completion& completion : response.completions()) {
+    report.finishes.push_back(completion.finish());
+    if (json) continue;
+    printer.Add(completion.finish().index(), completion.text());
+    printer.End(completion.finish().index());
+  }
   return status;
 }
 
@@ -88,9 +138,11 @@ std::string Ending(const v1::Finish& finish) {
   return finish.reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
 }
 
-// "24 tokens in 0.61 s (39.3 tokens/s, first after 0.05 s), length; KV cache ..."
+// "7 prompt + 24 tokens in 0.61 s (39.3 tokens/s, first after 0.05 s), length; KV cache ..."; of
+// several completions the cache and the seed of the first that ended.
 std::string Summary(const Report& report) {
-  const v1::Usage& usage = report.finish.usage();
+  const v1::Finish& finish = report.finishes.front();
+  const v1::Usage& usage = finish.usage();
   const double seconds = absl::ToDoubleSeconds(absl::Now() - report.start);
   const std::string first =
       report.first_token == absl::InfiniteFuture()
@@ -101,13 +153,18 @@ std::string Summary(const Report& report) {
                            ? 1.0
                            : static_cast<double>(usage.kv_bytes()) /
                                  static_cast<double>(usage.kv_bytes_uncompressed());
+  int tokens = 0;
+  std::vector<std::string> endings;
+  for (const v1::Finish& end : report.finishes) {
+    tokens += end.usage().completion_tokens();
+    endings.push_back(Ending(end));
+  }
   return absl::StrFormat(
       "%d prompt + %d tokens in %.2f s (%.1f tokens/s%s), %s; KV cache %s, %s uncompressed (%.3f); "
       "seed %d",
-      usage.prompt_tokens(), usage.completion_tokens(), seconds,
-      usage.completion_tokens() / seconds, first, Ending(report.finish),
+      usage.prompt_tokens(), tokens, seconds, tokens / seconds, first, absl::StrJoin(endings, ", "),
       HumanBytes(usage.kv_bytes()), HumanBytes(usage.kv_bytes_uncompressed()), ratio,
-      report.finish.seed());
+      finish.seed());
 }
 
 absl::Status Generate(GenerateFlags flags) {
@@ -126,9 +183,9 @@ absl::Status Generate(GenerateFlags flags) {
   Report report;
   const grpc::Status status = flags.stream ? Stream(*stub, context, request, flags.json, report)
                                            : Call(*stub, context, request, flags.json, report);
-  if (!flags.json && report.finish.has_usage()) WriteOut("\n");
   if (!status.ok()) return ToAbslStatus(status, flags.server);
-  if (!flags.json) std::fprintf(stderr, "%s\n", Summary(report).c_str());
+  if (!flags.json && !report.finishes.empty())
+    std::fprintf(stderr, "%s\n", Summary(report).c_str());
   return absl::OkStatus();
 }
 

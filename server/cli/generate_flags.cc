@@ -16,6 +16,9 @@ void GenerateFlags::AddTo(CLI::App& command) {
       ->check(CLI::Range(0.0, 86400.0));
   command.add_option("--priority", priority, "-1000..1000, higher is scheduled first");
 
+  command.add_option("--n", n, "Completions of the prompt, 1..16")->check(CLI::Range(1, 16));
+  command.add_flag("--echo", echo, "Print the prompt before each completion");
+
   const char* how = "Drawing tokens (default: the model's own)";
   command.add_option("--temperature", temperature, "0..2; 0 takes the most likely token")
       ->group(how);
@@ -59,6 +62,7 @@ v1::GenerateRequest GenerateFlags::ToRequest() const {
   if (presence_penalty) sampling.set_presence_penalty(*presence_penalty);
   if (frequency_penalty) sampling.set_frequency_penalty(*frequency_penalty);
   if (seed) sampling.set_seed(*seed);
+  sampling.set_n(n);
   v1::StoppingParams& stopping = *request.mutable_stopping();
   if (max_tokens) stopping.set_max_tokens(*max_tokens);
   if (min_tokens) stopping.set_min_tokens(*min_tokens);
@@ -67,6 +71,7 @@ v1::GenerateRequest GenerateFlags::ToRequest() const {
   stopping.set_ignore_eos(ignore_eos);
   stopping.set_include_stop(include_stop);
   if (logprobs) request.mutable_response()->set_logprobs(*logprobs);
+  request.mutable_response()->set_echo(echo);
   return request;
 }
 

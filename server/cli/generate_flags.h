@@ -20,6 +20,8 @@ struct GenerateFlags {
   bool json = false;
   double timeout_s = 0;  // 0 = none
   int priority = 0;
+  int n = 1;  // completions
+  bool echo = false;
 
   std::optional<float> temperature, top_p, min_p;
   std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;

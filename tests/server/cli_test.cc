@@ -212,6 +212,19 @@ TEST(CliTest, GeneratePassesItsFlagsOn) {
   EXPECT_EQ(seen.stopping.max_tokens, 12);
 }
 
+TEST(CliTest, SeveralCompletionsAreNumberedAndFollowTheEchoedPrompt) {
+  ServerFixture f;
+  f.engine.SetAnswer("lo");
+  const std::string server = " --server " + f.server->listen_address();
+  for (const char* mode : {"", " --no-stream"}) {
+    const Outcome outcome = RunMea("generate -p hel --n 3 --echo" + server + mode);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, "[1] hello\n[2] hello\n[3] hello\n");
+    EXPECT_THAT(outcome.err, HasSubstr("3 prompt + 9 tokens"));
+  }
+  EXPECT_NE(RunMea("generate -p hel --n 17" + server).exit_code, 0);
+}
+
 TEST(CliTest, JsonIsOneObjectPerLine) {
   ServerFixture f;
   f.engine.SetAnswer("hello");
