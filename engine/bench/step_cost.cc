@@ -1,5 +1,7 @@
 #include "engine/bench/step_cost.h"
 
+#include "engine/model/backend_limits.h"
+
 namespace mea {
 namespace {
 
@@ -16,7 +18,13 @@ OpCost AttentionBlockCost(const ModelConfig& config, int layer, const StepDTypes
                     dtypes.compute);
 }
 
-OpCost FeedForwardCost(const ModelConfig& config, const StepDTypes& dtypes, int64_t num_tokens) {
+OpCost FeedForwardCost(const ModelConfig& config, int layer, const StepDTypes& dtypes,
+                       int64_t num_tokens) {
+  if (config.is_sparse(layer)) {
+    const MoeShape shape = MoeShapeOf(config);
+    return MoeCost(num_tokens, config.hidden_size, shape, ExpectedExperts(shape, num_tokens),
+                   dtypes.weights, dtypes.compute);
+  }
   const int64_t ffn = config.ffn_size;
   return MatMulCost(num_tokens, config.hidden_size, 2 * ffn, dtypes.weights, dtypes.compute) +
          SwiGluCost(num_tokens, ffn, dtypes.compute) +
@@ -45,7 +53,7 @@ OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
   for (int layer = 0; layer < config.num_layers; ++layer) {
     cost += AttentionBlockCost(config, layer, dtypes, sequences, n);
     cost += AddRmsNormCost(n, hidden, dtypes.compute);
-    cost += FeedForwardCost(config, dtypes, n);
+    cost += FeedForwardCost(config, layer, dtypes, n);
     cost += AddRmsNormCost(n, hidden, dtypes.compute);
   }
   return cost + MatMulCost(logit_rows, hidden, config.vocab_size, dtypes.weights, dtypes.compute);

@@ -18,8 +18,9 @@ struct StepDTypes {
 AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
 
 // Least bytes and flops of a forward pass over `sequences` and of the logits of `logit_rows` of its
-// rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits. Drawing the
-// tokens reads those logits again and is left out.
+// rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits, of experts as
+// many as rows that choose evenly reach. Drawing the tokens reads those logits again and is left
+// out.
 OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
                 std::span<const SequenceLengths> sequences, int64_t logit_rows);
 

@@ -20,11 +20,15 @@ constexpr IntRange kVocabRange{1, 1 << 24};
 constexpr IntRange kLayerRange{1, 4096};
 constexpr IntRange kHeadRange{1, 4096};
 constexpr IntRange kHeadDimRange{2, 4096};
+constexpr IntRange kExpertRange{1, 4096};
 constexpr IntRange kPositionRange{1, 1 << 30};
 constexpr NumberRange kEpsRange{0.0, 1.0};
 
 // Where a window applies when layer_types does not say.
-enum class WindowRule : uint8_t { kNone, kEveryLayer, kLastLayers };
+enum class WindowRule : uint8_t { kNone, kEveryLayer, kEveryLayerIfUsed, kLastLayers };
+
+// How the layers with experts are told.
+enum class ExpertRule : uint8_t { kNone, kMixtral, kQwen };
 
 // What distinguishes the members of the Llama family, with the defaults of their transformers
 // configuration classes.
@@ -37,11 +41,22 @@ struct Family {
   int default_kv_heads = 0;  // 0: one per query head
   int default_head_dim = 0;  // 0: hidden_size / num_attention_heads
   WindowRule window = WindowRule::kNone;
+  int default_window = 4096;  // 0: none
+  double default_eps = 1e-6;
+  double default_theta = 10000.0;
+  ExpertRule experts = ExpertRule::kNone;
 };
 
-constexpr std::array<Family, 4> kFamilies = {{
+constexpr std::array<Family, 6> kFamilies = {{
     {.name = "llama", .reads_attention_bias = true, .reads_mlp_bias = true},
     {.name = "mistral", .default_kv_heads = 8, .window = WindowRule::kEveryLayer},
+    {.name = "mixtral",
+     .default_kv_heads = 8,
+     .window = WindowRule::kEveryLayer,
+     .default_window = 0,
+     .default_eps = 1e-5,
+     .default_theta = 1e6,
+     .experts = ExpertRule::kMixtral},
     {.name = "qwen2",
      .always_qkv_bias = true,
      .default_kv_heads = 32,
@@ -52,8 +67,14 @@ constexpr std::array<Family, 4> kFamilies = {{
      .default_kv_heads = 32,
      .default_head_dim = 128,
      .window = WindowRule::kLastLayers},
+    {.name = "qwen3_moe",
+     .reads_attention_bias = true,
+     .qk_norm = true,
+     .default_kv_heads = 4,
+     .window = WindowRule::kEveryLayerIfUsed,
+     .experts = ExpertRule::kQwen},
 }};
-constexpr int kDefaultWindow = 4096;         // of mistral, qwen2 and qwen3
+constexpr char kFamilyNames[] = "llama, mistral, mixtral, qwen2, qwen3, qwen3_moe";
 constexpr int kDefaultMaxWindowLayers = 28;  // of qwen2 and qwen3
 
 // Fields of related models that change what the layers compute while the tensors look the same.
@@ -88,18 +109,10 @@ const Family* ReadFamily(FieldReader& in, ModelConfig& config) {
   const char* field = mea ? "base_model_type" : "model_type";
   config.base_model_type = mea ? in.String("base_model_type") : config.model_type;
   if (!in.status().ok()) return nullptr;
-  if (config.base_model_type == "qwen3_moe") {
-    in.Fail(absl::UnimplementedError(
-        Mismatch(in.file(), field, "a model served by this version (llama, mistral, qwen2, qwen3)",
-                 "\"qwen3_moe\", whose experts are not supported yet")));
-    return nullptr;
-  }
   const Family* family = FindFamily(config.base_model_type);
   if (family == nullptr) {
-    in.Refuse(
-        field,
-        mea ? "one of llama, mistral, qwen2, qwen3" : "one of llama, mistral, qwen2, qwen3, mea",
-        ShownName(config.base_model_type));
+    in.Refuse(field, absl::StrCat("one of ", kFamilyNames, mea ? "" : ", mea"),
+              ShownName(config.base_model_type));
   }
   if (!mea && in.Has("head_composition")) {
     in.Refuse("head_composition", "no such field unless model_type is \"mea\"", "an object");
@@ -154,7 +167,8 @@ void ReadSizes(FieldReader& in, const Family& family, ModelConfig& config) {
 }
 
 void ReadDetails(FieldReader& in, const Family& family, ModelConfig& config) {
-  config.rms_norm_eps = static_cast<float>(in.Number("rms_norm_eps", kEpsRange, 1e-6));
+  config.rms_norm_eps =
+      static_cast<float>(in.Number("rms_norm_eps", kEpsRange, family.default_eps));
   config.tie_word_embeddings = in.Bool("tie_word_embeddings", false);
   const bool attention_bias = family.reads_attention_bias && in.Bool("attention_bias", false);
   config.qkv_bias = family.always_qkv_bias || attention_bias;
@@ -183,6 +197,7 @@ int DefaultWindow(const Family& family, int window, int first_windowed_layer, in
     case WindowRule::kNone:
       return 0;
     case WindowRule::kEveryLayer:
+    case WindowRule::kEveryLayerIfUsed:
       return window;
     case WindowRule::kLastLayers:
       return layer >= first_windowed_layer ? window : 0;
@@ -209,7 +224,7 @@ void ReadLayerTypes(FieldReader& in, const Family& family, int window, ModelConf
       in.RefuseValue(name, "\"full_attention\" or \"sliding_attention\"", type);
     } else if (sliding && window == 0) {
       in.RefuseValue(name, "\"full_attention\", since no sliding window is in use", type);
-    } else if (family.window == WindowRule::kEveryLayer && !sliding && window > 0) {
+    } else if (family.window != WindowRule::kLastLayers && !sliding && window > 0) {
       in.RefuseValue(name, "\"sliding_attention\", since sliding_window is set", type);
     }
     config.layer_windows[layer] = sliding ? window : 0;
@@ -220,11 +235,14 @@ void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
   const IntRange range{1, kPositionRange.max};
   int window = 0;
   int first_windowed_layer = 0;
-  if (family.window == WindowRule::kEveryLayer) {
-    // Absent means 4096 here, null means none.
-    window = in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : kDefaultWindow);
-  } else if (family.window == WindowRule::kLastLayers && in.Bool("use_sliding_window", false)) {
-    window = in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : kDefaultWindow);
+  const bool is_used = family.window == WindowRule::kEveryLayer ||
+                       (family.window != WindowRule::kNone && in.Bool("use_sliding_window", false));
+  if (is_used) {
+    // Absent means the default, null means none.
+    window =
+        in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : family.default_window);
+  }
+  if (is_used && family.window == WindowRule::kLastLayers) {
     first_windowed_layer =
         in.Int("max_window_layers", {0, kLayerRange.max}, kDefaultMaxWindowLayers);
   }
@@ -233,6 +251,42 @@ void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
     config.layer_windows[layer] = DefaultWindow(family, window, first_windowed_layer, layer);
   }
   ReadLayerTypes(in, family, window, config);
+}
+
+// Which layers have experts where decoder_sparse_step and mlp_only_layers say so.
+std::vector<bool> ReadSparseLayers(FieldReader& in, int num_layers) {
+  const int step = in.Int("decoder_sparse_step", kLayerRange, 1);
+  std::vector<bool> sparse(num_layers);
+  for (int layer = 0; layer < num_layers; ++layer) sparse[layer] = (layer + 1) % step == 0;
+  const json* dense = in.Get("mlp_only_layers");
+  if (dense != nullptr && !dense->is_array()) {
+    in.RefuseValue("mlp_only_layers", "a list of layers", *dense);
+  }
+  for (const int layer : in.IntOrList("mlp_only_layers", {0, num_layers - 1})) {
+    sparse[layer] = false;
+  }
+  return sparse;
+}
+
+void ReadExperts(FieldReader& in, const Family& family, ModelConfig& config) {
+  if (family.experts == ExpertRule::kNone) return;
+  const bool qwen = family.experts == ExpertRule::kQwen;
+  // Since transformers 5 both families say num_local_experts.
+  const char* count = in.Has("num_local_experts") || !qwen ? "num_local_experts" : "num_experts";
+  MoeConfig& moe = config.moe;
+  moe.num_experts = in.Int(count, kExpertRange, qwen ? 128 : 8);
+  moe.top_k = in.Int("num_experts_per_tok", {1, moe.num_experts}, qwen ? 8 : 2);
+  moe.ffn_size = qwen ? in.Int("moe_intermediate_size", kFfnRange, 768) : config.ffn_size;
+  moe.renormalise = qwen ? in.Bool("norm_topk_prob", false) : true;
+  if (in.status().ok() && moe.top_k > moe.num_experts) {
+    in.Refuse("num_experts_per_tok", absl::StrCat("at most ", count, " ", moe.num_experts),
+              absl::StrCat(moe.top_k, ", its default"));
+  }
+  if (qwen) {
+    config.sparse_layers = ReadSparseLayers(in, config.num_layers);
+  } else {
+    config.sparse_layers.assign(config.num_layers, true);
+  }
 }
 
 // h' of every layer from an integer or a list of one per layer.
@@ -294,7 +348,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::s
 
   ReadDetails(in, *family, config);
   ReadWindows(in, *family, config);
-  config.rope = ReadRope(in, config.max_position);
+  ReadExperts(in, *family, config);
+  config.rope = ReadRope(in, config.max_position, family->default_theta);
   config.layer_heads.assign(config.num_layers, {config.kv_heads, config.kv_heads});
   if (config.model_type == "mea") {
     in.Fail(ReadHeadComposition(in.Object("head_composition"), config));

@@ -44,6 +44,20 @@ std::string Architecture(const ModelConfig& config) {
                       config.max_position);
 }
 
+// "8 of ffn 24, 2 per token, in layers 1..3, 5".
+std::string ExpertsText(const ModelConfig& config) {
+  std::vector<std::string> ranges;
+  for (int first = 0; first < config.num_layers; ++first) {
+    if (!config.is_sparse(first)) continue;
+    int last = first;
+    while (last + 1 < config.num_layers && config.is_sparse(last + 1)) ++last;
+    ranges.push_back(first == last ? absl::StrCat(first) : absl::StrCat(first, "..", last));
+    first = last;
+  }
+  return absl::StrCat(config.moe.num_experts, " of ffn ", config.moe.ffn_size, ", ",
+                      config.moe.top_k, " per token, in layers ", absl::StrJoin(ranges, ", "));
+}
+
 std::string RopeText(const RopeConfig& rope) {
   const std::string theta = absl::StrCat("theta ", rope.theta);
   switch (rope.kind) {
@@ -140,6 +154,7 @@ std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions
                absl::StrCat(config.q_heads, " query heads, ", config.kv_heads,
                             " KV heads, head_dim ", config.head_dim,
                             config.qk_norm ? ", QK-norm" : "", config.qkv_bias ? ", biases" : ""));
+  if (config.num_sparse_layers() > 0) text += Line("experts", ExpertsText(config));
   text += Line("rope", RopeText(config.rope));
   text += Line("head norm", config.head_norm == HeadNorm::kRms
                                 ? absl::StrCat("rms, eps ", config.head_norm_eps)

@@ -75,9 +75,9 @@ void ReadKind(FieldReader& in, FieldReader& rope, int max_position, RopeConfig& 
 
 }  // namespace
 
-RopeConfig ReadRope(FieldReader& in, int max_position) {
+RopeConfig ReadRope(FieldReader& in, int max_position, double default_theta) {
   RopeConfig config;
-  config.theta = in.Number("rope_theta", kThetaRange, 10000.0);
+  config.theta = in.Number("rope_theta", kThetaRange, default_theta);
   for (const char* field : {"rope_scaling", "rope_parameters"}) {
     const nlohmann::json* value = in.Get(field);
     if (value == nullptr || value->empty()) continue;

@@ -30,6 +30,12 @@ AttentionKind AttentionOf(const ModelConfig& config, int layer) {
 
 }  // namespace
 
+MoeShape MoeShapeOf(const ModelConfig& config) {
+  return {.num_experts = config.moe.num_experts,
+          .top_k = config.moe.top_k,
+          .ffn_size = config.moe.ffn_size};
+}
+
 BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits) {
   BackendLimits result{.num_layers = config.num_layers,
                        .max_rows = limits.max_batch_tokens,
@@ -54,9 +60,12 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
             });
   }
   AddProduct(result, config.hidden_size, q_width);
-  AddProduct(result, 2 * config.ffn_size, config.hidden_size);
-  AddProduct(result, config.ffn_size, config.hidden_size);
-  AddProduct(result, config.hidden_size, config.ffn_size);
+  if (config.num_sparse_layers() < config.num_layers) {
+    AddProduct(result, 2 * config.ffn_size, config.hidden_size);
+    AddProduct(result, config.ffn_size, config.hidden_size);
+    AddProduct(result, config.hidden_size, config.ffn_size);
+  }
+  if (config.num_sparse_layers() > 0) result.moe = MoeShapeOf(config);
   AddProduct(result, config.vocab_size, config.hidden_size);
   return result;
 }

@@ -138,6 +138,7 @@ void Model::Attention(int layer, const PagedKvView& kv) {
 }
 
 void Model::FeedForward(int layer, int num_tokens) {
+  if (config_.is_sparse(layer)) return Experts(layer, num_tokens);
   const LayerWeights& w = weights_.layers[layer];
   const TensorView gate = workspace_.gate(num_tokens);
   const TensorView up = workspace_.up(num_tokens);
@@ -146,6 +147,19 @@ void Model::FeedForward(int layer, int num_tokens) {
   backend_->MatMul(workspace_.normed(num_tokens), projections);
   backend_->SwiGlu(gate, up, gate);
   backend_->MatMul(gate, w.down_proj, w.down_bias, workspace_.delta(num_tokens));
+}
+
+void Model::Experts(int layer, int num_tokens) {
+  const LayerWeights& w = weights_.layers[layer];
+  const int num_rows = num_tokens * config_.moe.top_k;
+  backend_->Moe({.x = workspace_.normed(num_tokens),
+                 .router = w.router,
+                 .experts = w.experts,
+                 .top_k = config_.moe.top_k,
+                 .renormalise = config_.moe.renormalise,
+                 .inner = workspace_.expert_inner(num_rows),
+                 .rows = workspace_.expert_rows(num_rows),
+                 .out = workspace_.delta(num_tokens)});
 }
 
 TensorView Model::Logits(std::span<const int32_t> rows) {

@@ -65,6 +65,7 @@ class Model {
   // Both read workspace normed and leave what they add to the residual in workspace delta.
   void Attention(int layer, const PagedKvView& kv);
   void FeedForward(int layer, int num_tokens);
+  void Experts(int layer, int num_tokens);
 
   const ModelConfig config_;
   const ModelWeights weights_;

@@ -113,10 +113,23 @@ class Placer {
     for (const std::vector<TensorView*>& group : groups) {
       if (absl::Status s = Group(group); !s.ok()) return s;
     }
-    return absl::OkStatus();
+    return w.experts.empty() ? absl::OkStatus() : Experts(w);
   }
 
  private:
+  // Each expert as far from the one before as the next.
+  absl::Status Experts(LayerWeights& w) {
+    std::vector<TensorView*> gate_up, down;
+    for (Expert& expert : w.experts) {
+      gate_up.insert(gate_up.end(), {&expert.gate, &expert.up});
+      down.push_back(&expert.down);
+    }
+    absl::Status status = Group({&w.router});
+    if (status.ok()) status = Group(gate_up);
+    if (status.ok()) status = Group(down);
+    return status;
+  }
+
   Backend* const backend_;
   Uploader* const uploader_;
   ModelWeights* const weights_;

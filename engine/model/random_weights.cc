@@ -180,7 +180,21 @@ class Maker {
   int64_t num_bytes_ = 0;
 };
 
-void MakeLayer(const ModelConfig& config, const LayerHeads& heads, Maker& make, LayerWeights& w) {
+// The matrices of one product side by side, and those of all experts equally far apart.
+void MakeExperts(const ModelConfig& config, Maker& make, LayerWeights& w) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t ffn = config.moe.ffn_size;
+  make.Matrix(w.router, config.moe.num_experts, hidden);
+  w.experts.resize(config.moe.num_experts);
+  for (Expert& expert : w.experts) {
+    make.Matrix(expert.gate, ffn, hidden);
+    make.Matrix(expert.up, ffn, hidden);
+  }
+  for (Expert& expert : w.experts) make.Matrix(expert.down, hidden, ffn);
+}
+
+void MakeLayer(const ModelConfig& config, int layer, Maker& make, LayerWeights& w) {
+  const LayerHeads& heads = config.layer_heads[layer];
   const int64_t hidden = config.hidden_size;
   const int64_t ffn = config.ffn_size;
   const int64_t d = config.head_dim;
@@ -202,6 +216,7 @@ void MakeLayer(const ModelConfig& config, const LayerHeads& heads, Maker& make, 
   make.Mix(w.mix.value, heads.value_mix, heads.value_heads, h);
   if (config.head_norm == HeadNorm::kRms) make.Gain(w.head_norm_gain, {config.q_heads, d});
   make.Gain(w.post_attention_norm, {hidden});
+  if (config.is_sparse(layer)) return MakeExperts(config, make, w);
   make.Matrix(w.gate_proj, ffn, hidden);
   make.Matrix(w.up_proj, ffn, hidden);
   make.Matrix(w.down_proj, hidden, ffn);
@@ -226,7 +241,7 @@ absl::Status MakeModel(const ModelConfig& config, Maker& make, const Reserve& re
     if (progress) progress(i + 1, config.num_layers + 1);
     const auto part = [&](Maker& maker, ModelWeights& w) {
       if (i < 0) return MakeEnds(config, maker, w);
-      MakeLayer(config, config.layer_heads[i], maker, w.layers[i]);
+      MakeLayer(config, i, maker, w.layers[i]);
     };
     if (absl::Status status = reserve(part); !status.ok()) return status;
     part(make, weights);

@@ -55,11 +55,29 @@ class Plan {
     Vector(prefix + "input_layernorm.weight", {hidden}, weights.input_norm);
     Attention(config_.layer_heads[layer], prefix + "self_attn.", weights);
     Vector(prefix + "post_attention_layernorm.weight", {hidden}, weights.post_attention_norm);
+    if (config_.is_sparse(layer)) return Experts(prefix, weights);
     const int64_t ffn = config_.ffn_size;
     const bool bias = config_.mlp_bias;
     Linear(prefix + "mlp.gate_proj", {ffn, hidden}, weights.gate_proj, bias, weights.gate_bias);
     Linear(prefix + "mlp.up_proj", {ffn, hidden}, weights.up_proj, bias, weights.up_bias);
     Linear(prefix + "mlp.down_proj", {hidden, ffn}, weights.down_proj, bias, weights.down_bias);
+  }
+
+  // Every expert is a set of tensors of its own, named as the family does.
+  void Experts(const std::string& prefix, LayerWeights& weights) {
+    const bool mixtral = config_.base_model_type == "mixtral";
+    const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
+    const int64_t hidden = config_.hidden_size;
+    const int64_t ffn = config_.moe.ffn_size;
+    Matrix(block + "gate.weight", {config_.moe.num_experts, hidden}, weights.router);
+    weights.experts.resize(config_.moe.num_experts);
+    for (int e = 0; e < config_.moe.num_experts; ++e) {
+      const std::string name = absl::StrCat(block, "experts.", e, ".");
+      Expert& expert = weights.experts[e];
+      Matrix(name + (mixtral ? "w1" : "gate_proj") + ".weight", {ffn, hidden}, expert.gate);
+      Matrix(name + (mixtral ? "w3" : "up_proj") + ".weight", {ffn, hidden}, expert.up);
+      Matrix(name + (mixtral ? "w2" : "down_proj") + ".weight", {hidden, ffn}, expert.down);
+    }
   }
 
   void Attention(const LayerHeads& heads, const std::string& prefix, LayerWeights& weights) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "kernels/backend.h"
 #include "kernels/paged_kv.h"
 #include "kernels/tensor.h"
 
@@ -32,12 +33,16 @@ struct LayerWeights {
 
   TensorView post_attention_norm;  // [hidden]
 
+  // A dense layer's, or absent:
   TensorView gate_proj;  // [ffn, hidden]
   TensorView up_proj;    // [ffn, hidden]
   TensorView down_proj;  // [hidden, ffn]
   TensorView gate_bias;  // [ffn], or absent
   TensorView up_bias;    // [ffn], or absent
   TensorView down_bias;  // [hidden], or absent
+  // A layer's with experts, or absent:
+  TensorView router;            // [num_experts, hidden]
+  std::vector<Expert> experts;  // [num_experts]
 };
 
 // Every parameter of a model in host memory. Views look into `storage`, which keeps the mapped

@@ -17,7 +17,14 @@ void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limi
   visit(&Workspace::cos_sin_, Shape{tokens, head_dim}, kWide);
   visit(&Workspace::qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
   visit(&Workspace::attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
-  visit(&Workspace::gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
+  if (config.num_sparse_layers() < config.num_layers) {
+    visit(&Workspace::gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
+  }
+  if (config.num_sparse_layers() > 0) {
+    const int64_t expert_rows = tokens * config.moe.top_k;
+    visit(&Workspace::expert_inner_, Shape{expert_rows, config.moe.ffn_size}, !kWide);
+    visit(&Workspace::expert_rows_, Shape{expert_rows, config.hidden_size}, !kWide);
+  }
   visit(&Workspace::last_hidden_, Shape{rows, config.hidden_size}, !kWide);
   visit(&Workspace::logits_, Shape{rows, config.vocab_size}, kWide);
 }

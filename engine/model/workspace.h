@@ -40,6 +40,9 @@ class Workspace {
   TensorView attended(int num_tokens) const { return attended_.view().Rows(0, num_tokens); }
   TensorView gate(int num_tokens) const { return gate_up(num_tokens).Columns(0, ffn_size_); }
   TensorView up(int num_tokens) const { return gate_up(num_tokens).Columns(ffn_size_, ffn_size_); }
+  // Of num_rows pairs of a token and one of its experts.
+  TensorView expert_inner(int num_rows) const { return expert_inner_.view().Rows(0, num_rows); }
+  TensorView expert_rows(int num_rows) const { return expert_rows_.view().Rows(0, num_rows); }
   // Component heads are not equally many in every layer.
   QkvViews qkv(int num_tokens, int key_heads, int value_heads) const;
   TensorView last_hidden(int rows) const { return last_hidden_.view().Rows(0, rows); }
@@ -58,15 +61,18 @@ class Workspace {
   int head_dim_ = 0;
   int ffn_size_ = 0;
   int64_t num_bytes_ = 0;
-  Tensor residual_;     // [max_tokens, hidden] wide
-  Tensor normed_;       // [max_tokens, hidden]
-  Tensor delta_;        // [max_tokens, hidden] what a block adds to the residual
-  Tensor cos_sin_;      // [max_tokens, head_dim] wide
-  Tensor qkv_;          // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
-  Tensor attended_;     // [max_tokens, q_heads * head_dim]
-  Tensor gate_up_;      // [max_tokens, 2 * ffn]
-  Tensor last_hidden_;  // [max_logit_rows, hidden]
-  Tensor logits_;       // [max_logit_rows, vocab] wide
+  Tensor residual_;  // [max_tokens, hidden] wide
+  Tensor normed_;    // [max_tokens, hidden]
+  Tensor delta_;     // [max_tokens, hidden] what a block adds to the residual
+  Tensor cos_sin_;   // [max_tokens, head_dim] wide
+  Tensor qkv_;       // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
+  Tensor attended_;  // [max_tokens, q_heads * head_dim]
+  Tensor gate_up_;   // [max_tokens, 2 * ffn], where a layer is dense
+  // Where a layer has experts:
+  Tensor expert_inner_;  // [max_tokens * top_k, ffn of an expert]
+  Tensor expert_rows_;   // [max_tokens * top_k, hidden]
+  Tensor last_hidden_;   // [max_logit_rows, hidden]
+  Tensor logits_;        // [max_logit_rows, vocab] wide
 };
 
 }  // namespace mea

@@ -24,6 +24,7 @@ std::vector<Variant> Variants() {
       {"MeaQkNorm", {.q_heads = 8, .qk_norm = true}},
       {"MeaMixedLayers", {.num_layers = 3, .plain_last_layer = true, .qk_norm = true}},
       {"MeaWindow", {.window = 24, .head_norm = true}},
+      {"MeaMoe", {.qk_norm = true, .num_experts = 6, .dense_first_layer = true}},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
   };
 }

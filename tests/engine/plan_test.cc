@@ -4,6 +4,7 @@
 
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
+#include "tests/support/checkpoint_writer.h"
 
 namespace mea {
 namespace {
@@ -21,6 +22,23 @@ TEST(PlanTest, EqualsWhatAnEngineAllocates) {
     EXPECT_EQ(model->workspace_bytes(), plan.workspace_bytes);
     EXPECT_EQ(plan.scratch_bytes + plan.graphs_bytes, 0);
     EXPECT_EQ(plan.cache_bytes + plan.weights_bytes + plan.workspace_bytes, options.memory_bytes);
+  }
+}
+
+TEST(PlanTest, EqualsWhatAModelWithExpertsAllocates) {
+  const auto backend = CreateCpuBackend({.num_threads = 1}).value();
+  testing::TempDir dir;
+  for (const std::vector<int>& dense : {std::vector<int>{}, {0}, {0, 1}}) {
+    testing::WriteRandomCheckpoint(
+        dir.path(), {.base_model_type = "qwen3_moe", .num_experts = 5, .dense_layers = dense}, 1);
+    const Checkpoint checkpoint = OpenCheckpoint(dir.path()).value();
+    const PlanOptions options{.memory_bytes = 64 << 20};
+    const Plan plan = PlanMemory(checkpoint, options).value();
+    const auto model = LoadModel(checkpoint, "auto", backend.get(), options.limits).value();
+    EXPECT_EQ(model->weights_bytes(), plan.weights_bytes);
+    EXPECT_EQ(model->workspace_bytes(), plan.workspace_bytes);
+    EXPECT_EQ(PlanRandomModel(checkpoint.config, options)->weights_bytes,
+              MakeRandomWeights(checkpoint.config, DType::kBf16, 1, 1)->num_bytes);
   }
 }
 

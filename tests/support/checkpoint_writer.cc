@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -76,15 +77,37 @@ class TensorGenerator {
     Gain(prefix + "input_layernorm.weight", hidden);
     Attention(layer, prefix + "self_attn.");
     Gain(prefix + "post_attention_layernorm.weight", hidden);
+    if (IsSparse(layer)) return Experts(prefix);
     const bool bias = spec_.mlp_bias && spec_.base_model_type == "llama";
     Linear(prefix + "mlp.gate_proj", spec_.ffn_size, hidden, bias);
     Linear(prefix + "mlp.up_proj", spec_.ffn_size, hidden, bias);
     Linear(prefix + "mlp.down_proj", hidden, spec_.ffn_size, bias);
   }
 
+  bool IsSparse(int layer) const {
+    if (spec_.base_model_type == "mixtral") return true;
+    return spec_.base_model_type == "qwen3_moe" &&
+           std::count(spec_.dense_layers.begin(), spec_.dense_layers.end(), layer) == 0;
+  }
+
+  void Experts(const std::string& prefix) {
+    const bool mixtral = spec_.base_model_type == "mixtral";
+    const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
+    const int64_t hidden = spec_.hidden_size;
+    const int64_t ffn = mixtral ? spec_.ffn_size : spec_.expert_ffn_size;
+    Matrix(block + "gate.weight", spec_.num_experts, hidden);
+    for (int e = 0; e < spec_.num_experts; ++e) {
+      const std::string name = absl::StrCat(block, "experts.", e, ".");
+      Matrix(name + (mixtral ? "w1.weight" : "gate_proj.weight"), ffn, hidden);
+      Matrix(name + (mixtral ? "w2.weight" : "down_proj.weight"), hidden, ffn);
+      Matrix(name + (mixtral ? "w3.weight" : "up_proj.weight"), ffn, hidden);
+    }
+  }
+
   void Attention(int layer, const std::string& prefix) {
     const std::string& base = spec_.base_model_type;
-    const bool bias = spec_.attention_bias && (base == "llama" || base == "qwen3");
+    const bool qk_norm = base == "qwen3" || base == "qwen3_moe";
+    const bool bias = spec_.attention_bias && (base == "llama" || qk_norm);
     const int64_t hidden = spec_.hidden_size;
     const int64_t d = spec_.head_dim;
     const int64_t q_size = spec_.q_heads * d;
@@ -94,7 +117,7 @@ class TensorGenerator {
     Linear(prefix + "k_proj", key_heads * d, hidden, bias || base == "qwen2");
     Linear(prefix + "v_proj", value_heads * d, hidden, bias || base == "qwen2");
     Linear(prefix + "o_proj", hidden, q_size, bias);
-    if (base == "qwen3") {
+    if (qk_norm) {
       Gain(prefix + "q_norm.weight", d);
       Gain(prefix + "k_norm.weight", d);
     }
@@ -156,6 +179,17 @@ std::string HeadCompositionJson(const RandomCheckpointSpec& spec) {
 
 const char* TorchName(DType dtype) {
   return dtype == DType::kF32 ? "float32" : dtype == DType::kBf16 ? "bfloat16" : "float16";
+}
+
+std::string ExpertsJson(const RandomCheckpointSpec& spec) {
+  if (spec.base_model_type == "mixtral") {
+    return absl::StrFormat(R"("num_local_experts":%d,"num_experts_per_tok":%d)", spec.num_experts,
+                           spec.experts_per_token);
+  }
+  return absl::StrFormat(R"("num_experts":%d,"num_experts_per_tok":%d,"moe_intermediate_size":%d,)"
+                         R"("norm_topk_prob":true,"decoder_sparse_step":1,"mlp_only_layers":[%s])",
+                         spec.num_experts, spec.experts_per_token, spec.expert_ffn_size,
+                         absl::StrJoin(spec.dense_layers, ","));
 }
 
 const char* Bool(bool value) { return value ? "true" : "false"; }
@@ -240,6 +274,9 @@ std::string ConfigJson(const RandomCheckpointSpec& spec) {
       absl::StrFormat(R"("bos_token_id":1,"eos_token_id":[%s])",
                       absl::StrJoin(spec.eos_token_ids, ",")),
   };
+  if (spec.base_model_type == "mixtral" || spec.base_model_type == "qwen3_moe") {
+    fields.push_back(ExpertsJson(spec));
+  }
   if (spec.mea) {
     fields.push_back(absl::StrFormat(R"("base_model_type":"%s")", spec.base_model_type));
     fields.push_back(absl::StrCat(R"("head_composition":)", HeadCompositionJson(spec)));

@@ -38,7 +38,8 @@ enum class HeadNormGain : uint8_t { kNone, kPerDim, kPerHead };  // none, [d], [
 
 // A tiny random model. Defaults: GQA of the llama family; every field is one independent variation.
 struct RandomCheckpointSpec {
-  std::string base_model_type = "llama";  // "mistral", "qwen2", "qwen3"
+  // "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"
+  std::string base_model_type = "llama";
   int hidden_size = 32;
   int num_layers = 2;
   int q_heads = 4;
@@ -48,9 +49,13 @@ struct RandomCheckpointSpec {
   int vocab_size = 64;
   int max_position = 256;
   bool tie_word_embeddings = false;
-  bool attention_bias = false;  // llama and qwen3: q, k, v, o
+  bool attention_bias = false;  // llama, qwen3 and qwen3_moe: q, k, v, o
   bool mlp_bias = false;        // llama
-  int sliding_window = 0;       // mistral, qwen2, qwen3: every layer; 0 = none
+  int sliding_window = 0;       // all but llama: every layer; 0 = none
+  int num_experts = 4;          // mixtral, qwen3_moe
+  int experts_per_token = 2;
+  int expert_ffn_size = 16;       // qwen3_moe; mixtral's experts have ffn_size
+  std::vector<int> dense_layers;  // qwen3_moe: layers without experts
   std::string rope_parameters = R"({"rope_type":"default","rope_theta":10000.0})";  // JSON
 
   // Head composition: with `mea` false the rest is not used.

@@ -84,6 +84,17 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
         make.Random(prefix + "head_norm", {spec.q_heads, d}, DType::kF32, 1.0f, 0.3f);
   }
   w.post_attention_norm = make.Gain(prefix + "post_norm", hidden);
+  if (config.is_sparse(index)) {
+    w.router = make.Matrix(prefix + "router", spec.num_experts, hidden);
+    w.experts.resize(spec.num_experts);
+    for (int e = 0; e < spec.num_experts; ++e) {
+      const std::string name = prefix + "expert" + std::to_string(e);
+      w.experts[e].gate = make.Matrix(name + ".gate", spec.expert_ffn_size, hidden);
+      w.experts[e].up = make.Matrix(name + ".up", spec.expert_ffn_size, hidden);
+      w.experts[e].down = make.Matrix(name + ".down", hidden, spec.expert_ffn_size);
+    }
+    return w;
+  }
   w.gate_proj = make.Matrix(prefix + "gate", spec.ffn_size, hidden);
   w.up_proj = make.Matrix(prefix + "up", spec.ffn_size, hidden);
   w.down_proj = make.Matrix(prefix + "down", hidden, spec.ffn_size);
@@ -107,6 +118,14 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
   config.qkv_bias = spec.biases;
   config.qk_norm = spec.qk_norm;
   config.layer_windows.assign(spec.num_layers, spec.window);
+  if (spec.num_experts > 0) {
+    config.sparse_layers.assign(spec.num_layers, true);
+    if (spec.dense_first_layer) config.sparse_layers[0] = false;
+    config.moe = {.num_experts = spec.num_experts,
+                  .top_k = spec.top_k,
+                  .ffn_size = spec.expert_ffn_size,
+                  .renormalise = spec.renormalise};
+  }
   config.head_norm = spec.head_norm ? HeadNorm::kRms : HeadNorm::kNone;
   for (int i = 0; i < spec.num_layers; ++i) {
     const bool composed = !spec.plain && !(spec.plain_last_layer && i + 1 == spec.num_layers);

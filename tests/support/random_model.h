@@ -27,6 +27,11 @@ struct RandomModelSpec {
   bool head_norm = false;
   bool qk_norm = false;
   bool biases = false;
+  int num_experts = 0;  // of every layer; 0: all are dense
+  int top_k = 2;
+  int expert_ffn_size = 24;
+  bool renormalise = true;
+  bool dense_first_layer = false;
   DType dtype = DType::kF32;
   uint64_t seed = 1;
 };

@@ -36,6 +36,7 @@ def rope(kind, theta=10000.0, **parameters):
 LLAMA3 = rope("llama3", 500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 YARN = rope("yarn", factor=4.0, original_max_position_embeddings=64)
 LLAMA, MISTRAL, QWEN2, QWEN3 = "Llama", "Mistral", "Qwen2", "Qwen3"
+MIXTRAL, QWEN3_MOE = "Mixtral", "Qwen3Moe"
 MODELS = {
     # name: (family, config beyond COMMON, length of the prompt, arguments of save_pretrained, dtype)
     "llama": (LLAMA, dict(num_hidden_layers=3), 13, {}, torch.float32),
@@ -49,6 +50,10 @@ MODELS = {
     "qwen2_tied": (QWEN2, dict(num_attention_heads=6, hidden_size=48, num_key_value_heads=2, tie_word_embeddings=True), 12, {}, torch.float32),
     "qwen2_window": (QWEN2, dict(use_sliding_window=True, sliding_window=12, max_window_layers=1), 25, {}, torch.float32),
     "qwen3": (QWEN3, dict(head_dim=24, num_key_value_heads=2), 19, {}, torch.float32),
+    "mixtral": (MIXTRAL, dict(intermediate_size=24, num_local_experts=4, num_experts_per_tok=2, sliding_window=8), 23, {}, torch.float32),
+    "qwen3_moe": (QWEN3_MOE, dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, norm_topk_prob=True), 15, {}, torch.float32),
+    "qwen3_moe_mixed": (QWEN3_MOE, dict(num_hidden_layers=4, intermediate_size=24, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=12,
+                                        decoder_sparse_step=2, mlp_only_layers=[1], use_sliding_window=True, sliding_window=12), 27, {}, torch.float32),
 }  # fmt: skip
 
 

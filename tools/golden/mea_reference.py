@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load_file
 
-BASE_MODELS = ("llama", "mistral", "qwen2", "qwen3")
+BASE_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Config:
     component_values: list  # h'_V per layer
     head_norm: bool
     head_norm_eps: float
+    top_k: int  # experts per token, where a layer has experts
+    renormalise: bool  # their weights
 
     @staticmethod
     def parse(c):
@@ -69,15 +71,17 @@ class Config:
             component_values=per_layer(hlc.get("num_component_value_heads", h)),
             head_norm=hlc.get("head_norm", "none") == "rms",
             head_norm_eps=hlc.get("head_norm_eps", 1e-5),
+            top_k=c.get("num_experts_per_tok", 2 if base == "mixtral" else 8),
+            renormalise=base == "mixtral" or c.get("norm_topk_prob", False),
         )
 
 
 def layer_windows(c, base, num_layers):
-    """Mistral slides in every layer; Qwen only where asked, from layer max_window_layers up; Llama never."""
+    """Mistral and Mixtral slide in every layer; Qwen only where asked, from layer max_window_layers up; Llama never."""
     window = c.get("sliding_window") or 0
-    if base == "llama" or (base != "mistral" and not c.get("use_sliding_window", False)):
+    if base == "llama" or (base.startswith("qwen") and not c.get("use_sliding_window", False)):
         window = 0
-    if base == "mistral":
+    if base in ("mistral", "mixtral", "qwen3_moe"):
         return [window] * num_layers
     types = c.get("layer_types")
     if types is None:
@@ -185,6 +189,29 @@ def mlp(tensors, prefix, x):
     return linear("down_proj", torch.nn.functional.silu(linear("gate_proj", x)) * linear("up_proj", x))
 
 
+def experts(config, tensors, prefix, x):
+    """sum_e P_e expert_e(x) over the top_k experts of each row, P the softmax of the router, or of their logits alone."""
+    mixtral = "block_sparse_moe" in prefix
+    gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    logits = x @ tensors[prefix + "gate.weight"].T
+    best, chosen = logits.topk(config.top_k)
+    weights = (best if config.renormalise else logits).softmax(-1)
+    out = torch.zeros_like(x)
+    for n in range(x.shape[0]):
+        for j, e in enumerate(chosen[n].tolist()):
+            w = {name: tensors[f"{prefix}experts.{e}.{name}.weight"] for name in (gate, up, down)}
+            y = w[down] @ (torch.nn.functional.silu(w[gate] @ x[n]) * (w[up] @ x[n]))
+            out[n] += weights[n, j if config.renormalise else e] * y
+    return out
+
+
+def feed_forward(config, tensors, layer_prefix, x):
+    for prefix in (layer_prefix + "mlp.", layer_prefix + "block_sparse_moe."):
+        if prefix + "gate.weight" in tensors:
+            return experts(config, tensors, prefix, x)
+    return mlp(tensors, layer_prefix + "mlp.", x)
+
+
 @torch.no_grad()
 def forward(config, tensors, ids):
     """Logits [N, vocab] at every position of ids."""
@@ -193,7 +220,7 @@ def forward(config, tensors, ids):
     for layer in range(c.num_layers):
         p = f"model.layers.{layer}."
         x = x + attention(c, tensors, layer, rms_norm(x, tensors[p + "input_layernorm.weight"], c.norm_eps))
-        x = x + mlp(tensors, p + "mlp.", rms_norm(x, tensors[p + "post_attention_layernorm.weight"], c.norm_eps))
+        x = x + feed_forward(c, tensors, p, rms_norm(x, tensors[p + "post_attention_layernorm.weight"], c.norm_eps))
     x = rms_norm(x, tensors["model.norm.weight"], c.norm_eps)
     return x @ (embed if c.tied else tensors["lm_head.weight"]).T
 
@@ -235,11 +262,13 @@ def check(directory):
         return ((ours - theirs).norm() / ours.norm()).item()
 
     model_class = transformers.AutoModelForCausalLM
-    as_shipped = error(model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager"))
+    shipped = model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    state = {name: t.double() for name, t in shipped.state_dict().items()}  # experts as transformers keeps them
+    as_shipped = error(shipped)
     with float64_transformers():
         hf_config = transformers.AutoConfig.from_pretrained(directory)
         model = model_class.from_config(hf_config, attn_implementation="eager")
-        model.load_state_dict(tensors, strict=not config.tied)
+        model.load_state_dict(state)
         return as_shipped, error(model)
 
 

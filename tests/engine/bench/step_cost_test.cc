@@ -52,6 +52,25 @@ TEST(StepCostTest, FlopsAreTwoForEachWeightAndRow) {
   EXPECT_LT(Decode(config, 3, 1).flops, 3 * products * 11 / 10);
 }
 
+TEST(StepCostTest, ExpertsAreReadWhereATokenReachesThem) {
+  const ModelConfig config =
+      MakeConfig({.plain = true, .num_experts = 8, .top_k = 2, .dense_first_layer = true});
+  const int64_t expert = 3 * config.hidden_size * config.moe.ffn_size;
+  const auto experts_read = [&](int batch) {
+    ModelConfig none = config;  // the same but for the experts that are read
+    none.moe.ffn_size = 0;
+    return (Decode(config, batch, 1).bytes - Decode(none, batch, 1).bytes) / (2 * expert);
+  };
+  EXPECT_EQ(experts_read(1), 2);
+  EXPECT_EQ(experts_read(2), 4);  // 3.5 on average
+  EXPECT_EQ(experts_read(1000), 8);
+  const int64_t flops = Decode(config, 3, 1).flops;
+  ModelConfig one = config;
+  one.moe.top_k = 1;
+  EXPECT_EQ(flops - Decode(one, 3, 1).flops,
+            3 * (2 * expert + 5 * config.moe.ffn_size + 2 * config.hidden_size));
+}
+
 TEST(StepCostTest, OneMoreCachedTokenCostsItsBytesInEveryLayer) {
   const ModelConfig mea = MakeConfig({});
   int64_t token_bytes = 0;

@@ -19,7 +19,7 @@ TEST(CheckpointTest, CheckpointsOfTransformersLoadAsTheyAre) {
     const auto weights = LoadWeights(*checkpoint);
     EXPECT_TRUE(weights.ok()) << weights.status();
   }
-  EXPECT_EQ(num_checkpoints, 11);
+  EXPECT_EQ(num_checkpoints, 14);
 }
 
 }  // namespace

@@ -68,13 +68,9 @@ TEST(ConfigRefusalsTest, BrokenArchitecturesAreRefused) {
        "config.json: model_type: expected a string, found no such field"},
       {R"({"model_type": 7})", "config.json: model_type: expected a string, found 7"},
       {R"({"model_type": "gpt2"})",
-       R"(config.json: model_type: expected one of llama, mistral, qwen2, qwen3, mea, found "gpt2")"},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, mea, found "gpt2")"},
       {R"({"model_type": "a\nb"})",
-       R"(config.json: model_type: expected one of llama, mistral, qwen2, qwen3, mea, found "a\nb")"},
-      {R"({"model_type": "qwen3_moe"})",
-       "config.json: model_type: expected a model served by this version (llama, mistral, qwen2, "
-       "qwen3), found \"qwen3_moe\", whose experts are not supported yet",
-       absl::StatusCode::kUnimplemented},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, mea, found "a\nb")"},
       {R"({"head_composition": {"kind": "mea"}})",
        R"(config.json: head_composition: expected no such field unless model_type is "mea", found an object)"},
       {R"({"hidden_size": null})",
@@ -132,6 +128,46 @@ TEST(ConfigRefusalsTest, BrokenArchitecturesAreRefused) {
        "config.json: eos_token_id[1]: expected an integer in 0..63, found -1"},
       {R"({"eos_token_id": [2, [3]]})",
        "config.json: eos_token_id[1]: expected an integer in 0..63, found [3]"},
+  };
+  for (const Refusal& refusal : refusals) ExpectRefused(Patched(kPlain, refusal.patch), refusal);
+}
+
+TEST(ConfigRefusalsTest, BrokenExpertsAreRefused) {
+  const std::vector<Refusal> refusals = {
+      {R"({"model_type": "mixtral", "num_local_experts": 0})",
+       "config.json: num_local_experts: expected an integer in 1..4096, found 0"},
+      {R"({"model_type": "mixtral", "num_local_experts": "8"})",
+       "config.json: num_local_experts: expected an integer in 1..4096, found \"8\""},
+      {R"({"model_type": "mixtral", "num_experts_per_tok": 9})",
+       "config.json: num_experts_per_tok: expected an integer in 1..8, found 9"},
+      {R"({"model_type": "mixtral", "num_experts_per_tok": 0})",
+       "config.json: num_experts_per_tok: expected an integer in 1..8, found 0"},
+      {R"({"model_type": "mixtral", "num_local_experts": 1})",
+       "config.json: num_experts_per_tok: expected at most num_local_experts 1, found 2, its "
+       "default"},
+      {R"({"model_type": "qwen3_moe", "num_experts": -1})",
+       "config.json: num_experts: expected an integer in 1..4096, found -1"},
+      {R"({"model_type": "qwen3_moe", "num_experts": 4})",
+       "config.json: num_experts_per_tok: expected at most num_experts 4, found 8, its default"},
+      {R"({"model_type": "qwen3_moe", "num_local_experts": 5000})",
+       "config.json: num_local_experts: expected an integer in 1..4096, found 5000"},
+      {R"({"model_type": "qwen3_moe", "moe_intermediate_size": 0})",
+       "config.json: moe_intermediate_size: expected an integer in 1..1048576, found 0"},
+      {R"({"model_type": "qwen3_moe", "norm_topk_prob": 1})",
+       "config.json: norm_topk_prob: expected true or false, found 1"},
+      {R"({"model_type": "qwen3_moe", "decoder_sparse_step": 0})",
+       "config.json: decoder_sparse_step: expected an integer in 1..4096, found 0"},
+      {R"({"model_type": "qwen3_moe", "mlp_only_layers": 1})",
+       "config.json: mlp_only_layers: expected a list of layers, found 1"},
+      {R"({"model_type": "qwen3_moe", "mlp_only_layers": [0, 2]})",
+       "config.json: mlp_only_layers[1]: expected an integer in 0..1, found 2"},
+      {R"({"model_type": "qwen3_moe", "use_sliding_window": true, "sliding_window": 8,
+           "layer_types": ["full_attention", "sliding_attention"]})",
+       "config.json: layer_types[0]: expected \"sliding_attention\", since sliding_window is set, "
+       "found \"full_attention\""},
+      {R"({"model_type": "qwen2_moe"})",
+       "config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, "
+       "mea, found \"qwen2_moe\""},
   };
   for (const Refusal& refusal : refusals) ExpectRefused(Patched(kPlain, refusal.patch), refusal);
 }
@@ -218,11 +254,8 @@ TEST(ConfigRefusalsTest, BrokenHeadCompositionsAreRefused) {
       {R"({"base_model_type": null})",
        "config.json: base_model_type: expected a string, found no such field"},
       {R"({"base_model_type": "mea"})",
-       "config.json: base_model_type: expected one of llama, mistral, qwen2, qwen3, found \"mea\""},
-      {R"({"base_model_type": "qwen3_moe"})",
-       "config.json: base_model_type: expected a model served by this version (llama, mistral, "
-       "qwen2, qwen3), found \"qwen3_moe\", whose experts are not supported yet",
-       absl::StatusCode::kUnimplemented},
+       "config.json: base_model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, "
+       "qwen3_moe, found \"mea\""},
       {R"({"head_composition": null})",
        "config.json: head_composition: expected an object, found no such field"},
       {R"({"head_composition": ["mea"]})",

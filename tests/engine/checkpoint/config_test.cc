@@ -106,6 +106,45 @@ TEST(ConfigTest, WindowsFollowTheFamily) {
   }
 }
 
+TEST(ConfigTest, ExpertsFollowTheFamily) {
+  const ModelConfig mixtral = Minimal("mixtral");
+  EXPECT_EQ(mixtral.kv_heads, 8);
+  EXPECT_EQ(mixtral.rope.theta, 1e6);
+  EXPECT_FLOAT_EQ(mixtral.rms_norm_eps, 1e-5f);
+  EXPECT_THAT(mixtral.layer_windows, ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(mixtral.sparse_layers, ElementsAre(true, true, true, true));
+  EXPECT_EQ(mixtral.moe, (MoeConfig{8, 2, 2048, true}));
+  EXPECT_FALSE(mixtral.qk_norm);
+  const ModelConfig windowed = Minimal("mixtral", R"({"sliding_window": 8, "num_local_experts": 5,
+                                                      "num_experts_per_tok": 5})");
+  EXPECT_THAT(windowed.layer_windows, ElementsAre(8, 8, 8, 8));
+  EXPECT_EQ(windowed.moe, (MoeConfig{5, 5, 2048, true}));
+
+  const ModelConfig qwen = Minimal("qwen3_moe");
+  EXPECT_EQ(qwen.kv_heads, 4);
+  EXPECT_EQ(qwen.head_dim, 16);
+  EXPECT_TRUE(qwen.qk_norm);
+  EXPECT_THAT(qwen.layer_windows, ElementsAre(0, 0, 0, 0));
+  EXPECT_EQ(qwen.num_sparse_layers(), 4);
+  EXPECT_EQ(qwen.moe, (MoeConfig{128, 8, 768, false}));
+  const ModelConfig told = Minimal("qwen3_moe", R"({"num_experts": 16, "num_experts_per_tok": 4,
+      "moe_intermediate_size": 96, "norm_topk_prob": true, "use_sliding_window": true,
+      "sliding_window": 8, "max_window_layers": 3})");
+  EXPECT_EQ(told.moe, (MoeConfig{16, 4, 96, true}));
+  EXPECT_THAT(told.layer_windows, ElementsAre(8, 8, 8, 8));
+  EXPECT_EQ(Minimal("qwen3_moe", R"({"num_local_experts": 16})").moe.num_experts, 16);
+  EXPECT_EQ(Minimal("llama", R"({"num_local_experts": 16})").num_sparse_layers(), 0);
+}
+
+TEST(ConfigTest, DenseLayersMayStandAmongSparseOnes) {
+  const auto sparse = [](const char* more) { return Minimal("qwen3_moe", more).sparse_layers; };
+  EXPECT_THAT(sparse(R"({"decoder_sparse_step": 2})"), ElementsAre(false, true, false, true));
+  EXPECT_THAT(sparse(R"({"mlp_only_layers": [0, 2]})"), ElementsAre(false, true, false, true));
+  EXPECT_THAT(sparse(R"({"mlp_only_layers": [3], "decoder_sparse_step": 2})"),
+              ElementsAre(false, true, false, false));
+  EXPECT_THAT(sparse(R"({"mlp_only_layers": null})"), ElementsAre(true, true, true, true));
+}
+
 TEST(ConfigTest, TokenIdsComeAloneOrAsLists) {
   const ModelConfig one = Minimal("llama", R"({"bos_token_id": 1, "eos_token_id": 2})");
   EXPECT_EQ(one.bos_token_id, 1);

@@ -72,6 +72,22 @@ TEST(InspectTest, WindowsAndRopeKindsAreShown) {
   EXPECT_THAT(text, HasSubstr("rope           yarn, factor 4 over 64, theta 1e+06\n"));
 }
 
+TEST(InspectTest, ExpertsAreToldWithTheirLayers) {
+  EXPECT_THAT(Inspected({.base_model_type = "qwen3_moe",
+                         .num_layers = 5,
+                         .num_experts = 3,
+                         .dense_layers = {0, 3},
+                         .mea = true,
+                         .key_heads = {1},
+                         .value_heads = {1}}),
+              HasSubstr("architecture   mea on qwen3_moe, 5 layers, hidden 32, ffn 48, vocabulary "
+                        "64, context 256\n"
+                        "attention      4 query heads, 2 KV heads, head_dim 8, QK-norm\n"
+                        "experts        3 of ffn 16, 2 per token, in layers 1..2, 4\n"));
+  EXPECT_THAT(Inspected({.base_model_type = "mixtral"}),
+              HasSubstr("experts        4 of ffn 48, 2 per token, in layers 0..1\n"));
+}
+
 TEST(InspectTest, TensorsAreListedWhenAskedFor) {
   const std::string name = "model.layers.1.self_attn.k_hlc.weight";
   EXPECT_THAT(Inspected(Mixed()), Not(HasSubstr(name)));

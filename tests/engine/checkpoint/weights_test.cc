@@ -97,6 +97,15 @@ TEST(WeightsTest, EveryVariantOfTheFamilyLoads) {
   specs.push_back({.base_model_type = "mistral", .sliding_window = 8});
   specs.push_back({.base_model_type = "qwen2", .sliding_window = 8});
   specs.push_back({.base_model_type = "qwen3"});
+  specs.push_back({.base_model_type = "mixtral", .sliding_window = 8});
+  specs.push_back({.base_model_type = "qwen3_moe"});
+  specs.push_back({.base_model_type = "qwen3_moe",
+                   .num_layers = 3,
+                   .attention_bias = true,
+                   .dense_layers = {0, 2},
+                   .mea = true,
+                   .key_heads = {1},
+                   .value_heads = {1}});
   specs.push_back({.num_shards = 4});
   specs.push_back({.mea = true, .key_heads = {1}, .value_heads = {1}});
   specs.push_back({.mea = true, .write_identity_mix = false});
@@ -129,6 +138,41 @@ TEST(WeightsTest, ShapesFollowTheConfiguration) {
   EXPECT_EQ(ShapeOf(layer.gate_proj), (Shape{48, 32}));
   EXPECT_EQ(ShapeOf(layer.down_proj), (Shape{32, 48}));
   EXPECT_TRUE(layer.gate_bias.empty() && layer.up_bias.empty() && layer.down_bias.empty());
+}
+
+TEST(WeightsTest, EveryExpertIsAViewOfTheFile) {
+  for (const bool mixtral : {false, true}) {
+    RandomCheckpointSpec spec{.base_model_type = mixtral ? "mixtral" : "qwen3_moe",
+                              .num_experts = 3,
+                              .dtype = DType::kBf16};
+    if (!mixtral) spec.dense_layers = {0};
+    const auto opened = Write(spec);
+    const ModelWeights weights = Loaded(*opened);
+    using Shape = std::vector<int64_t>;
+    EXPECT_EQ(weights.layers[0].experts.empty(), !mixtral);
+    EXPECT_EQ(weights.layers[0].gate_proj.empty(), mixtral);
+    const LayerWeights& layer = weights.layers[1];
+    EXPECT_TRUE(layer.gate_proj.empty() && layer.up_proj.empty() && layer.down_proj.empty());
+    EXPECT_EQ(ShapeOf(layer.router), (Shape{3, 32}));
+    ASSERT_EQ(layer.experts.size(), 3u);
+    const int64_t ffn = mixtral ? 48 : 16;
+    const std::string block = mixtral ? "model.layers.1.block_sparse_moe." : "model.layers.1.mlp.";
+    const auto data = [&](const std::string& name) {
+      return opened->checkpoint->tensors.Find(block + name)->data();
+    };
+    EXPECT_EQ(layer.router.data, data("gate.weight"));
+    for (int e = 0; e < 3; ++e) {
+      const Expert& expert = layer.experts[e];
+      EXPECT_EQ(ShapeOf(expert.gate), (Shape{ffn, 32}));
+      EXPECT_EQ(ShapeOf(expert.up), (Shape{ffn, 32}));
+      EXPECT_EQ(ShapeOf(expert.down), (Shape{32, ffn}));
+      const std::string name = absl::StrCat("experts.", e, ".");
+      EXPECT_EQ(expert.gate.data, data(name + (mixtral ? "w1.weight" : "gate_proj.weight")));
+      EXPECT_EQ(expert.up.data, data(name + (mixtral ? "w3.weight" : "up_proj.weight")));
+      EXPECT_EQ(expert.down.data, data(name + (mixtral ? "w2.weight" : "down_proj.weight")));
+    }
+    EXPECT_EQ(PlannedWeightBytes(*opened->checkpoint).value(), weights.num_bytes);
+  }
 }
 
 TEST(WeightsTest, WhatIsNotThereIsAbsent) {
@@ -409,6 +453,46 @@ TEST(WeightsTest, BrokenHeadCompositionsAreRefused) {
   ExpectRefused(spec, {{[&](Tensors& t) { t.Add(attn + "head_norm.weight", {32}); },
                         "model.safetensors: \"model.layers.0.self_attn.head_norm.weight\": "
                         "expected no such tensor in this configuration, found F32 [32]"}});
+}
+
+TEST(WeightsTest, BrokenExpertsAreRefused) {
+  const std::string mlp = "model.layers.1.mlp.";
+  ExpectRefused(
+      {.base_model_type = "qwen3_moe", .num_experts = 3, .dense_layers = {0}},
+      {
+          {[&](Tensors& t) { t.Remove(mlp + "experts.2.up_proj.weight"); },
+           "model.safetensors: \"model.layers.1.mlp.experts.2.up_proj.weight\": expected shape "
+           "[16, 32], found no such tensor"},
+          {[&](Tensors& t) {
+             t.Add(mlp + "experts.3.up_proj.weight", {16, 32});
+           },
+           "model.safetensors: \"model.layers.1.mlp.experts.3.up_proj.weight\": expected no such "
+           "tensor in this configuration, found F32 [16, 32]"},
+          {[&](Tensors& t) {
+             t[mlp + "gate.weight"].shape = {32, 3};
+           },
+           "model.safetensors: \"model.layers.1.mlp.gate.weight\": expected shape [3, 32], found "
+           "[32, 3]"},
+          {[&](Tensors& t) {
+             t[mlp + "experts.0.down_proj.weight"].shape = {16, 32};
+           },
+           "model.safetensors: \"model.layers.1.mlp.experts.0.down_proj.weight\": expected shape "
+           "[32, 16], found [16, 32]"},
+          {[&](Tensors& t) { t[mlp + "experts.0.down_proj.weight"].dtype = "I32"; },
+           "model.safetensors: \"model.layers.1.mlp.experts.0.down_proj.weight\": expected dtype "
+           "F32, F16 or BF16, found I32"},
+          {[&](Tensors& t) { t.Add(mlp + "gate.bias", {3}); },
+           "model.safetensors: \"model.layers.1.mlp.gate.bias\": expected no such tensor in this "
+           "configuration, found F32 [3]"},
+          {[&](Tensors& t) { t.Remove("model.layers.0.mlp.gate_proj.weight"); },
+           "model.safetensors: \"model.layers.0.mlp.gate_proj.weight\": expected shape [48, 32], "
+           "found no such tensor"},
+      });
+  ExpectRefused(
+      {.base_model_type = "mixtral"},
+      {{[](Tensors& t) { t.Remove("model.layers.0.block_sparse_moe.experts.0.w3.weight"); },
+        "model.safetensors: \"model.layers.0.block_sparse_moe.experts.0.w3.weight\": "
+        "expected shape [48, 32], found no such tensor"}});
 }
 
 TEST(WeightsTest, ValuesBeyondTheWantedFormatAreRefused) {
