@@ -44,6 +44,7 @@ std::vector<Variant> Variants() {
       {"MeaQkNormWindowWgmma",
        {.q_heads = 6, .kv_heads = 3, .head_dim = 128, .window = 40, .qk_norm = true},
        kWgmma},
+      {"MeaMoe", {.head_norm = true, .num_experts = 4, .top_k = 3, .dense_first_layer = true}},
   };
 }
 

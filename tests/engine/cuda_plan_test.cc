@@ -71,16 +71,11 @@ TEST(CudaPlanTest, ACheckpointTakesWhatWasPlanned) {
   ExpectPlanned(*engine, plan, BytesInUse(backend) - before);
 }
 
-TEST(CudaPlanTest, RandomWeightsTakeWhatWasPlannedAndStepsAllocateNothing) {
+// Plans and starts a model with random weights, generates from it, and holds what it takes against
+// the plan.
+void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
   std::unique_ptr<Backend> device = MakeCuda();
   const int64_t before = BytesInUse(*device);
-  // Every tensor is a multiple of 64 bytes, as in all but odd models: nothing lies between them.
-  const RandomModelSpec spec{.hidden_size = 64,
-                             .q_heads = 8,
-                             .kv_heads = 8,
-                             .head_dim = 64,
-                             .vocab_size = 64,
-                             .qk_norm = true};
   const ModelConfig config = MakeConfig(spec);
   const PlanOptions options = Options(device.get());
   const Plan plan = PlanRandomModel(config, options).value();
@@ -104,6 +99,26 @@ TEST(CudaPlanTest, RandomWeightsTakeWhatWasPlannedAndStepsAllocateNothing) {
   engine.reset();  // its thread has told the sink
   ASSERT_TRUE(sink->finish.has_value());
   EXPECT_EQ(sink->finish->status, absl::OkStatus());
+}
+
+// Every tensor is a multiple of 64 bytes, as in all but odd models: nothing lies between them.
+constexpr RandomModelSpec kEvenModel{.hidden_size = 64,
+                                     .q_heads = 8,
+                                     .kv_heads = 8,
+                                     .head_dim = 64,
+                                     .vocab_size = 64,
+                                     .qk_norm = true};
+
+TEST(CudaPlanTest, RandomWeightsTakeWhatWasPlannedAndStepsAllocateNothing) {
+  ExpectPlannedWithRandomWeights(kEvenModel);
+}
+
+TEST(CudaPlanTest, SoDoExperts) {
+  RandomModelSpec spec = kEvenModel;
+  spec.num_experts = 4;
+  spec.expert_ffn_size = 32;
+  spec.dense_first_layer = true;
+  ExpectPlannedWithRandomWeights(spec);
 }
 
 TEST(CudaPlanTest, WhatTheDeviceCannotDoIsRefusedByName) {

@@ -262,12 +262,12 @@ def check(directory):
         return ((ours - theirs).norm() / ours.norm()).item()
 
     model_class = transformers.AutoModelForCausalLM
-    shipped = model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    shipped = model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager")
     state = {name: t.double() for name, t in shipped.state_dict().items()}  # experts as transformers keeps them
     as_shipped = error(shipped)
     with float64_transformers():
         hf_config = transformers.AutoConfig.from_pretrained(directory)
-        model = model_class.from_config(hf_config, attn_implementation="eager")
+        model = model_class.from_config(hf_config, attn_implementation="eager", experts_implementation="eager")
         model.load_state_dict(state)
         return as_shipped, error(model)
 
