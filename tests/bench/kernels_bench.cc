@@ -79,6 +79,43 @@ void BM_MatMul(benchmark::State& state) {
   Report(state, MatMulCost(rows, in, out, dtype, DType::kF32));
 }
 
+// Argument: rows. 32 experts of 512 for rows of 1024, four each; rows change, so that experts come
+// from memory.
+void BM_Moe(benchmark::State& state) {
+  constexpr int64_t kHidden = 1024;
+  constexpr MoeShape kShape = {.num_experts = 32, .top_k = 4, .ffn_size = 512};
+  const int64_t rows = state.range(0);
+  const auto backend = MakeBackend();
+  const Tensor x = Filled({64 + rows, kHidden}, DType::kF32);
+  const Tensor router = Filled({kShape.num_experts, kHidden}, DType::kBf16);
+  std::vector<Tensor> matrices;
+  std::vector<Expert> experts;
+  for (int e = 0; e < kShape.num_experts; ++e) {
+    matrices.push_back(Filled({2 * kShape.ffn_size, kHidden}, DType::kBf16));
+    matrices.push_back(Filled({kHidden, kShape.ffn_size}, DType::kBf16));
+    const TensorView gate_up = matrices[2 * e].view();
+    experts.push_back({.gate = gate_up.Rows(0, kShape.ffn_size),
+                       .up = gate_up.Rows(kShape.ffn_size, kShape.ffn_size),
+                       .down = matrices[2 * e + 1].view()});
+  }
+  const Tensor inner = Filled({rows * kShape.top_k, kShape.ffn_size}, DType::kF32);
+  const Tensor expert_rows = Filled({rows * kShape.top_k, kHidden}, DType::kF32);
+  const Tensor out = Filled({rows, kHidden}, DType::kF32);
+  int64_t first = 0;
+  for (auto _ : state) {
+    backend->Moe({.x = x.view().Rows(first, rows),
+                  .router = router.view(),
+                  .experts = experts,
+                  .top_k = kShape.top_k,
+                  .inner = inner.view(),
+                  .rows = expert_rows.view(),
+                  .out = out.view()});
+    first = (first + 1) % 64;
+  }
+  Report(state,
+         MoeCost(rows, kHidden, kShape, ExpectedExperts(kShape, rows), DType::kBf16, DType::kF32));
+}
+
 struct Heads {
   const char* name;
   int q_heads, kv_heads, key_heads, value_heads, head_dim;
@@ -152,6 +189,9 @@ void Register() {
                     ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 64, 512}, {2048}, {2048}, {bf16}})
                     ->Args({512, 768, 2048, bf16})
                     ->Args({512, 8192, 2048, bf16}));
+  all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)
+                    ->ArgName("rows")
+                    ->ArgsProduct({{1, 4, 16, 64, 512}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv"})
                     ->ArgsProduct({{0, 1, 2, 3, 4}, {1}, {1}, {8192}})
