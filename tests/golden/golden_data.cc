@@ -148,14 +148,14 @@ void WriteCheckpoint(const std::filesystem::path& dir, const RandomModel& model,
   testing::WriteSafeTensors(dir / "model.safetensors", tensors);
 }
 
-std::vector<HfModel> LoadHfModels() {
-  const Json golden = Json::parse(Open(kDir / "hf" / "golden.json"));
-  std::vector<HfModel> models;
+std::vector<SavedModel> LoadSavedModels(const std::string& set) {
+  const Json golden = Json::parse(Open(kDir / set / "golden.json"));
+  std::vector<SavedModel> models;
   for (const Json& model : golden["models"]) {
     const std::string name = model["name"];
     models.push_back({
         .name = name,
-        .dir = kDir / "hf" / name,
+        .dir = kDir / set / name,
         .prompt = model["prompt"],
         .logits = DecodeFloats<float>(model["logits_f32"]),
         .greedy = model["greedy"],

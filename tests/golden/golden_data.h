@@ -35,8 +35,8 @@ std::vector<RandomModel> LoadRandomModels();
 // Writes config.json and model.safetensors with every tensor in `dtype`.
 void WriteCheckpoint(const std::filesystem::path& dir, const RandomModel& model, DType dtype);
 
-// A checkpoint of tests/golden/hf, and what transformers makes of it in float32.
-struct HfModel {
+// A checkpoint of tests/golden, and what another program makes of it.
+struct SavedModel {
   std::string name;
   std::filesystem::path dir;
   std::vector<int32_t> prompt;
@@ -45,7 +45,8 @@ struct HfModel {
   double min_margin = 0;
 };
 
-std::vector<HfModel> LoadHfModels();
+// Those in tests/golden/`set`: "hf" by transformers, in float32; "mea" by the float64 oracle.
+std::vector<SavedModel> LoadSavedModels(const std::string& set);
 
 // ||a - b|| / ||b||; infinite where a is not finite or the sizes differ.
 double RelativeError(const std::vector<double>& a, const std::vector<double>& b);

@@ -7,15 +7,16 @@
 #include "tests/golden/golden_data.h"
 #include "tests/golden/offline_model.h"
 
-// The engine on checkpoints that transformers saved, against what transformers makes of them.
+// The engine on checkpoints that transformers saved, against what transformers makes of them; and
+// on MEA checkpoints with experts, against the float64 oracle.
 namespace mea::golden {
 namespace {
 
-class HfModelsTest : public ::testing::TestWithParam<HfModel> {
+class SavedModelsTest : public ::testing::TestWithParam<SavedModel> {
  protected:
   // Relative error of the last position's logits, after the greedy tokens turned out equal.
   double CheckGreedy(Backend& backend, const OfflineOptions& options) {
-    const HfModel& model = GetParam();
+    const SavedModel& model = GetParam();
     OfflineModel offline(model.dir, backend, options);
     const int num_tokens = static_cast<int>(model.greedy.size());
     EXPECT_EQ(num_tokens, 64);
@@ -27,19 +28,21 @@ class HfModelsTest : public ::testing::TestWithParam<HfModel> {
 };
 
 // transformers itself is 1e-6 away from float64 (README.md).
-TEST_P(HfModelsTest, ReferenceBackEndContinuesAlike) {
+TEST_P(SavedModelsTest, ReferenceBackEndContinuesAlike) {
   const std::unique_ptr<Backend> backend = CreateReferenceBackend();
   EXPECT_LE(CheckGreedy(*backend, {.kv_dtype = DType::kF64, .page_size = 16, .chunk = 7}), 1e-5);
 }
 
-TEST_P(HfModelsTest, CpuContinuesAlike) {
+TEST_P(SavedModelsTest, CpuContinuesAlike) {
   auto backend = CreateCpuBackend({.num_threads = 2});
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_LE(CheckGreedy(**backend, {.kv_dtype = DType::kF32, .page_size = 32, .chunk = 64}), 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Hf, HfModelsTest, ::testing::ValuesIn(LoadHfModels()),
-                         [](const auto& test) { return test.param.name; });
+std::string NameOf(const ::testing::TestParamInfo<SavedModel>& test) { return test.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Hf, SavedModelsTest, ::testing::ValuesIn(LoadSavedModels("hf")), NameOf);
+INSTANTIATE_TEST_SUITE_P(Mea, SavedModelsTest, ::testing::ValuesIn(LoadSavedModels("mea")), NameOf);
 
 }  // namespace
 }  // namespace mea::golden
