@@ -20,7 +20,11 @@ struct RopeArgs {
   TensorView positions;           // [num_tokens] i32
   TensorView inv_freq;            // [head_dim / 2] f64
   double attention_factor = 1.0;  // yarn's scale of cos and sin
-  TensorView out;  // [num_tokens, head_dim] wide dtype: cos in the first half, sin in the second
+  // P: each token stands for P neighbouring ones, its row n * P + p for position P * positions[n] +
+  // p
+  int pseudo_heads = 1;
+  // [num_tokens * P, head_dim] wide dtype: cos in the first half, sin in the second
+  TensorView out;
 };
 
 // QK-norm (where gain is present) and rotation of the queries, in place.
@@ -75,6 +79,25 @@ struct PagedAttentionArgs {
   TensorView head_norm_gain;  // [q_heads, head_dim] f32, or absent
   float head_norm_eps = 1e-5f;
   TensorView out;  // [num_tokens, q_heads, head_dim]
+};
+
+// Attention of interleaved pseudo heads (IHA, arXiv 2602.21371) from a cache of physical heads.
+// Each of h heads has P pseudo heads; pseudo head p of token n stands at virtual position n * P +
+// p, sees the positions up to its own and, where there is a window of W tokens, no more than the
+// last W * P. With a_K, a_V the mixing tensors of keys and values and K_m(t), V_m(t) what is cached
+// of token t, whose key is rotated by t * P:
+//   S[jp, tr] = scale * sum_m a_K[m,j,r] <turn(q_jp, -r), K_m(t)>
+//   o_jp      = sum_tr softmax(S[jp,:])[tr] * sum_m a_V[m,j,r] V_m(t)
+// Turning the query back by r positions is turning the key of pseudo head r forward: no pseudo head
+// is ever stored.
+struct InterleavedAttentionArgs {
+  // As of PagedAttention, but: q and out are [num_tokens, P * h, head_dim], pseudo head p of head j
+  // at p * h + j, queries rotated by n * P + p; mix.key and mix.value are a_K and a_V as [h, h *
+  // P], column j * P + r; kv_heads is h = kv.spec.key_heads = kv.spec.value_heads; there are
+  // neither key norms nor a head norm.
+  PagedAttentionArgs paged;
+  int pseudo_heads = 1;  // P
+  TensorView turns;      // [P, head_dim] wide dtype: cos and sin of r positions, r = 0..P-1
 };
 
 // A device's own memory.
@@ -195,6 +218,13 @@ class Backend {
   // out = silu(gate) * up; out may be gate.
   virtual void SwiGlu(TensorView gate, TensorView up, TensorView out) = 0;
   virtual void Moe(const MoeArgs& args) = 0;
+  // out = scale * sigmoid(gate) * up; out may be gate.
+  virtual void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) = 0;
+  // out[n, g] = sum_c mix[c, g] * x[n, c]: new heads of each token from its own.
+  virtual void MixHeads(TensorView x,    // [num_tokens, in_heads, head_dim]
+                        TensorView mix,  // [in_heads, out_heads] f32
+                        TensorView out   // [num_tokens, out_heads, head_dim]
+                        ) = 0;
   // out[i] = x[rows[i]]
   virtual void GatherRows(TensorView x, TensorView rows, TensorView out) = 0;
 
@@ -207,6 +237,7 @@ class Backend {
     AppendKv(kv);
   }
   virtual void PagedAttention(const PagedAttentionArgs& args) = 0;
+  virtual void InterleavedAttention(const InterleavedAttentionArgs& args) = 0;
 
   // Draws tokens[i] from row i of the logits as kernels/sample.h says. All but the logits is host
   // memory, left alone until Synchronize(); only then is `tokens` there.

@@ -18,6 +18,7 @@ struct AttentionKind {
   int head_dim = 0;
   int window = 0;            // 0 = none
   bool is_composed = false;  // heads are mixed, or keys normed after mixing
+  int pseudo_heads = 0;      // P of InterleavedAttention; 0: PagedAttention
 };
 
 // The mixtures of experts of a model, all alike.

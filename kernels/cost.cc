@@ -65,6 +65,17 @@ int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens) {
   return std::llround(shape.num_experts * (1.0 - missed_by_all));
 }
 
+OpCost SigmoidGateCost(int64_t num_tokens, int64_t width, DType compute) {
+  return {.bytes = 3 * num_tokens * width * DTypeSize(compute), .flops = 6 * num_tokens * width};
+}
+
+OpCost MixHeadsCost(int64_t num_tokens, int64_t in_heads, int64_t out_heads, int64_t head_dim,
+                    DType compute) {
+  return {.bytes = num_tokens * (in_heads + out_heads) * head_dim * DTypeSize(compute) +
+                   4 * in_heads * out_heads,
+          .flops = 2 * num_tokens * in_heads * out_heads * head_dim};
+}
+
 OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute) {
   return {.bytes = num_tokens * (2 * q_heads + 1) * head_dim * DTypeSize(compute),
           .flops = 3 * num_tokens * q_heads * head_dim};
@@ -97,6 +108,23 @@ OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceL
     const int64_t narrow = pairs * 2 * shape.q_heads * components * head_dim;
     const int64_t expanded = plain + tokens * 2 * shape.kv_heads * components * head_dim;
     cost.flops += std::min(narrow, expanded);
+  }
+  return cost;
+}
+
+OpCost InterleavedAttentionCost(const AttentionShape& shape, int pseudo_heads,
+                                std::span<const SequenceLengths> sequences, DType compute) {
+  const int64_t head_dim = shape.kv.head_dim;
+  const int64_t pseudo = int64_t{pseudo_heads} * shape.kv_heads;
+  OpCost cost;
+  for (const SequenceLengths& s : sequences) {
+    // A pseudo query sees as many pseudo keys of each kind as its token sees tokens, one token
+    // earlier where the pseudo key stands behind it.
+    const int64_t tokens = VisibleTokens(s, shape.window);
+    cost.bytes +=
+        tokens * KvBytesPerToken(shape.kv) + 2 * s.q_len * pseudo * head_dim * DTypeSize(compute);
+    cost.flops += VisiblePairs(s, shape.window) * 4 * pseudo * pseudo_heads * head_dim +
+                  tokens * 2 * pseudo * (shape.kv.key_heads + shape.kv.value_heads) * head_dim;
   }
   return cost;
 }

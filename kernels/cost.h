@@ -36,6 +36,9 @@ OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_
 // How many experts some token reaches, on average and rounded, where all choose evenly and each for
 // itself.
 int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens);
+OpCost SigmoidGateCost(int64_t num_tokens, int64_t width, DType compute);
+OpCost MixHeadsCost(int64_t num_tokens, int64_t in_heads, int64_t out_heads, int64_t head_dim,
+                    DType compute);
 OpCost PrepareQueriesCost(int64_t num_tokens, int64_t q_heads, int64_t head_dim, DType compute);
 OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute);
 
@@ -58,5 +61,11 @@ struct SequenceLengths {
 // 2 * kv_heads * (h'_K + h'_V) * d for each token once and 4 * q_heads * d for each pair.
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute);
+
+// Of P pseudo heads for each of shape.kv_heads = q_heads. Bytes: the visible cache once, P queries
+// and outputs for each head. Flops: every pseudo query meets P pseudo keys of each visible token,
+// and these are composed of the physical heads once.
+OpCost InterleavedAttentionCost(const AttentionShape& shape, int pseudo_heads,
+                                std::span<const SequenceLengths> sequences, DType compute);
 
 }  // namespace mea

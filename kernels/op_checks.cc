@@ -105,6 +105,17 @@ void CheckMoe(const MoeArgs& args, ActivationDTypes dtypes) {
   MEA_CHECK(HasShape(args.out, {num_tokens, hidden}) && args.out.dtype == dtypes.compute);
 }
 
+void CheckSigmoidGate(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes) {
+  CheckSwiGlu(gate, up, out, dtypes);
+}
+
+void CheckMixHeads(TensorView x, TensorView mix, TensorView out, ActivationDTypes dtypes) {
+  MEA_CHECK(x.dtype == dtypes.compute && out.dtype == dtypes.compute && !mix.empty());
+  MEA_CHECK(HasShape(x, {x.shape[0], x.shape[1], x.shape[2]}));
+  MEA_CHECK(HasShape(out, {x.shape[0], out.shape[1], x.shape[2]}));
+  CheckParameter(mix, {x.shape[1], out.shape[1]});
+}
+
 void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes) {
   MEA_CHECK(x.rank == 2 && x.dtype == dtypes.compute);
   CheckIndices(rows, rows.shape[0]);
@@ -114,7 +125,9 @@ void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDT
 void CheckComputeRope(const RopeArgs& args, ActivationDTypes dtypes) {
   CheckIndices(args.positions, args.positions.shape[0]);
   MEA_CHECK(args.inv_freq.rank == 1 && args.inv_freq.dtype == DType::kF64);
-  MEA_CHECK(HasShape(args.out, {args.positions.shape[0], 2 * args.inv_freq.shape[0]}));
+  MEA_CHECK(args.pseudo_heads > 0);
+  MEA_CHECK(HasShape(args.out,
+                     {args.positions.shape[0] * args.pseudo_heads, 2 * args.inv_freq.shape[0]}));
   MEA_CHECK(args.out.dtype == dtypes.wide);
 }
 
@@ -164,6 +177,30 @@ void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes
   CheckParameter(args.head_norm_gain, {q.shape[1], spec.head_dim});
   MEA_CHECK(HasShape(args.out, {q.shape[0], q.shape[1], spec.head_dim}));
   MEA_CHECK(args.out.dtype == dtypes.compute);
+}
+
+void CheckInterleavedAttention(const InterleavedAttentionArgs& args, ActivationDTypes dtypes) {
+  const PagedAttentionArgs& paged = args.paged;
+  const KvSpec& spec = paged.kv.spec;
+  const int64_t h = paged.kv_heads;
+  CheckKv(paged.kv, dtypes);
+  MEA_CHECK(h > 0 && args.pseudo_heads > 0 && spec.head_dim % 2 == 0);
+  MEA_CHECK(spec.key_heads == h && spec.value_heads == h && spec.key_norm_heads == 0);
+  const TensorView& q = paged.q;
+  MEA_CHECK(HasShape(q, {q.shape[0], args.pseudo_heads * h, spec.head_dim}));
+  MEA_CHECK(HasShape(paged.out, {q.shape[0], args.pseudo_heads * h, spec.head_dim}));
+  MEA_CHECK(q.dtype == dtypes.compute && paged.out.dtype == dtypes.compute);
+  const int64_t num_seqs = paged.kv_lens.shape[0];
+  CheckIndices(paged.kv_lens, num_seqs);
+  CheckIndices(paged.q_offsets, num_seqs + 1);
+  MEA_CHECK(paged.page_table.dtype == DType::kI32);
+  MEA_CHECK(HasShape(paged.page_table, {num_seqs, paged.page_table.shape[1]}));
+  MEA_CHECK(!paged.mix.key.empty() && !paged.mix.value.empty());
+  CheckParameter(paged.mix.key, {h, h * args.pseudo_heads});
+  CheckParameter(paged.mix.value, {h, h * args.pseudo_heads});
+  MEA_CHECK(paged.window >= 0 && paged.head_norm_gain.empty());
+  MEA_CHECK(HasShape(args.turns, {args.pseudo_heads, spec.head_dim}));
+  MEA_CHECK(args.turns.dtype == dtypes.wide);
 }
 
 void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes) {

@@ -22,11 +22,14 @@ void CheckAddRmsNorm(TensorView delta, TensorView residual, TensorView gain, Ten
                      ActivationDTypes dtypes);
 void CheckSwiGlu(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes);
 void CheckMoe(const MoeArgs& args, ActivationDTypes dtypes);
+void CheckSigmoidGate(TensorView gate, TensorView up, TensorView out, ActivationDTypes dtypes);
+void CheckMixHeads(TensorView x, TensorView mix, TensorView out, ActivationDTypes dtypes);
 void CheckGatherRows(TensorView x, TensorView rows, TensorView out, ActivationDTypes dtypes);
 void CheckComputeRope(const RopeArgs& args, ActivationDTypes dtypes);
 void CheckPrepareQueries(const PrepareQueriesArgs& args, ActivationDTypes dtypes);
 void CheckAppendKv(const AppendKvArgs& args, ActivationDTypes dtypes);
 void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes);
+void CheckInterleavedAttention(const InterleavedAttentionArgs& args, ActivationDTypes dtypes);
 void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes);
 // Of q_offsets and kv_lens, where the host can read them.
 void CheckSequenceLengths(const PagedAttentionArgs& args, std::span<const int32_t> q_offsets,

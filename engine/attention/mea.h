@@ -8,16 +8,16 @@ namespace mea {
 // their head-level linear composition, and each head's output may be RMS-normalised before o_proj.
 // Layers without W_lc are plain layers of a mixed model.
 class MeaAttention final : public AttentionVariant {
- public:
+ protected:
   // With QK-norm the composite keys' norms are cached as one scalar per (token, virtual head):
   // exact, since the norm divides each logit by a number that does not depend on the query.
-  void BeforeCache(const LayerWeights& layer, AppendKvArgs& args) const override {
-    args.key_mix = layer.mix.key;
+  void BeforeCache(const LayerWeights& layer, AttentionStep& step) const override {
+    step.append.key_mix = layer.mix.key;
   }
 
-  void AtRead(const LayerWeights& layer, PagedAttentionArgs& args) const override {
-    args.mix = layer.mix;
-    args.head_norm_gain = layer.head_norm_gain;
+  void AtRead(const LayerWeights& layer, AttentionStep& step) const override {
+    step.read.mix = layer.mix;
+    step.read.head_norm_gain = layer.head_norm_gain;
   }
 };
 

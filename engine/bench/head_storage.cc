@@ -15,6 +15,7 @@ absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name) {
 std::string StorageName(HeadStorage storage, const ModelConfig& config) {
   switch (storage) {
     case HeadStorage::kAsConfigured:
+      if (config.pseudo_heads > 0) return "iha";
       return config.compressed() ? "mea" : "plain";
     case HeadStorage::kOneHot:
       return "one-hot";
@@ -32,6 +33,7 @@ ModelConfig WithStorage(ModelConfig config, HeadStorage storage) {
                                                 .value_heads = config.kv_heads,
                                                 .key_mix = mixed,
                                                 .value_mix = mixed});
+  config.pseudo_heads = 0;
   return config;
 }
 

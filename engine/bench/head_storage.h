@@ -16,7 +16,7 @@ enum class HeadStorage : uint8_t { kAsConfigured, kOneHot, kPlain };
 
 // "one-hot" or "plain".
 absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name);
-// "mea" or "plain" as the configuration has it, "one-hot", "plain".
+// "mea", "iha" or "plain" as the configuration has it, "one-hot", "plain".
 std::string StorageName(HeadStorage storage, const ModelConfig& config);
 
 // The configuration of the twin.

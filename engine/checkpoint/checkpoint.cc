@@ -9,7 +9,7 @@ namespace {
 
 // Where h' = h the configuration leaves open whether W_lc is the identity: its tensor tells.
 void SettleMixes(const SafeTensors& tensors, ModelConfig& config) {
-  if (config.model_type != "mea") return;
+  if (config.composition() != "mea") return;
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");
     LayerHeads& heads = config.layer_heads[layer];

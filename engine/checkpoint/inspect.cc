@@ -1,5 +1,6 @@
 #include "engine/checkpoint/inspect.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,7 +38,7 @@ int64_t NumElements(const StoredTensor& tensor) {
 
 std::string Architecture(const ModelConfig& config) {
   const std::string name = config.model_type == "mea"
-                               ? absl::StrCat("mea on ", config.base_model_type)
+                               ? absl::StrCat(config.composition(), " on ", config.base_model_type)
                                : config.model_type;
   return absl::StrCat(name, ", ", config.num_layers, " layers, hidden ", config.hidden_size,
                       ", ffn ", config.ffn_size, ", vocabulary ", config.vocab_size, ", context ",
@@ -97,6 +98,7 @@ std::string Weights(const SafeTensors& tensors) {
 }
 
 std::string MixText(const LayerHeads& heads) {
+  if (heads.pseudo_heads > 0) return absl::StrCat(heads.pseudo_heads, " pseudo heads each");
   if (heads.key_mix && heads.value_mix) return "keys and values";
   if (heads.key_mix) return "keys";
   return heads.value_mix ? "values" : "none";
@@ -134,6 +136,29 @@ std::string CacheText(const ModelConfig& config, DType kv_dtype) {
                          Grouped(layout.UncompressedBytesPerToken()), layout.CompressionRatio());
 }
 
+std::string KnockText(Knock knock) {
+  switch (knock) {
+    case Knock::kNone:
+      return "none";
+    case Knock::kLinear:
+      return "linear, folded into q, k and v when loaded";
+    case Knock::kMlp:
+      return "mlp of the values, before the cache";
+  }
+  return "";
+}
+
+// What a cache of pseudo heads would take.
+std::string PseudoHeadsText(const ModelConfig& config, DType kv_dtype) {
+  int64_t bytes = 0;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const int64_t copies = std::max(1, config.layer_heads[layer].pseudo_heads);
+    bytes += copies * KvBytesPerToken(config.LayerKvSpec(layer, kv_dtype));
+  }
+  return absl::StrCat(config.pseudo_heads, " for each head, not cached; they would take ",
+                      Grouped(bytes), " bytes per token");
+}
+
 std::string TensorTable(const SafeTensors& tensors) {
   std::string table = "tensors\n";
   for (const auto& [name, tensor] : tensors.tensors()) {
@@ -159,6 +184,10 @@ std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions
   text += Line("head norm", config.head_norm == HeadNorm::kRms
                                 ? absl::StrCat("rms, eps ", config.head_norm_eps)
                                 : "none");
+  if (config.knock != Knock::kNone) text += Line("knock", KnockText(config.knock));
+  if (config.pseudo_heads > 0) {
+    text += Line("pseudo heads", PseudoHeadsText(config, options.kv_dtype));
+  }
   text += Line("parameters", Parameters(checkpoint.tensors));
   text += Line("weights", Weights(checkpoint.tensors));
   text += LayerTable(config);

@@ -20,12 +20,15 @@ void AddProduct(BackendLimits& limits, int out_features, int in_features) {
 
 AttentionKind AttentionOf(const ModelConfig& config, int layer) {
   const LayerHeads& heads = config.layer_heads[layer];
-  const bool is_composed = heads.key_mix || heads.value_mix;
-  return {.q_heads = config.q_heads,
-          .kv_heads = config.kv_heads,
+  const bool is_composed = heads.key_mix || heads.value_mix || heads.pseudo_heads > 0;
+  // Of pseudo heads, every one counts.
+  const int per_head = std::max(1, heads.pseudo_heads);
+  return {.q_heads = config.q_heads * per_head,
+          .kv_heads = config.kv_heads * per_head,
           .head_dim = config.head_dim,
           .window = config.layer_windows[layer],
-          .is_composed = is_composed};
+          .is_composed = is_composed,
+          .pseudo_heads = heads.pseudo_heads};
 }
 
 }  // namespace
@@ -54,9 +57,15 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
     for (const int width : {q_width + k_width + v_width, q_width, k_width, v_width}) {
       AddProduct(result, width, config.hidden_size);
     }
+    if (config.knock == Knock::kMlp) {
+      AddProduct(result, q_width + k_width, config.hidden_size);
+      AddProduct(result, 2 * config.head_dim, config.head_dim);
+      AddProduct(result, config.head_dim, config.head_dim);
+    }
     AddOnce(result.attention, AttentionOf(config, layer),
             [](const AttentionKind& a, const AttentionKind& b) {
-              return a.window == b.window && a.is_composed == b.is_composed;
+              return a.window == b.window && a.is_composed == b.is_composed &&
+                     a.pseudo_heads == b.pseudo_heads;
             });
   }
   AddProduct(result, config.hidden_size, q_width);

@@ -42,11 +42,15 @@ struct LayerHeads {
   // leave W_lc out, which means the identity.
   bool key_mix = false;
   bool value_mix = false;
+  int pseudo_heads = 0;  // IHA: P where each head has pseudo heads; 0 in ordinary layers
 
   bool operator==(const LayerHeads&) const = default;
 };
 
 enum class HeadNorm : uint8_t { kNone, kRms };
+// KHA: what knocks the heads of q, k and v into one another before attention. Linear knocks are
+// folded into the projections when weights are loaded; the MLP is of the values alone.
+enum class Knock : uint8_t { kNone, kLinear, kMlp };
 
 // The experts of the layers that have some in place of one feed-forward network (Backend::Moe).
 struct MoeConfig {
@@ -88,6 +92,8 @@ struct ModelConfig {
   std::vector<LayerHeads> layer_heads;   // [num_layers]
   HeadNorm head_norm = HeadNorm::kNone;  // of each query head's output, before o_proj
   float head_norm_eps = 1e-5f;
+  Knock knock = Knock::kNone;
+  int pseudo_heads = 0;  // IHA: P, of the layers that have pseudo heads
 
   std::vector<bool> sparse_layers;  // [num_layers] which have experts; empty: none has
   MoeConfig moe;
@@ -98,6 +104,8 @@ struct ModelConfig {
 
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;
+  // head_composition.kind: "mea", "kha", "iha", or "none".
+  std::string composition() const;
   // Whether any layer caches fewer heads than it attends.
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.

@@ -1,7 +1,10 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include "engine/device.h"
 #include "engine/model/backend_limits.h"
@@ -15,6 +18,22 @@ namespace {
 // and the output layer likewise.
 constexpr int64_t kNotRecorded = -1;
 constexpr int64_t kLogitsKey = int64_t{1} << 32;
+
+// Angles by which pseudo queries turn back (IHA); a turn does not stretch, whatever RoPE's scaling.
+absl::StatusOr<Tensor> MakeTurns(const ModelConfig& config, TensorView inv_freq, Backend& backend) {
+  if (config.pseudo_heads == 0) return Tensor();
+  std::vector<int32_t> first_positions(config.pseudo_heads);
+  std::iota(first_positions.begin(), first_positions.end(), 0);
+  absl::StatusOr<Tensor> positions =
+      Place(TensorView::Of(std::span<const int32_t>(first_positions)), backend);
+  if (!positions.ok()) return positions.status();
+  const std::array<int64_t, 2> shape = {config.pseudo_heads, config.head_dim};
+  absl::StatusOr<Tensor> turns = backend.Allocate(shape, backend.wide_dtype());
+  if (!turns.ok()) return turns.status();
+  backend.ComputeRope({.positions = positions->view(), .inv_freq = inv_freq, .out = turns->view()});
+  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+  return turns;
+}
 
 }  // namespace
 
@@ -34,13 +53,16 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
   absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
   if (!inv_freq.ok()) return inv_freq.status();
+  absl::StatusOr<Tensor> turns = MakeTurns(config, inv_freq->view(), *backend);
+  if (!turns.ok()) return turns.status();
   return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
                                           *backend_bytes, *std::move(workspace), *std::move(inputs),
-                                          *std::move(inv_freq)));
+                                          *std::move(inv_freq), *std::move(turns)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq)
+             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
+             Tensor turns)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -49,6 +71,7 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       workspace_(std::move(workspace)),
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
+      turns_(std::move(turns)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       variant_(CreateAttentionVariant(config_)) {}
@@ -59,8 +82,9 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
   const int64_t inputs =
       device == Device::kCpu ? 0 : StepInputs::PlannedBytes(limits, config.max_position);
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
+  const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq;
+         inv_freq + turns;
 }
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
@@ -79,6 +103,13 @@ void Model::Layers(const KvCache& kv) {
                          .inv_freq = inv_freq_.view(),
                          .attention_factor = rope_attention_factor_,
                          .out = workspace_.cos_sin(n)});
+  if (config_.pseudo_heads > 0) {
+    backend_->ComputeRope({.positions = inputs_.positions,
+                           .inv_freq = inv_freq_.view(),
+                           .attention_factor = rope_attention_factor_,
+                           .pseudo_heads = config_.pseudo_heads,
+                           .out = workspace_.pseudo_cos_sin(n)});
+  }
   backend_->Embed(weights_.embedding, inputs_.token_ids, residual);
   backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
   for (int i = 0; i < config_.num_layers; ++i) {
@@ -107,32 +138,31 @@ void Model::Attention(int layer, const PagedKvView& kv) {
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
   backend_->MatMul(workspace_.normed(n), projections);
 
-  const PrepareQueriesArgs queries{
-      .q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin};
-  AppendKvArgs append{.k = k.Split(spec.key_heads),
-                      .v = v.Split(spec.value_heads),
-                      .slots = inputs_.slots,
-                      .cos_sin = cos_sin,
-                      .gain = w.k_norm,
-                      .eps = config_.rms_norm_eps,
-                      .kv = kv};
-  variant_->BeforeCache(w, append);
-  backend_->PrepareAndAppend(queries, append);
-
-  PagedAttentionArgs attention{.q = q_heads,
-                               .q_offsets = inputs_.q_offsets,
-                               .kv_lens = inputs_.kv_lens,
-                               .page_table = inputs_.page_table,
-                               .host_q_offsets = inputs_.host_q_offsets,
-                               .host_kv_lens = inputs_.host_kv_lens,
-                               .kv = kv,
-                               .kv_heads = config_.kv_heads,
-                               .window = config_.layer_windows[layer],
-                               .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
-                               .head_norm_eps = config_.head_norm_eps,
-                               .out = attended.Split(config_.q_heads)};
-  variant_->AtRead(w, attention);
-  backend_->PagedAttention(attention);
+  AttentionStep step{
+      .backend = *backend_,
+      .workspace = workspace_,
+      .turns = turns_.view(),
+      .queries = {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin},
+      .append = {.k = k.Split(spec.key_heads),
+                 .v = v.Split(spec.value_heads),
+                 .slots = inputs_.slots,
+                 .cos_sin = cos_sin,
+                 .gain = w.k_norm,
+                 .eps = config_.rms_norm_eps,
+                 .kv = kv},
+      .read = {.q = q_heads,
+               .q_offsets = inputs_.q_offsets,
+               .kv_lens = inputs_.kv_lens,
+               .page_table = inputs_.page_table,
+               .host_q_offsets = inputs_.host_q_offsets,
+               .host_kv_lens = inputs_.host_kv_lens,
+               .kv = kv,
+               .kv_heads = config_.kv_heads,
+               .window = config_.layer_windows[layer],
+               .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
+               .head_norm_eps = config_.head_norm_eps,
+               .out = attended.Split(config_.q_heads)}};
+  variant_->Attend(w, step);
 
   backend_->MatMul(attended, w.o_proj, w.o_bias, workspace_.delta(n));
 }

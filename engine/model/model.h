@@ -49,7 +49,8 @@ class Model {
   int64_t weights_bytes() const { return weights_.num_bytes; }
   // Activations and a step's arrays.
   int64_t workspace_bytes() const {
-    return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes();
+    return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes() +
+           turns_.num_bytes();
   }
   // What it would be, without the model.
   static int64_t PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
@@ -59,7 +60,8 @@ class Model {
 
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-        BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq);
+        BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
+        Tensor turns);
 
   void Layers(const KvCache& kv);
   // Both read workspace normed and leave what they add to the residual in workspace delta.
@@ -75,6 +77,7 @@ class Model {
   const Workspace workspace_;
   StepInputs inputs_;
   const Tensor inv_freq_;  // [head_dim / 2] f64
+  const Tensor turns_;     // [P, head_dim] wide: angles of the positions 0..P-1 (IHA), or absent
   const double rope_attention_factor_;
   const std::unique_ptr<AttentionVariant> variant_;
   std::function<void()> on_layer_;

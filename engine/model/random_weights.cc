@@ -215,6 +215,18 @@ void MakeLayer(const ModelConfig& config, int layer, Maker& make, LayerWeights& 
   make.Mix(w.mix.key, heads.key_mix, heads.key_heads, h);
   make.Mix(w.mix.value, heads.value_mix, heads.value_heads, h);
   if (config.head_norm == HeadNorm::kRms) make.Gain(w.head_norm_gain, {config.q_heads, d});
+  if (config.knock == Knock::kMlp) {
+    for (TensorView* knock : {&w.knock_v_up, &w.knock_v_gate, &w.knock_v_down}) {
+      make.Matrix(*knock, d, d);
+    }
+  }
+  const int64_t pseudo = h * heads.pseudo_heads;
+  make.Mix(w.query_mix, pseudo > 0, h, pseudo);
+  if (pseudo > 0) {
+    make.Mix(w.mix.key, true, h, pseudo);
+    make.Mix(w.mix.value, true, h, pseudo);
+  }
+  make.Mix(w.collapse, pseudo > 0, pseudo, h);
   make.Gain(w.post_attention_norm, {hidden});
   if (config.is_sparse(layer)) return MakeExperts(config, make, w);
   make.Matrix(w.gate_proj, ffn, hidden);

@@ -1,13 +1,16 @@
 #include "engine/model/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <deque>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/convert_dtype.h"
 #include "engine/checkpoint/mismatch.h"
+#include "engine/model/knock.h"
 
 namespace mea {
 namespace {
@@ -24,6 +27,11 @@ struct Task {
   Shape shape;                // of the view
   DType dtype = DType::kF32;  // of the view
   bool is_matrix = false;
+  bool is_temporary = false;          // of no use once all is loaded
+  const TensorView* knock = nullptr;  // [d, d]: applied to every head of the rows, when loaded
+  // Elements are read as three dimensions and stored with these outermost to innermost.
+  std::array<int64_t, 3> dims{};
+  std::array<int, 3> order{};  // all zero: as they are
 };
 
 // What the configuration calls for, matched against what the checkpoint has. The first mismatch
@@ -85,10 +93,12 @@ class Plan {
     const int64_t d = config_.head_dim;
     const int64_t q_size = config_.q_heads * d;
     const bool bias = config_.qkv_bias;
-    Linear(prefix + "q_proj", {q_size, hidden}, weights.q_proj, bias, weights.q_bias);
-    Linear(prefix + "k_proj", {heads.key_heads * d, hidden}, weights.k_proj, bias, weights.k_bias);
-    Linear(prefix + "v_proj", {heads.value_heads * d, hidden}, weights.v_proj, bias,
-           weights.v_bias);
+    const Knocks knocks = TakeKnocks(prefix, weights);
+    Linear(prefix + "q_proj", {q_size, hidden}, weights.q_proj, bias, weights.q_bias, knocks.q);
+    Linear(prefix + "k_proj", {heads.key_heads * d, hidden}, weights.k_proj, bias, weights.k_bias,
+           knocks.k);
+    Linear(prefix + "v_proj", {heads.value_heads * d, hidden}, weights.v_proj, bias, weights.v_bias,
+           knocks.v);
     Linear(prefix + "o_proj", {hidden, q_size}, weights.o_proj, config_.o_bias, weights.o_bias);
     if (config_.qk_norm) {
       Vector(prefix + "q_norm.weight", {d}, weights.q_norm);
@@ -104,6 +114,43 @@ class Plan {
     if (config_.head_norm == HeadNorm::kRms) {
       HeadNormGain(prefix + "head_norm.weight", weights.head_norm_gain);
     }
+    if (heads.pseudo_heads > 0) PseudoHeads(prefix, heads.pseudo_heads, weights);
+  }
+
+  // T^Q, T^K, T^V of KHA, to be folded; null where there are none.
+  struct Knocks {
+    const TensorView* q = nullptr;
+    const TensorView* k = nullptr;
+    const TensorView* v = nullptr;
+  };
+  Knocks TakeKnocks(const std::string& prefix, LayerWeights& weights) {
+    const Shape shape = {config_.head_dim, config_.head_dim};
+    if (config_.knock == Knock::kMlp) {
+      Matrix(prefix + "knock_v_up.weight", shape, weights.knock_v_up);
+      Matrix(prefix + "knock_v_gate.weight", shape, weights.knock_v_gate);
+      Matrix(prefix + "knock_v_down.weight", shape, weights.knock_v_down);
+    }
+    if (config_.knock != Knock::kLinear) return {};
+    const auto take = [&](const char* name) {
+      TensorView& view = knocks_.emplace_back();
+      Take(prefix + name, shape, {.view = &view, .shape = shape, .is_temporary = true});
+      return &view;
+    };
+    return {.q = take("knock_q.weight"), .k = take("knock_k.weight"), .v = take("knock_v.weight")};
+  }
+
+  // The mixing tensors [m, j, p] and the collapse [i, j * P + p] of IHA.
+  void PseudoHeads(const std::string& prefix, int64_t pseudo_heads, LayerWeights& weights) {
+    const int64_t h = config_.kv_heads;
+    const std::array<int64_t, 3> dims = {h, h, pseudo_heads};
+    const Shape mix = {h, h * pseudo_heads};
+    const Shape stored = {h, h, pseudo_heads};
+    Take(prefix + "iha_q", stored,
+         {.view = &weights.query_mix, .shape = mix, .dims = dims, .order = {0, 2, 1}});
+    Take(prefix + "iha_k", stored, {.view = &weights.mix.key, .shape = mix});
+    Take(prefix + "iha_v", stored, {.view = &weights.mix.value, .shape = mix});
+    Take(prefix + "iha_collapse.weight", mix,
+         {.view = &weights.collapse, .shape = {mix[1], h}, .dims = dims, .order = {2, 1, 0}});
   }
 
   // [H * d], or [d] for all heads alike.
@@ -115,13 +162,15 @@ class Plan {
   }
 
   void Linear(const std::string& name, const Shape& shape, TensorView& weight, bool has_bias,
-              TensorView& bias) {
-    Matrix(name + ".weight", shape, weight);
-    if (has_bias) Vector(name + ".bias", {shape[0]}, bias);
+              TensorView& bias, const TensorView* knock = nullptr) {
+    Matrix(name + ".weight", shape, weight, knock);
+    if (!has_bias) return;
+    Take(name + ".bias", {shape[0]}, {.view = &bias, .shape = {shape[0]}, .knock = knock});
   }
 
-  void Matrix(const std::string& name, const Shape& shape, TensorView& view) {
-    Take(name, shape, {.view = &view, .shape = shape, .is_matrix = true});
+  void Matrix(const std::string& name, const Shape& shape, TensorView& view,
+              const TensorView* knock = nullptr) {
+    Take(name, shape, {.view = &view, .shape = shape, .is_matrix = true, .knock = knock});
   }
 
   void Vector(const std::string& name, const Shape& shape, TensorView& view) {
@@ -141,6 +190,7 @@ class Plan {
   const ModelConfig& config_;
   const LoadOptions& options_;
   std::vector<Task> tasks_;
+  std::deque<TensorView> knocks_;  // where tasks find them while they are loaded
   std::set<std::string_view> taken_;
   absl::Status status_;
 };
@@ -190,10 +240,15 @@ class Loader {
       : prefault_(prefault), progress_(progress), bytes_total_(bytes_total) {}
 
   absl::Status Load(const Task& task, ModelWeights& weights) {
-    const bool map = task.is_matrix && LoadableDType(task.stored->dtype) == task.dtype;
-    absl::StatusOr<Tensor> tensor = map ? Map(task) : Convert(task);
+    const bool map =
+        task.is_matrix && LoadableDType(task.stored->dtype) == task.dtype && task.knock == nullptr;
+    absl::StatusOr<Tensor> tensor = map ? Map(task) : task.knock ? Fold(task) : Convert(task);
     if (!tensor.ok()) return tensor.status();
     *task.view = tensor->view();
+    if (task.is_temporary) {
+      temporary_.push_back(*std::move(tensor));
+      return absl::OkStatus();
+    }
     weights.num_bytes += tensor->num_bytes();
     if (tensor->view().data == task.stored->data()) weights.mapped_bytes += tensor->num_bytes();
     weights.storage.push_back(*std::move(tensor));
@@ -232,14 +287,11 @@ class Loader {
           ConvertDType(stored.data() + first * DTypeSize(from), from,
                        out + first * DTypeSize(task.dtype), task.dtype, count);
       if (result.num_overflows > 0 || (!task.is_matrix && result.num_non_finite > 0)) {
-        return absl::InvalidArgumentError(Mismatch(
-            stored.file->path(), ShownName(stored.name),
-            absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
-            result.num_overflows > 0 ? absl::StrCat(result.num_overflows, " beyond its range")
-                                     : absl::StrCat(result.num_non_finite, " infinite or NaN")));
+        return NotFinite(task, result);
       }
       Report(count * DTypeSize(from));
     }
+    if (task.order != std::array<int, 3>{}) Reorder(task, reinterpret_cast<float*>(out));
     const int64_t stored_bytes = num_elements * DTypeSize(task.dtype);
     for (int64_t done = stored_bytes; done < tensor->num_bytes(); done += stored_bytes) {
       std::memcpy(out + done, out, stored_bytes);
@@ -247,6 +299,41 @@ class Loader {
     return tensor;
   }
 
+  // A projection, or its bias, with the knock applied to every head.
+  absl::StatusOr<Tensor> Fold(const Task& task) {
+    const StoredTensor& stored = *task.stored;
+    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.shape, task.dtype);
+    if (!tensor.ok()) return tensor.status();
+    const ConversionResult result =
+        FoldKnock(stored.data(), *LoadableDType(stored.dtype), *task.knock, tensor->view());
+    if (result.num_overflows > 0 || result.num_non_finite > 0) return NotFinite(task, result);
+    Report(stored.num_bytes);
+    return tensor;
+  }
+
+  static absl::Status NotFinite(const Task& task, const ConversionResult& result) {
+    return absl::InvalidArgumentError(Mismatch(
+        task.stored->file->path(), ShownName(task.stored->name),
+        absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
+        result.num_overflows > 0 ? absl::StrCat(result.num_overflows, " beyond its range")
+                                 : absl::StrCat(result.num_non_finite, " infinite or NaN")));
+  }
+
+  static void Reorder(const Task& task, float* elements) {
+    const auto& [a, b, c] = task.dims;
+    const std::vector<float> stored(elements, elements + a * b * c);
+    const std::array<int64_t, 3> stride = {b * c, c, 1};
+    const auto& [x, y, z] = task.order;
+    for (int64_t i = 0; i < task.dims[x]; ++i) {
+      for (int64_t j = 0; j < task.dims[y]; ++j) {
+        for (int64_t k = 0; k < task.dims[z]; ++k) {
+          *elements++ = stored[i * stride[x] + j * stride[y] + k * stride[z]];
+        }
+      }
+    }
+  }
+
+  std::vector<Tensor> temporary_;
   const bool prefault_;
   const LoadProgress& progress_;
   const int64_t bytes_total_;
@@ -272,6 +359,7 @@ absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
   if (absl::Status status = plan.Make(weights); !status.ok()) return status;
   int64_t bytes = 0;
   for (const Task& task : plan.tasks()) {
+    if (task.is_temporary) continue;
     int64_t elements = 1;
     for (const int64_t extent : task.shape) elements *= extent;
     bytes += elements * DTypeSize(task.dtype);

@@ -31,6 +31,15 @@ struct LayerWeights {
   HeadMix mix;                // key [h'_K, h], value [h'_V, h]; absent = identity
   TensorView head_norm_gain;  // [H, d], or absent; a gain shared by the heads is repeated
 
+  // KHA of values: v <- 2 (v up^T * sigmoid(v gate^T)) down^T for each head.
+  TensorView knock_v_up, knock_v_gate, knock_v_down;  // [d, d], or absent
+
+  // IHA, in layers with P pseudo heads for each of h = H heads. mix is [h, h * P] there: pseudo
+  // head p of head j is sum_m mix[m, j * P + p] of head m. Queries and outputs lie by pseudo head
+  // first.
+  TensorView query_mix;  // [h, P * h], column p * h + j; or absent
+  TensorView collapse;   // [P * h, h]: R transposed, row p * h + j; or absent
+
   TensorView post_attention_norm;  // [hidden]
 
   // A dense layer's, or absent:
@@ -66,7 +75,8 @@ struct LoadOptions {
 // Called from the loading thread, first with 0 and last with bytes_done == bytes_total.
 using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
 
-// Takes every tensor the configuration calls for, and refuses what is missing, extra, misshapen, of
+// Takes every tensor the configuration calls for, folds linear knocks (KHA) into the projections in
+// double precision, rounded once, and refuses what is missing, extra, misshapen, of
 // a wrong dtype or not finite (mixes and vectors): one line with file, tensor, expected and found.
 // Matrices kept in their dtype are views of the mapping: no copy.
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint,

@@ -17,6 +17,17 @@ void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limi
   visit(&Workspace::cos_sin_, Shape{tokens, head_dim}, kWide);
   visit(&Workspace::qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
   visit(&Workspace::attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
+  if (config.knock == Knock::kMlp) {
+    const int64_t width = int64_t{config.kv_heads} * head_dim;
+    visit(&Workspace::knock_values_, Shape{tokens, width}, !kWide);
+    visit(&Workspace::knock_gate_up_, Shape{tokens, 2 * width}, !kWide);
+  }
+  if (config.pseudo_heads > 0) {
+    const int64_t width = int64_t{config.pseudo_heads} * config.kv_heads * head_dim;
+    visit(&Workspace::pseudo_cos_sin_, Shape{tokens, config.pseudo_heads * head_dim}, kWide);
+    visit(&Workspace::pseudo_queries_, Shape{tokens, width}, !kWide);
+    visit(&Workspace::pseudo_attended_, Shape{tokens, width}, !kWide);
+  }
   if (config.num_sparse_layers() < config.num_layers) {
     visit(&Workspace::gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
   }
@@ -34,6 +45,7 @@ absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const Mod
   Workspace workspace;
   workspace.q_heads_ = config.q_heads;
   workspace.head_dim_ = config.head_dim;
+  workspace.pseudo_heads_ = config.pseudo_heads;
   workspace.ffn_size_ = config.ffn_size;
   absl::Status status;
   ForEachTensor(
@@ -71,7 +83,14 @@ QkvViews Workspace::qkv(int num_tokens, int key_heads, int value_heads) const {
                               .Reshape({num_tokens, width});
   return {.q = rows.Columns(0, q_width),
           .k = rows.Columns(q_width, k_width),
-          .v = rows.Columns(q_width + k_width, v_width)};
+          .v = knock_values_.view().empty() ? rows.Columns(q_width + k_width, v_width)
+                                            : knock_values_.view().Rows(0, num_tokens)};
+}
+
+TensorView Workspace::knock_gate_up(int num_tokens) const {
+  const int64_t d = head_dim_;
+  const TensorView rows = knock_gate_up_.view().Rows(0, num_tokens);
+  return rows.Reshape({rows.num_elements() / (2 * d), 2 * d});
 }
 
 }  // namespace mea

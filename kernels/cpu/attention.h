@@ -43,6 +43,22 @@ inline constexpr int kRecordHeader = 16;
 inline constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 inline int64_t RecordFloats(int64_t head_dim) { return kRecordHeader + RoundUp(head_dim, 16); }
 
+// How an op's query rows share the virtual heads that are read from the cache, or composed from it.
+struct HeadShape {
+  int heads = 0;         // virtual heads
+  int group = 0;         // query rows that each has for a token
+  int pseudo_heads = 1;  // P of interleaved attention: virtual head g is pseudo head g % P of keys
+  int together = 1;      // heads that one item must hold
+  int unit = 1;          // items of a decode step had better hold a multiple of so many
+
+  // By how many tokens the row's view ends before its own: a pseudo key behind the pseudo query's
+  // place in the token is seen up to the token before, and one token further back.
+  int Lag(int head, int row) const { return row < head % pseudo_heads ? 1 : 0; }
+  int max_lag() const { return pseudo_heads > 1 ? 1 : 0; }
+};
+HeadShape HeadShapeOf(const PagedAttentionArgs& args);
+HeadShape HeadShapeOf(const InterleavedAttentionArgs& args);
+
 // A piece of one attention op: some query tokens of one sequence, some virtual heads (each with its
 // group of query heads), some splits of the cache.
 struct AttentionItem {
@@ -51,8 +67,8 @@ struct AttentionItem {
   int head_begin, head_end;    // virtual heads
   int split_begin, split_end;
   // Null: the item holds all visible splits and writes the output. Otherwise it is one split and
-  // leaves the record of (token, query head) at partials + (token * token_stride + head) records,
-  // counted from token_begin and from query head 0.
+  // leaves the record of (token, row) at partials + (token * token_stride + row) records, counted
+  // from token_begin; row j of virtual head g is g * group + j, for PagedAttention the query head.
   float* partials;
   int64_t token_stride;
 };
@@ -61,17 +77,25 @@ struct AttentionItem {
 struct MergeItem {
   int token;
   int num_splits;
-  const float* partials;  // record of (split 0, query head 0)
+  const float* partials;  // record of (split 0, row 0)
   int64_t split_stride;
 };
 
-struct AttentionKernels {
-  int64_t (*scratch_floats)(const PagedAttentionArgs& args, const AttentionItem& item);
-  void (*run)(const PagedAttentionArgs& args, const AttentionItem& item, float* scratch);
-  void (*merge)(const PagedAttentionArgs& args, const MergeItem& item, float* scratch);
+// Floats of scratch memory that `merge` needs.
+inline int64_t MergeFloats(int64_t head_dim) { return 2 * RecordFloats(head_dim); }
+
+// Of an op with arguments Args.
+template <typename Args>
+struct AttentionKernelsOf {
+  int64_t (*scratch_floats)(const Args& args, const AttentionItem& item);
+  void (*run)(const Args& args, const AttentionItem& item, float* scratch);
+  void (*merge)(const Args& args, const MergeItem& item, float* scratch);
 };
+using AttentionKernels = AttentionKernelsOf<PagedAttentionArgs>;
+using InterleavedAttentionKernels = AttentionKernelsOf<InterleavedAttentionArgs>;
 
 // Those of the target that Highway has chosen now.
 AttentionKernels GetAttentionKernels();
+InterleavedAttentionKernels GetInterleavedAttentionKernels();
 
 }  // namespace mea::cpu

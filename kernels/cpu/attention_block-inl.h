@@ -122,10 +122,14 @@ class BlockAttention {
     if (normed) LoadKeyNorms(batch, head, norms);
     const int score_row = (head - batch.begin) * group_rows_;
     for (int token = batch.first_token; token < batch.last_token; ++token) {
-      const TokenRange visible = work_.Visible(token, batch.block_begin);
       for (int j = 0; j < work_.group; ++j) {
+        const TokenRange visible = work_.VisibleToRow(token, head, j, batch.block_begin);
         const int row = token * work_.group + j;
         float* scores = work_.scores + (score_row + row) * kBlockTokens;
+        if (visible.empty()) {  // another row of the token sees some of the block
+          std::fill(scores, scores + kBlockTokens, 0.0f);
+          continue;
+        }
         if (normed) {
           for (int i = 0; i < kBlockTokens; i += kLanes) {
             hn::StoreU(hn::Mul(LoadWide(scores + i), LoadWide(norms + i)), F32(), scores + i);

@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention_work.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace mea::cpu {
 namespace {
@@ -9,11 +10,10 @@ namespace {
 struct Floats {
   int64_t queries, records, scores, composed, mix;
 
-  Floats(const PagedAttentionArgs& args, const AttentionItem& item) {
+  Floats(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item) {
     const KvSpec& spec = args.kv.spec;
     const int64_t heads = item.head_end - item.head_begin;
-    const int64_t group_rows =
-        (item.token_end - item.token_begin) * (args.q.shape[1] / args.kv_heads);
+    const int64_t group_rows = int64_t{item.token_end - item.token_begin} * shape.group;
     queries = RoundUp(heads * group_rows * spec.head_dim, 16);
     records = heads * group_rows * RecordFloats(spec.head_dim);
     scores = std::min<int64_t>(heads, kMaxComposed) * group_rows * kBlockTokens;
@@ -31,11 +31,28 @@ int64_t FirstPosition(const PagedAttentionArgs& args, const AttentionItem& item)
 
 }  // namespace
 
-AttentionWork::AttentionWork(const PagedAttentionArgs& a, const AttentionItem& i, float* scratch)
+HeadShape HeadShapeOf(const PagedAttentionArgs& args) {
+  const bool composed = !args.mix.key.empty() || !args.mix.value.empty();
+  return {.heads = args.kv_heads,
+          .group = static_cast<int>(args.q.shape[1]) / args.kv_heads,
+          .unit = composed ? kComposeUnit : 1};
+}
+
+HeadShape HeadShapeOf(const InterleavedAttentionArgs& args) {
+  return {.heads = args.paged.kv_heads * args.pseudo_heads,
+          .group = args.pseudo_heads,
+          .pseudo_heads = args.pseudo_heads,
+          .together = args.pseudo_heads,
+          .unit = std::lcm(args.pseudo_heads, kComposeUnit)};
+}
+
+AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
+                             const AttentionItem& i, float* scratch)
     : args(a),
+      shape(s),
       item(i),
       head_dim(a.kv.spec.head_dim),
-      group(static_cast<int>(a.q.shape[1]) / a.kv_heads),
+      group(s.group),
       num_tokens(i.token_end - i.token_begin),
       group_rows(num_tokens * group),
       num_rows(num_heads() * group_rows),
@@ -43,20 +60,23 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const AttentionItem& i
       first_position(FirstPosition(a, i)),
       pages(a.page_table.row<int32_t>(i.seq)),
       queries(scratch),
-      part(queries + Floats(a, i).queries),
-      total(part + Floats(a, i).records),
-      scores(total + Floats(a, i).records),
-      composed(scores + Floats(a, i).scores),
-      key_mix(composed + Floats(a, i).composed),
-      value_mix(key_mix + Floats(a, i).mix) {}
+      part(queries + Floats(a, s, i).queries),
+      total(part + Floats(a, s, i).records),
+      scores(total + Floats(a, s, i).records),
+      composed(scores + Floats(a, s, i).scores),
+      key_mix(composed + Floats(a, s, i).composed),
+      value_mix(key_mix + Floats(a, s, i).mix) {}
 
-int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const AttentionItem& item) {
-  return Floats(args, item).total();
+int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,
+                                     const AttentionItem& item) {
+  return Floats(args, shape, item).total();
 }
 
-TokenRange AttentionWork::Visible(int token, int64_t block_begin) const {
-  const int64_t end = first_position + token + 1 - block_begin;
-  const int64_t begin = args.window > 0 ? end - args.window : 0;
+TokenRange AttentionWork::VisibleFrom(int token, int64_t block_begin, int end_lag,
+                                      int begin_lag) const {
+  const int64_t last = first_position + token + 1 - block_begin;
+  const int64_t end = last - end_lag;
+  const int64_t begin = args.window > 0 ? last - begin_lag - args.window : 0;
   return {.begin = static_cast<int>(std::clamp<int64_t>(begin, 0, kBlockTokens)),
           .end = static_cast<int>(std::clamp<int64_t>(end, 0, kBlockTokens))};
 }

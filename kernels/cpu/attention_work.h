@@ -20,19 +20,29 @@ struct TokenRange {
 // One item at work: its sizes, and its memory, carved from the scratch of the thread that runs it.
 // Rows are ordered [virtual head][token][query head of the group].
 struct AttentionWork {
-  AttentionWork(const PagedAttentionArgs& args, const AttentionItem& item, float* scratch);
-  static int64_t ScratchFloats(const PagedAttentionArgs& args, const AttentionItem& item);
+  AttentionWork(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item,
+                float* scratch);
+  static int64_t ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,
+                               const AttentionItem& item);
 
   int num_heads() const { return item.head_end - item.head_begin; }
   bool mixes_keys() const { return !args.mix.key.empty(); }
   bool mixes_values() const { return !args.mix.value.empty(); }
-  // What the item's token of this index sees of the block of 64 positions from block_begin on.
-  TokenRange Visible(int token, int64_t block_begin) const;
+  // What any row of the item's token of this index sees of the block of 64 positions from
+  // block_begin on, and what row `j` of the item's head of this index does.
+  TokenRange Visible(int token, int64_t block_begin) const {
+    return VisibleFrom(token, block_begin, 0, shape.max_lag());
+  }
+  TokenRange VisibleToRow(int token, int head, int j, int64_t block_begin) const {
+    const int lag = shape.Lag(item.head_begin + head, j);
+    return VisibleFrom(token, block_begin, lag, lag);
+  }
 
   const PagedAttentionArgs& args;
+  const HeadShape shape;
   const AttentionItem& item;
   const int head_dim;
-  const int group;       // query heads of one virtual head
+  const int group;       // query rows of one virtual head, for a token
   const int num_tokens;  // query tokens
   const int group_rows;  // rows of one virtual head
   const int num_rows;
@@ -46,6 +56,10 @@ struct AttentionWork {
   float* const composed;   // [heads of a batch] keys or values of the block
   float* const key_mix;    // [heads][key_heads]
   float* const value_mix;  // [heads][value_heads]
+
+ private:
+  // From the window's begin for a row that lags so far to the end for one that does.
+  TokenRange VisibleFrom(int token, int64_t block_begin, int end_lag, int begin_lag) const;
 };
 
 }  // namespace mea::cpu

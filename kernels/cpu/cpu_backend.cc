@@ -86,6 +86,29 @@ class CpuBackend final : public Backend {
     moe_.Run(args, kernels_, pool_, scratch_);
   }
 
+  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override {
+    CheckSigmoidGate(gate, up, out, DType::kF32);
+    ForRows(gate.shape[0], [&](int64_t t) {
+      kernels_.sigmoid_gate(gate.row<float>(t), up.row<float>(t), scale, gate.shape[1],
+                            out.row<float>(t));
+    });
+  }
+
+  void MixHeads(TensorView x, TensorView mix, TensorView out) override {
+    CheckMixHeads(x, mix, out, DType::kF32);
+    ForRows(x.shape[0], [&](int64_t t) {
+      kernels_.mix_heads({.x = x.row<float>(t),
+                          .x_stride = x.stride[1],
+                          .mix = mix.as<float>(),
+                          .mix_stride = mix.stride[0],
+                          .out = out.row<float>(t),
+                          .out_stride = out.stride[1],
+                          .in_heads = x.shape[1],
+                          .out_heads = out.shape[1],
+                          .head_dim = x.shape[2]});
+    });
+  }
+
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {
     CheckGatherRows(x, rows, out, DType::kF32);
     ForRows(rows.shape[0], [&](int64_t t) {
@@ -95,7 +118,7 @@ class CpuBackend final : public Backend {
 
   void ComputeRope(const RopeArgs& args) override {
     CheckComputeRope(args, DType::kF32);
-    ForRows(args.positions.shape[0], [&](int64_t t) { cpu::ComputeRopeRow(args, t); });
+    ForRows(args.out.shape[0], [&](int64_t t) { cpu::ComputeRopeRow(args, t); });
   }
   void PrepareQueries(const PrepareQueriesArgs& args) override {
     CheckPrepareQueries(args, DType::kF32);
@@ -109,9 +132,15 @@ class CpuBackend final : public Backend {
   void PagedAttention(const PagedAttentionArgs& args) override {
     CheckPagedAttention(args, DType::kF32);
     CheckSequenceLengths(args, args.q_offsets.values<int32_t>(), args.kv_lens.values<int32_t>());
-    CheckPageSize(args.kv);
-    for (const int32_t kv_len : args.kv_lens.values<int32_t>()) MEA_CHECK(kv_len > 0);
+    CheckCache(args);
     attention_.Run(args, kernels_.attention, pool_, scratch_);
+  }
+  void InterleavedAttention(const InterleavedAttentionArgs& args) override {
+    CheckInterleavedAttention(args, DType::kF32);
+    CheckSequenceLengths(args.paged, args.paged.q_offsets.values<int32_t>(),
+                         args.paged.kv_lens.values<int32_t>());
+    CheckCache(args.paged);
+    attention_.Run(args, kernels_.interleaved_attention, pool_, scratch_);
   }
 
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
@@ -153,6 +182,11 @@ class CpuBackend final : public Backend {
   static void CheckPageSize(const PagedKvView& kv) {
     MEA_CHECK(kv.page_size % cpu::kTileTokens == 0);
     MEA_CHECK(kv.key_norms.empty() || kv.key_norms.dtype == DType::kF32);
+  }
+
+  static void CheckCache(const PagedAttentionArgs& args) {
+    CheckPageSize(args.kv);
+    for (const int32_t kv_len : args.kv_lens.values<int32_t>()) MEA_CHECK(kv_len > 0);
   }
 
   const cpu::KernelTable kernels_;

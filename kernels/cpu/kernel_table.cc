@@ -20,7 +20,10 @@ KernelTable KernelsOf(int64_t target) {
                              .rms_norm = GetRmsNormKernel(),
                              .add_rms_norm = GetAddRmsNormKernel(),
                              .swi_glu = GetSwiGluKernel(),
-                             .attention = GetAttentionKernels()};
+                             .sigmoid_gate = GetSigmoidGateKernel(),
+                             .mix_heads = GetMixHeadsKernel(),
+                             .attention = GetAttentionKernels(),
+                             .interleaved_attention = GetInterleavedAttentionKernels()};
   hwy::GetChosenTarget().DeInit();
   return table;
 }

@@ -19,7 +19,10 @@ struct KernelTable {
   RmsNormKernel rms_norm;
   AddRmsNormKernel add_rms_norm;
   SwiGluKernel swi_glu;
+  SigmoidGateKernel sigmoid_gate;
+  MixHeadsKernel mix_heads;
   AttentionKernels attention;
+  InterleavedAttentionKernels interleaved_attention;
 };
 
 // The instruction sets that this build and this machine share, best first.

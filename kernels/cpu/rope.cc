@@ -84,7 +84,9 @@ void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, i
 
 void ComputeRopeRow(const RopeArgs& args, int64_t token) {
   const int64_t half = args.inv_freq.shape[0];
-  const double position = args.positions.as<int32_t>()[token];
+  const int64_t pseudo_heads = args.pseudo_heads;
+  const int64_t own = args.positions.as<int32_t>()[token / pseudo_heads];
+  const auto position = static_cast<double>(own * pseudo_heads + token % pseudo_heads);
   float* out = args.out.row<float>(token);
   for (int64_t i = 0; i < half; ++i) {
     // In double: at position 100,000 a float angle would be off by 0.004.

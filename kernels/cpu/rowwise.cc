@@ -66,12 +66,15 @@ void AddRmsNorm(const float* delta, float* residual, const float* gain, float ep
   RmsNorm(residual, gain, eps, count, out);
 }
 
-HWY_INLINE Vec SiluTimes(Vec gate, Vec up) {
+// x * sigmoid(gate)
+HWY_INLINE Vec TimesSigmoid(Vec x, Vec gate) {
   const F32 d;
-  // Beyond 88 the float exp overflows, and silu is 0 to float precision anyway.
+  // Beyond 88 the float exp overflows, and the sigmoid is 0 to float precision anyway.
   const Vec negated = hn::Min(hn::Neg(gate), hn::Set(d, 88.0f));
-  return hn::Mul(hn::Div(gate, hn::Add(hn::Set(d, 1.0f), Exp(negated))), up);
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(negated)));
 }
+
+HWY_INLINE Vec SiluTimes(Vec gate, Vec up) { return hn::Mul(TimesSigmoid(gate, gate), up); }
 
 void SwiGlu(const float* gate, const float* up, int64_t count, float* out) {
   ForRow(
@@ -83,9 +86,62 @@ void SwiGlu(const float* gate, const float* up, int64_t count, float* out) {
       });
 }
 
+void SigmoidGate(const float* gate, const float* up, float scale, int64_t count, float* out) {
+  const Vec factor = hn::Set(F32(), scale);
+  ForRow(
+      count,
+      [&](int64_t i) HWY_ATTR {
+        const Vec gated = hn::Mul(TimesSigmoid(factor, LoadWide(gate + i)), LoadWide(up + i));
+        hn::StoreU(gated, F32(), out + i);
+      },
+      [&](int64_t i, int64_t rest) HWY_ATTR {
+        const Vec gated =
+            hn::Mul(TimesSigmoid(factor, LoadTail(gate + i, rest)), LoadTail(up + i, rest));
+        StoreTail(gated, out + i, rest);
+      });
+}
+
+// Heads [first, first + kHeads) of the result: what is loaded of x serves them all.
+template <int kHeads>
+HWY_INLINE void MixSomeHeads(const cpu::MixHeadsRow& row, int64_t first) {
+  const auto mix = [&](auto load, auto store) HWY_ATTR {
+    Vec sums[kHeads];
+    for (int g = 0; g < kHeads; ++g) sums[g] = hn::Zero(F32());
+    for (int64_t c = 0; c < row.in_heads; ++c) {
+      const Vec x = load(row.x + c * row.x_stride);
+      const float* weights = row.mix + c * row.mix_stride + first;
+      for (int g = 0; g < kHeads; ++g) {
+        sums[g] = hn::MulAdd(hn::Set(F32(), weights[g]), x, sums[g]);
+      }
+    }
+    for (int g = 0; g < kHeads; ++g) store(sums[g], row.out + (first + g) * row.out_stride);
+  };
+  ForRow(
+      row.head_dim,
+      [&](int64_t i) HWY_ATTR {
+        mix([i](const float* head) HWY_ATTR { return LoadWide(head + i); },
+            [i](Vec v, float* head) HWY_ATTR { hn::StoreU(v, F32(), head + i); });
+      },
+      [&](int64_t i, int64_t rest) HWY_ATTR {
+        mix([i, rest](const float* head) HWY_ATTR { return LoadTail(head + i, rest); },
+            [i, rest](Vec v, float* head) HWY_ATTR { StoreTail(v, head + i, rest); });
+      });
+}
+
+void MixHeads(const cpu::MixHeadsRow& row) {
+  constexpr int kTogether = 4;
+  int64_t first = 0;
+  for (; first + kTogether <= row.out_heads; first += kTogether) {
+    MixSomeHeads<kTogether>(row, first);
+  }
+  for (; first < row.out_heads; ++first) MixSomeHeads<1>(row, first);
+}
+
 cpu::RmsNormKernel ChooseRmsNorm() { return RmsNorm; }
 cpu::AddRmsNormKernel ChooseAddRmsNorm() { return AddRmsNorm; }
 cpu::SwiGluKernel ChooseSwiGlu() { return SwiGlu; }
+cpu::SigmoidGateKernel ChooseSigmoidGate() { return SigmoidGate; }
+cpu::MixHeadsKernel ChooseMixHeads() { return MixHeads; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
@@ -96,11 +152,15 @@ namespace mea {
 HWY_EXPORT(ChooseRmsNorm);
 HWY_EXPORT(ChooseAddRmsNorm);
 HWY_EXPORT(ChooseSwiGlu);
+HWY_EXPORT(ChooseSigmoidGate);
+HWY_EXPORT(ChooseMixHeads);
 
 namespace cpu {
 RmsNormKernel GetRmsNormKernel() { return HWY_DYNAMIC_DISPATCH(ChooseRmsNorm)(); }
 AddRmsNormKernel GetAddRmsNormKernel() { return HWY_DYNAMIC_DISPATCH(ChooseAddRmsNorm)(); }
 SwiGluKernel GetSwiGluKernel() { return HWY_DYNAMIC_DISPATCH(ChooseSwiGlu)(); }
+SigmoidGateKernel GetSigmoidGateKernel() { return HWY_DYNAMIC_DISPATCH(ChooseSigmoidGate)(); }
+MixHeadsKernel GetMixHeadsKernel() { return HWY_DYNAMIC_DISPATCH(ChooseMixHeads)(); }
 }  // namespace cpu
 }  // namespace mea
 #endif

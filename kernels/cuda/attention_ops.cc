@@ -10,19 +10,20 @@ namespace mea::cuda {
 namespace {
 
 QueryParams ParamsOf(const PrepareQueriesArgs& args) {
-  MEA_CHECK(HasDenseRows(args.q) && args.cos_sin.is_dense());
+  MEA_CHECK(HasDenseRows(args.q));
   return {.q = At<Bf16>(args.q),
           .q_stride = args.q.stride[0],
           .gain = At<float>(args.gain),
           .eps = args.eps,
           .cos_sin = At<float>(args.cos_sin),
+          .cos_sin_stride = args.cos_sin.stride[0],
           .num_tokens = static_cast<int>(args.q.shape[0]),
           .q_heads = static_cast<int>(args.q.shape[1]),
           .head_dim = static_cast<int>(args.q.shape[2])};
 }
 
 AppendParams ParamsOf(const AppendKvArgs& args) {
-  MEA_CHECK(HasDenseRows(args.k) && HasDenseRows(args.v) && args.cos_sin.is_dense());
+  MEA_CHECK(HasDenseRows(args.k) && HasDenseRows(args.v));
   const PagedKvView& kv = args.kv;
   return {.k = At<Bf16>(args.k),
           .k_stride = args.k.stride[0],
@@ -33,6 +34,7 @@ AppendParams ParamsOf(const AppendKvArgs& args) {
           .eps = args.eps,
           .key_mix = At<float>(args.key_mix),
           .cos_sin = At<float>(args.cos_sin),
+          .cos_sin_stride = args.cos_sin.stride[0],
           .keys = At<Bf16>(kv.keys),
           .values = At<Bf16>(kv.values),
           .key_norms = At<float>(kv.key_norms),
@@ -42,6 +44,35 @@ AppendParams ParamsOf(const AppendKvArgs& args) {
           .key_norm_heads = kv.spec.key_norm_heads,
           .head_dim = kv.spec.head_dim,
           .page_size = kv.page_size};
+}
+
+AttentionParams ParamsOf(const PagedAttentionArgs& args) {
+  MEA_CHECK(HasDenseRows(args.q) && args.out.is_dense());
+  const PagedKvView& kv = args.kv;
+  return {.q = At<Bf16>(args.q),
+          .q_stride = args.q.stride[0],
+          .q_offsets = At<int32_t>(args.q_offsets),
+          .kv_lens = At<int32_t>(args.kv_lens),
+          .page_table = At<int32_t>(args.page_table),
+          .keys = At<Bf16>(kv.keys),
+          .values = At<Bf16>(kv.values),
+          .key_norms = At<float>(kv.key_norms),
+          .key_mix = At<float>(args.mix.key),
+          .value_mix = At<float>(args.mix.value),
+          .head_norm_gain = At<float>(args.head_norm_gain),
+          .out = At<Bf16>(args.out),
+          .num_rows = static_cast<int>(args.q.shape[0]),
+          .num_seqs = static_cast<int>(args.kv_lens.shape[0]),
+          .page_table_stride = static_cast<int>(args.page_table.stride[0]),
+          .q_heads = static_cast<int>(args.q.shape[1]),
+          .kv_heads = args.kv_heads,
+          .key_heads = kv.spec.key_heads,
+          .value_heads = kv.spec.value_heads,
+          .head_dim = kv.spec.head_dim,
+          .page_size = kv.page_size,
+          .window = args.window,
+          .scale = static_cast<float>(args.scale),
+          .head_norm_eps = args.head_norm_eps};
 }
 
 }  // namespace
@@ -55,7 +86,8 @@ void CudaBackend::ComputeRope(const RopeArgs& args) {
                               .attention_factor = args.attention_factor,
                               .cos_sin = At<float>(args.out),
                               .num_tokens = static_cast<int>(args.positions.shape[0]),
-                              .head_dim = static_cast<int>(args.out.shape[1])},
+                              .head_dim = static_cast<int>(args.out.shape[1]),
+                              .pseudo_heads = args.pseudo_heads},
                              stream);
   });
 }
@@ -79,44 +111,34 @@ void CudaBackend::PrepareAndAppend(const PrepareQueriesArgs& queries, const Appe
   });
 }
 
-void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
-  CheckPagedAttention(args, DTypes());
+// Within a run all layers share the step's work lists; outside every call is a step of its own.
+void CudaBackend::BeginAttention(const PagedAttentionArgs& args) {
   CheckSequenceLengths(args, args.host_q_offsets, args.host_kv_lens);
   MEA_CHECK(attention_.has_value());  // Prepare comes first
-  MEA_CHECK(HasDenseRows(args.q) && args.out.is_dense());
-  // Within a run all layers share the step's work lists; outside every call is a step of its own.
   if (!in_run_ || !std::exchange(step_has_begun_, true)) {
     attention_->BeginStep(args.host_q_offsets, args.host_kv_lens);
   }
-  const PagedKvView& kv = args.kv;
-  const AttentionParams params{.q = At<Bf16>(args.q),
-                               .q_stride = args.q.stride[0],
-                               .q_offsets = At<int32_t>(args.q_offsets),
-                               .kv_lens = At<int32_t>(args.kv_lens),
-                               .page_table = At<int32_t>(args.page_table),
-                               .keys = At<Bf16>(kv.keys),
-                               .values = At<Bf16>(kv.values),
-                               .key_norms = At<float>(kv.key_norms),
-                               .key_mix = At<float>(args.mix.key),
-                               .value_mix = At<float>(args.mix.value),
-                               .head_norm_gain = At<float>(args.head_norm_gain),
-                               .out = At<Bf16>(args.out),
-                               .num_rows = static_cast<int>(args.q.shape[0]),
-                               .num_seqs = static_cast<int>(args.kv_lens.shape[0]),
-                               .page_table_stride = static_cast<int>(args.page_table.stride[0]),
-                               .q_heads = static_cast<int>(args.q.shape[1]),
-                               .kv_heads = args.kv_heads,
-                               .key_heads = kv.spec.key_heads,
-                               .value_heads = kv.spec.value_heads,
-                               .head_dim = kv.spec.head_dim,
-                               .page_size = kv.page_size,
-                               .window = args.window,
-                               .scale = static_cast<float>(args.scale),
-                               .head_norm_eps = args.head_norm_eps};
+}
+
+void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
+  CheckPagedAttention(args, DTypes());
+  BeginAttention(args);
   const AttentionOptions how{.kernel = options_.decode_kernel,
                              .prefill_kernel = options_.prefill_kernel};
   Launched("PagedAttention",
-           [&](cudaStream_t stream) { return attention_->Run(params, how, stream); });
+           [&](cudaStream_t stream) { return attention_->Run(ParamsOf(args), how, stream); });
+}
+
+void CudaBackend::InterleavedAttention(const InterleavedAttentionArgs& args) {
+  CheckInterleavedAttention(args, DTypes());
+  BeginAttention(args.paged);
+  AttentionParams params = ParamsOf(args.paged);
+  params.kv_heads = params.q_heads;  // pseudo heads of keys are the columns of the mixes
+  MEA_CHECK(args.turns.is_dense());
+  Launched("InterleavedAttention", [&](cudaStream_t stream) {
+    return attention_->RunInterleaved(
+        params, {.turns = At<float>(args.turns), .pseudo_heads = args.pseudo_heads}, stream);
+  });
 }
 
 }  // namespace mea::cuda

@@ -69,12 +69,15 @@ class CudaBackend final : public Backend {
   void MatMul(TensorView x, std::span<const Projection> projections) override;
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override;
   void Moe(const MoeArgs& args) override;
+  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override;
+  void MixHeads(TensorView x, TensorView mix, TensorView out) override;
   void GatherRows(TensorView x, TensorView rows, TensorView out) override;
   void ComputeRope(const RopeArgs& args) override;
   void PrepareQueries(const PrepareQueriesArgs& args) override;
   void AppendKv(const AppendKvArgs& args) override;
   void PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) override;
   void PagedAttention(const PagedAttentionArgs& args) override;
+  void InterleavedAttention(const InterleavedAttentionArgs& args) override;
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<SampledToken> tokens) override;
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
@@ -86,6 +89,8 @@ class CudaBackend final : public Backend {
 
  private:
   static ActivationDTypes DTypes() { return {DType::kBf16, DType::kF32}; }
+
+  void BeginAttention(const PagedAttentionArgs& args);
 
   // Calls CUDA on behalf of an op, unless the device has failed.
   template <typename Calls>

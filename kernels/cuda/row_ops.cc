@@ -112,6 +112,39 @@ void CudaBackend::SwiGlu(TensorView gate, TensorView up, TensorView out) {
   });
 }
 
+void CudaBackend::SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) {
+  CheckSigmoidGate(gate, up, out, DTypes());
+  Launched("SigmoidGate", [&](cudaStream_t stream) {
+    return LaunchSigmoidGate({.gate = At<Bf16>(gate),
+                              .gate_stride = gate.stride[0],
+                              .up = At<Bf16>(up),
+                              .up_stride = up.stride[0],
+                              .scale = scale,
+                              .out = At<Bf16>(out),
+                              .out_stride = out.stride[0],
+                              .num_tokens = static_cast<int>(gate.shape[0]),
+                              .width = static_cast<int>(gate.shape[1])},
+                             stream);
+  });
+}
+
+void CudaBackend::MixHeads(TensorView x, TensorView mix, TensorView out) {
+  CheckMixHeads(x, mix, out, DTypes());
+  MEA_CHECK(HasDenseRows(x) && HasDenseRows(out) && mix.is_dense());
+  Launched("MixHeads", [&](cudaStream_t stream) {
+    return LaunchMixHeads({.x = At<Bf16>(x),
+                           .x_stride = x.stride[0],
+                           .mix = At<float>(mix),
+                           .out = At<Bf16>(out),
+                           .out_stride = out.stride[0],
+                           .num_tokens = static_cast<int>(x.shape[0]),
+                           .in_heads = static_cast<int>(x.shape[1]),
+                           .out_heads = static_cast<int>(out.shape[1]),
+                           .head_dim = static_cast<int>(x.shape[2])},
+                          stream);
+  });
+}
+
 void CudaBackend::GatherRows(TensorView x, TensorView rows, TensorView out) {
   CheckGatherRows(x, rows, out, DTypes());
   Launched("GatherRows", [&](cudaStream_t stream) {

@@ -57,6 +57,9 @@ absl::Status CheckLimits(const BackendLimits& limits) {
   if (absl::Status status = CheckMoeLimits(limits); !status.ok()) return status;
   for (const AttentionKind& kind : limits.attention) {
     if (kind.head_dim > kMaxRopeHeadDim) return refuse("head", kind.head_dim, kMaxRopeHeadDim);
+    if (kind.pseudo_heads > kMaxPseudoHeads) {
+      return refuse("number of pseudo heads", kind.pseudo_heads, kMaxPseudoHeads);
+    }
   }
   return absl::OkStatus();
 }
@@ -90,7 +93,8 @@ absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
                       .head_dim = kind.head_dim,
                       .page_size = page_size,
                       .window = kind.window,
-                      .is_composed = kind.is_composed});
+                      .is_composed = kind.is_composed,
+                      .pseudo_heads = kind.pseudo_heads});
   }
   return PlanAttention({.max_rows = MaxRows(limits),
                         .max_seqs = limits.max_seqs,

@@ -7,6 +7,7 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/decode_mma.cu
   kernels/cuda/attention/decode_wgmma.cu
   kernels/cuda/attention/expand.cu
+  kernels/cuda/attention/interleaved.cu
   kernels/cuda/attention/prefill_mma.cu
   kernels/cuda/attention/prefill_wgmma.cu
   kernels/cuda/attention/work_list.cu

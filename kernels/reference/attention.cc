@@ -162,10 +162,13 @@ class Row {
 
 void ComputeRope(const RopeArgs& args) {
   const int64_t half = args.inv_freq.shape[0];
-  for (int64_t t = 0; t < args.positions.shape[0]; ++t) {
+  const int64_t pseudo_heads = args.pseudo_heads;
+  for (int64_t t = 0; t < args.positions.shape[0] * pseudo_heads; ++t) {
     double* out = args.out.row<double>(t);
+    const int64_t token = args.positions.as<int32_t>()[t / pseudo_heads];
+    const auto position = static_cast<double>(token * pseudo_heads + t % pseudo_heads);
     for (int64_t i = 0; i < half; ++i) {
-      const double angle = args.positions.as<int32_t>()[t] * args.inv_freq.as<double>()[i];
+      const double angle = position * args.inv_freq.as<double>()[i];
       out[i] = std::cos(angle) * args.attention_factor;
       out[i + half] = std::sin(angle) * args.attention_factor;
     }

@@ -9,5 +9,6 @@ void ComputeRope(const RopeArgs& args);
 void PrepareQueries(const PrepareQueriesArgs& args);
 void AppendKv(const AppendKvArgs& args);
 void PagedAttention(const PagedAttentionArgs& args);
+void InterleavedAttention(const InterleavedAttentionArgs& args);
 
 }  // namespace mea::reference

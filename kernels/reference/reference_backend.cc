@@ -14,6 +14,7 @@ namespace {
 using reference::Load;
 using reference::LoadRow;
 using reference::Offset;
+using reference::Store;
 
 // The definition of every op: one plain loop each, in double precision, in one thread.
 class ReferenceBackend final : public Backend {
@@ -77,6 +78,31 @@ class ReferenceBackend final : public Backend {
     reference::Moe(args);
   }
 
+  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override {
+    CheckSigmoidGate(gate, up, out, DType::kF64);
+    for (int64_t t = 0; t < gate.shape[0]; ++t) {
+      for (int64_t i = 0; i < gate.shape[1]; ++i) {
+        const double g = gate.row<double>(t)[i];
+        out.row<double>(t)[i] = scale / (1.0 + std::exp(-g)) * up.row<double>(t)[i];
+      }
+    }
+  }
+
+  void MixHeads(TensorView x, TensorView mix, TensorView out) override {
+    CheckMixHeads(x, mix, out, DType::kF64);
+    for (int64_t t = 0; t < x.shape[0]; ++t) {
+      for (int64_t g = 0; g < out.shape[1]; ++g) {
+        for (int64_t i = 0; i < x.shape[2]; ++i) {
+          double sum = 0;
+          for (int64_t c = 0; c < x.shape[1]; ++c) {
+            sum += Load(mix, Offset(mix, c, g)) * Load(x, Offset(x, t, c, i));
+          }
+          Store(out, Offset(out, t, g, i), sum);
+        }
+      }
+    }
+  }
+
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {
     CheckGatherRows(x, rows, out, DType::kF64);
     for (int64_t t = 0; t < rows.shape[0]; ++t) {
@@ -101,6 +127,12 @@ class ReferenceBackend final : public Backend {
     CheckPagedAttention(args, DType::kF64);
     CheckSequenceLengths(args, args.q_offsets.values<int32_t>(), args.kv_lens.values<int32_t>());
     reference::PagedAttention(args);
+  }
+  void InterleavedAttention(const InterleavedAttentionArgs& args) override {
+    CheckInterleavedAttention(args, DType::kF64);
+    CheckSequenceLengths(args.paged, args.paged.q_offsets.values<int32_t>(),
+                         args.paged.kv_lens.values<int32_t>());
+    reference::InterleavedAttention(args);
   }
 
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,

@@ -25,6 +25,9 @@ std::vector<Variant> Variants() {
       {"MeaMixedLayers", {.num_layers = 3, .plain_last_layer = true, .qk_norm = true}},
       {"MeaWindow", {.window = 24, .head_norm = true}},
       {"MeaMoe", {.qk_norm = true, .num_experts = 6, .dense_first_layer = true}},
+      {"KhaMlp", {.q_heads = 8, .knock = Knock::kMlp, .qk_norm = true, .biases = true}},
+      {"Iha",
+       {.q_heads = 3, .kv_heads = 3, .window = 24, .plain_last_layer = true, .pseudo_heads = 2}},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
   };
 }
@@ -276,6 +279,15 @@ TEST_P(BackendTest, OneHotCompositionEqualsThePlainTwin) {
                   ::testing::Pointwise(::testing::FloatNear(tolerance), expected[i].logprobs));
     }
   }
+}
+
+// One pseudo head for each head, mixed of that head alone, is the head itself.
+TEST_P(BackendTest, OneInterleavedPseudoHeadEqualsMultiHeadAttention) {
+  const RandomModelSpec plain{.window = 24, .plain = true, .biases = true};
+  RandomModelSpec one_hot{.window = 24, .one_hot_mix = true, .pseudo_heads = 1, .biases = true};
+  const std::vector<Request> requests = MixedRequests(6, plain.vocab_size);
+  EXPECT_EQ(OutcomesTogether(one_hot, Options(), requests),
+            OutcomesTogether(plain, Options(), requests));
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, BackendTest, ::testing::Values("cpu", "reference"),

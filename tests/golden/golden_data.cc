@@ -57,15 +57,16 @@ class TensorLister {
     const bool mlp_bias = config_.value("mlp_bias", false);
     const int64_t ffn = config_["intermediate_size"];
     Add(prefix + "input_layernorm", {hidden_});
-    AddAttention(prefix + "self_attn.", ComponentHeads("num_component_key_heads", layer),
-                 ComponentHeads("num_component_value_heads", layer));
+    AddAttention(prefix + "self_attn.", layer);
     Add(prefix + "post_attention_layernorm", {hidden_});
     AddLinear(prefix + "mlp.gate_proj", ffn, hidden_, mlp_bias);
     AddLinear(prefix + "mlp.up_proj", ffn, hidden_, mlp_bias);
     AddLinear(prefix + "mlp.down_proj", hidden_, ffn, mlp_bias);
   }
 
-  void AddAttention(const std::string& prefix, int64_t key_heads, int64_t value_heads) {
+  void AddAttention(const std::string& prefix, int layer) {
+    const int64_t key_heads = ComponentHeads("num_component_key_heads", layer);
+    const int64_t value_heads = ComponentHeads("num_component_value_heads", layer);
     const std::string model_type = config_["model_type"];
     const std::string base = config_.value("base_model_type", model_type);
     const int64_t d = config_["head_dim"];
@@ -76,10 +77,13 @@ class TensorLister {
     AddLinear(prefix + "k_proj", key_heads * d, hidden_, qkv_bias);
     AddLinear(prefix + "v_proj", value_heads * d, hidden_, qkv_bias);
     AddLinear(prefix + "o_proj", hidden_, q_size, o_bias);
-    if (model_type == "mea") {
+    const std::string kind = Composition("kind", model_type == "mea" ? "mea" : "none");
+    if (kind == "mea") {
       Add(prefix + "k_hlc", {key_heads, kv_heads_});
       Add(prefix + "v_hlc", {value_heads, kv_heads_});
     }
+    if (kind == "kha") AddKnocks(prefix, d);
+    if (kind == "iha") AddPseudoHeads(prefix, layer);
     if (base == "qwen3") {
       Add(prefix + "q_norm", {d});
       Add(prefix + "k_norm", {d});
@@ -90,9 +94,33 @@ class TensorLister {
 
   // h'_K or h'_V of a layer: one number for all, or a list.
   int64_t ComponentHeads(const char* field, int layer) const {
-    if (!config_.contains("head_composition")) return kv_heads_;
+    if (Composition("kind", "none") != "mea") return kv_heads_;
     const Json& heads = config_["head_composition"][field];
     return heads.is_array() ? heads[layer] : heads;
+  }
+
+  std::string Composition(const char* field, const std::string& fallback) const {
+    const auto composition = config_.find("head_composition");
+    return composition == config_.end() ? fallback : composition->value(field, fallback);
+  }
+
+  void AddKnocks(const std::string& prefix, int64_t d) {
+    for (const char* name : {"q", "k", "v", "v_up", "v_gate", "v_down"}) {
+      const bool is_linear = std::string_view(name).size() == 1;
+      if (is_linear != (Composition("knock", "") == "linear")) continue;
+      Add(prefix + "knock_" + name, {d, d});
+    }
+  }
+
+  void AddPseudoHeads(const std::string& prefix, int layer) {
+    const Json& composition = config_["head_composition"];
+    const Json& windows = composition["layer_windows"];
+    if (windows[layer % windows.size()] == 0) return;
+    const int64_t pseudo_heads = composition["num_pseudo_heads"];
+    for (const char* name : {"iha_q", "iha_k", "iha_v"}) {
+      tensors_.push_back({prefix + name, {kv_heads_, kv_heads_, pseudo_heads}});
+    }
+    Add(prefix + "iha_collapse", {kv_heads_, kv_heads_ * pseudo_heads});
   }
 
   void AddLinear(const std::string& name, int64_t rows, int64_t columns, bool bias) {
@@ -115,9 +143,9 @@ class TensorLister {
 
 }  // namespace
 
-std::vector<RandomModel> LoadRandomModels() {
+std::vector<RandomModel> LoadRandomModels(const std::string& file) {
   std::vector<RandomModel> models;
-  std::ifstream in = Open(kDir / "random_models.jsonl");
+  std::ifstream in = Open(kDir / file);
   for (std::string text; std::getline(in, text);) {
     const Json line = Json::parse(text);
     models.push_back({

@@ -15,7 +15,7 @@ struct NamedShape {
   std::vector<int64_t> shape;
 };
 
-// One line of random_models.jsonl: a model, and what the float64 reference makes of it.
+// One line of a file of random models: a model, and what the float64 reference makes of it.
 struct RandomModel {
   uint64_t seed = 0;
   std::string config_json;
@@ -30,7 +30,8 @@ struct RandomModel {
   double min_margin = 0;  // least gap between best and second-best logit along `greedy`
 };
 
-std::vector<RandomModel> LoadRandomModels();
+// Of random_models.jsonl or kha_iha_models.jsonl.
+std::vector<RandomModel> LoadRandomModels(const std::string& file);
 
 // Writes config.json and model.safetensors with every tensor in `dtype`.
 void WriteCheckpoint(const std::filesystem::path& dir, const RandomModel& model, DType dtype);

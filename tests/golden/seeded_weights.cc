@@ -37,8 +37,10 @@ struct ScaleAndOffset {
 ScaleAndOffset RangeOf(std::string_view name, std::span<const int64_t> shape) {
   if (name.ends_with("norm.weight")) return {0.25, 1.0};
   if (name.ends_with(".bias") || name.ends_with("embed_tokens.weight")) return {0.25, 0.0};
-  // W_lc is [h', h]: its inputs are rows.
-  const auto fan_in = static_cast<double>(name.ends_with("_hlc.weight") ? shape[0] : shape[1]);
+  // W_lc is [h', h] and alpha [h, h, P]: their inputs are rows.
+  const bool has_input_rows = name.ends_with("_hlc.weight") || name.ends_with(".iha_q") ||
+                              name.ends_with(".iha_k") || name.ends_with(".iha_v");
+  const auto fan_in = static_cast<double>(has_input_rows ? shape[0] : shape[1]);
   double scale = 1.0;
   while (scale * scale * fan_in > 4.0) scale *= 0.5;
   return {scale, 0.0};

@@ -9,7 +9,7 @@ namespace {
 
 // Without this, every disagreement of random_models_test would have two suspects.
 TEST(SeededWeightsTest, BitsEqualThoseOfThePythonTwin) {
-  const std::vector<RandomModel> models = LoadRandomModels();
+  const std::vector<RandomModel> models = LoadRandomModels("random_models.jsonl");
   ASSERT_GE(models.size(), 200u);
   for (const RandomModel& model : models) {
     uint64_t checksum = 0;

@@ -13,8 +13,12 @@ AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
   k_ = Random({NumTokens(), c.key_heads, c.head_dim}, c.inputs, c.seed);
   v_ = Random({NumTokens(), c.value_heads, c.head_dim}, c.inputs, c.seed + 1);
   q_ = Random({num_queries, c.q_heads, c.head_dim}, c.inputs, c.seed + 2);
-  if (c.key_mix) key_mix_ = Random({c.key_heads, c.kv_heads}, DType::kF32, c.seed + 3);
-  if (c.value_mix) value_mix_ = Random({c.value_heads, c.kv_heads}, DType::kF32, c.seed + 4);
+  const int64_t mixed_heads = c.kv_heads * std::max(1, c.pseudo_heads);
+  const bool mixes = c.pseudo_heads > 0;
+  if (c.key_mix || mixes) key_mix_ = Random({c.key_heads, mixed_heads}, DType::kF32, c.seed + 3);
+  if (c.value_mix || mixes) {
+    value_mix_ = Random({c.value_heads, mixed_heads}, DType::kF32, c.seed + 4);
+  }
   if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 5);
 }
 
@@ -22,6 +26,19 @@ int64_t AttentionData::NumTokens() const {
   int64_t count = 0;
   for (const auto& sequence : case_.sequences) count += sequence.kv_len;
   return count;
+}
+
+Tensor AttentionData::Turns(Backend& backend) const {
+  const int head_dim = case_.head_dim;
+  std::vector<double> inv_freq;
+  for (int i = 0; i < head_dim / 2; ++i) inv_freq.push_back(std::pow(100.0, -2.0 * i / head_dim));
+  std::vector<int32_t> positions(case_.pseudo_heads);
+  std::iota(positions.begin(), positions.end(), 0);
+  Tensor turns = Poisoned({case_.pseudo_heads, head_dim}, backend.wide_dtype());
+  const Tensor ids = Ints(positions);
+  backend.ComputeRope(
+      {.positions = ids.view(), .inv_freq = TensorView::Of<double>(inv_freq), .out = turns.view()});
+  return turns;
 }
 
 Tensor AttentionData::Run(Backend& backend, int chunk) const {
@@ -82,7 +99,7 @@ Tensor AttentionData::Run(Backend& backend, int chunk) const {
                     .gain = c.key_norms
                                 ? TensorView::Dense(gain.view().data, DType::kF32, {c.head_dim})
                                 : TensorView(),
-                    .key_mix = key_mix_.view(),
+                    .key_mix = c.key_norms ? key_mix_.view() : TensorView(),
                     .kv = kv});
 
   const TensorView table = page_table.view().Reshape({num_seqs, max_pages});
@@ -126,19 +143,26 @@ void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView
   const Tensor result = Poisoned({num_rows, c.q_heads, c.head_dim}, backend.compute_dtype());
   const Tensor offsets = Ints(q_offsets);
   const Tensor lens = Ints(kv_lens);
-  backend.PagedAttention({.q = q.view(),
-                          .q_offsets = offsets.view(),
-                          .kv_lens = lens.view(),
-                          .page_table = page_table,
-                          .host_q_offsets = q_offsets,
-                          .host_kv_lens = kv_lens,
-                          .kv = kv,
-                          .mix = mix(),
-                          .kv_heads = c.kv_heads,
-                          .window = c.window,
-                          .scale = 1.0 / std::sqrt(c.head_dim),
-                          .head_norm_gain = head_norm_gain_.view(),
-                          .out = result.view()});
+  const PagedAttentionArgs args = {.q = q.view(),
+                                   .q_offsets = offsets.view(),
+                                   .kv_lens = lens.view(),
+                                   .page_table = page_table,
+                                   .host_q_offsets = q_offsets,
+                                   .host_kv_lens = kv_lens,
+                                   .kv = kv,
+                                   .mix = mix(),
+                                   .kv_heads = c.kv_heads,
+                                   .window = c.window,
+                                   .scale = 1.0 / std::sqrt(c.head_dim),
+                                   .head_norm_gain = head_norm_gain_.view(),
+                                   .out = result.view()};
+  if (c.pseudo_heads > 0) {
+    const Tensor turns = Turns(backend);
+    backend.InterleavedAttention(
+        {.paged = args, .pseudo_heads = c.pseudo_heads, .turns = turns.view()});
+  } else {
+    backend.PagedAttention(args);
+  }
   for (int64_t i = 0; i < num_rows; ++i) {
     std::memcpy(out.Rows(rows[i], 1).data, result.view().Rows(i, 1).data,
                 width * DTypeSize(backend.compute_dtype()));

@@ -20,6 +20,7 @@ struct AttentionCase {
   bool key_norms = false;
   bool head_norm = false;
   int window = 0;
+  int pseudo_heads = 0;  // P of InterleavedAttention: q_heads = P * h, h = kv_heads = h'_K = h'_V
   int page_size = 16;
   uint64_t seed = 1;
   struct Sequence {
@@ -46,6 +47,8 @@ class AttentionData {
   void RunChunk(Backend& backend, const PagedKvView& kv, TensorView page_table,
                 const std::vector<int>& done, const std::vector<int>& take, TensorView out) const;
   int64_t NumTokens() const;
+  // Angles of the positions 0..P-1.
+  Tensor Turns(Backend& backend) const;
 
   AttentionCase case_;
   Tensor k_, v_;  // [all tokens, heads, head_dim]

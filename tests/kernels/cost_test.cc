@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace mea {
 namespace {
 
@@ -26,6 +28,22 @@ TEST(CostTest, AttentionCountsEveryVisiblePair) {
       const OpCost cost = PagedAttentionCost(Plain(window), {{s}}, DType::kF32);
       EXPECT_EQ(cost.flops, 4 * 4 * 8 * CountedPairs(s, window))
           << s.q_len << " of " << s.kv_len << " window " << window;
+    }
+  }
+}
+
+TEST(CostTest, InterleavedAttentionCountsEveryVisiblePairOfPseudoHeads) {
+  constexpr int kPseudoHeads = 3;
+  for (const SequenceLengths s : {SequenceLengths{1, 40}, {5, 40}, {40, 40}}) {
+    for (const int window : {0, 6}) {
+      AttentionShape shape = Plain(window);
+      shape.q_heads = shape.kv_heads;
+      const OpCost cost = InterleavedAttentionCost(shape, kPseudoHeads, {{s}}, DType::kF32);
+      const int64_t tokens = window == 0 ? s.kv_len : std::min(s.kv_len, window + s.q_len - 1);
+      const int64_t composed = tokens * 2 * kPseudoHeads * 2 * (2 + 2) * 8;
+      EXPECT_EQ(cost.flops,
+                composed + kPseudoHeads * kPseudoHeads * 2 * 4 * 8 * CountedPairs(s, window));
+      EXPECT_EQ(cost.bytes, tokens * KvBytesPerToken(shape.kv) + s.q_len * 2 * 6 * 8 * 4);
     }
   }
 }

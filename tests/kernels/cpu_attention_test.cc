@@ -169,6 +169,55 @@ TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
   }
 }
 
+AttentionCase Interleaved(int h, int pseudo_heads, int head_dim, int window) {
+  return {.q_heads = pseudo_heads * h,
+          .kv_heads = h,
+          .key_heads = h,
+          .value_heads = h,
+          .head_dim = head_dim,
+          .dtype = DType::kBf16,
+          .window = window,
+          .pseudo_heads = pseudo_heads};
+}
+
+TEST_P(CpuAttentionTest, InterleavedHeadsAgreeWithTheReference) {
+  for (const int pseudo_heads : {1, 2, 3}) {
+    for (const int window : {0, 1, 17, 100}) {
+      for (const int head_dim : {24, 64}) {
+        AttentionCase c = Interleaved(window == 17 ? 5 : 2, pseudo_heads, head_dim, window);
+        c.dtype = window == 1 ? DType::kF32 : DType::kBf16;
+        c.sequences = kMixedBatch;
+        SCOPED_TRACE(::testing::Message() << "P " << pseudo_heads << " W " << window);
+        ExpectAgreement(c);
+      }
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefillOfInterleavedHeads) {
+  for (const int window : {0, 20, 600}) {
+    AttentionCase c = Interleaved(3, 2, 40, window);
+    c.sequences = {{.kv_len = 700, .q_len = 230}};
+    const AttentionData data(c);
+    const Tensor whole = data.Run(*backend_);
+    for (const int chunk : {1, 3, 64}) {
+      EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, chunk).view(), whole.view()))
+          << window << " " << chunk;
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, InterleavedHeadsDependOnNeitherPagesNorThreads) {
+  AttentionCase c = Interleaved(3, 2, 40, 90);
+  c.sequences = kMixedBatch;
+  const Tensor expected = AttentionData(c).Run(*MakeCpu(GetParam(), 1));
+  for (const int num_threads : {2, 5}) {
+    c.page_size = num_threads == 2 ? 32 : 128;
+    const Tensor actual = AttentionData(c).Run(*MakeCpu(GetParam(), num_threads));
+    EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view())) << num_threads;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, CpuAttentionTest, ::testing::ValuesIn(CpuTargets()),
                          [](const auto& test) { return test.param; });
 

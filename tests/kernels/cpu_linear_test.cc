@@ -147,6 +147,35 @@ TEST_P(CpuLinearTest, SwiGluOfExtremesIsFinite) {
   EXPECT_EQ(out.view().as<float>()[3], 1e30f);
 }
 
+TEST_P(CpuLinearTest, SigmoidGateAgreesWithTheReference) {
+  for (const int64_t width : {1, 15, 100}) {
+    const Tensor gate = Random({9, width}, DType::kF32, 1, 8.0);
+    const Tensor up = Random({9, width}, DType::kF32, 2);
+    const Tensor expected = Poisoned({9, width}, DType::kF64);
+    reference_->SigmoidGate(Convert(gate, DType::kF64).view(), Convert(up, DType::kF64).view(),
+                            2.0f, expected.view());
+    backend_->SigmoidGate(gate.view(), up.view(), 2.0f, gate.view());
+    EXPECT_LE(RelativeError(gate.view(), expected.view()), Tolerance::kSwiGlu) << width;
+  }
+}
+
+TEST_P(CpuLinearTest, MixHeadsAgreesWithTheReferenceRowByRow) {
+  for (const int64_t head_dim : {2, 24, 64}) {
+    for (const int64_t out_heads : {1, 6, 11}) {
+      const Tensor x = Random({19, 5, head_dim}, DType::kF32, 1);
+      const Tensor mix = Random({5, out_heads}, DType::kF32, 2);
+      const Tensor expected = Poisoned({19, out_heads, head_dim}, DType::kF64);
+      const Tensor actual = Poisoned({19, out_heads, head_dim}, DType::kF32);
+      reference_->MixHeads(Convert(x, DType::kF64).view(), mix.view(), expected.view());
+      backend_->MixHeads(x.view(), mix.view(), actual.view());
+      EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise);
+      const Tensor last = Poisoned({1, out_heads, head_dim}, DType::kF32);
+      backend_->MixHeads(x.view().Rows(18, 1), mix.view(), last.view());
+      EXPECT_TRUE(BitwiseEqual(last.view(), actual.view().Rows(18, 1)));
+    }
+  }
+}
+
 TEST_P(CpuLinearTest, EmbedWidensExactly) {
   const Tensor ids = Ints({3, 0, 10, 3});
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {

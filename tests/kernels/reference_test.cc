@@ -240,5 +240,122 @@ TEST_F(ReferenceTest, HeadNormGivesEachHeadItsGainsRms) {
   }
 }
 
+// The direct form of interleaved heads (arXiv 2602.21371): pseudo tokens made one by one, put one
+// after the other into a cache P times as large, and attended as the tokens of an ordinary
+// sequence.
+class InterleavedTest : public ::testing::Test {
+ protected:
+  static constexpr int kTokens = 11, kHeadDim = 16, kHeads = 3;
+
+  Tensor Angles(int num_positions, int pseudo_heads) {
+    std::vector<int32_t> positions(num_positions);
+    for (int i = 0; i < num_positions; ++i) positions[i] = i;
+    const Tensor ids = Ints(positions);
+    Tensor out = Poisoned({num_positions * pseudo_heads, kHeadDim}, DType::kF64);
+    backend_->ComputeRope({.positions = ids.view(),
+                           .inv_freq = TensorView::Of<double>(inv_freq_),
+                           .pseudo_heads = pseudo_heads,
+                           .out = out.view()});
+    return out;
+  }
+
+  // [kTokens * P, kHeads, kHeadDim]: pseudo head p of head j is sum_m mix[m, j * P + p] x_m.
+  Tensor PseudoTokens(const Tensor& x, const Tensor& mix, int pseudo_heads) {
+    const Tensor out = Poisoned({int64_t{kTokens} * pseudo_heads, kHeads, kHeadDim}, DType::kF64);
+    for (int64_t i = 0; i < out.view().num_elements(); ++i) {
+      const int64_t e = i % kHeadDim;
+      const int64_t j = i / kHeadDim % kHeads;
+      const int64_t p = i / (kHeadDim * kHeads) % pseudo_heads;
+      const int64_t token = i / (kHeadDim * kHeads * pseudo_heads);
+      double sum = 0;
+      for (int64_t m = 0; m < kHeads; ++m) {
+        sum += mix.view().row<float>(m)[j * pseudo_heads + p] *
+               x.view().as<double>()[(token * kHeads + m) * kHeadDim + e];
+      }
+      out.view().as<double>()[i] = sum;
+    }
+    return out;
+  }
+
+  // A cache of one page that holds k and v.
+  PagedKvView Cache(const Tensor& k, const Tensor& v, TensorView cos_sin) {
+    const int n = static_cast<int>(k.view().shape[0]);
+    keys_ = Poisoned({1, kHeads, n, kHeadDim}, DType::kF64);
+    values_ = Poisoned({1, kHeads, n, kHeadDim}, DType::kF64);
+    std::vector<int32_t> slots(n);
+    for (int i = 0; i < n; ++i) slots[i] = i;
+    const Tensor ids = Ints(slots);
+    const PagedKvView kv = {.spec = {.key_heads = kHeads,
+                                     .value_heads = kHeads,
+                                     .head_dim = kHeadDim,
+                                     .dtype = DType::kF64},
+                            .page_size = n,
+                            .keys = keys_.view(),
+                            .values = values_.view()};
+    backend_->AppendKv(
+        {.k = k.view(), .v = v.view(), .slots = ids.view(), .cos_sin = cos_sin, .kv = kv});
+    return kv;
+  }
+
+  PagedAttentionArgs Args(const PagedKvView& kv, TensorView q, TensorView out) {
+    offsets_ = Ints({0, static_cast<int32_t>(q.shape[0])});
+    lens_ = Ints({kv.page_size});
+    table_ = Ints({0});
+    return {.q = q,
+            .q_offsets = offsets_.view(),
+            .kv_lens = lens_.view(),
+            .page_table = table_.view().Reshape({1, 1}),
+            .kv = kv,
+            .kv_heads = kHeads,
+            .scale = 0.25,
+            .out = out};
+  }
+
+  std::unique_ptr<Backend> backend_ = CreateReferenceBackend();
+  const Vector inv_freq_ = {1.0, 0.5, 0.2, 0.1, 0.05, 0.01, 0.005, 0.001};
+  const Tensor q_ = Random({kTokens, kHeads, kHeadDim}, DType::kF64, 1);
+  const Tensor k_ = Random({kTokens, kHeads, kHeadDim}, DType::kF64, 2);
+  const Tensor v_ = Random({kTokens, kHeads, kHeadDim}, DType::kF64, 3);
+  Tensor keys_, values_, offsets_, lens_, table_;
+};
+
+TEST_F(InterleavedTest, PhysicalHeadsGiveWhatAttentionOverPseudoTokensGives) {
+  for (const int pseudo_heads : {1, 2, 3}) {
+    const int64_t num_pseudo = int64_t{kTokens} * pseudo_heads;
+    const int64_t mixed_heads = int64_t{kHeads} * pseudo_heads;
+    const Tensor a_q = Random({kHeads, mixed_heads}, DType::kF32, 4);
+    const Tensor a_k = Random({kHeads, mixed_heads}, DType::kF32, 5);
+    const Tensor a_v = Random({kHeads, mixed_heads}, DType::kF32, 6);
+    const Tensor angles = Angles(kTokens, pseudo_heads);
+    // Rows (token, pseudo head) of h heads are [tokens, P * h] heads as the op wants them.
+    const Tensor queries = PseudoTokens(q_, a_q, pseudo_heads);
+    backend_->PrepareQueries({.q = queries.view(), .cos_sin = angles.view()});
+    for (const int window : {0, 1, 4}) {
+      const PagedKvView direct_kv = Cache(PseudoTokens(k_, a_k, pseudo_heads),
+                                          PseudoTokens(v_, a_v, pseudo_heads), angles.view());
+      const Tensor expected = Poisoned({num_pseudo, kHeads, kHeadDim}, DType::kF64);
+      PagedAttentionArgs direct = Args(direct_kv, queries.view(), expected.view());
+      direct.window = window * pseudo_heads;
+      backend_->PagedAttention(direct);
+
+      const TensorView every_pth =
+          angles.view().Reshape({kTokens, pseudo_heads * kHeadDim}).Columns(0, kHeadDim);
+      const PagedKvView kv = Cache(k_, v_, every_pth);
+      const Tensor actual = Poisoned({kTokens, mixed_heads, kHeadDim}, DType::kF64);
+      const Tensor turns = Angles(pseudo_heads, 1);
+      PagedAttentionArgs paged =
+          Args(kv, queries.view().Reshape({kTokens, mixed_heads, kHeadDim}), actual.view());
+      paged.window = window;
+      paged.mix = {.key = a_k.view(), .value = a_v.view()};
+      backend_->InterleavedAttention(
+          {.paged = paged, .pseudo_heads = pseudo_heads, .turns = turns.view()});
+      EXPECT_LE(RelativeError(actual.view(), expected.view()), 1e-12)
+          << "P " << pseudo_heads << " W " << window;
+      EXPECT_EQ(pseudo_heads * KvBytesPerToken(kv.spec) * kTokens,
+                KvBytesPerToken(direct_kv.spec) * num_pseudo);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mea

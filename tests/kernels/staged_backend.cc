@@ -116,6 +116,16 @@ void StagedBackend::Moe(const MoeArgs& args) {
   Down();
 }
 
+void StagedBackend::SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) {
+  device_.SigmoidGate(Up(gate), Up(up), scale, Up(out));
+  Down();
+}
+
+void StagedBackend::MixHeads(TensorView x, TensorView mix, TensorView out) {
+  device_.MixHeads(Up(x), Up(mix), Up(out));
+  Down();
+}
+
 void StagedBackend::GatherRows(TensorView x, TensorView rows, TensorView out) {
   device_.GatherRows(Up(x), Up(rows), Up(out));
   Down();
@@ -152,7 +162,7 @@ void StagedBackend::AppendKv(const AppendKvArgs& args) {
   Down();
 }
 
-void StagedBackend::PagedAttention(const PagedAttentionArgs& args) {
+PagedAttentionArgs StagedBackend::Up(const PagedAttentionArgs& args) {
   PagedAttentionArgs staged = args;
   staged.q = Up(args.q);
   staged.q_offsets = Up(args.q_offsets);
@@ -164,7 +174,19 @@ void StagedBackend::PagedAttention(const PagedAttentionArgs& args) {
   staged.mix = {.key = Up(args.mix.key), .value = Up(args.mix.value)};
   staged.head_norm_gain = Up(args.head_norm_gain);
   staged.out = Up(args.out);
-  device_.PagedAttention(staged);
+  return staged;
+}
+
+void StagedBackend::PagedAttention(const PagedAttentionArgs& args) {
+  device_.PagedAttention(Up(args));
+  Down();
+}
+
+void StagedBackend::InterleavedAttention(const InterleavedAttentionArgs& args) {
+  InterleavedAttentionArgs staged = args;
+  staged.paged = Up(args.paged);
+  staged.turns = Up(args.turns);
+  device_.InterleavedAttention(staged);
   Down();
 }
 

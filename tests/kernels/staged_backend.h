@@ -28,11 +28,14 @@ class StagedBackend final : public Backend {
   void MatMul(TensorView x, std::span<const Projection> projections) override;
   void SwiGlu(TensorView gate, TensorView up, TensorView out) override;
   void Moe(const MoeArgs& args) override;
+  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override;
+  void MixHeads(TensorView x, TensorView mix, TensorView out) override;
   void GatherRows(TensorView x, TensorView rows, TensorView out) override;
   void ComputeRope(const RopeArgs& args) override;
   void PrepareQueries(const PrepareQueriesArgs& args) override;
   void AppendKv(const AppendKvArgs& args) override;
   void PagedAttention(const PagedAttentionArgs& args) override;
+  void InterleavedAttention(const InterleavedAttentionArgs& args) override;
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<SampledToken> tokens) override;
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
@@ -47,6 +50,7 @@ class StagedBackend final : public Backend {
   // The operand on the device.
   TensorView Up(TensorView host);
   PagedKvView Up(const PagedKvView& kv);
+  PagedAttentionArgs Up(const PagedAttentionArgs& args);
   // Ends an op: everything is copied back, which leaves inputs as they were.
   void Down();
 

@@ -122,10 +122,35 @@ class TensorGenerator {
       Gain(prefix + "k_norm.weight", d);
     }
     if (!spec_.mea) return;
+    if (!spec_.knock.empty()) return Knocks(prefix);
+    if (spec_.pseudo_heads > 0) {
+      const std::vector<int>& windows = spec_.layer_windows;
+      if (windows[layer % windows.size()] > 0) PseudoHeads(prefix);
+      return;
+    }
     Mix(prefix + "k_hlc.weight", key_heads);
     Mix(prefix + "v_hlc.weight", value_heads);
     if (spec_.head_norm == HeadNormGain::kPerDim) Gain(prefix + "head_norm.weight", d);
     if (spec_.head_norm == HeadNormGain::kPerHead) Gain(prefix + "head_norm.weight", q_size);
+  }
+
+  void Knocks(const std::string& prefix) {
+    const std::vector<std::string> names =
+        spec_.knock == "mlp"
+            ? std::vector<std::string>{"knock_v_up", "knock_v_gate", "knock_v_down"}
+            : std::vector<std::string>{"knock_q", "knock_k", "knock_v"};
+    for (const std::string& name : names) {
+      Matrix(absl::StrCat(prefix, name, ".weight"), spec_.head_dim, spec_.head_dim);
+    }
+  }
+
+  void PseudoHeads(const std::string& prefix) {
+    const int64_t h = spec_.kv_heads;
+    const float deviation = 1.0f / std::sqrt(static_cast<float>(h));
+    for (const char* name : {"iha_q", "iha_k", "iha_v"}) {
+      Add(prefix + name, {h, h, spec_.pseudo_heads}, 0.0f, deviation);
+    }
+    Matrix(prefix + "iha_collapse.weight", h, h * spec_.pseudo_heads);
   }
 
   int ComponentHeads(const std::vector<int>& heads, int layer) const {
@@ -170,6 +195,11 @@ std::string HeadsJson(const std::vector<int>& heads, int kv_heads) {
 }
 
 std::string HeadCompositionJson(const RandomCheckpointSpec& spec) {
+  if (!spec.knock.empty()) return absl::StrFormat(R"({"kind":"kha","knock":"%s"})", spec.knock);
+  if (spec.pseudo_heads > 0) {
+    return absl::StrFormat(R"({"kind":"iha","num_pseudo_heads":%d,"layer_windows":[%s]})",
+                           spec.pseudo_heads, absl::StrJoin(spec.layer_windows, ","));
+  }
   return absl::StrFormat(
       R"({"kind":"mea","num_component_key_heads":%s,"num_component_value_heads":%s,)"
       R"("head_norm":"%s","head_norm_eps":1e-5})",

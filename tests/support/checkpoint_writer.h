@@ -64,6 +64,9 @@ struct RandomCheckpointSpec {
   std::vector<int> value_heads;    // h'_V, likewise
   bool write_identity_mix = true;  // whether layers with h' = h carry a (random) W_lc
   HeadNormGain head_norm = HeadNormGain::kNone;
+  std::string knock;               // "linear", "mlp": KHA instead of MEA
+  int pseudo_heads = 0;            // IHA instead of MEA; with
+  std::vector<int> layer_windows;  // repeated over the layers
 
   DType dtype = DType::kF32;
   int num_shards = 1;

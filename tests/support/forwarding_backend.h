@@ -48,6 +48,12 @@ class ForwardingBackend : public Backend {
     to_->SwiGlu(gate, up, out);
   }
   void Moe(const MoeArgs& args) override { to_->Moe(args); }
+  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override {
+    to_->SigmoidGate(gate, up, scale, out);
+  }
+  void MixHeads(TensorView x, TensorView mix, TensorView out) override {
+    to_->MixHeads(x, mix, out);
+  }
   void GatherRows(TensorView x, TensorView rows, TensorView out) override {
     to_->GatherRows(x, rows, out);
   }
@@ -58,6 +64,9 @@ class ForwardingBackend : public Backend {
     to_->PrepareAndAppend(queries, kv);
   }
   void PagedAttention(const PagedAttentionArgs& args) override { to_->PagedAttention(args); }
+  void InterleavedAttention(const InterleavedAttentionArgs& args) override {
+    to_->InterleavedAttention(args);
+  }
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<SampledToken> tokens) override {
     to_->Sample(logits, rows, edits, tokens);

@@ -83,6 +83,18 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
     w.head_norm_gain =
         make.Random(prefix + "head_norm", {spec.q_heads, d}, DType::kF32, 1.0f, 0.3f);
   }
+  if (spec.knock == Knock::kMlp) {
+    w.knock_v_up = make.Matrix(prefix + "knock_v_up", d, d);
+    w.knock_v_gate = make.Matrix(prefix + "knock_v_gate", d, d);
+    w.knock_v_down = make.Matrix(prefix + "knock_v_down", d, d);
+  }
+  if (heads.pseudo_heads > 0) {
+    const int64_t pseudo = int64_t{heads.pseudo_heads} * spec.kv_heads;
+    w.query_mix = make.Mix(prefix + "query_mix", spec.kv_heads, pseudo);
+    w.mix.key = make.Mix(prefix + "key_mix", spec.kv_heads, pseudo);
+    w.mix.value = make.Mix(prefix + "value_mix", spec.kv_heads, pseudo);
+    w.collapse = make.Mix(prefix + "collapse", pseudo, spec.kv_heads);
+  }
   w.post_attention_norm = make.Gain(prefix + "post_norm", hidden);
   if (config.is_sparse(index)) {
     w.router = make.Matrix(prefix + "router", spec.num_experts, hidden);
@@ -127,13 +139,19 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
                   .renormalise = spec.renormalise};
   }
   config.head_norm = spec.head_norm ? HeadNorm::kRms : HeadNorm::kNone;
+  config.knock = spec.knock;
+  config.pseudo_heads = spec.pseudo_heads;
+  const bool composes = !spec.plain && spec.knock == Knock::kNone && spec.pseudo_heads == 0;
   for (int i = 0; i < spec.num_layers; ++i) {
-    const bool composed = !spec.plain && !(spec.plain_last_layer && i + 1 == spec.num_layers);
+    const bool plain = spec.plain_last_layer && i + 1 == spec.num_layers;
+    const bool composed = composes && !plain;
     const bool full = !composed || spec.one_hot_mix;
     config.layer_heads.push_back({.key_heads = full ? spec.kv_heads : spec.key_heads,
                                   .value_heads = full ? spec.kv_heads : spec.value_heads,
                                   .key_mix = composed,
-                                  .value_mix = composed});
+                                  .value_mix = composed,
+                                  .pseudo_heads = plain ? 0 : spec.pseudo_heads});
+    if (spec.pseudo_heads > 0 && plain) config.layer_windows[i] = 0;
   }
   return config;
 }

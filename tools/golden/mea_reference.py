@@ -213,7 +213,7 @@ def feed_forward(config, tensors, layer_prefix, x):
 
 
 @torch.no_grad()
-def forward(config, tensors, ids):
+def forward(config, tensors, ids, attention=attention):
     """Logits [N, vocab] at every position of ids."""
     c, embed = config, tensors["model.embed_tokens.weight"]
     x = embed[torch.tensor(ids)]
@@ -225,12 +225,12 @@ def forward(config, tensors, ids):
     return x @ (embed if c.tied else tensors["lm_head.weight"]).T
 
 
-def greedy(config, tensors, ids, num_tokens):
+def greedy(config, tensors, ids, num_tokens, attention=attention):
     """(tokens, the smallest gap between best and second-best logit on the way). No cache: everything is recomputed."""
     ids, margin = list(ids), math.inf
     first = len(ids)
     for _ in range(num_tokens):
-        best = forward(config, tensors, ids)[-1].topk(2)
+        best = forward(config, tensors, ids, attention)[-1].topk(2)
         margin = min(margin, (best.values[0] - best.values[1]).item())
         ids.append(best.indices[0].item())
     return ids[first:], margin

@@ -30,7 +30,8 @@ def scale_and_offset(name, shape):
         return 0.25, 1.0
     if name.endswith((".bias", "embed_tokens.weight")):
         return 0.25, 0.0
-    fan_in = shape[0] if name.endswith("_hlc.weight") else shape[1]  # W_lc is [h', h]: its inputs are rows
+    # W_lc is [h', h] and alpha [h, h, P]: their inputs are rows.
+    fan_in = shape[0] if name.endswith(("_hlc.weight", ".iha_q", ".iha_k", ".iha_v")) else shape[1]
     scale = 1.0
     while scale * scale * fan_in > 4.0:
         scale *= 0.5

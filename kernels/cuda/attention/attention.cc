@@ -74,12 +74,15 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
   int64_t expand_elements = 0;
   for (const AttentionShape& shape : layers) {
     if (absl::Status status = CheckShape(shape); !status.ok()) return status;
-    const int visible =
-        shape.window > 0 ? std::min(shape.window, limits.max_context) : limits.max_context;
+    const int window = shape.pseudo_heads > 0
+                           ? WindowOfPseudoHeads(shape.window, shape.pseudo_heads)
+                           : shape.window;
+    const int visible = window > 0 ? std::min(window, limits.max_context) : limits.max_context;
     max_splits = std::max(max_splits, MaxSplits(visible));
     item_floats = std::max(item_floats, int64_t{shape.q_heads} * shape.head_dim);
     item_heads = std::max<int64_t>(item_heads, shape.q_heads);
-    if (shape.is_composed && HasPrefillMma(shape.head_dim, shape.page_size)) {
+    if (shape.is_composed && shape.pseudo_heads == 0 &&
+        HasPrefillMma(shape.head_dim, shape.page_size)) {
       const int64_t tokens = (limits.max_context + SlabLayout::kTileTokens - 1) /
                              SlabLayout::kTileTokens * SlabLayout::kTileTokens;
       expand_elements = std::max(expand_elements, tokens * shape.kv_heads * shape.head_dim);
@@ -184,7 +187,11 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
   const bool has_prefill =
       options.kernel != DecodeKernel::kGeneral && HasPrefillMma(params.head_dim, params.page_size);
   const int max_queries = has_prefill ? kMaxDecodeQueries : INT_MAX;
-  if (cudaError_t error = Decode(params, max_queries, options, stream); error != cudaSuccess) {
+  const auto launch = [&](const DecodeParams& decode) {
+    return LaunchDecode(decode, options, plan_.limits.sm_version, stream);
+  };
+  if (cudaError_t error = Decode(params, params.window, max_queries, launch, stream);
+      error != cudaSuccess) {
     return error;
   }
   for (int seq = 0; seq < params.num_seqs; ++seq) {
@@ -195,9 +202,21 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
   return cudaSuccess;
 }
 
-cudaError_t PagedAttention::Decode(const AttentionParams& params, int max_queries,
-                                   const AttentionOptions& options, cudaStream_t stream) {
-  List& list = FindList(params.window, max_queries);
+cudaError_t PagedAttention::RunInterleaved(const AttentionParams& params, const PseudoHeads& pseudo,
+                                           cudaStream_t stream) {
+  MEA_CHECK(params.num_seqs == static_cast<int>(kv_lens_.size()));
+  MEA_CHECK(params.num_rows == q_offsets_.back() && params.num_rows <= plan_.limits.max_rows);
+  const int window = WindowOfPseudoHeads(params.window, pseudo.pseudo_heads);
+  const auto launch = [&](const DecodeParams& decode) {
+    return LaunchInterleaved({.decode = decode, .pseudo = pseudo}, stream);
+  };
+  return Decode(params, window, /*max_queries=*/INT_MAX, launch, stream);
+}
+
+cudaError_t PagedAttention::Decode(const AttentionParams& params, int window, int max_queries,
+                                   absl::FunctionRef<cudaError_t(const DecodeParams&)> launch,
+                                   cudaStream_t stream) {
+  List& list = FindList(window, max_queries);
   const DecodeParams decode = {
       .attention = params,
       .list = list.memory,
@@ -217,10 +236,7 @@ cudaError_t PagedAttention::Decode(const AttentionParams& params, int max_querie
       if (error != cudaSuccess) return error;
       list.is_built = list.passes.size() == 1;
     }
-    if (cudaError_t error = LaunchDecode(decode, options, plan_.limits.sm_version, stream);
-        error != cudaSuccess) {
-      return error;
-    }
+    if (cudaError_t error = launch(decode); error != cudaSuccess) return error;
     if (cudaError_t error = LaunchCombine(decode, rows.begin, rows.end, stream);
         error != cudaSuccess) {
       return error;

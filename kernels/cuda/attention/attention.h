@@ -8,8 +8,10 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "kernels/cuda/attention/decode_mma.h"
+#include "kernels/cuda/attention/interleaved.h"
 #include "kernels/cuda/attention/params.h"
 #include "kernels/cuda_module.h"
 
@@ -24,6 +26,7 @@ struct AttentionShape {
   int window = 0;
   // Heads are mixed or keys normed: long chunks attend to an expanded copy of the cache.
   bool is_composed = false;
+  int pseudo_heads = 0;  // P of interleaved attention, else 0
 };
 
 // The most that one step may ask for.
@@ -82,6 +85,9 @@ class PagedAttention {
   // One layer. The shape must be one of the plan's.
   cudaError_t Run(const AttentionParams& params, const AttentionOptions& options,
                   cudaStream_t stream);
+  // The same of interleaved pseudo heads: q_heads and kv_heads are all of them.
+  cudaError_t RunInterleaved(const AttentionParams& params, const PseudoHeads& pseudo,
+                             cudaStream_t stream);
 
  private:
   struct Rows {
@@ -97,8 +103,10 @@ class PagedAttention {
     WorkList memory;
   };
 
-  cudaError_t Decode(const AttentionParams& params, int max_queries,
-                     const AttentionOptions& options, cudaStream_t stream);
+  // Splits of rows that see `window` tokens, attended by `launch` and merged.
+  cudaError_t Decode(const AttentionParams& params, int window, int max_queries,
+                     absl::FunctionRef<cudaError_t(const DecodeParams&)> launch,
+                     cudaStream_t stream);
   cudaError_t Prefill(const AttentionParams& params, int seq, const AttentionOptions& options,
                       cudaStream_t stream);
   List& FindList(int window, int max_queries);

@@ -9,26 +9,28 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// One thread per token and frequency.
+// One thread per row and frequency.
 __global__ void __launch_bounds__(kThreads) AnglesKernel(const __grid_constant__ RopeParams p) {
   const int half = p.head_dim / 2;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  const int64_t token = index / half;
+  const int64_t row = index / half;
   const int i = static_cast<int>(index % half);
   WaitForPrevious();
   LetNextStart();
-  if (token >= p.num_tokens) return;
+  if (row >= int64_t{p.num_tokens} * p.pseudo_heads) return;
+  const int64_t token = p.positions[row / p.pseudo_heads];
+  const auto position = static_cast<double>(token * p.pseudo_heads + row % p.pseudo_heads);
   double sine, cosine;
-  sincos(p.positions[token] * p.inv_freq[i], &sine, &cosine);
-  float* row = p.cos_sin + token * p.head_dim;
-  row[i] = static_cast<float>(cosine * p.attention_factor);
-  row[i + half] = static_cast<float>(sine * p.attention_factor);
+  sincos(position * p.inv_freq[i], &sine, &cosine);
+  float* out = p.cos_sin + row * p.head_dim;
+  out[i] = static_cast<float>(cosine * p.attention_factor);
+  out[i + half] = static_cast<float>(sine * p.attention_factor);
 }
 
 }  // namespace
 
 cudaError_t LaunchComputeRope(const RopeParams& p, cudaStream_t stream) {
-  const int64_t count = static_cast<int64_t>(p.num_tokens) * (p.head_dim / 2);
+  const int64_t count = static_cast<int64_t>(p.num_tokens) * p.pseudo_heads * (p.head_dim / 2);
   if (count == 0) return cudaSuccess;
   return Launch({.grid = dim3(static_cast<unsigned>((count + kThreads - 1) / kThreads)),
                  .block = dim3(kThreads),

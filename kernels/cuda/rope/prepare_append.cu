@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kThreads)
   const float inverse_rms = Rsqrt(sum / static_cast<float>(at.head_dim) + eps);
 
   if (role == Role::kQuery) {
-    ScaleAndRotate<kAligned>(q.gain, inverse_rms, q.cos_sin + token * at.head_dim, at, x);
+    ScaleAndRotate<kAligned>(q.gain, inverse_rms, q.cos_sin + token * q.cos_sin_stride, at, x);
     Bf16* query = own_head(q.q, q.q_stride);
     StorePart<kAligned>(query + at.begin, query + at.second(), at, x);
   }
@@ -154,27 +154,32 @@ __global__ void __launch_bounds__(kThreads)
                                   : kv.values + layout.SlabBegin(page, kv.value_heads, head);
   if (role == Role::kKey) {
     const float scale = kv.key_norm_heads == 0 ? inverse_rms : 1.0f;
-    ScaleAndRotate<kAligned>(kv.gain, scale, kv.cos_sin + token * at.head_dim, at, x);
+    ScaleAndRotate<kAligned>(kv.gain, scale, kv.cos_sin + token * kv.cos_sin_stride, at, x);
   }
   StorePart<kAligned>(slab + layout.Offset(offset, at.begin),
                       slab + layout.Offset(offset, at.second()), at, x);
 }
 
 bool Aligned(const QueryParams& q) {
-  return StartAligned(q.q, q.q_stride) && StartAligned(q.gain, 0) && StartAligned(q.cos_sin, 0);
+  return StartAligned(q.q, q.q_stride) && StartAligned(q.gain, 0) &&
+         StartAligned(q.cos_sin, q.cos_sin_stride);
 }
 
 bool Aligned(const AppendParams& kv) {
   return StartAligned(kv.k, kv.k_stride) && StartAligned(kv.v, kv.v_stride) &&
-         StartAligned(kv.gain, 0) && StartAligned(kv.cos_sin, 0) && StartAligned(kv.keys, 0) &&
-         StartAligned(kv.values, 0);
+         StartAligned(kv.gain, 0) && StartAligned(kv.cos_sin, kv.cos_sin_stride) &&
+         StartAligned(kv.keys, 0) && StartAligned(kv.values, 0);
 }
 
 }  // namespace
 
-cudaError_t LaunchPrepareAndAppend(const QueryParams& q, const AppendParams& kv,
+cudaError_t LaunchPrepareAndAppend(const QueryParams& queries, const AppendParams& appended,
                                    cudaStream_t stream) {
-  const int head_dim = q.head_dim;
+  const int head_dim = queries.head_dim;
+  QueryParams q = queries;
+  AppendParams kv = appended;
+  if (q.cos_sin_stride == 0) q.cos_sin_stride = head_dim;
+  if (kv.cos_sin_stride == 0) kv.cos_sin_stride = head_dim;
   if (head_dim % 2 != 0 || head_dim > kMaxRopeHeadDim) return cudaErrorInvalidValue;
   if (kv.head_dim != head_dim || kv.num_tokens != q.num_tokens) return cudaErrorInvalidValue;
   const int num_items = q.q_heads + kv.key_heads + kv.value_heads + kv.key_norm_heads;

@@ -20,9 +20,11 @@ struct RopeParams {
   const int32_t* positions = nullptr;  // [num_tokens]
   const double* inv_freq = nullptr;    // [head_dim / 2]
   double attention_factor = 1.0;       // yarn's scale of cos and sin
-  float* cos_sin = nullptr;            // [num_tokens, head_dim]: cos in the first half, then sin
+  // [num_tokens * pseudo_heads, head_dim]: cos in the first half, then sin
+  float* cos_sin = nullptr;
   int num_tokens = 0;
   int head_dim = 0;
+  int pseudo_heads = 1;  // P: row n * P + p is of position P * positions[n] + p
 };
 cudaError_t LaunchComputeRope(const RopeParams& params, cudaStream_t stream);
 
@@ -33,6 +35,7 @@ struct QueryParams {
   const float* gain = nullptr;  // [head_dim] or null
   float eps = 0;
   const float* cos_sin = nullptr;  // [num_tokens, head_dim]
+  int64_t cos_sin_stride = 0;      // elements from row to row; 0: rows are dense
   int num_tokens = 0;
   int q_heads = 0;
   int head_dim = 0;
@@ -54,6 +57,7 @@ struct AppendParams {
   float eps = 0;
   const float* key_mix = nullptr;  // [key_heads, key_norm_heads], or null
   const float* cos_sin = nullptr;  // [num_tokens, head_dim]
+  int64_t cos_sin_stride = 0;      // as of QueryParams
   Bf16* keys = nullptr;        // [num_pages, key_heads, page_size, head_dim], in SlabLayout's order
   Bf16* values = nullptr;      // [num_pages, value_heads, page_size, head_dim], likewise
   float* key_norms = nullptr;  // [num_pages, key_norm_heads, page_size]

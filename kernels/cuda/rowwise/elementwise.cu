@@ -60,6 +60,47 @@ __global__ void __launch_bounds__(kMaxThreads)
   Store8<kAligned>(p.out + row * p.out_stride + i, p.ffn - i, x);
 }
 
+// Bytes: 6 per element.
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads)
+    SigmoidGateKernel(const __grid_constant__ SigmoidGateParams p) {
+  constexpr float kLog2E = 1.4426950408889634f;
+  const int i = Column();
+  WaitForPrevious();
+  LetNextStart();
+  if (i >= p.width) return;
+  const int64_t row = blockIdx.x;
+  Vector8 x = Load8<kAligned>(p.gate + row * p.gate_stride + i, p.width - i);
+  const Vector8 up = Load8<kAligned>(p.up + row * p.up_stride + i, p.width - i);
+  for (int e = 0; e < kVectorElements; ++e) {
+    x.at[e] = p.scale * Rcp(1.0f + Exp2(-kLog2E * x.at[e])) * up.at[e];
+  }
+  Store8<kAligned>(p.out + row * p.out_stride + i, p.width - i, x);
+}
+
+// A thread has eight elements of one head of the result. Bytes: the heads of x once per head of the
+// result, all but the first from the caches.
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads)
+    MixHeadsKernel(const __grid_constant__ MixHeadsParams p) {
+  const int vectors = (p.head_dim + kVectorElements - 1) / kVectorElements;
+  const int index = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+  const int head = index / vectors;
+  const int i = index % vectors * kVectorElements;
+  WaitForPrevious();
+  LetNextStart();
+  if (head >= p.out_heads) return;
+  const int64_t token = blockIdx.x;
+  const Bf16* x = p.x + token * p.x_stride + i;
+  Vector8 sum = {};
+  for (int c = 0; c < p.in_heads; ++c) {
+    const float weight = p.mix[c * p.out_heads + head];
+    const Vector8 v = Load8<kAligned>(x + c * p.head_dim, p.head_dim - i);
+    for (int e = 0; e < kVectorElements; ++e) sum.at[e] += weight * v.at[e];
+  }
+  Store8<kAligned>(p.out + token * p.out_stride + head * p.head_dim + i, p.head_dim - i, sum);
+}
+
 // Bytes: 4 per element.
 template <bool kAligned>
 __global__ void __launch_bounds__(kMaxThreads)
@@ -90,6 +131,25 @@ cudaError_t LaunchSwiGlu(const SwiGluParams& p, cudaStream_t stream) {
                        StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
   const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.ffn, stream);
   return Launch(config, aligned ? SwiGluKernel<true> : SwiGluKernel<false>, p);
+}
+
+cudaError_t LaunchSigmoidGate(const SigmoidGateParams& p, cudaStream_t stream) {
+  if (p.num_tokens == 0) return cudaSuccess;
+  const bool aligned = p.width % kVectorElements == 0 && StartAligned(p.gate, p.gate_stride) &&
+                       StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
+  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
+  return Launch(config, aligned ? SigmoidGateKernel<true> : SigmoidGateKernel<false>, p);
+}
+
+cudaError_t LaunchMixHeads(const MixHeadsParams& p, cudaStream_t stream) {
+  if (p.num_tokens == 0) return cudaSuccess;
+  const bool aligned = p.head_dim % kVectorElements == 0 && StartAligned(p.x, p.x_stride) &&
+                       StartAligned(p.out, p.out_stride);
+  // As many threads as eight elements each of all heads need.
+  const int vectors = (p.head_dim + kVectorElements - 1) / kVectorElements;
+  const LaunchConfig config =
+      RowsTimesColumns(p.num_tokens, p.out_heads * vectors * kVectorElements, stream);
+  return Launch(config, aligned ? MixHeadsKernel<true> : MixHeadsKernel<false>, p);
 }
 
 cudaError_t LaunchGatherRows(const GatherRowsParams& p, cudaStream_t stream) {

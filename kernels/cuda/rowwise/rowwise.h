@@ -71,6 +71,34 @@ struct SwiGluParams {
 };
 cudaError_t LaunchSwiGlu(const SwiGluParams& params, cudaStream_t stream);
 
+// out = scale * sigmoid(gate) * up, otherwise as above.
+struct SigmoidGateParams {
+  const Bf16* gate = nullptr;  // [num_tokens, width]
+  int64_t gate_stride = 0;
+  const Bf16* up = nullptr;  // [num_tokens, width]
+  int64_t up_stride = 0;
+  float scale = 1.0f;
+  Bf16* out = nullptr;  // [num_tokens, width]
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int width = 0;
+};
+cudaError_t LaunchSigmoidGate(const SigmoidGateParams& params, cudaStream_t stream);
+
+// out[n, g] = sum_c mix[c, g] * x[n, c], sums in F32 in the order of c.
+struct MixHeadsParams {
+  const Bf16* x = nullptr;  // [num_tokens, in_heads, head_dim], the heads of a token side by side
+  int64_t x_stride = 0;     // from token to token
+  const float* mix = nullptr;  // [in_heads, out_heads]
+  Bf16* out = nullptr;         // [num_tokens, out_heads, head_dim], likewise
+  int64_t out_stride = 0;
+  int num_tokens = 0;
+  int in_heads = 0;
+  int out_heads = 0;
+  int head_dim = 0;
+};
+cudaError_t LaunchMixHeads(const MixHeadsParams& params, cudaStream_t stream);
+
 // out[i] = x[rows[i]]
 struct GatherRowsParams {
   const Bf16* x = nullptr;  // [*, hidden]

@@ -264,14 +264,6 @@ TEST(ConfigRefusalsTest, BrokenHeadCompositionsAreRefused) {
        "config.json: head_composition.kind: expected a string, found no such field"},
       {R"({"head_composition": {"kind": "mla"}})",
        "config.json: head_composition.kind: expected one of mea, kha, iha, found \"mla\""},
-      {R"({"head_composition": {"kind": "kha", "knock": "linear"}})",
-       "config.json: head_composition.kind: expected \"mea\", found \"kha\", which this version "
-       "knows but does not serve yet",
-       absl::StatusCode::kUnimplemented},
-      {R"({"head_composition": {"kind": "iha", "num_pseudo_heads": 2}})",
-       "config.json: head_composition.kind: expected \"mea\", found \"iha\", which this version "
-       "knows but does not serve yet",
-       absl::StatusCode::kUnimplemented},
       {R"({"head_composition": {"num_components": 2}})",
        "config.json: head_composition.\"num_components\": expected only the fields kind, "
        "num_component_key_heads, num_component_value_heads, head_norm, head_norm_eps, found an "
@@ -301,6 +293,63 @@ TEST(ConfigRefusalsTest, BrokenHeadCompositionsAreRefused) {
   };
   for (const Refusal& refusal : refusals)
     ExpectRefused(Patched(mea.c_str(), refusal.patch), refusal);
+}
+
+TEST(ConfigRefusalsTest, BrokenKnocksAreRefused) {
+  const std::string kha = Patched(kPlain, R"({
+    "model_type": "mea", "base_model_type": "qwen3",
+    "head_composition": {"kind": "kha", "knock": "mlp"}})");
+  ASSERT_TRUE(ParseModelConfig(kha, "config.json").ok());
+  const std::vector<Refusal> refusals = {
+      {R"({"head_composition": {"knock": null}})",
+       "config.json: head_composition.knock: expected a string, found no such field"},
+      {R"({"head_composition": {"knock": "gate"}})",
+       "config.json: head_composition.knock: expected \"linear\" or \"mlp\", found \"gate\""},
+      {R"({"head_composition": {"num_component_key_heads": 2}})",
+       "config.json: head_composition.\"num_component_key_heads\": expected only the fields kind, "
+       "knock, found an unknown field"},
+  };
+  for (const Refusal& refusal : refusals)
+    ExpectRefused(Patched(kha.c_str(), refusal.patch), refusal);
+}
+
+TEST(ConfigRefusalsTest, BrokenPseudoHeadsAreRefused) {
+  const std::string iha = Patched(kPlain, R"({
+    "model_type": "mea", "base_model_type": "llama", "num_key_value_heads": 4,
+    "head_composition": {"kind": "iha", "num_pseudo_heads": 2, "layer_windows": [8, 0]}})");
+  ASSERT_TRUE(ParseModelConfig(iha, "config.json").ok());
+  const std::vector<Refusal> refusals = {
+      {R"({"head_composition": {"num_pseudo_heads": null}})",
+       "config.json: head_composition.num_pseudo_heads: expected an integer in 1..16, found no "
+       "such "
+       "field"},
+      {R"({"head_composition": {"num_pseudo_heads": 17}})",
+       "config.json: head_composition.num_pseudo_heads: expected an integer in 1..16, found 17"},
+      {R"({"head_composition": {"layer_windows": null}})",
+       "config.json: head_composition.layer_windows: expected 1 to 2 windows in tokens, repeated "
+       "over the layers, 0 for an ordinary one, found no such field"},
+      {R"({"head_composition": {"layer_windows": [8, 8, 0]}})",
+       "config.json: head_composition.layer_windows: expected 1 to 2 windows in tokens, repeated "
+       "over the layers, 0 for an ordinary one, found 3 entries"},
+      {R"({"head_composition": {"layer_windows": [8, -1]}})",
+       "config.json: head_composition.layer_windows[1]: expected an integer in 0..1073741824, "
+       "found "
+       "-1"},
+      {R"({"head_composition": {"head_norm": "rms"}})",
+       "config.json: head_composition.\"head_norm\": expected only the fields kind, "
+       "num_pseudo_heads, layer_windows, found an unknown field"},
+      {R"({"num_key_value_heads": 2})",
+       "config.json: num_key_value_heads: expected num_attention_heads 4, since pseudo heads mix "
+       "queries, keys and values alike, found 2"},
+      {R"({"base_model_type": "qwen3"})",
+       "config.json: base_model_type: expected a model without QK-norm below interleaved heads, "
+       "found \"qwen3\""},
+      {R"({"base_model_type": "mistral", "sliding_window": 16})",
+       "config.json: sliding_window: expected null beside head_composition.layer_windows, found "
+       "16"},
+  };
+  for (const Refusal& refusal : refusals)
+    ExpectRefused(Patched(iha.c_str(), refusal.patch), refusal);
 }
 
 TEST(ConfigRefusalsTest, BrokenGenerationDefaultsAreRefused) {

@@ -207,6 +207,29 @@ TEST(ConfigTest, FullHeadsAreNotCompressed) {
   EXPECT_FALSE(Parsed(ConfigJson({.mea = true})).compressed());
 }
 
+TEST(ConfigTest, KnocksCacheWhatGroupedQueryAttentionCaches) {
+  for (const char* knock : {"linear", "mlp"}) {
+    const RandomCheckpointSpec spec{.base_model_type = "qwen3", .mea = true, .knock = knock};
+    const ModelConfig config = Parsed(ConfigJson(spec));
+    EXPECT_EQ(config.composition(), "kha");
+    EXPECT_EQ(config.knock, std::string(knock) == "mlp" ? Knock::kMlp : Knock::kLinear);
+    EXPECT_FALSE(config.compressed());
+    EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{2, 2, 8, DType::kBf16, 0}));
+  }
+}
+
+TEST(ConfigTest, WindowsOfPseudoHeadsRepeatOverTheLayers) {
+  const RandomCheckpointSpec spec{
+      .num_layers = 5, .kv_heads = 4, .mea = true, .pseudo_heads = 2, .layer_windows = {16, 8, 0}};
+  const ModelConfig config = Parsed(ConfigJson(spec));
+  EXPECT_EQ(config.composition(), "iha");
+  EXPECT_THAT(config.layer_windows, ElementsAre(16, 8, 0, 16, 8));
+  EXPECT_EQ(config.layer_heads[0], (LayerHeads{4, 4, false, false, 2}));
+  EXPECT_EQ(config.layer_heads[2], (LayerHeads{4, 4, false, false, 0})) << "an ordinary layer";
+  // Physical heads alone: what multi-head attention caches.
+  EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{4, 4, 8, DType::kBf16, 0}));
+}
+
 TEST(ConfigTest, OnlyComposedKeysUnderQkNormCacheTheirNorms) {
   RandomCheckpointSpec spec{.base_model_type = "qwen3", .q_heads = 8, .kv_heads = 4, .mea = true};
   spec.key_heads = {4, 3};

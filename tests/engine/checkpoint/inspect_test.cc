@@ -52,6 +52,23 @@ KV cache       416 bytes per token in bf16, 512 uncompressed, ratio 0.812
 )");
 }
 
+TEST(InspectTest, KnocksAndPseudoHeadsAreTold) {
+  EXPECT_THAT(Inspected({.mea = true, .knock = "linear"}),
+              HasSubstr("\nknock          linear, folded into q, k and v when loaded\n"));
+  EXPECT_THAT(Inspected({.mea = true, .knock = "mlp"}),
+              HasSubstr("\nknock          mlp of the values, before the cache\n"));
+  const std::string iha = Inspected({.num_layers = 3,
+                                     .kv_heads = 4,
+                                     .mea = true,
+                                     .pseudo_heads = 2,
+                                     .layer_windows = {16, 16, 0}});
+  EXPECT_THAT(iha, HasSubstr("architecture   iha on llama"));
+  EXPECT_THAT(iha, HasSubstr("pseudo heads   2 for each head, not cached; they would take 640 "
+                             "bytes per token\n"));
+  EXPECT_THAT(iha, HasSubstr("  0..1              4      4       16  2 pseudo heads each\n"));
+  EXPECT_THAT(iha, HasSubstr("KV cache       384 bytes per token in bf16"));
+}
+
 TEST(InspectTest, HalfTheHeadsAreHalfTheBytes) {
   RandomCheckpointSpec spec{.q_heads = 8, .kv_heads = 4, .mea = true};
   spec.key_heads = {3};

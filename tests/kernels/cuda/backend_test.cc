@@ -231,6 +231,60 @@ TEST_F(CudaBackendTest, AttentionOverAppendedTokensAgreesWithTheReference) {
   }
 }
 
+TEST_F(CudaBackendTest, InterleavedAttentionAgreesWithTheReference) {
+  std::mt19937_64 random(8);
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    const auto pick = [&](std::initializer_list<int> from) {
+      return from.begin()[random() % from.size()];
+    };
+    AttentionCase c{.head_dim = pick({16, 24, 64, 128}),
+                    .dtype = DType::kBf16,
+                    .inputs = DType::kBf16,
+                    .window = pick({0, 1, 40}),
+                    .pseudo_heads = pick({1, 2, 3}),
+                    .page_size = pick({16, 64}),
+                    .seed = seed};
+    c.kv_heads = c.key_heads = c.value_heads = pick({1, 3, 4});
+    c.q_heads = c.pseudo_heads * c.kv_heads;
+    for (const int q_len : {1, pick({1, 5}), pick({1, 12})}) {
+      c.sequences.push_back({.kv_len = q_len + static_cast<int>(random() % 300), .q_len = q_len});
+    }
+    SCOPED_TRACE(::testing::Message()
+                 << "seed " << seed << ": P " << c.pseudo_heads << " h " << c.kv_heads << " d "
+                 << c.head_dim << " window " << c.window);
+    BackendLimits limits = OpLimits();
+    limits.page_size = c.page_size;
+    limits.attention = {{.q_heads = c.q_heads,
+                         .kv_heads = c.q_heads,
+                         .head_dim = c.head_dim,
+                         .window = c.window,
+                         .is_composed = true,
+                         .pseudo_heads = c.pseudo_heads}};
+    ASSERT_TRUE(cuda_->Prepare(limits).ok());
+    const AttentionData data(c);
+    EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kAttention);
+  }
+}
+
+TEST_F(CudaBackendTest, GatesAndMixesHeadsAsTheReferenceDoes) {
+  for (const int64_t head_dim : {6, 24, 64}) {
+    const Tensor x = Random({7, 5, head_dim}, DType::kBf16, 1);
+    const Tensor mix = Random({5, 6}, DType::kF32, 2);
+    const Tensor mixed = Poisoned({7, 6, head_dim}, DType::kBf16);
+    const Tensor expected = Poisoned({7, 6, head_dim}, DType::kF64);
+    staged_.MixHeads(x.view(), mix.view(), mixed.view());
+    reference_->MixHeads(Wide(x).view(), mix.view(), expected.view());
+    EXPECT_LE(RelativeError(mixed.view(), expected.view()), kBf16) << head_dim;
+
+    const Tensor gate = Random({90, head_dim}, DType::kBf16, 3, 4.0);
+    const Tensor up = Random({90, head_dim}, DType::kBf16, 4);
+    const Tensor gated = Poisoned({90, head_dim}, DType::kF64);
+    reference_->SigmoidGate(Wide(gate).view(), Wide(up).view(), 2.0f, gated.view());
+    staged_.SigmoidGate(gate.view(), up.view(), 2.0f, gate.view());
+    EXPECT_LE(RelativeError(gate.view(), gated.view()), kBf16) << head_dim;
+  }
+}
+
 TEST_F(CudaBackendTest, DrawsWhatTheReferenceDraws) {
   // More rows than fit at once, and more edits: one row edits every token.
   constexpr int kRows = 12;
