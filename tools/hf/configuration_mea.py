@@ -8,7 +8,7 @@ import dataclasses
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-BASE_MODELS = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")
+BASE_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 HEAD_COMPOSITION_FIELDS = {
     "kind", "num_component_key_heads", "num_component_value_heads", "head_norm", "head_norm_eps"
 }  # fmt: skip

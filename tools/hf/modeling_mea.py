@@ -2,7 +2,7 @@
 
     AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)
 
-The decoder is transformers' own of the family (llama, mistral, qwen2, qwen3, qwen3_moe); only its attention's keys and
+The decoder is transformers' own of the family (llama, mistral, mixtral, qwen2, qwen3, qwen3_moe); only its attention's keys and
 values change: h' component heads are projected and cached, W_lc [h', h] composes them into the h heads that the
 attention kernels see. The cache holds what mea's server holds: component heads after RoPE and, where the family
 normalises keys, one scalar per token and composite head.
@@ -21,6 +21,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaModel, apply_rotary_pos_emb, eager_attention_forward
 from transformers.models.mistral.modeling_mistral import MistralModel
+from transformers.models.mixtral.modeling_mixtral import MixtralModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeModel
@@ -184,6 +185,10 @@ class MeaMistralModel(_Composed, MistralModel):
     pass
 
 
+class MeaMixtralModel(_Composed, MixtralModel):
+    pass
+
+
 class MeaQwen2Model(_Composed, Qwen2Model):
     pass
 
@@ -199,12 +204,16 @@ class MeaQwen3MoeModel(_Composed, Qwen3MoeModel):
 DECODERS = {
     "llama": MeaLlamaModel,
     "mistral": MeaMistralModel,
+    "mixtral": MeaMixtralModel,
     "qwen2": MeaQwen2Model,
     "qwen3": MeaQwen3Model,
     "qwen3_moe": MeaQwen3MoeModel,
 }
-# transformers keeps the experts of a layer as one tensor; files hold one each. Of the other families it matches nothing.
-register_checkpoint_conversion_mapping("MeaForCausalLM", get_checkpoint_conversion_mapping("qwen3_moe"), overwrite=True)
+# transformers keeps the experts of a layer as one tensor; files hold one each.
+for family in ("mixtral", "qwen3_moe"):
+    register_checkpoint_conversion_mapping(
+        DECODERS[family].__name__, get_checkpoint_conversion_mapping(family), overwrite=True
+    )
 
 
 class MeaForCausalLM(PreTrainedModel, GenerationMixin):
@@ -234,7 +243,7 @@ class MeaForCausalLM(PreTrainedModel, GenerationMixin):
             if name in kwargs
         }
         if config is None:
-            config, kwargs = cls.config_class.from_pretrained(directory, return_unused_kwargs=True, **kwargs)
+            config = cls.config_class.from_pretrained(directory, **hub)
         shapes = _stored_shapes(directory, hub)
         config.absent_mixes = [
             name
