@@ -8,7 +8,7 @@
 - experts: qwen3_moe with W_lc = 1 against transformers' own, and cached against uncached generation;
 - demo (with --mea): held-out losses of models/demo-*: `mea eval`, the same after a round trip, this module.
 
-Takes half a minute on one core. Exits with 1 where anything disagrees.
+Takes half a minute to a minute of one core. Exits with 1 where anything disagrees.
 """
 
 import argparse
