@@ -48,43 +48,54 @@ absl::Status RunToEnd(EngineCore& core, const Collectors& collectors) {
   return absl::OkStatus();
 }
 
-// Token ids of each document, with what goes before it and the end token behind it.
-std::vector<std::vector<int32_t>> SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
-                                                 std::span<const int32_t> end_tokens) {
+}  // namespace
+
+Documents SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
+                         std::span<const int32_t> end_tokens, int window) {
   const std::vector<int32_t> opening = tokenizer.Encode("");
-  std::vector<std::vector<int32_t>> documents;
+  Documents wholes;
   bool is_open = false;
   for (const int32_t id : tokenizer.Encode(text, {.add_special_tokens = false})) {
-    if (!std::exchange(is_open, true)) documents.push_back(opening);
-    documents.back().push_back(id);
+    if (!std::exchange(is_open, true)) wholes.push_back(opening);
+    wholes.back().push_back(id);
     if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end()) is_open = false;
+  }
+  Documents documents;
+  for (const std::vector<int32_t>& whole : wholes) {
+    for (size_t first = 0; first + 1 < whole.size(); first += window - 1) {
+      const size_t end = std::min(first + window, whole.size());
+      documents.emplace_back(whole.begin() + first, whole.begin() + end);
+    }
   }
   return documents;
 }
 
-}  // namespace
-
-absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
-                                    std::string_view text, std::span<const int32_t> end_tokens) {
-  TextScore score{.num_bytes = static_cast<int64_t>(text.size())};
+absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
+                                         std::span<const std::vector<int32_t>> documents) {
+  TextScore score;
   Collectors collectors;
-  for (const std::vector<int32_t>& document : SplitDocuments(tokenizer, text, end_tokens)) {
-    // One token of the context is left for the output that every request has.
-    const size_t window = core.request_limits().max_context - 1;
-    for (size_t first = 0; first + 1 < document.size(); first += window - 1) {
-      const size_t end = std::min(first + window, document.size());
-      Request request{.prompt = {document.begin() + first, document.begin() + end},
-                      .prompt_logprobs = true};
-      request.stopping.max_tokens = 1;
-      if (absl::Status s = Submit(core, std::move(request), collectors); !s.ok()) return s;
-    }
+  for (const std::vector<int32_t>& document : documents) {
+    Request request{.prompt = document, .prompt_logprobs = true};
+    request.stopping.max_tokens = 1;
+    if (absl::Status s = Submit(core, std::move(request), collectors); !s.ok()) return s;
   }
   if (absl::Status s = RunToEnd(core, collectors); !s.ok()) return s;
   for (const auto& collector : collectors) {
     for (const float logprob : collector->prompt_logprobs) score.nats -= logprob;
     score.num_tokens += static_cast<int64_t>(collector->prompt_logprobs.size());
   }
-  if (score.num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
+  return score;
+}
+
+absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
+                                    std::string_view text, std::span<const int32_t> end_tokens) {
+  // One token of the context is left for the output that every request has.
+  const int window = core.request_limits().max_context - 1;
+  absl::StatusOr<TextScore> score =
+      ScoreDocuments(core, SplitDocuments(tokenizer, text, end_tokens, window));
+  if (!score.ok()) return score.status();
+  if (score->num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
+  score->num_bytes = static_cast<int64_t>(text.size());
   return score;
 }
 

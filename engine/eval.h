@@ -21,10 +21,21 @@ struct TextScore {
   double nats_per_byte() const { return nats / static_cast<double>(num_bytes); }
 };
 
+using Documents = std::vector<std::vector<int32_t>>;
+
 // Reads the text as documents that end with one of `end_tokens` (a text without any is one
 // document), each after what the tokenizer puts before a text, as a prompt would be. A document
-// longer than the model's context is cut into windows that overlap by one token. So every token is
-// predicted once, but those that nothing goes before.
+// longer than `window` tokens is cut into windows that overlap by one token. So every token is
+// predicted once, but those that nothing goes before. None is shorter than two tokens.
+Documents SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
+                         std::span<const int32_t> end_tokens, int window);
+
+// How well the model predicts all tokens of the documents but their first; num_bytes is left 0.
+// INVALID_ARGUMENT for a document longer than the model's context less one.
+absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
+                                         std::span<const std::vector<int32_t>> documents);
+
+// The documents of a text, in windows as long as the model's context allows.
 absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
                                     std::string_view text, std::span<const int32_t> end_tokens);
 

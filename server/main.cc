@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   mea::AddInspect(program, action);
   mea::AddPlan(program, action);
   mea::AddEval(program, action);
+  mea::AddConvert(program, action);
   mea::AddBench(program, action);
   try {
     program.parse(argc, argv);

@@ -137,6 +137,7 @@ void Model::Attention(int layer, const PagedKvView& kv) {
                                     {.w = w.k_proj, .bias = w.k_bias, .out = k},
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
   backend_->MatMul(workspace_.normed(n), projections);
+  if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
 
   AttentionStep step{
       .backend = *backend_,

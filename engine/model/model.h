@@ -34,6 +34,12 @@ class Model {
   void Forward(const Batch& batch, const KvCache& kv);
   // Called after every layer of a Forward: a step may take long, a layer must not.
   void set_on_layer(std::function<void()> on_layer) { on_layer_ = std::move(on_layer); }
+  // Shows a layer's projections as they come out of their product: with biases, before norm and
+  // RoPE. On the host alone; for whoever studies a model rather than serves it.
+  using OnProjections = std::function<void(int layer, const QkvViews& qkv)>;
+  void set_on_projections(OnProjections on_projections) {
+    on_projections_ = std::move(on_projections);
+  }
   // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
   // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
@@ -81,6 +87,7 @@ class Model {
   const double rope_attention_factor_;
   const std::unique_ptr<AttentionVariant> variant_;
   std::function<void()> on_layer_;
+  OnProjections on_projections_;
 };
 
 }  // namespace mea

@@ -17,6 +17,7 @@ void AddHealth(CLI::App& program, Action& action);
 void AddInspect(CLI::App& program, Action& action);
 void AddPlan(CLI::App& program, Action& action);
 void AddEval(CLI::App& program, Action& action);
+void AddConvert(CLI::App& program, Action& action);
 void AddBench(CLI::App& program, Action& action);
 // `mea bench serve`, of the program's bench.
 void AddServeBench(CLI::App& bench, Action& action);

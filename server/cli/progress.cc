@@ -18,8 +18,19 @@ constexpr absl::Duration kLogPeriod = absl::Seconds(5);
 ProgressLine::ProgressLine(Log* log)
     : log_(log), terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
 
-ProgressLine::~ProgressLine() {
+ProgressLine::~ProgressLine() { Clear(); }
+
+void ProgressLine::Clear() {
   if (terminal_) std::fputs("\r\033[K", stderr);
+}
+
+void ProgressLine::ShowStage(std::string_view stage, int64_t done, int64_t total) {
+  if (!terminal_ || absl::Now() - last_ < kTerminalPeriod) return;
+  last_ = absl::Now();
+  const double percent =
+      total > 0 ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 0;
+  std::fprintf(stderr, "\r\033[K%.*s: %.0f %% of %lld", static_cast<int>(stage.size()),
+               stage.data(), percent, static_cast<long long>(total));
 }
 
 void ProgressLine::Show(int64_t bytes_done, int64_t bytes_total) {

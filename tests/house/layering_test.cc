@@ -73,6 +73,12 @@ TEST(LayeringTest, OnlyTheServersLogSeesSpdlog) {
               ElementsAre(HasSubstr("logging is not for this room")));
 }
 
+TEST(LayeringTest, OnlyTheConverterSeesEigen) {
+  EXPECT_THAT(Including("engine/convert/apply.cc", "<Eigen/Dense>"), IsEmpty());
+  EXPECT_THAT(Including("engine/eval.cc", "<Eigen/Dense>"),
+              ElementsAre(HasSubstr("Eigen is not for this room")));
+}
+
 TEST(LayeringTest, OnlyTheCudaRoomSeesCuda) {
   EXPECT_THAT(Including("kernels/cuda/backend.cu", "<cuda_runtime.h>"), IsEmpty());
   EXPECT_THAT(Including("kernels/cpu/backend.cc", "<cuda_runtime.h>"),

@@ -60,6 +60,7 @@ const std::vector<Library>& Libraries() {
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"logging", {"spdlog/"}, {"server/log.cc"}},
+      {"Eigen", {"Eigen/"}, {"engine/convert/", "tests/engine/convert/"}},
       {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},
   };
   return libraries;

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/paged_kv.h"
+
+namespace mea::convert {
+
+enum class Method : uint8_t {
+  kSvd,         // MEA paper, appendix F: singular vectors of the weights; needs no text
+  kActivation,  // the same in the metric of what goes into the projections
+  kAligned,     // and with every change of basis that costs nothing; README.md, "What is free"
+};
+absl::StatusOr<Method> ParseMethod(std::string_view name);
+std::string_view MethodName(Method method);
+
+// "4", or "6,6,5,4": one for all layers, or one per layer.
+absl::StatusOr<std::vector<int>> ParseInts(std::string_view flag, std::string_view text);
+
+// How far a conversion is. `stage` is a word or two: "calibrating", "measuring", "composing",
+// "writing". A status other than OK ends the run, which can be taken up again.
+struct Progress {
+  std::string_view stage;
+  int64_t done = 0;
+  int64_t total = 0;
+};
+using OnProgress = std::function<absl::Status(const Progress&)>;
+
+struct ConvertOptions {
+  std::filesystem::path in;   // a plain checkpoint
+  std::filesystem::path out;  // must not exist
+  Method method = Method::kAligned;
+  // Component heads: of all layers or one per layer. Where both are empty `ratio` decides.
+  std::vector<int> key_heads;
+  std::vector<int> value_heads;
+  // Share of the KV bytes to keep, spent where it hurts least: measured on the calibration text.
+  double ratio = 0.5;
+  std::vector<int> layers;             // the only ones to compose; empty: all
+  std::string calibration;             // a text file; needed but for kSvd with given heads
+  int64_t calibration_tokens = 32768;  // to learn from, at most
+  int64_t measure_tokens = 4096;       // to measure each choice on, at most
+  int num_threads = 0;                 // 0 = one per core
+  bool compose_full_layers = false;    // also where h' = h, where nothing is gained
+  OnProgress progress;
+};
+
+struct LayerResult {
+  int key_heads = 0;
+  int value_heads = 0;
+  double key_error = 0;  // share of the energy that is lost (compose.h); 0 where not composed
+  double value_error = 0;
+  int64_t bytes_per_token = 0;
+};
+
+// Increase of the loss, in nats per token, when one layer alone keeps so many heads.
+struct ProfileEntry {
+  int layer = 0;
+  bool of_keys = false;
+  int heads = 0;
+  double loss_increase = 0;
+};
+
+struct ConvertReport {
+  std::string method;
+  int kv_heads = 0;
+  std::vector<LayerResult> layers;
+  int64_t bytes_per_token_before = 0;  // BF16 cache
+  int64_t bytes_per_token_after = 0;
+  std::optional<double> loss_before;  // nats per token of the text's measured part
+  std::optional<double> loss_after;
+  std::vector<ProfileEntry> profile;
+};
+
+// Converts a plain checkpoint into an MEA checkpoint. All work happens in OUT.partial: what is
+// solved or measured there survives a killed run, and a later one with the same inputs and options
+// goes on from it and writes the same bytes. OUT appears whole or not at all.
+//
+// INVALID_ARGUMENT names field, value and bound; ALREADY_EXISTS for OUT; FAILED_PRECONDITION where
+// OUT.partial belongs to another conversion or another process; RESOURCE_EXHAUSTED for a full disk.
+absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options);
+
+// The profile alone (MEA paper, figure 8, keys and values apart), for every layer and every number
+// of heads; writes no checkpoint. options.out is where to keep what was measured meanwhile.
+absl::StatusOr<ConvertReport> ProfileLayers(const ConvertOptions& options);
+
+std::string ReportTable(const ConvertReport& report);
+std::string ReportJson(const ConvertReport& report);
+
+}  // namespace mea::convert

@@ -1,0 +1,420 @@
+#include "engine/convert/job.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "engine/convert/budget.h"
+#include "engine/convert/fingerprint.h"
+#include "engine/model/weights.h"
+
+namespace mea::convert {
+namespace {
+
+constexpr DType kCacheDType = DType::kBf16;  // what bytes are counted in
+// Beyond this many heads not every number of components is tried.
+constexpr int kTriedHeads = 8;
+
+absl::StatusOr<Checkpoint> OpenPlain(const std::filesystem::path& dir) {
+  absl::StatusOr<Checkpoint> in = OpenCheckpoint(dir);
+  if (!in.ok()) return in.status();
+  if (in->config.model_type == "mea") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        (dir / "config.json").string(),
+        ": model_type: expected a plain checkpoint, found \"mea\", whose heads are composed"));
+  }
+  if (in->config.kv_heads < 2) {
+    return absl::InvalidArgumentError(absl::StrCat((dir / "config.json").string(),
+                                                   ": num_key_value_heads: expected 2 or more, "
+                                                   "found 1, and one head cannot become fewer"));
+  }
+  // Refuses missing and misshapen tensors before anything is computed.
+  if (const auto bytes = PlannedWeightBytes(*in); !bytes.ok()) return bytes.status();
+  return in;
+}
+
+absl::Status OutOfBounds(const std::string& what, double value, const std::string& bound) {
+  return absl::InvalidArgumentError(absl::StrCat(what, " ", value, " is not in ", bound));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Job>> Job::Open(const ConvertOptions& options, bool profile_only) {
+  absl::StatusOr<Checkpoint> in = OpenPlain(options.in);
+  if (!in.ok()) return in.status();
+  std::unique_ptr<Job> job(new Job(options, *std::move(in)));
+  if (absl::Status s = job->CheckOptions(profile_only); !s.ok()) return s;
+  const absl::StatusOr<std::string> manifest = job->Manifest(profile_only);
+  if (!manifest.ok()) return manifest.status();
+  if (absl::Status s = job->ReadText(); !s.ok()) return s;
+  absl::StatusOr<std::unique_ptr<WorkDir>> work = WorkDir::Open(options.out, *manifest);
+  if (!work.ok()) return work.status();
+  job->work_ = *std::move(work);
+  return job;
+}
+
+absl::Status Job::CheckHeads(const char* field, const std::vector<int>& heads) const {
+  if (heads.size() > 1 && std::ssize(heads) != config().num_layers) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": ", heads.size(),
+                                                   " numbers for a model of ", config().num_layers,
+                                                   " layers; give one, or one per layer"));
+  }
+  for (const int n : heads) {
+    if (n < 1 || n > config().kv_heads) {
+      return OutOfBounds(field, n, absl::StrCat("1..", config().kv_heads));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Job::CheckOptions(bool profile_only) const {
+  if (absl::Status s = CheckHeads("key heads", options_.key_heads); !s.ok()) return s;
+  if (absl::Status s = CheckHeads("value heads", options_.value_heads); !s.ok()) return s;
+  if (!(options_.ratio > 0 && options_.ratio <= 1)) {
+    return OutOfBounds("ratio", options_.ratio, "(0, 1]");
+  }
+  std::set<int> seen;
+  for (const int layer : options_.layers) {
+    if (layer < 0 || layer >= config().num_layers) {
+      return OutOfBounds("layer", layer, absl::StrCat("0..", config().num_layers - 1));
+    }
+    if (!seen.insert(layer).second) {
+      return absl::InvalidArgumentError(absl::StrCat("layer ", layer, " is named twice"));
+    }
+  }
+  if (options_.calibration_tokens < 1) {
+    return OutOfBounds("calibration tokens", static_cast<double>(options_.calibration_tokens),
+                       "1..");
+  }
+  if (options_.measure_tokens < 1) {
+    return OutOfBounds("measure tokens", static_cast<double>(options_.measure_tokens), "1..");
+  }
+  if (has_text()) return absl::OkStatus();
+  if (profile_only) return absl::InvalidArgumentError("a profile needs a text to measure on");
+  if (options_.method != Method::kSvd) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("method ", std::string(MethodName(options_.method)),
+                     " needs a calibration text; only svd looks at the weights alone"));
+  }
+  if (options_.key_heads.empty() && options_.value_heads.empty()) {
+    return absl::InvalidArgumentError(
+        "a ratio needs a calibration text, to measure where heads can be spared; or give the "
+        "numbers of heads");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Job::Manifest(bool profile_only) const {
+  nlohmann::ordered_json manifest = {{"version", 1},
+                                     {"profile_only", profile_only},
+                                     {"method", std::string(MethodName(options_.method))},
+                                     {"key_heads", options_.key_heads},
+                                     {"value_heads", options_.value_heads},
+                                     {"ratio", options_.ratio},
+                                     {"layers", options_.layers},
+                                     {"calibration_tokens", options_.calibration_tokens},
+                                     {"measure_tokens", options_.measure_tokens},
+                                     {"compose_full_layers", options_.compose_full_layers}};
+  const absl::StatusOr<std::string> input = CheckpointFingerprint(in_);
+  if (!input.ok()) return input.status();
+  manifest["input"] = *input;
+  manifest["calibration"] = "";
+  if (has_text()) {
+    const absl::StatusOr<std::string> text = FileFingerprint(options_.calibration);
+    if (!text.ok()) return text.status();
+    manifest["calibration"] = *text;
+  }
+  return manifest.dump();
+}
+
+absl::Status Job::ReadText() {
+  if (!has_text()) return absl::OkStatus();
+  absl::StatusOr<CalibrationText> text = ReadCalibrationText(
+      options_.calibration, in_, options_.calibration_tokens, options_.measure_tokens);
+  if (!text.ok()) return text.status();
+  text_ = *std::move(text);
+  return absl::OkStatus();
+}
+
+bool Job::IsChosen(int layer) const {
+  const std::vector<int>& layers = options_.layers;
+  return layers.empty() || std::find(layers.begin(), layers.end(), layer) != layers.end();
+}
+
+std::vector<int> Job::CandidateHeads() const {
+  const int h = config().kv_heads;
+  std::set<int> heads;
+  for (int i = 1; i <= kTriedHeads; ++i) heads.insert(std::max(1, h * i / kTriedHeads));
+  heads.erase(h);
+  return {heads.begin(), heads.end()};
+}
+
+LayerHeads Job::HeadsOf(int keys, int values) const {
+  const bool all = options_.compose_full_layers;
+  return {.key_heads = keys,
+          .value_heads = values,
+          .key_mix = all || keys < config().kv_heads,
+          .value_mix = all || values < config().kv_heads};
+}
+
+int64_t Job::BytesPerToken(const LayerPlan& plan) const {
+  ModelConfig composed = config();
+  composed.model_type = "mea";
+  composed.layer_heads = plan;
+  int64_t bytes = 0;
+  for (int layer = 0; layer < composed.num_layers; ++layer) {
+    bytes += KvBytesPerToken(composed.LayerKvSpec(layer, kCacheDType));
+  }
+  return bytes;
+}
+
+absl::StatusOr<LayerPlan> Job::PlanByHeads() const {
+  const int h = config().kv_heads;
+  const auto at = [&](const std::vector<int>& heads, int layer) {
+    if (heads.empty() || !IsChosen(layer)) return h;
+    return heads.size() == 1 ? heads[0] : heads[layer];
+  };
+  LayerPlan plan;
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    plan.push_back(HeadsOf(at(options_.key_heads, layer), at(options_.value_heads, layer)));
+  }
+  return plan;
+}
+
+// Items are keys and values of each layer in turn; choices its candidates, then all heads.
+absl::StatusOr<LayerPlan> Job::PlanByBudget() {
+  if (absl::Status s = MeasureProfile(); !s.ok()) return s;
+  const int h = config().kv_heads;
+  const std::vector<int> candidates = CandidateHeads();
+  const LayerPlan whole(config().num_layers, LayerHeads{h, h});
+  const int64_t budget =
+      static_cast<int64_t>(options_.ratio * static_cast<double>(BytesPerToken(whole)));
+  const int64_t layer_bytes = BytesPerToken(whole) / config().num_layers;
+  std::vector<std::vector<Choice>> items;
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    for (const bool of_keys : {true, false}) {
+      std::vector<Choice>& choices = items.emplace_back();
+      choices.push_back({.bytes = layer_bytes / 2});  // all heads
+      if (!IsChosen(layer)) continue;
+      // A smaller number of heads is taken to be no better, whatever the noise of measuring says.
+      double loss = 0;
+      for (auto heads = candidates.rbegin(); heads != candidates.rend(); ++heads) {
+        LayerPlan one = whole;
+        one[layer] = of_keys ? HeadsOf(*heads, h) : HeadsOf(h, *heads);
+        for (const ProfileEntry& entry : profile_) {
+          const bool is_it =
+              entry.layer == layer && entry.of_keys == of_keys && entry.heads == *heads;
+          if (is_it) loss = std::max(loss, entry.loss_increase);
+        }
+        choices.push_back(
+            {.bytes = layer_bytes / 2 + BytesPerToken(one) - BytesPerToken(whole), .loss = loss});
+      }
+    }
+  }
+  const absl::StatusOr<std::vector<int>> chosen = SpendBudget(items, budget);
+  if (!chosen.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ratio ", options_.ratio, ": ", chosen.status().message()));
+  }
+  const auto heads_of = [&](int item) {
+    const int choice = (*chosen)[item];
+    return choice == 0 ? h : candidates[candidates.size() - choice];
+  };
+  LayerPlan plan;
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    plan.push_back(HeadsOf(heads_of(2 * layer), heads_of(2 * layer + 1)));
+  }
+  return plan;
+}
+
+absl::Status Job::MeasureProfile() {
+  std::vector<SolveTask> tasks;
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    if (!IsChosen(layer)) continue;
+    for (const bool of_keys : {true, false}) tasks.push_back({layer, of_keys, CandidateHeads()});
+  }
+  if (absl::Status s = SolveTasks(tasks); !s.ok()) return s;
+  const absl::StatusOr<double> base = BaseLoss();
+  if (!base.ok()) return base.status();
+  const int64_t total = std::ssize(tasks) * std::ssize(CandidateHeads());
+  for (const SolveTask& task : tasks) {
+    for (const int heads : task.heads) {
+      const absl::StatusOr<double> loss = LossWith(task.layer, task.of_keys, heads);
+      if (!loss.ok()) return loss.status();
+      profile_.push_back({task.layer, task.of_keys, heads, *loss - *base});
+      if (absl::Status s = Tell("measuring", std::ssize(profile_), total); !s.ok()) return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> Job::LossWith(int layer, bool of_keys, int heads) {
+  const std::string name = absl::StrCat(ResultName(layer, of_keys, heads), ".loss");
+  if (const auto known = work_->Measured(name)) return *known;
+  const absl::StatusOr<Reader*> reader = TheReader();
+  if (!reader.ok()) return reader.status();
+  const absl::StatusOr<AttentionWeights> w = ReadAttentionWeights(in_, layer);
+  if (!w.ok()) return w.status();
+  const int d = config().head_dim;
+  if (of_keys) {
+    const std::optional<KeyComposition> keys = work_->LoadKeys(layer, heads);
+    if (!keys) return absl::DataLossError(absl::StrCat(name, ": not composed"));
+    (*reader)->ReplaceKeys(layer, ExpandKeys(w->k, d, *keys), ExpandKeys(w->k_bias, d, *keys));
+  } else {
+    const std::optional<ValueComposition> values = work_->LoadValues(layer, heads);
+    if (!values) return absl::DataLossError(absl::StrCat(name, ": not composed"));
+    (*reader)->ReplaceValues(layer, ExpandValues(w->v, d, *values),
+                             ExpandValues(w->v_bias, d, *values));
+  }
+  const absl::StatusOr<double> loss = (*reader)->Loss(text_.measure);
+  (*reader)->Restore(layer);
+  if (!loss.ok()) return loss.status();
+  if (absl::Status s = work_->SaveMeasured(name, *loss); !s.ok()) return s;
+  return *loss;
+}
+
+absl::Status Job::SolvePlan(const LayerPlan& plan) {
+  std::vector<SolveTask> tasks;
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    const LayerHeads& heads = plan[layer];
+    if (heads.key_mix) tasks.push_back({layer, true, {heads.key_heads}});
+    if (heads.value_mix) tasks.push_back({layer, false, {heads.value_heads}});
+  }
+  return SolveTasks(std::move(tasks));
+}
+
+absl::Status Job::SolveTasks(std::vector<SolveTask> tasks) {
+  StatisticsSource statistics;
+  if (has_text()) statistics = [this] { return Statistics(); };
+  return Solve(in_, options_.method, std::move(tasks), statistics, options_.num_threads, *work_,
+               options_.progress);
+}
+
+absl::StatusOr<const std::vector<HeadStatistics>*> Job::Statistics() {
+  if (!statistics_) {
+    const absl::StatusOr<Reader*> reader = TheReader();
+    if (!reader.ok()) return reader.status();
+    std::vector<HeadStatistics> collected;
+    const absl::StatusOr<double> loss = (*reader)->Collect(
+        text_.learn, &collected,
+        [this](int64_t done, int64_t total) { return Tell("calibrating", done, total); });
+    if (!loss.ok()) return loss.status();
+    statistics_ = std::move(collected);
+  }
+  return &*statistics_;
+}
+
+absl::StatusOr<Reader*> Job::TheReader() {
+  if (!reader_) {
+    absl::StatusOr<std::unique_ptr<Reader>> reader =
+        Reader::Create(in_, options_.num_threads, /*replaceable=*/true);
+    if (!reader.ok()) return reader.status();
+    reader_ = *std::move(reader);
+  }
+  return reader_.get();
+}
+
+absl::StatusOr<double> Job::BaseLoss() {
+  if (const auto known = work_->Measured("loss")) return *known;
+  const absl::StatusOr<Reader*> reader = TheReader();
+  if (!reader.ok()) return reader.status();
+  const absl::StatusOr<double> loss = (*reader)->Loss(text_.measure);
+  if (!loss.ok()) return loss.status();
+  if (absl::Status s = work_->SaveMeasured("loss", *loss); !s.ok()) return s;
+  return *loss;
+}
+
+absl::StatusOr<AttentionWeights> Job::ComposedLayer(const LayerPlan& plan, int layer) const {
+  const absl::StatusOr<AttentionWeights> weights = ReadAttentionWeights(in_, layer);
+  if (!weights.ok()) return weights.status();
+  const LayerHeads& heads = plan[layer];
+  std::optional<KeyComposition> keys;
+  std::optional<ValueComposition> values;
+  if (heads.key_mix) keys = work_->LoadKeys(layer, heads.key_heads);
+  if (heads.value_mix) values = work_->LoadValues(layer, heads.value_heads);
+  if (heads.key_mix != keys.has_value() || heads.value_mix != values.has_value()) {
+    return absl::DataLossError(absl::StrCat("layer ", layer, ": what was composed cannot be read"));
+  }
+  return Compose(*weights, config().head_dim, keys ? &*keys : nullptr, values ? &*values : nullptr);
+}
+
+ConvertReport Job::MakeReport(const LayerPlan& plan) const {
+  ConvertReport report{.method = std::string(MethodName(options_.method)),
+                       .kv_heads = config().kv_heads,
+                       .profile = profile_};
+  const LayerPlan whole(config().num_layers, HeadsOf(config().kv_heads, config().kv_heads));
+  report.bytes_per_token_before = BytesPerToken(whole);
+  report.bytes_per_token_after = BytesPerToken(plan);
+  for (int layer = 0; layer < config().num_layers; ++layer) {
+    const auto error = [&](bool of_keys, int heads) {
+      return work_->Measured(ResultName(layer, of_keys, heads) + ".error").value_or(0);
+    };
+    const LayerHeads& heads = plan[layer];
+    LayerPlan one = whole;
+    one[layer] = heads;
+    report.layers.push_back(
+        {.key_heads = heads.key_heads,
+         .value_heads = heads.value_heads,
+         .key_error = heads.key_mix ? error(true, heads.key_heads) : 0,
+         .value_error = heads.value_mix ? error(false, heads.value_heads) : 0,
+         .bytes_per_token = BytesPerToken(one) - BytesPerToken(whole) +
+                            report.bytes_per_token_before / config().num_layers});
+  }
+  return report;
+}
+
+absl::Status Job::Write(const LayerPlan& plan, ConvertReport& report) {
+  const absl::StatusOr<std::filesystem::path> dir = work_->NewCheckpointDir();
+  if (!dir.ok()) return dir.status();
+  const auto layer = [&](int i) { return ComposedLayer(plan, i); };
+  const auto written = [this](int64_t done, int64_t total) { return Tell("writing", done, total); };
+  if (absl::Status s = WriteCheckpoint(in_, plan, layer, *dir, written); !s.ok()) return s;
+
+  // What was written must load, and predict the text.
+  const absl::StatusOr<Checkpoint> out = OpenCheckpoint(*dir);
+  if (!out.ok()) return out.status();
+  if (const auto bytes = PlannedWeightBytes(*out); !bytes.ok()) return bytes.status();
+  if (has_text()) {
+    const absl::StatusOr<double> before = BaseLoss();
+    if (!before.ok()) return before.status();
+    const auto reader = Reader::Create(*out, options_.num_threads, /*replaceable=*/false);
+    if (!reader.ok()) return reader.status();
+    const absl::StatusOr<double> after = (*reader)->Loss(
+        text_.measure,
+        [this](int64_t done, int64_t total) { return Tell("checking", done, total); });
+    if (!after.ok()) return after.status();
+    report.loss_before = *before;
+    report.loss_after = *after;
+  }
+  return Tell("publishing", 0, 1);
+}
+
+absl::StatusOr<ConvertReport> Job::Convert() {
+  const bool by_budget = options_.key_heads.empty() && options_.value_heads.empty();
+  const absl::StatusOr<LayerPlan> plan = by_budget ? PlanByBudget() : PlanByHeads();
+  if (!plan.ok()) return plan.status();
+  if (absl::Status s = SolvePlan(*plan); !s.ok()) return s;
+  ConvertReport report = MakeReport(*plan);
+  if (absl::Status s = Write(*plan, report); !s.ok()) return s;
+  if (absl::Status s = work_->Publish(); !s.ok()) return s;
+  return report;
+}
+
+absl::StatusOr<ConvertReport> Job::Profile() {
+  if (absl::Status s = MeasureProfile(); !s.ok()) return s;
+  const int h = config().kv_heads;
+  ConvertReport report = MakeReport(LayerPlan(config().num_layers, LayerHeads{h, h}));
+  const absl::StatusOr<double> loss = BaseLoss();
+  if (!loss.ok()) return loss.status();
+  report.loss_before = *loss;
+  work_->Remove();
+  return report;
+}
+
+absl::Status Job::Tell(std::string_view stage, int64_t done, int64_t total) const {
+  return options_.progress ? options_.progress({stage, done, total}) : absl::OkStatus();
+}
+
+}  // namespace mea::convert

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/calibration.h"
+#include "engine/convert/convert.h"
+#include "engine/convert/output.h"
+#include "engine/convert/solver.h"
+#include "engine/convert/work_dir.h"
+
+namespace mea::convert {
+
+// One run of Convert or ProfileLayers, from the input to the report. One thread.
+class Job {
+ public:
+  // Reads the input and checks every option against it; finds what an earlier run has left.
+  static absl::StatusOr<std::unique_ptr<Job>> Open(const ConvertOptions& options,
+                                                   bool profile_only);
+
+  absl::StatusOr<ConvertReport> Convert();
+  absl::StatusOr<ConvertReport> Profile();
+
+ private:
+  Job(const ConvertOptions& options, Checkpoint in) : options_(options), in_(std::move(in)) {}
+
+  const ModelConfig& config() const { return in_.config; }
+  bool has_text() const { return !options_.calibration.empty(); }
+
+  absl::Status CheckHeads(const char* field, const std::vector<int>& heads) const;
+  absl::Status CheckOptions(bool profile_only) const;
+  absl::StatusOr<std::string> Manifest(bool profile_only) const;
+  absl::Status ReadText();
+
+  bool IsChosen(int layer) const;           // by options_.layers
+  std::vector<int> CandidateHeads() const;  // fewer than h, worth trying
+  LayerHeads HeadsOf(int keys, int values) const;
+  int64_t BytesPerToken(const LayerPlan& plan) const;
+
+  absl::StatusOr<LayerPlan> PlanByHeads() const;
+  absl::StatusOr<LayerPlan> PlanByBudget();
+  absl::Status MeasureProfile();
+  absl::StatusOr<double> LossWith(int layer, bool of_keys, int heads);
+  absl::Status SolvePlan(const LayerPlan& plan);
+  absl::Status SolveTasks(std::vector<SolveTask> tasks);
+  absl::StatusOr<const std::vector<HeadStatistics>*> Statistics();
+  absl::StatusOr<Reader*> TheReader();
+  absl::StatusOr<double> BaseLoss();
+  absl::StatusOr<AttentionWeights> ComposedLayer(const LayerPlan& plan, int layer) const;
+  absl::Status Write(const LayerPlan& plan, ConvertReport& report);
+  ConvertReport MakeReport(const LayerPlan& plan) const;
+  absl::Status Tell(std::string_view stage, int64_t done, int64_t total) const;
+
+  const ConvertOptions options_;
+  const Checkpoint in_;
+  std::unique_ptr<WorkDir> work_;
+  CalibrationText text_;
+  std::unique_ptr<Reader> reader_;
+  std::optional<std::vector<HeadStatistics>> statistics_;
+  std::vector<ProfileEntry> profile_;
+};
+
+}  // namespace mea::convert

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/compose.h"
+#include "engine/convert/matrix.h"
+
+namespace mea::convert {
+
+// What a conversion touches of one layer, widened. d = head_dim, H = q_heads, h = kv_heads; k and v
+// have h' of their own once they are composed.
+struct AttentionWeights {
+  Matrix q;                            // [H * d, hidden]
+  Matrix k;                            // [h * d, hidden]
+  Matrix v;                            // [h * d, hidden]
+  Matrix o;                            // [hidden, H * d]
+  Matrix q_bias, k_bias, v_bias;       // [rows, 1], or empty
+  std::vector<double> q_norm, k_norm;  // [d], or empty
+  Matrix k_hlc, v_hlc;                 // [h', h], or empty: not composed
+};
+
+// "model.layers.3.self_attn."
+std::string AttentionPrefix(int layer);
+
+// Of a plain checkpoint. INVALID_ARGUMENT with one line for a missing or misshapen tensor, one
+// whose dtype does not load, or a value that is not finite.
+absl::StatusOr<AttentionWeights> ReadAttentionWeights(const Checkpoint& checkpoint, int layer);
+
+// q_norm alone; empty without QK-norm.
+absl::StatusOr<std::vector<double>> ReadQueryNorm(const Checkpoint& checkpoint, int layer);
+
+// The same layer with composed heads: components and W_lc in place of the heads, the turns and the
+// bases absorbed by the queries and the output projection. Either composition may be absent (null).
+AttentionWeights Compose(const AttentionWeights& plain, int head_dim, const KeyComposition* keys,
+                         const ValueComposition* values);
+
+// The plain layer that computes the same: every virtual head written out, queries and output as
+// they were. What a composition costs can be measured on a plain model with these in place.
+Matrix ExpandKeys(const Matrix& k, int head_dim, const KeyComposition& keys);
+Matrix ExpandValues(const Matrix& v, int head_dim, const ValueComposition& values);
+
+}  // namespace mea::convert

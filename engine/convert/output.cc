@@ -1,0 +1,297 @@
+#include "engine/convert/output.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/convert_dtype.h"
+#include "engine/checkpoint/json.h"
+#include "engine/convert/output_file.h"
+
+namespace mea::convert {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+// One tensor of the output: bytes of the input, or a matrix of a composed layer.
+struct OutputTensor {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  int64_t num_bytes = 0;
+  const StoredTensor* copied = nullptr;  // null: composed
+  int layer = 0;
+  Matrix AttentionWeights::*matrix = nullptr;
+  DType storage = DType::kF32;
+};
+
+struct Shard {
+  std::string file_name;
+  std::vector<OutputTensor> tensors;
+};
+
+// A tensor of a layer's attention that may be composed.
+struct Part {
+  const char* name;
+  Matrix AttentionWeights::*matrix;
+  bool of_keys;     // changes when keys are composed, else when values are
+  bool components;  // its rows become those of the components
+  // W_lc follows it.
+  const char* hlc = nullptr;
+  Matrix AttentionWeights::*hlc_matrix = nullptr;
+};
+
+constexpr std::array<Part, 7> kParts = {{
+    {"q_proj.weight", &AttentionWeights::q, true, false},
+    {"q_proj.bias", &AttentionWeights::q_bias, true, false},
+    {"k_proj.weight", &AttentionWeights::k, true, true, "k_hlc.weight", &AttentionWeights::k_hlc},
+    {"k_proj.bias", &AttentionWeights::k_bias, true, true},
+    {"v_proj.weight", &AttentionWeights::v, false, true, "v_hlc.weight", &AttentionWeights::v_hlc},
+    {"v_proj.bias", &AttentionWeights::v_bias, false, true},
+    {"o_proj.weight", &AttentionWeights::o, false, false},
+}};
+
+int64_t NumElements(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
+// The composed tensors that the plan calls for, by the name of what they replace.
+class Composed {
+ public:
+  Composed(const ModelConfig& config, const LayerPlan& plan)
+      : head_dim_(config.head_dim), kv_heads_(config.kv_heads) {
+    for (int layer = 0; layer < config.num_layers; ++layer) {
+      for (const Part& part : kParts) {
+        if (!(part.of_keys ? plan[layer].key_mix : plan[layer].value_mix)) continue;
+        parts_[AttentionPrefix(layer) + part.name] = {layer, &part, plan[layer]};
+      }
+    }
+  }
+
+  // What becomes of a tensor, in one or two.
+  void AppendTo(const StoredTensor& stored, std::vector<OutputTensor>& out) const {
+    OutputTensor tensor{.name = stored.name,
+                        .dtype = StoredDTypeName(stored.dtype),
+                        .shape = stored.shape,
+                        .num_bytes = stored.num_bytes,
+                        .copied = &stored};
+    const auto found = parts_.find(stored.name);
+    if (found == parts_.end()) {
+      out.push_back(std::move(tensor));
+      return;
+    }
+    const auto& [layer, part, heads] = found->second;
+    const int components = part->of_keys ? heads.key_heads : heads.value_heads;
+    tensor.copied = nullptr;
+    tensor.layer = layer;
+    tensor.matrix = part->matrix;
+    tensor.storage = *LoadableDType(stored.dtype);
+    if (part->components) tensor.shape[0] = int64_t{components} * head_dim_;
+    tensor.num_bytes = NumElements(tensor.shape) * DTypeSize(tensor.storage);
+    out.push_back(std::move(tensor));
+    if (part->hlc == nullptr) return;
+    out.push_back({.name = AttentionPrefix(layer) + part->hlc,
+                   .dtype = "F32",
+                   .shape = {components, kv_heads_},
+                   .num_bytes = int64_t{components} * kv_heads_ * DTypeSize(DType::kF32),
+                   .layer = layer,
+                   .matrix = part->hlc_matrix,
+                   .storage = DType::kF32});
+  }
+
+ private:
+  struct Entry {
+    int layer;
+    const Part* part;
+    LayerHeads heads;
+  };
+  const int head_dim_;
+  const int kv_heads_;
+  std::map<std::string, Entry, std::less<>> parts_;
+};
+
+std::vector<Shard> PlanShards(const Checkpoint& in, const LayerPlan& plan) {
+  const Composed composed(in.config, plan);
+  std::map<std::string, std::vector<const StoredTensor*>> files;
+  for (const auto& [name, stored] : in.tensors.tensors()) {
+    files[fs::path(stored.file->path()).filename().string()].push_back(&stored);
+  }
+  std::vector<Shard> shards;
+  for (auto& [file, tensors] : files) {
+    std::sort(tensors.begin(), tensors.end(),
+              [](const StoredTensor* a, const StoredTensor* b) { return a->offset < b->offset; });
+    shards.push_back({.file_name = file});
+    for (const StoredTensor* stored : tensors) composed.AppendTo(*stored, shards.back().tensors);
+  }
+  return shards;
+}
+
+// The length of the header, and the header, padded so that the data begins aligned.
+std::string Header(const Shard& shard) {
+  Json header = {{"__metadata__", {{"format", "pt"}}}};
+  int64_t offset = 0;
+  for (const OutputTensor& tensor : shard.tensors) {
+    header[tensor.name] = {{"dtype", tensor.dtype},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {offset, offset + tensor.num_bytes}}};
+    offset += tensor.num_bytes;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t size = text.size();
+  std::string bytes(sizeof(size), '\0');
+  std::memcpy(bytes.data(), &size, sizeof(size));
+  return bytes + text;
+}
+
+absl::StatusOr<std::string> Rounded(const Matrix& matrix, const OutputTensor& tensor) {
+  MEA_CHECK(std::ssize(matrix.values) == NumElements(tensor.shape));
+  const std::vector<float> narrow(matrix.values.begin(), matrix.values.end());
+  std::string bytes(tensor.num_bytes, '\0');
+  const ConversionResult result =
+      ConvertDType(narrow.data(), DType::kF32, bytes.data(), tensor.storage, std::ssize(narrow));
+  if (result.num_non_finite + result.num_overflows > 0) {
+    return absl::OutOfRangeError(absl::StrCat(tensor.name, ": ",
+                                              result.num_non_finite + result.num_overflows,
+                                              " composed values are beyond ", tensor.dtype));
+  }
+  return bytes;
+}
+
+// Writes shards; keeps the composed layer that it asked for last.
+class ShardWriter {
+ public:
+  ShardWriter(const LayerSource& source, const BytesWritten& progress, int64_t bytes_total)
+      : source_(source), progress_(progress), bytes_total_(bytes_total) {}
+
+  absl::Status Write(const Shard& shard, const fs::path& dir) {
+    absl::StatusOr<std::unique_ptr<OutputFile>> file = OutputFile::Create(dir / shard.file_name);
+    if (!file.ok()) return file.status();
+    if (absl::Status status = (*file)->Append(Header(shard)); !status.ok()) return status;
+    for (const OutputTensor& tensor : shard.tensors) {
+      if (absl::Status status = WriteTensor(tensor, **file); !status.ok()) return status;
+      bytes_done_ += tensor.num_bytes;
+      if (!progress_) continue;
+      if (absl::Status status = progress_(bytes_done_, bytes_total_); !status.ok()) return status;
+    }
+    return (*file)->Close();
+  }
+
+ private:
+  absl::Status WriteTensor(const OutputTensor& tensor, OutputFile& file) {
+    if (tensor.copied != nullptr) {
+      return file.Append({tensor.copied->data(), static_cast<size_t>(tensor.num_bytes)});
+    }
+    if (layer_ != tensor.layer) {
+      layer_.reset();
+      absl::StatusOr<AttentionWeights> weights = source_(tensor.layer);
+      if (!weights.ok()) return weights.status();
+      weights_ = *std::move(weights);
+      layer_ = tensor.layer;
+    }
+    const absl::StatusOr<std::string> bytes = Rounded(weights_.*tensor.matrix, tensor);
+    return bytes.ok() ? file.Append(*bytes) : bytes.status();
+  }
+
+  const LayerSource& source_;
+  const BytesWritten& progress_;
+  const int64_t bytes_total_;
+  int64_t bytes_done_ = 0;
+  std::optional<int> layer_;
+  AttentionWeights weights_;
+};
+
+Json HeadsJson(const LayerPlan& plan, int LayerHeads::*heads) {
+  Json list = Json::array();
+  for (const LayerHeads& layer : plan) list.push_back(layer.*heads);
+  const bool alike =
+      std::all_of(list.begin(), list.end(), [&](const Json& n) { return n == list[0]; });
+  return alike ? list[0] : list;
+}
+
+absl::StatusOr<std::string> ConfigText(const Checkpoint& in, const LayerPlan& plan) {
+  const fs::path file = in.dir / "config.json";
+  const absl::StatusOr<std::string> text = ReadTextFile(file);
+  if (!text.ok()) return text.status();
+  Json config = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(file.string(), ": not an object any more"));
+  }
+  config["architectures"] = {"MeaForCausalLM"};
+  config["model_type"] = "mea";
+  config["base_model_type"] = in.config.base_model_type;
+  config["num_key_value_heads"] = in.config.kv_heads;
+  config["head_dim"] = in.config.head_dim;
+  config["head_composition"] = {
+      {"kind", "mea"},
+      {"num_component_key_heads", HeadsJson(plan, &LayerHeads::key_heads)},
+      {"num_component_value_heads", HeadsJson(plan, &LayerHeads::value_heads)},
+      {"head_norm", "none"}};
+  return config.dump(2) + "\n";
+}
+
+std::string IndexText(const std::vector<Shard>& shards, int64_t total_bytes) {
+  Json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", Json::object()}};
+  for (const Shard& shard : shards) {
+    for (const OutputTensor& tensor : shard.tensors)
+      index["weight_map"][tensor.name] = shard.file_name;
+  }
+  return index.dump(2) + "\n";
+}
+
+// What goes with a model and does not depend on its weights.
+constexpr std::array<const char*, 10> kCompanions = {"generation_config.json",
+                                                     "tokenizer.json",
+                                                     "tokenizer_config.json",
+                                                     "tokenizer.model",
+                                                     "special_tokens_map.json",
+                                                     "added_tokens.json",
+                                                     "vocab.json",
+                                                     "merges.txt",
+                                                     "chat_template.jinja",
+                                                     "chat_template.json"};
+
+absl::Status CopyCompanions(const fs::path& from, const fs::path& to) {
+  for (const char* name : kCompanions) {
+    std::error_code error;
+    if (!fs::exists(from / name, error)) continue;
+    const absl::StatusOr<std::string> text = ReadTextFile(from / name);
+    if (!text.ok()) return text.status();
+    if (absl::Status status = WriteFile(to / name, *text); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
+                             const fs::path& dir, const BytesWritten& progress) {
+  const absl::StatusOr<std::string> config = ConfigText(in, plan);
+  if (!config.ok()) return config.status();
+  const std::vector<Shard> shards = PlanShards(in, plan);
+  int64_t total_bytes = 0;
+  for (const Shard& shard : shards) {
+    for (const OutputTensor& tensor : shard.tensors) total_bytes += tensor.num_bytes;
+  }
+  ShardWriter writer(source, progress, total_bytes);
+  for (const Shard& shard : shards) {
+    if (absl::Status status = writer.Write(shard, dir); !status.ok()) return status;
+  }
+  if (in.tensors.num_files() > 1 || shards[0].file_name != "model.safetensors") {
+    absl::Status status =
+        WriteFile(dir / "model.safetensors.index.json", IndexText(shards, total_bytes));
+    if (!status.ok()) return status;
+  }
+  if (absl::Status status = CopyCompanions(in.dir, dir); !status.ok()) return status;
+  if (absl::Status status = WriteFile(dir / "config.json", *config); !status.ok()) return status;
+  return SyncDirectory(dir);
+}
+
+}  // namespace mea::convert

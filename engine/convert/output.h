@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/layer_weights.h"
+
+namespace mea::convert {
+
+// How many component heads each layer keeps, and whether W_lc composes them.
+using LayerPlan = std::vector<LayerHeads>;
+
+// The composed weights of one layer.
+using LayerSource = std::function<absl::StatusOr<AttentionWeights>(int layer)>;
+using BytesWritten = std::function<absl::Status(int64_t bytes_done, int64_t bytes_total)>;
+
+// Writes the MEA checkpoint that `in` becomes into `dir`, which exists and is empty: config.json,
+// the shards that `in` has (each with the tensors it had, composed ones in their place, W_lc behind
+// its projection), their index, and copies of tokenizer and generation files. Tensors that no
+// composed layer owns are copied byte for byte; composed ones are asked of `source`, a layer at a
+// time, and rounded to the dtype they had; W_lc is F32. Every file is on the disk when it returns.
+absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
+                             const std::filesystem::path& dir, const BytesWritten& progress = {});
+
+// `text` in a new file, on the disk when it returns.
+absl::Status WriteFile(const std::filesystem::path& file, std::string_view text);
+// The entries of a directory, on the disk when it returns.
+absl::Status SyncDirectory(const std::filesystem::path& dir);
+
+// "cannot write FILE: No space left on device"
+absl::Status WriteError(const std::filesystem::path& file, int error);
+
+}  // namespace mea::convert

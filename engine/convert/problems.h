@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/convert/compose.h"
+#include "engine/convert/layer_weights.h"
+#include "engine/convert/matrix.h"
+#include "engine/model/config.h"
+
+namespace mea::convert {
+
+// What a text showed of one layer, as sums over its tokens. d = head_dim, h = kv_heads, F = d/2.
+struct HeadStatistics {
+  int64_t num_tokens = 0;
+  std::vector<ComplexMatrix> keys;  // [F] of [h, h]: k_jf conj(k_kf)
+  Matrix values;                    // [h*d, h*d]: v v^T
+  Matrix queries;                   // [h, F]: |q_f|^2 of the queries that read head j
+};
+
+// Without statistics every direction of a projection's input counts alike, and every query: the
+// inner products of the heads are those of their weights.
+KeyProblem MakeKeyProblem(const ModelConfig& config, const AttentionWeights& weights,
+                          const HeadStatistics* statistics);
+ValueProblem MakeValueProblem(const ModelConfig& config, const AttentionWeights& weights,
+                              const HeadStatistics* statistics);
+
+}  // namespace mea::convert

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/convert.h"
+#include "engine/convert/problems.h"
+#include "engine/convert/work_dir.h"
+
+namespace mea::convert {
+
+// Numbers of component heads to compose one layer's keys, or its values, of.
+struct SolveTask {
+  int layer = 0;
+  bool of_keys = false;
+  std::vector<int> heads;
+};
+
+// "layer-3.keys-4": by this name results are kept.
+std::string ResultName(int layer, bool of_keys, int heads);
+
+// Composes what is not in `work` yet, and keeps it there with its error (Measured: ResultName +
+// ".error"). Tasks run side by side; results do not depend on that. `statistics` is called once,
+// and only when something is left to do; null: the weights alone count.
+using StatisticsSource = std::function<absl::StatusOr<const std::vector<HeadStatistics>*>()>;
+absl::Status Solve(const Checkpoint& checkpoint, Method method, std::vector<SolveTask> tasks,
+                   const StatisticsSource& statistics, int num_threads, WorkDir& work,
+                   const OnProgress& progress);
+
+}  // namespace mea::convert

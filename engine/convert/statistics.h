@@ -1,0 +1,38 @@
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "engine/convert/layer_weights.h"
+#include "engine/convert/problems.h"
+#include "engine/model/config.h"
+#include "engine/model/workspace.h"
+
+namespace mea::convert {
+
+// Sums up what one layer's projections are while a text is read. With QK-norm each token's keys are
+// first divided by their mean size over the heads, since the norm divides them too, and its queries
+// are taken as they are after norm and gain.
+class StatisticsCollector {
+ public:
+  StatisticsCollector(const ModelConfig& config, std::vector<double> q_norm);
+
+  // Rows of f32 in host memory.
+  void Add(const QkvViews& qkv);
+  HeadStatistics Take() && { return std::move(statistics_); }
+
+ private:
+  void AddKeys(const float* k);
+  void AddQueries(const float* q);
+  void AddValues(const TensorView& v);
+
+  int q_heads_;
+  int kv_heads_;
+  int head_dim_;
+  double eps_;
+  std::vector<double> q_norm_;  // [d], or empty
+  HeadStatistics statistics_;
+  std::vector<Complex> pairs_;  // [h] scratch
+};
+
+}  // namespace mea::convert

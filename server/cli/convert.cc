@@ -1,0 +1,138 @@
+#include "engine/convert/convert.h"
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/cli/command.h"
+#include "server/cli/progress.h"
+
+namespace mea {
+namespace {
+
+constexpr char kConvertExamples[] = R"(
+Examples:
+  mea convert llama llama-mea --calibration text.txt            half of the KV bytes, where it hurts least
+  mea convert llama llama-mea --calibration text.txt --ratio 0.25
+  mea convert llama llama-mea --calibration text.txt --key-heads 6 --value-heads 2
+  mea convert llama llama-svd --method svd --kv-heads 4         weights alone, as the MEA paper does
+  mea convert llama --profile-layers text.txt --report profile.json   which layers can spare heads
+
+What is finished is kept in OUT.partial: a run that was stopped goes on from there.
+)";
+
+struct ConvertFlags {
+  convert::ConvertOptions options;
+  std::string in, out;
+  std::string method = "aligned";
+  std::string kv_heads, key_heads, value_heads;
+  std::string layers = "auto";
+  std::string profile_text;
+  std::string report;
+};
+
+absl::Status ReadHeads(const ConvertFlags& flags, convert::ConvertOptions& options) {
+  if (!flags.kv_heads.empty() && !(flags.key_heads.empty() && flags.value_heads.empty())) {
+    return absl::InvalidArgumentError("--kv-heads goes without --key-heads and --value-heads");
+  }
+  const auto read = [](const char* flag, const std::string& text, std::vector<int>& into) {
+    absl::StatusOr<std::vector<int>> numbers = convert::ParseInts(flag, text);
+    if (numbers.ok()) into = *std::move(numbers);
+    return numbers.status();
+  };
+  const std::string& keys = flags.kv_heads.empty() ? flags.key_heads : flags.kv_heads;
+  const std::string& values = flags.kv_heads.empty() ? flags.value_heads : flags.kv_heads;
+  const char* key_flag = flags.kv_heads.empty() ? "--key-heads" : "--kv-heads";
+  const char* value_flag = flags.kv_heads.empty() ? "--value-heads" : "--kv-heads";
+  if (absl::Status s = read(key_flag, keys, options.key_heads); !s.ok()) return s;
+  if (absl::Status s = read(value_flag, values, options.value_heads); !s.ok()) return s;
+  if (flags.layers == "auto") return absl::OkStatus();
+  return read("--layers", flags.layers, options.layers);
+}
+
+absl::Status WriteReport(const std::string& path, const std::string& json) {
+  std::ofstream file(path, std::ios::binary);
+  file << json;
+  file.close();
+  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", path));
+}
+
+absl::Status RunConvert(const ConvertFlags& flags) {
+  convert::ConvertOptions options = flags.options;
+  const bool profile = !flags.profile_text.empty();
+  if (profile != flags.out.empty()) {
+    return absl::InvalidArgumentError(profile
+                                          ? "--profile-layers writes no checkpoint: leave out OUT"
+                                          : "OUT is missing: where to write the checkpoint");
+  }
+  options.in = flags.in;
+  // A profile keeps what it measured beside the input's name, in the working directory.
+  options.out =
+      profile ? options.in.lexically_normal().filename().string() + ".profile" : flags.out;
+  if (profile) options.calibration = flags.profile_text;
+  const absl::StatusOr<convert::Method> method = convert::ParseMethod(flags.method);
+  if (!method.ok()) return method.status();
+  options.method = *method;
+  if (absl::Status s = ReadHeads(flags, options); !s.ok()) return s;
+
+  ProgressLine line;
+  options.progress = [&line](const convert::Progress& p) {
+    line.ShowStage(p.stage, p.done, p.total);
+    return absl::OkStatus();
+  };
+  const absl::StatusOr<convert::ConvertReport> report =
+      profile ? convert::ProfileLayers(options) : convert::Convert(options);
+  line.Clear();
+  if (!report.ok()) return report.status();
+  const std::string json = convert::ReportJson(*report);
+  const std::string shown = profile ? json : convert::ReportTable(*report);
+  if (!flags.report.empty()) {
+    if (absl::Status s = WriteReport(flags.report, json); !s.ok()) return s;
+  }
+  if (!profile || flags.report.empty()) std::fwrite(shown.data(), 1, shown.size(), stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddConvert(CLI::App& program, Action& action) {
+  CLI::App& command = *program.add_subcommand(
+      "convert", "Turn a plain checkpoint into one whose KV cache holds fewer heads");
+  command.footer(kConvertExamples);
+  auto flags = std::make_shared<ConvertFlags>();
+  convert::ConvertOptions& options = flags->options;
+  command.add_option("in", flags->in, "Plain checkpoint")->required()->type_name("IN");
+  command.add_option("out", flags->out, "Checkpoint to write; must not exist")->type_name("OUT");
+  command.add_option("--method", flags->method, "aligned, activation, svd")->capture_default_str();
+  command.add_option("--calibration", options.calibration, "Text like what the model will read")
+      ->type_name("TEXT");
+  command.add_option("--ratio", options.ratio, "KV bytes to keep, where no heads are given")
+      ->capture_default_str();
+  command
+      .add_option("--kv-heads", flags->kv_heads, "Component heads, keys and values: N or N,N,...")
+      ->type_name("N[,N...]");
+  command.add_option("--key-heads", flags->key_heads, "The same of keys alone")
+      ->type_name("N[,N...]");
+  command.add_option("--value-heads", flags->value_heads, "The same of values alone")
+      ->type_name("N[,N...]");
+  command.add_option("--layers", flags->layers, "The only layers to compose: auto (any) or 4,5,6")
+      ->capture_default_str();
+  command.add_option("--calibration-tokens", options.calibration_tokens, "To learn from, at most")
+      ->capture_default_str();
+  command
+      .add_option("--measure-tokens", options.measure_tokens, "To measure each choice on, at most")
+      ->capture_default_str();
+  command
+      .add_option("--profile-layers", flags->profile_text,
+                  "Measure what each layer can spare on this text, as JSON; no OUT")
+      ->type_name("TEXT");
+  command.add_option("--report", flags->report, "Also write the report as JSON")->type_name("FILE");
+  command.add_option("--threads", options.num_threads, "Threads; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.callback([flags, &action] { action = [flags] { return RunConvert(*flags); }; });
+}
+
+}  // namespace mea
