@@ -59,6 +59,35 @@ TEST(WeightsTest, LinearKnocksAreFoldedIntoTheProjections) {
   }
 }
 
+// A knock that is the identity leaves grouped-query attention.
+TEST(WeightsTest, IdentityKnocksLeaveTheProjectionsAsTheyAre) {
+  const RandomCheckpointSpec spec{.attention_bias = true, .mea = true, .knock = "linear"};
+  TempDir dir;
+  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  Tensors tensors(spec);
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    for (const char* letter : {"q", "k", "v"}) {
+      const std::string name =
+          absl::StrCat("model.layers.", layer, ".self_attn.knock_", letter, ".weight");
+      for (int i = 0; i < 8 * 8; ++i) tensors.Set(name, i, i % 9 == 0 ? 1.0f : 0.0f);
+    }
+  }
+  testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors.all);
+  const auto checkpoint = OpenCheckpoint(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto weights = LoadWeights(*checkpoint);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  const LayerWeights& layer = weights->layers[1];
+  const std::string prefix = "model.layers.1.self_attn.";
+  const auto stored = [&](const std::string& name) {
+    return Values(MapTensor(*checkpoint->tensors.Find(prefix + name))->view());
+  };
+  EXPECT_EQ(Values(layer.q_proj), stored("q_proj.weight"));
+  EXPECT_EQ(Values(layer.k_proj), stored("k_proj.weight"));
+  EXPECT_EQ(Values(layer.v_proj), stored("v_proj.weight"));
+  EXPECT_EQ(Values(layer.v_bias), stored("v_proj.bias"));
+}
+
 TEST(WeightsTest, PseudoHeadsLieAsTheOpsWantThem) {
   const RandomCheckpointSpec spec{
       .kv_heads = 4, .mea = true, .pseudo_heads = 3, .layer_windows = {8, 0}};

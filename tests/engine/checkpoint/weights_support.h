@@ -15,9 +15,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "tests/support/checkpoint_writer.h"
-
 #include "engine/model/weights.h"
+#include "tests/support/checkpoint_writer.h"
 
 namespace mea {
 
