@@ -69,12 +69,6 @@ int ModelConfig::num_sparse_layers() const {
   return static_cast<int>(std::count(sparse_layers.begin(), sparse_layers.end(), true));
 }
 
-std::string ModelConfig::composition() const {
-  if (model_type != "mea") return "none";
-  if (knock != Knock::kNone) return "kha";
-  return pseudo_heads > 0 ? "iha" : "mea";
-}
-
 bool ModelConfig::compressed() const {
   return std::any_of(layer_heads.begin(), layer_heads.end(), [this](const LayerHeads& heads) {
     return heads.key_heads < kv_heads || heads.value_heads < kv_heads;

@@ -105,7 +105,11 @@ struct ModelConfig {
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;
   // head_composition.kind: "mea", "kha", "iha", or "none".
-  std::string composition() const;
+  std::string composition() const {
+    if (model_type != "mea") return "none";
+    if (knock != Knock::kNone) return "kha";
+    return pseudo_heads > 0 ? "iha" : "mea";
+  }
   // Whether any layer caches fewer heads than it attends.
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.

@@ -106,10 +106,8 @@ void MoeSchedule::CutPanels() {
     for (int i = 0; i < count; ++i) {
       const int first = i * num_rows / count;
       const int end = (i + 1) * num_rows / count;
-      panels_.push_back({.expert = e,
-                         .row = begin_[e] + first,
-                         .num_rows = end - first,
-                         .is_packed = is_packed});
+      panels_.push_back(
+          {.expert = e, .row = begin_[e] + first, .num_rows = end - first, .is_packed = is_packed});
     }
   }
 }
@@ -141,15 +139,15 @@ void MoeSchedule::Pack(TensorView x, const MatMulKernels& kernels, ThreadPool& p
 MatMulBlock MoeSchedule::Product(const Block& block, TensorView x, TensorView w) const {
   const Panel& panel = panels_[block.panel];
   const int64_t k = x.shape[1];
-  return {.x = panel.is_packed ? packed_.data() + PackedFloats(panel.row, k)
-                               : x.row<float>(panel.row),
-          .x_stride = x.stride[0],
-          .num_rows = panel.num_rows,
-          .w = w.Rows(block.out, block.num_outs).data,
-          .w_dtype = w.dtype,
-          .w_stride = w.stride[0],
-          .num_outs = static_cast<int>(block.num_outs),
-          .k = k};
+  return {
+      .x = panel.is_packed ? packed_.data() + PackedFloats(panel.row, k) : x.row<float>(panel.row),
+      .x_stride = x.stride[0],
+      .num_rows = panel.num_rows,
+      .w = w.Rows(block.out, block.num_outs).data,
+      .w_dtype = w.dtype,
+      .w_stride = w.stride[0],
+      .num_outs = static_cast<int>(block.num_outs),
+      .k = k};
 }
 
 void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
@@ -161,8 +159,7 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
     const Panel& panel = panels_[block.panel];
     const Expert& expert = args.experts[panel.expert];
     const int64_t for_product = panel.is_packed ? MatMulScratchFloats(panel.num_rows) : 0;
-    float* const memory =
-        scratch[thread].Ensure(for_product + panel.num_rows * block.num_outs);
+    float* const memory = scratch[thread].Ensure(for_product + panel.num_rows * block.num_outs);
     float* const product_scratch = panel.is_packed ? memory : nullptr;
 
     MatMulBlock gate = Product(block, args.rows, expert.gate);

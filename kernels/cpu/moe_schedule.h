@@ -11,8 +11,8 @@
 namespace mea::cpu {
 
 // Backend::Moe: routes the rows, lays those of one expert side by side, multiplies each group with
-// its expert by the kernels of MatMul, and adds up what each row's experts made of it. These kernels
-// give an element the same bits in any company, so groups change nothing.
+// its expert by the kernels of MatMul, and adds up what each row's experts made of it. These
+// kernels give an element the same bits in any company, so groups change nothing.
 class MoeSchedule {
  public:
   void Run(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,

@@ -14,7 +14,8 @@ namespace {
 using Vector = std::vector<double>;
 
 // An expert that multiplies its row by `factor`, for rows of one element of which gate and up make
-// x: down = factor / silu(x) / x. Then out is x times what the router's weights make of the factors.
+// x: down = factor / silu(x) / x. Then out is x times what the router's weights make of the
+// factors.
 class ScalingExperts {
  public:
   ScalingExperts(double x, const Vector& logits, const Vector& factors) : x_(x) {
@@ -27,9 +28,7 @@ class ScalingExperts {
 
   // The factor that a row comes out with.
   double Run(Backend& backend, int top_k, bool renormalise) {
-    const auto one = [](float* value) {
-      return TensorView::Dense(value, DType::kF32, {1, 1});
-    };
+    const auto one = [](float* value) { return TensorView::Dense(value, DType::kF32, {1, 1}); };
     std::vector<Expert> experts;
     for (size_t e = 0; e < router_.size(); ++e) {
       experts.push_back(
@@ -149,8 +148,7 @@ TEST_P(CpuMoeTest, ARowDependsOnThatRowAlone) {
   const Tensor all = data.Run(*backend_);
   for (const int64_t rows : {1, 2, 3, 7, 16, 17, 64, 193}) {
     const int64_t first = c.num_tokens - rows;
-    EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, first, rows).view(),
-                             all.view().Rows(first, rows)))
+    EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, first, rows).view(), all.view().Rows(first, rows)))
         << rows;
   }
 }

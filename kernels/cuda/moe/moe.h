@@ -1,8 +1,9 @@
 #pragma once
 
-// A mixture of experts on the device: route the rows, group them by expert, multiply each group with
-// its expert, add up. Grids depend on the number of rows alone, so all of it can be recorded. A slot
-// is one of the experts of a row, token * top_k + i with its experts ascending; num_slots = num_tokens
+// A mixture of experts on the device: route the rows, group them by expert, multiply each group
+// with its expert, add up. Grids depend on the number of rows alone, so all of it can be recorded.
+// A slot is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
+// num_tokens
 // * top_k. Whatever depends on how slots are grouped is only where a result is computed: its sum is
 // formed in an order that in_features alone decides.
 

@@ -7,8 +7,8 @@
 namespace mea::cuda {
 namespace {
 
-// ---- Logits. A block has 16 experts and 8 rows; its warps share in_features, always alike: a row's
-// logits must not depend on the batch, or its experts would.
+// ---- Logits. A block has 16 experts and 8 rows; its warps share in_features, always alike: a
+// row's logits must not depend on the batch, or its experts would.
 
 constexpr int kRouterExperts = 16;
 constexpr int kRouterRows = 8;
@@ -31,8 +31,8 @@ __global__ void __launch_bounds__(kRouterWarps* kWarpSize)
 #pragma unroll 4
   for (int k = warp * kSlice; k < p.in_features; k += kRouterWarps * kSlice) {
     const int at = k + lane.k;
-    const uint4 row = has_row && at < p.in_features ? *reinterpret_cast<const uint4*>(x + at)
-                                                    : uint4{};
+    const uint4 row =
+        has_row && at < p.in_features ? *reinterpret_cast<const uint4*>(x + at) : uint4{};
     MultiplySlice(w.Load(at, p.in_features), row, sums);
   }
 

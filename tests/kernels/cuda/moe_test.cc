@@ -47,7 +47,8 @@ class CudaMoeTest : public ::testing::Test {
 
 TEST_F(CudaMoeTest, AgreesWithTheReference) {
   uint64_t seed = 100;
-  // Few slots per expert and many, more experts than lanes, ends of tiles inside and at their edges.
+  // Few slots per expert and many, more experts than lanes, ends of tiles inside and at their
+  // edges.
   for (const MoeCase& shape : std::vector<MoeCase>{
            {.num_tokens = 1, .hidden = 8, .ffn = 8, .num_experts = 1, .top_k = 1},
            {.num_tokens = 1, .hidden = 256, .ffn = 128, .num_experts = 4, .top_k = 2},
@@ -58,8 +59,8 @@ TEST_F(CudaMoeTest, AgreesWithTheReference) {
       MoeCase c = Bf16Case(shape);
       c.renormalise = renormalise;
       c.seed = seed += 1000;
-      SCOPED_TRACE(::testing::Message() << c.num_tokens << " rows, " << c.num_experts
-                                        << " experts, seed " << c.seed);
+      SCOPED_TRACE(::testing::Message()
+                   << c.num_tokens << " rows, " << c.num_experts << " experts, seed " << c.seed);
       Prepare(c);
       const MoeData data(c);
       EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kMoe);
@@ -76,8 +77,7 @@ TEST_F(CudaMoeTest, ARowDependsOnThatRowAlone) {
   const Tensor all = data.Run(staged_);
   for (const int64_t rows : {1, 8, 9, 33}) {
     const int64_t first = c.num_tokens - rows;
-    EXPECT_TRUE(
-        BitwiseEqual(data.Run(staged_, first, rows).view(), all.view().Rows(first, rows)))
+    EXPECT_TRUE(BitwiseEqual(data.Run(staged_, first, rows).view(), all.view().Rows(first, rows)))
         << rows;
   }
 }
@@ -93,14 +93,15 @@ TEST_F(CudaMoeTest, AnExpertMayHaveAllRowsOrNone) {
 }
 
 TEST_F(CudaMoeTest, OfEqualExpertsTheFirstOnesAreChosen) {
-  const MoeCase c = Bf16Case(
-      {.num_tokens = 5, .hidden = 32, .ffn = 16, .num_experts = 40, .top_k = 3});
+  const MoeCase c =
+      Bf16Case({.num_tokens = 5, .hidden = 32, .ffn = 16, .num_experts = 40, .top_k = 3});
   Prepare(c);
   const MoeData data(c);
   // Every expert's logit is one of two, the larger at 7, 20, 33, 39; and of both zeros.
   for (int e = 0; e < c.num_experts; ++e) {
     Bf16* const row = data.router().view().row<Bf16>(e);
-    for (int64_t i = 0; i < c.hidden; ++i) row[i] = {static_cast<uint16_t>(e % 2 == 0 ? 0x8000 : 0)};
+    for (int64_t i = 0; i < c.hidden; ++i)
+      row[i] = {static_cast<uint16_t>(e % 2 == 0 ? 0x8000 : 0)};
     if (e == 7 || e == 20 || e == 33 || e == 39) row[0] = ToBf16(1.0f);
   }
   for (int64_t t = 0; t < c.num_tokens; ++t) {
