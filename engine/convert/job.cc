@@ -6,16 +6,11 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "engine/convert/budget.h"
 #include "engine/convert/fingerprint.h"
 #include "engine/model/weights.h"
 
 namespace mea::convert {
 namespace {
-
-constexpr DType kCacheDType = DType::kBf16;  // what bytes are counted in
-// Beyond this many heads not every number of components is tried.
-constexpr int kTriedHeads = 8;
 
 absl::StatusOr<Checkpoint> OpenPlain(const std::filesystem::path& dir) {
   absl::StatusOr<Checkpoint> in = OpenCheckpoint(dir);
@@ -138,107 +133,16 @@ absl::Status Job::ReadText() {
   return absl::OkStatus();
 }
 
-bool Job::IsChosen(int layer) const {
-  const std::vector<int>& layers = options_.layers;
-  return layers.empty() || std::find(layers.begin(), layers.end(), layer) != layers.end();
-}
-
-std::vector<int> Job::CandidateHeads() const {
-  const int h = config().kv_heads;
-  std::set<int> heads;
-  for (int i = 1; i <= kTriedHeads; ++i) heads.insert(std::max(1, h * i / kTriedHeads));
-  heads.erase(h);
-  return {heads.begin(), heads.end()};
-}
-
-LayerHeads Job::HeadsOf(int keys, int values) const {
-  const bool all = options_.compose_full_layers;
-  return {.key_heads = keys,
-          .value_heads = values,
-          .key_mix = all || keys < config().kv_heads,
-          .value_mix = all || values < config().kv_heads};
-}
-
-int64_t Job::BytesPerToken(const LayerPlan& plan) const {
-  ModelConfig composed = config();
-  composed.model_type = "mea";
-  composed.layer_heads = plan;
-  int64_t bytes = 0;
-  for (int layer = 0; layer < composed.num_layers; ++layer) {
-    bytes += KvBytesPerToken(composed.LayerKvSpec(layer, kCacheDType));
-  }
-  return bytes;
-}
-
-absl::StatusOr<LayerPlan> Job::PlanByHeads() const {
-  const int h = config().kv_heads;
-  const auto at = [&](const std::vector<int>& heads, int layer) {
-    if (heads.empty() || !IsChosen(layer)) return h;
-    return heads.size() == 1 ? heads[0] : heads[layer];
-  };
-  LayerPlan plan;
-  for (int layer = 0; layer < config().num_layers; ++layer) {
-    plan.push_back(HeadsOf(at(options_.key_heads, layer), at(options_.value_heads, layer)));
-  }
-  return plan;
-}
-
-// Items are keys and values of each layer in turn; choices its candidates, then all heads.
-absl::StatusOr<LayerPlan> Job::PlanByBudget() {
-  if (absl::Status s = MeasureProfile(); !s.ok()) return s;
-  const int h = config().kv_heads;
-  const std::vector<int> candidates = CandidateHeads();
-  const LayerPlan whole(config().num_layers, LayerHeads{h, h});
-  const int64_t budget =
-      static_cast<int64_t>(options_.ratio * static_cast<double>(BytesPerToken(whole)));
-  const int64_t layer_bytes = BytesPerToken(whole) / config().num_layers;
-  std::vector<std::vector<Choice>> items;
-  for (int layer = 0; layer < config().num_layers; ++layer) {
-    for (const bool of_keys : {true, false}) {
-      std::vector<Choice>& choices = items.emplace_back();
-      choices.push_back({.bytes = layer_bytes / 2});  // all heads
-      if (!IsChosen(layer)) continue;
-      // A smaller number of heads is taken to be no better, whatever the noise of measuring says.
-      double loss = 0;
-      for (auto heads = candidates.rbegin(); heads != candidates.rend(); ++heads) {
-        LayerPlan one = whole;
-        one[layer] = of_keys ? HeadsOf(*heads, h) : HeadsOf(h, *heads);
-        for (const ProfileEntry& entry : profile_) {
-          const bool is_it =
-              entry.layer == layer && entry.of_keys == of_keys && entry.heads == *heads;
-          if (is_it) loss = std::max(loss, entry.loss_increase);
-        }
-        choices.push_back(
-            {.bytes = layer_bytes / 2 + BytesPerToken(one) - BytesPerToken(whole), .loss = loss});
-      }
-    }
-  }
-  const absl::StatusOr<std::vector<int>> chosen = SpendBudget(items, budget);
-  if (!chosen.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("ratio ", options_.ratio, ": ", chosen.status().message()));
-  }
-  const auto heads_of = [&](int item) {
-    const int choice = (*chosen)[item];
-    return choice == 0 ? h : candidates[candidates.size() - choice];
-  };
-  LayerPlan plan;
-  for (int layer = 0; layer < config().num_layers; ++layer) {
-    plan.push_back(HeadsOf(heads_of(2 * layer), heads_of(2 * layer + 1)));
-  }
-  return plan;
-}
-
 absl::Status Job::MeasureProfile() {
   std::vector<SolveTask> tasks;
   for (int layer = 0; layer < config().num_layers; ++layer) {
-    if (!IsChosen(layer)) continue;
-    for (const bool of_keys : {true, false}) tasks.push_back({layer, of_keys, CandidateHeads()});
+    if (!heads_.IsChosen(layer)) continue;
+    for (const bool of_keys : {true, false}) tasks.push_back({layer, of_keys, heads_.Candidates()});
   }
   if (absl::Status s = SolveTasks(tasks); !s.ok()) return s;
   const absl::StatusOr<double> base = BaseLoss();
   if (!base.ok()) return base.status();
-  const int64_t total = std::ssize(tasks) * std::ssize(CandidateHeads());
+  const int64_t total = std::ssize(tasks) * std::ssize(heads_.Candidates());
   for (const SolveTask& task : tasks) {
     for (const int heads : task.heads) {
       const absl::StatusOr<double> loss = LossWith(task.layer, task.of_keys, heads);
@@ -344,9 +248,9 @@ ConvertReport Job::MakeReport(const LayerPlan& plan) const {
   ConvertReport report{.method = std::string(MethodName(options_.method)),
                        .kv_heads = config().kv_heads,
                        .profile = profile_};
-  const LayerPlan whole(config().num_layers, HeadsOf(config().kv_heads, config().kv_heads));
-  report.bytes_per_token_before = BytesPerToken(whole);
-  report.bytes_per_token_after = BytesPerToken(plan);
+  const LayerPlan whole(config().num_layers, heads_.Of(config().kv_heads, config().kv_heads));
+  report.bytes_per_token_before = heads_.BytesPerToken(whole);
+  report.bytes_per_token_after = heads_.BytesPerToken(plan);
   for (int layer = 0; layer < config().num_layers; ++layer) {
     const auto error = [&](bool of_keys, int heads) {
       return work_->Measured(ResultName(layer, of_keys, heads) + ".error").value_or(0);
@@ -359,7 +263,7 @@ ConvertReport Job::MakeReport(const LayerPlan& plan) const {
          .value_heads = heads.value_heads,
          .key_error = heads.key_mix ? error(true, heads.key_heads) : 0,
          .value_error = heads.value_mix ? error(false, heads.value_heads) : 0,
-         .bytes_per_token = BytesPerToken(one) - BytesPerToken(whole) +
+         .bytes_per_token = heads_.BytesPerToken(one) - heads_.BytesPerToken(whole) +
                             report.bytes_per_token_before / config().num_layers});
   }
   return report;
@@ -393,7 +297,10 @@ absl::Status Job::Write(const LayerPlan& plan, ConvertReport& report) {
 
 absl::StatusOr<ConvertReport> Job::Convert() {
   const bool by_budget = options_.key_heads.empty() && options_.value_heads.empty();
-  const absl::StatusOr<LayerPlan> plan = by_budget ? PlanByBudget() : PlanByHeads();
+  if (by_budget) {
+    if (absl::Status s = MeasureProfile(); !s.ok()) return s;
+  }
+  const absl::StatusOr<LayerPlan> plan = by_budget ? heads_.WithinBudget(profile_) : heads_.Given();
   if (!plan.ok()) return plan.status();
   if (absl::Status s = SolvePlan(*plan); !s.ok()) return s;
   ConvertReport report = MakeReport(*plan);

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/convert/calibration.h"
 #include "engine/convert/convert.h"
+#include "engine/convert/head_plan.h"
 #include "engine/convert/output.h"
 #include "engine/convert/solver.h"
 #include "engine/convert/work_dir.h"
@@ -26,7 +27,8 @@ class Job {
   absl::StatusOr<ConvertReport> Profile();
 
  private:
-  Job(const ConvertOptions& options, Checkpoint in) : options_(options), in_(std::move(in)) {}
+  Job(const ConvertOptions& options, Checkpoint in)
+      : options_(options), in_(std::move(in)), heads_(in_.config, options_) {}
 
   const ModelConfig& config() const { return in_.config; }
   bool has_text() const { return !options_.calibration.empty(); }
@@ -36,13 +38,6 @@ class Job {
   absl::StatusOr<std::string> Manifest(bool profile_only) const;
   absl::Status ReadText();
 
-  bool IsChosen(int layer) const;           // by options_.layers
-  std::vector<int> CandidateHeads() const;  // fewer than h, worth trying
-  LayerHeads HeadsOf(int keys, int values) const;
-  int64_t BytesPerToken(const LayerPlan& plan) const;
-
-  absl::StatusOr<LayerPlan> PlanByHeads() const;
-  absl::StatusOr<LayerPlan> PlanByBudget();
   absl::Status MeasureProfile();
   absl::StatusOr<double> LossWith(int layer, bool of_keys, int heads);
   absl::Status SolvePlan(const LayerPlan& plan);
@@ -57,6 +52,7 @@ class Job {
 
   const ConvertOptions options_;
   const Checkpoint in_;
+  const HeadPlan heads_;
   std::unique_ptr<WorkDir> work_;
   CalibrationText text_;
   std::unique_ptr<Reader> reader_;

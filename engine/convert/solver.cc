@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -55,9 +56,12 @@ class SolveRun {
     // there is one.
     const HeadStatistics* metric = method_ == Method::kSvd ? nullptr : text;
     const bool aligned = method_ == Method::kAligned;
+    const bool judged_apart = metric != text;
     if (task.of_keys) {
       const KeyProblem problem = MakeKeyProblem(checkpoint_.config, *weights, metric);
-      const KeyProblem judged = MakeKeyProblem(checkpoint_.config, *weights, text);
+      std::optional<KeyProblem> in_text;
+      if (judged_apart) in_text = MakeKeyProblem(checkpoint_.config, *weights, text);
+      const KeyProblem& judged = in_text ? *in_text : problem;
       return ForHeads(task, [&](int heads) {
         const KeyComposition keys =
             aligned ? AlignKeys(problem, heads) : ComposeKeysBySvd(problem, heads);
@@ -65,7 +69,9 @@ class SolveRun {
       });
     }
     const ValueProblem problem = MakeValueProblem(checkpoint_.config, *weights, metric);
-    const ValueProblem judged = MakeValueProblem(checkpoint_.config, *weights, text);
+    std::optional<ValueProblem> in_text;
+    if (judged_apart) in_text = MakeValueProblem(checkpoint_.config, *weights, text);
+    const ValueProblem& judged = in_text ? *in_text : problem;
     return ForHeads(task, [&](int heads) {
       const ValueComposition values =
           aligned ? AlignValues(problem, heads) : ComposeValuesBySvd(problem, heads);

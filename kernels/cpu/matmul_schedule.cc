@@ -25,6 +25,12 @@ MatMulBlock BlockOf(const MatMulArgs& args, int64_t first, int64_t outs) {
 
 }  // namespace
 
+int64_t StreamedOuts(int64_t num_outs, int num_threads) {
+  constexpr int64_t kTileOuts = 12;  // register tiles have 3 or 4 outputs
+  const int64_t share = CeilDiv(num_outs, 8 * num_threads);
+  return std::clamp<int64_t>(CeilDiv(share, kTileOuts) * kTileOuts, kTileOuts, 43 * kTileOuts);
+}
+
 void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool,
                          std::vector<Scratch>& scratch) {
   if (args.x.shape[0] == 0) return;
@@ -38,9 +44,7 @@ void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, T
 void MatMulSchedule::RunStreamed(const MatMulArgs& args, const MatMulKernels& kernels,
                                  ThreadPool& pool) {
   const int64_t num_outs = args.w.shape[0];
-  // Several blocks for each thread even out their speeds; register tiles have 3 or 4 outputs.
-  const int64_t share = CeilDiv(num_outs, 8 * pool.num_threads());
-  const int64_t outs = std::clamp<int64_t>(CeilDiv(share, 12) * 12, 12, 516);
+  const int64_t outs = StreamedOuts(num_outs, pool.num_threads());
   pool.ParallelFor(CeilDiv(num_outs, outs), [&](int64_t item, int) {
     kernels.multiply(BlockOf(args, item * outs, outs), nullptr);
   });

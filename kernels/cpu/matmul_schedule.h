@@ -16,6 +16,10 @@ struct MatMulArgs {
   TensorView out;   // [num_rows, num_outs]
 };
 
+// Outputs of one block of a product whose rows are few enough to stream its weights, `num_outs` in
+// all: several blocks for each thread even out their speeds.
+int64_t StreamedOuts(int64_t num_outs, int num_threads);
+
 // Cuts a product into blocks of outputs (and of rows, where there are many) and runs them.
 class MatMulSchedule {
  public:

@@ -113,9 +113,8 @@ void MoeSchedule::CutPanels() {
 }
 
 void MoeSchedule::CutBlocks(int64_t num_outs, int num_threads) {
-  // As MatMulSchedule does, with the outputs of all panels to deal out.
-  const int64_t share = CeilDiv(num_outs * std::ssize(panels_), 8 * num_threads);
-  const int64_t streamed = std::clamp<int64_t>(CeilDiv(share, 12) * 12, 12, 516);
+  // The outputs of all panels are to be dealt out.
+  const int64_t streamed = StreamedOuts(num_outs * std::ssize(panels_), num_threads);
   blocks_.clear();
   for (int panel = 0; panel < std::ssize(panels_); ++panel) {
     const int64_t step = panels_[panel].is_packed ? kPanelOuts : streamed;

@@ -28,6 +28,17 @@ Projection Join(Projection a, const Projection& b) {
   return a;
 }
 
+GateParams Gate(TensorView gate, TensorView up, TensorView out) {
+  return {.gate = At<Bf16>(gate),
+          .gate_stride = gate.stride[0],
+          .up = At<Bf16>(up),
+          .up_stride = up.stride[0],
+          .out = At<Bf16>(out),
+          .out_stride = out.stride[0],
+          .num_tokens = static_cast<int>(gate.shape[0]),
+          .width = static_cast<int>(gate.shape[1])};
+}
+
 }  // namespace
 
 void CudaBackend::Embed(TensorView table, TensorView ids, TensorView out) {
@@ -99,32 +110,14 @@ void CudaBackend::MatMul(TensorView x, std::span<const Projection> projections) 
 
 void CudaBackend::SwiGlu(TensorView gate, TensorView up, TensorView out) {
   CheckSwiGlu(gate, up, out, DTypes());
-  Launched("SwiGlu", [&](cudaStream_t stream) {
-    return LaunchSwiGlu({.gate = At<Bf16>(gate),
-                         .gate_stride = gate.stride[0],
-                         .up = At<Bf16>(up),
-                         .up_stride = up.stride[0],
-                         .out = At<Bf16>(out),
-                         .out_stride = out.stride[0],
-                         .num_tokens = static_cast<int>(gate.shape[0]),
-                         .ffn = static_cast<int>(gate.shape[1])},
-                        stream);
-  });
+  Launched("SwiGlu",
+           [&](cudaStream_t stream) { return LaunchSwiGlu(Gate(gate, up, out), stream); });
 }
 
 void CudaBackend::SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) {
   CheckSigmoidGate(gate, up, out, DTypes());
   Launched("SigmoidGate", [&](cudaStream_t stream) {
-    return LaunchSigmoidGate({.gate = At<Bf16>(gate),
-                              .gate_stride = gate.stride[0],
-                              .up = At<Bf16>(up),
-                              .up_stride = up.stride[0],
-                              .scale = scale,
-                              .out = At<Bf16>(out),
-                              .out_stride = out.stride[0],
-                              .num_tokens = static_cast<int>(gate.shape[0]),
-                              .width = static_cast<int>(gate.shape[1])},
-                             stream);
+    return LaunchSigmoidGate(Gate(gate, up, out), scale, stream);
   });
 }
 

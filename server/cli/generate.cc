@@ -58,12 +58,15 @@ class CompletionPrinter {
  public:
   explicit CompletionPrinter(int n) : completions_(n) {}
 
+  // A completion that was not asked for is not printed.
   void Add(int index, const std::string& text) {
-    completions_.at(index).unprinted += text;
+    if (!IsKnown(index)) return;
+    completions_[index].unprinted += text;
     if (index == current_) PrintCurrent();
   }
   void End(int index) {
-    completions_.at(index).ended = true;
+    if (!IsKnown(index)) return;
+    completions_[index].ended = true;
     for (; current_ < num() && completions_[current_].ended; ++current_) {
       PrintCurrent();
       WriteOut("\n");
@@ -79,6 +82,7 @@ class CompletionPrinter {
   };
 
   int num() const { return static_cast<int>(completions_.size()); }
+  bool IsKnown(int index) const { return index >= 0 && index < num(); }
   void PrintCurrent() {
     Completion& completion = completions_[current_];
     if (num() > 1 && !completion.begun) WriteOut(absl::StrCat("[", current_ + 1, "] "));

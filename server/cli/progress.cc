@@ -25,12 +25,13 @@ void ProgressLine::Clear() {
 }
 
 void ProgressLine::ShowStage(std::string_view stage, int64_t done, int64_t total) {
-  if (!terminal_ || absl::Now() - last_ < kTerminalPeriod) return;
+  if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
   last_ = absl::Now();
   const double percent =
       total > 0 ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 0;
-  std::fprintf(stderr, "\r\033[K%.*s: %.0f %% of %lld", static_cast<int>(stage.size()),
-               stage.data(), percent, static_cast<long long>(total));
+  std::fprintf(stderr, "%s%.*s: %.0f %% of %lld%s", terminal_ ? "\r\033[K" : "",
+               static_cast<int>(stage.size()), stage.data(), percent, static_cast<long long>(total),
+               terminal_ ? "" : "\n");
 }
 
 void ProgressLine::Show(int64_t bytes_done, int64_t bytes_total) {

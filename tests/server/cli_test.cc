@@ -222,7 +222,8 @@ TEST(CliTest, SeveralCompletionsAreNumberedAndFollowTheEchoedPrompt) {
     EXPECT_EQ(outcome.out, "[1] hello\n[2] hello\n[3] hello\n");
     EXPECT_THAT(outcome.err, HasSubstr("3 prompt + 9 tokens"));
   }
-  EXPECT_NE(RunMea("generate -p hel --n 17" + server).exit_code, 0);
+  EXPECT_THAT(RunMea("generate -p hel --n 17" + server).err,
+              MatchesRegex("mea generate: --n: .*17.*16.*\n"));
 }
 
 TEST(CliTest, JsonIsOneObjectPerLine) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
 #include "kernels/cuda/moe/moe.h"
@@ -20,12 +21,6 @@ constexpr int kManySlots = 16;  // of each expert on average
 // outputs of one matrix.
 __host__ __device__ constexpr int OutputsOfWarp(bool is_gated) {
   return is_gated ? kTileOutputs : 2 * kTileOutputs;
-}
-
-// silu(g) = g / (1 + e^-g). Where e^-g overflows the quotient is 0, as it should be.
-__device__ __forceinline__ float Silu(float g) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  return g * Rcp(1.0f + Exp2(-kLog2E * g));
 }
 
 // A warp multiplies its outputs with the rows of one tile of slots, 32 elements of k after the

@@ -1,3 +1,4 @@
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
 #include "kernels/cuda/moe/moe.h"
@@ -84,11 +85,6 @@ __device__ Candidate Next(const float* logits, int num_experts, Candidate last, 
     if (IsBefore(other, best)) best = other;
   }
   return best;
-}
-
-__device__ __forceinline__ float Exp(float x) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  return Exp2(kLog2E * x);
 }
 
 __global__ void __launch_bounds__(kChooseWarps* kWarpSize)

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
 #include "kernels/cuda/rowwise/rowwise.h"
@@ -39,32 +40,9 @@ __global__ void __launch_bounds__(kMaxThreads) EmbedKernel(const __grid_constant
                    Load8<kAligned>(entry, p.hidden - i));
 }
 
-// silu(g) = g / (1 + e^-g). Where e^-g overflows the quotient is 0, as it should be.
-__device__ __forceinline__ float Silu(float g) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  return g * Rcp(1.0f + Exp2(-kLog2E * g));
-}
-
-// Bytes: 6 per element.
-template <bool kAligned>
-__global__ void __launch_bounds__(kMaxThreads)
-    SwiGluKernel(const __grid_constant__ SwiGluParams p) {
-  const int i = Column();
-  WaitForPrevious();
-  LetNextStart();
-  if (i >= p.ffn) return;
-  const int64_t row = blockIdx.x;
-  Vector8 x = Load8<kAligned>(p.gate + row * p.gate_stride + i, p.ffn - i);
-  const Vector8 up = Load8<kAligned>(p.up + row * p.up_stride + i, p.ffn - i);
-  for (int e = 0; e < kVectorElements; ++e) x.at[e] = Silu(x.at[e]) * up.at[e];
-  Store8<kAligned>(p.out + row * p.out_stride + i, p.ffn - i, x);
-}
-
-// Bytes: 6 per element.
-template <bool kAligned>
-__global__ void __launch_bounds__(kMaxThreads)
-    SigmoidGateKernel(const __grid_constant__ SigmoidGateParams p) {
-  constexpr float kLog2E = 1.4426950408889634f;
+// out = f(gate) * up. Bytes: 6 per element.
+template <bool kAligned, typename F>
+__device__ __forceinline__ void Gate(const GateParams& p, F f) {
   const int i = Column();
   WaitForPrevious();
   LetNextStart();
@@ -72,10 +50,19 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int64_t row = blockIdx.x;
   Vector8 x = Load8<kAligned>(p.gate + row * p.gate_stride + i, p.width - i);
   const Vector8 up = Load8<kAligned>(p.up + row * p.up_stride + i, p.width - i);
-  for (int e = 0; e < kVectorElements; ++e) {
-    x.at[e] = p.scale * Rcp(1.0f + Exp2(-kLog2E * x.at[e])) * up.at[e];
-  }
+  for (int e = 0; e < kVectorElements; ++e) x.at[e] = f(x.at[e]) * up.at[e];
   Store8<kAligned>(p.out + row * p.out_stride + i, p.width - i, x);
+}
+
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads) SwiGluKernel(const __grid_constant__ GateParams p) {
+  Gate<kAligned>(p, [](float g) { return Silu(g); });
+}
+
+template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads)
+    SigmoidGateKernel(const __grid_constant__ GateParams p, float scale) {
+  Gate<kAligned>(p, [scale](float g) { return scale * Sigmoid(g); });
 }
 
 // A thread has eight elements of one head of the result. Bytes: the heads of x once per head of the
@@ -115,6 +102,11 @@ __global__ void __launch_bounds__(kMaxThreads)
                    Load8<kAligned>(source, p.hidden - i));
 }
 
+bool IsAligned(const GateParams& p) {
+  return p.width % kVectorElements == 0 && StartAligned(p.gate, p.gate_stride) &&
+         StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
+}
+
 }  // namespace
 
 cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
@@ -125,20 +117,17 @@ cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
   return Launch(config, aligned ? EmbedKernel<true> : EmbedKernel<false>, p);
 }
 
-cudaError_t LaunchSwiGlu(const SwiGluParams& p, cudaStream_t stream) {
+cudaError_t LaunchSwiGlu(const GateParams& p, cudaStream_t stream) {
   if (p.num_tokens == 0) return cudaSuccess;
-  const bool aligned = p.ffn % kVectorElements == 0 && StartAligned(p.gate, p.gate_stride) &&
-                       StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
-  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.ffn, stream);
-  return Launch(config, aligned ? SwiGluKernel<true> : SwiGluKernel<false>, p);
+  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
+  return Launch(config, IsAligned(p) ? SwiGluKernel<true> : SwiGluKernel<false>, p);
 }
 
-cudaError_t LaunchSigmoidGate(const SigmoidGateParams& p, cudaStream_t stream) {
+cudaError_t LaunchSigmoidGate(const GateParams& p, float scale, cudaStream_t stream) {
   if (p.num_tokens == 0) return cudaSuccess;
-  const bool aligned = p.width % kVectorElements == 0 && StartAligned(p.gate, p.gate_stride) &&
-                       StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
   const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
-  return Launch(config, aligned ? SigmoidGateKernel<true> : SigmoidGateKernel<false>, p);
+  return Launch(config, IsAligned(p) ? SigmoidGateKernel<true> : SigmoidGateKernel<false>, p,
+                scale);
 }
 
 cudaError_t LaunchMixHeads(const MixHeadsParams& p, cudaStream_t stream) {

@@ -57,33 +57,21 @@ struct AddRmsNormParams {
 };
 cudaError_t LaunchAddRmsNorm(const AddRmsNormParams& params, cudaStream_t stream);
 
-// out = silu(gate) * up. gate and up may be columns of one buffer [num_tokens, 2 * ffn]; out may be
-// gate.
-struct SwiGluParams {
-  const Bf16* gate = nullptr;  // [num_tokens, ffn]
-  int64_t gate_stride = 0;
-  const Bf16* up = nullptr;  // [num_tokens, ffn]
-  int64_t up_stride = 0;
-  Bf16* out = nullptr;  // [num_tokens, ffn]
-  int64_t out_stride = 0;
-  int num_tokens = 0;
-  int ffn = 0;
-};
-cudaError_t LaunchSwiGlu(const SwiGluParams& params, cudaStream_t stream);
-
-// out = scale * sigmoid(gate) * up, otherwise as above.
-struct SigmoidGateParams {
+// gate and up may be columns of one buffer [num_tokens, 2 * width]; out may be gate.
+struct GateParams {
   const Bf16* gate = nullptr;  // [num_tokens, width]
   int64_t gate_stride = 0;
   const Bf16* up = nullptr;  // [num_tokens, width]
   int64_t up_stride = 0;
-  float scale = 1.0f;
   Bf16* out = nullptr;  // [num_tokens, width]
   int64_t out_stride = 0;
   int num_tokens = 0;
   int width = 0;
 };
-cudaError_t LaunchSigmoidGate(const SigmoidGateParams& params, cudaStream_t stream);
+// out = silu(gate) * up
+cudaError_t LaunchSwiGlu(const GateParams& params, cudaStream_t stream);
+// out = scale * sigmoid(gate) * up
+cudaError_t LaunchSigmoidGate(const GateParams& params, float scale, cudaStream_t stream);
 
 // out[n, g] = sum_c mix[c, g] * x[n, c], sums in F32 in the order of c.
 struct MixHeadsParams {

@@ -159,7 +159,7 @@ TEST_P(RowwiseTest, SwiGluTakesGateAndUpFromOneBufferAndMayOverwriteGate) {
                          .out = out,
                          .out_stride = stride,
                          .num_tokens = rows,
-                         .ffn = ffn},
+                         .width = ffn},
                         nullptr);
   };
   const DeviceRows<Bf16> out = Rows<Bf16>(rows);

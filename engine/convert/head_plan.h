@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/convert/convert.h"
+#include "engine/convert/output.h"
+#include "engine/model/config.h"
+
+namespace mea::convert {
+
+// How many heads each layer may keep, as the options say, and what that takes. Refers to the model's
+// configuration and the options; measures nothing.
+class HeadPlan {
+ public:
+  HeadPlan(const ModelConfig& config, const ConvertOptions& options)
+      : config_(config), options_(options) {}
+
+  bool IsChosen(int layer) const;       // by options.layers
+  std::vector<int> Candidates() const;  // numbers of heads below h that are worth trying
+  LayerHeads Of(int keys, int values) const;
+  int64_t BytesPerToken(const LayerPlan& plan) const;
+
+  // What options.key_heads and options.value_heads say.
+  LayerPlan Given() const;
+  // The least sum of measured losses within options.ratio of the bytes. The profile has every
+  // candidate of every chosen layer. INVALID_ARGUMENT where even the fewest heads take more.
+  absl::StatusOr<LayerPlan> WithinBudget(const std::vector<ProfileEntry>& profile) const;
+
+ private:
+  const ModelConfig& config_;
+  const ConvertOptions& options_;
+};
+
+}  // namespace mea::convert
