@@ -16,29 +16,17 @@ namespace {
 // Of a device, which goes from one step to the next without a pause.
 constexpr int kStepsAtOnce = 4;
 
-// A step to be timed, the same for every contender but for the batch of equal memory.
-struct Point {
-  std::string bench;
-  int batch = 0;  // 0: as many sequences as the memory given holds
-  int length = 0;
-  int num_tokens = 1;
-};
-
-std::vector<Point> MakePoints(const EngineBenchOptions& options) {
-  std::vector<Point> points;
+std::vector<StepPoint> MakePoints(const EngineBenchOptions& options) {
+  std::vector<StepPoint> points;
   for (const int context : options.contexts) {
-    for (const int batch : options.batches) {
-      points.push_back({.bench = "decode", .batch = batch, .length = context});
-    }
-    if (options.equal_memory_bytes > 0) points.push_back({.bench = "decode", .length = context});
+    for (const int batch : options.batches) points.push_back({.batch = batch, .context = context});
+    if (options.equal_memory_bytes > 0) points.push_back({.context = context});
   }
   for (const int chunk : options.prefill_chunks) {
     if (chunk == 0) continue;
-    std::vector<int> depths = {0};
-    depths.insert(depths.end(), options.contexts.begin(), options.contexts.end());
-    for (const int depth : depths) {
-      points.push_back(
-          {.bench = "prefill", .batch = 1, .length = depth + chunk, .num_tokens = chunk});
+    points.push_back({.batch = 1, .context = chunk, .tokens = chunk});
+    for (const int depth : options.contexts) {
+      points.push_back({.batch = 1, .context = depth + chunk, .tokens = chunk});
     }
   }
   return points;
@@ -56,12 +44,13 @@ struct Subject {
   std::vector<std::string> skipped;  // [points] why not, or empty
 };
 
-class EngineBench {
+class LoadedBench : public EngineBench {
  public:
-  EngineBench(const ModelConfig& config, const EngineBenchOptions& options)
-      : config_(config), options_(options), points_(MakePoints(options)) {
-    for (const Point& point : points_) {
-      config_.max_position = std::max(config_.max_position, point.length);
+  LoadedBench(const ModelConfig& config, const EngineBenchOptions& options,
+              std::unique_ptr<CeilingMeter> meter)
+      : config_(config), options_(options), points_(MakePoints(options)), meter_(std::move(meter)) {
+    for (const StepPoint& point : points_) {
+      config_.max_position = std::max(config_.max_position, point.context);
     }
   }
 
@@ -88,29 +77,29 @@ class EngineBench {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::vector<BenchRow>> Run(CeilingMeter& meter, const RowObserver& observer) {
-    std::vector<BenchRow> rows;
-    for (size_t i = 0; i < points_.size(); ++i) {
-      std::vector<Contender> contenders;
-      for (Subject& subject : subjects_) {
-        absl::StatusOr<Contender> contender = MakeContender(subject, i);
-        if (!contender.ok()) return contender.status();
-        contenders.push_back(*std::move(contender));
-      }
-      absl::Status status = MeasureSideBySide(contenders, options_, meter);
-      if (!status.ok()) return status;
-      for (Contender& contender : contenders) {
-        if (observer) observer(contender.row);
-        rows.push_back(std::move(contender.row));
-      }
+  const std::vector<StepPoint>& points() const override { return points_; }
+
+  absl::StatusOr<std::vector<BenchRow>> Measure(const StepPoint& point) override {
+    const auto found = std::find(points_.begin(), points_.end(), point);
+    if (found == points_.end()) {
+      return absl::NotFoundError(absl::StrCat("no point of batch ", point.batch, ", context ",
+                                              point.context, ", ", point.tokens, " tokens"));
     }
+    std::vector<Contender> contenders;
+    for (Subject& subject : subjects_) {
+      contenders.push_back(MakeContender(subject, found - points_.begin()));
+    }
+    absl::Status status = MeasureSideBySide(contenders, options_, *meter_);
+    if (!status.ok()) return status;
+    std::vector<BenchRow> rows;
+    for (Contender& contender : contenders) rows.push_back(std::move(contender.row));
     return rows;
   }
 
  private:
   int PagesOf(const Subject& subject, size_t point) const {
     return subject.batches[point] *
-           ((points_[point].length + options_.page_size - 1) / options_.page_size);
+           ((points_[point].context + options_.page_size - 1) / options_.page_size);
   }
 
   // A contender's share of the memory for caches, in pages.
@@ -122,10 +111,10 @@ class EngineBench {
 
   void ChooseBatches(const KvLayout& layout, Subject& subject) const {
     const int64_t equal_pages = options_.equal_memory_bytes / layout.PageBytes();
-    for (const Point& point : points_) {
+    for (const StepPoint& point : points_) {
       subject.batches.push_back(
           point.batch > 0 ? point.batch
-                          : static_cast<int>(equal_pages / layout.PagesFor(point.length)));
+                          : static_cast<int>(equal_pages / layout.PagesFor(point.context)));
     }
     subject.skipped.resize(points_.size());
     for (size_t i = 0; i < points_.size(); ++i) {
@@ -145,9 +134,9 @@ class EngineBench {
                        .page_size = options_.page_size};
     for (size_t i = 0; i < points_.size(); ++i) {
       if (!subject.skipped[i].empty()) continue;
-      int rows = subject.batches[i] * points_[i].num_tokens;
+      int rows = subject.batches[i] * points_[i].tokens;
       int seqs = subject.batches[i];
-      if (points_[i].num_tokens == 1) rows = seqs = subject.backend->PaddedRows(rows);
+      if (points_[i].tokens == 1) rows = seqs = subject.backend->PaddedRows(rows);
       limits.max_batch_tokens = std::max(limits.max_batch_tokens, rows);
       limits.max_num_seqs = std::max(limits.max_num_seqs, seqs);
       limits.max_logit_rows = std::max(limits.max_logit_rows, seqs);
@@ -180,20 +169,21 @@ class EngineBench {
     }
   }
 
-  absl::StatusOr<Contender> MakeContender(Subject& subject, size_t index) const {
-    const Point& point = points_[index];
+  Contender MakeContender(Subject& subject, size_t index) const {
+    const StepPoint& point = points_[index];
     const int batch = subject.batches[index];
     Contender contender{
-        .row = {.bench = BenchName(point.bench, point.num_tokens, options_),
-                .shape = options_.shape,
-                .system = "mea",
-                .storage = StorageName(subject.storage, config_),
-                .memory = point.batch == 0 ? "equal" : "",
-                .batch = batch,
-                .context = point.length,
-                .tokens = point.num_tokens,
-                .cache_bytes = PagesOf(subject, index) * subject.kv->layout().PageBytes(),
-                .skipped = subject.skipped[index]}};
+        .row = {
+            .bench = BenchName(point.tokens == 1 ? "decode" : "prefill", point.tokens, options_),
+            .shape = options_.shape,
+            .system = "mea",
+            .storage = StorageName(subject.storage, config_),
+            .memory = point.batch == 0 ? "equal" : "",
+            .batch = batch,
+            .context = point.context,
+            .tokens = point.tokens,
+            .cache_bytes = PagesOf(subject, index) * subject.kv->layout().PageBytes(),
+            .skipped = subject.skipped[index]}};
     if (!contender.row.skipped.empty()) return contender;
     // The identity costs an uncompressed cache nothing that plain attention would not do.
     const ModelConfig costed = subject.storage == HeadStorage::kOneHot
@@ -204,14 +194,14 @@ class EngineBench {
         {.weights = subject.matrix_dtype,
          .kv = options_.kv_dtype,
          .compute = subject.backend->compute_dtype()},
-        std::vector<SequenceLengths>(batch, {.q_len = point.num_tokens, .kv_len = point.length}),
+        std::vector<SequenceLengths>(batch, {.q_len = point.tokens, .kv_len = point.context}),
         batch);
     if (subject.backend->device() != Device::kCpu) contender.runs_at_once = kStepsAtOnce;
     contender.run = [&subject, &point, batch, count = contender.runs_at_once,
                      is_set = false]() mutable -> absl::Status {
       if (!std::exchange(is_set, true)) {
         absl::Status status = subject.stepper->Set(std::vector<StepSequence>(
-            batch, {.length = point.length, .num_tokens = point.num_tokens}));
+            batch, {.length = point.context, .num_tokens = point.tokens}));
         if (!status.ok()) return status;
       }
       return subject.stepper->Run(count);
@@ -220,25 +210,44 @@ class EngineBench {
   }
 
   ModelConfig config_;
-  const EngineBenchOptions& options_;
-  const std::vector<Point> points_;
+  const EngineBenchOptions options_;
+  const std::vector<StepPoint> points_;
+  const std::unique_ptr<CeilingMeter> meter_;
   std::vector<Subject> subjects_;
 };
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<EngineBench>> EngineBench::Create(const ModelConfig& config,
+                                                                 const EngineBenchOptions& options,
+                                                                 const BackendFactory& backends,
+                                                                 const WeightsSource& weights) {
+  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
+  if (!meter.ok()) return meter.status();
+  auto bench = std::make_unique<LoadedBench>(config, options, *std::move(meter));
+  for (const HeadStorage storage : options.storages) {
+    if (absl::Status s = bench->AddSubject(storage, backends, weights); !s.ok()) return s;
+  }
+  return bench;
+}
 
 absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
                                                   const EngineBenchOptions& options,
                                                   const BackendFactory& backends,
                                                   const WeightsSource& weights,
                                                   const RowObserver& observer) {
-  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
-  if (!meter.ok()) return meter.status();
-  EngineBench bench(config, options);
-  for (const HeadStorage storage : options.storages) {
-    if (absl::Status s = bench.AddSubject(storage, backends, weights); !s.ok()) return s;
+  const auto bench = EngineBench::Create(config, options, backends, weights);
+  if (!bench.ok()) return bench.status();
+  std::vector<BenchRow> rows;
+  for (const StepPoint& point : (*bench)->points()) {
+    absl::StatusOr<std::vector<BenchRow>> measured = (*bench)->Measure(point);
+    if (!measured.ok()) return measured.status();
+    for (BenchRow& row : *measured) {
+      if (observer) observer(row);
+      rows.push_back(std::move(row));
+    }
   }
-  return bench.Run(**meter, observer);
+  return rows;
 }
 
 }  // namespace mea

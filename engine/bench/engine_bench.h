@@ -50,8 +50,33 @@ struct EngineBenchOptions : BenchOptions {
   int64_t equal_memory_bytes = 0;
 };
 
-// Times of whole decode and prefill steps: forward pass, logits, drawn tokens. `observer` hears of
-// every row as soon as it is there.
+// A step to be timed: `tokens` rows of each of `batch` sequences, whose last row sees `context`
+// tokens. Batch 0: as many sequences as the memory given holds.
+struct StepPoint {
+  int batch = 0;
+  int context = 0;
+  int tokens = 1;
+
+  bool operator==(const StepPoint&) const = default;
+};
+
+// Models of one shape, as configured and as its twins, loaded and ready to take the same steps
+// again and again: forward pass, logits, drawn tokens. One thread.
+class EngineBench {
+ public:
+  static absl::StatusOr<std::unique_ptr<EngineBench>> Create(const ModelConfig& config,
+                                                             const EngineBenchOptions& options,
+                                                             const BackendFactory& backends,
+                                                             const WeightsSource& weights);
+  virtual ~EngineBench() = default;
+
+  // All that the options name: decode steps, then prefill.
+  virtual const std::vector<StepPoint>& points() const = 0;
+  // All rounds of one of them: a row for each storage. NOT_FOUND for any other point.
+  virtual absl::StatusOr<std::vector<BenchRow>> Measure(const StepPoint& point) = 0;
+};
+
+// Every point once. `observer` hears of every row as soon as it is there.
 absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
                                                   const EngineBenchOptions& options,
                                                   const BackendFactory& backends,

@@ -83,6 +83,12 @@ std::string TableLine(const BenchRow& row) {
                                  100 * row.share_of_floor());
 }
 
+nlohmann::ordered_json ToJson(const std::vector<BenchRow>& rows) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const BenchRow& row : rows) json.push_back(ToJson(row));
+  return json;
+}
+
 absl::Status WriteJson(const std::string& file, const std::string& command,
                        const BenchMachine& machine, const std::vector<BenchRow>& rows) {
   nlohmann::ordered_json json = {
@@ -93,8 +99,7 @@ absl::Status WriteJson(const std::string& file, const std::string& command,
         {"driver", machine.driver},
         {"processor", machine.processor},
         {"threads", machine.num_threads}}},
-      {"results", nlohmann::ordered_json::array()}};
-  for (const BenchRow& row : rows) json["results"].push_back(ToJson(row));
+      {"results", ToJson(rows)}};
   std::ofstream out(file);
   out << json.dump(1) << '\n';
   if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,9 @@ BenchMachine DescribeMachine(Device device, int num_threads);
 
 std::string TableHead();
 std::string TableLine(const BenchRow& row);
+
+// [{...}, ...], the results of such a report.
+nlohmann::ordered_json ToJson(const std::vector<BenchRow>& rows);
 
 // {"command", "date", "machine", "results": [...]}
 absl::Status WriteJson(const std::string& file, const std::string& command,

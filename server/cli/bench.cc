@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
+#include "engine/bench/paced.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/config_reader.h"
 #include "engine/device.h"
@@ -54,6 +56,7 @@ struct BenchFlags {
   std::string prefill_kernel = "auto";
   std::string json;
   int num_threads = 0;
+  bool is_paced = false;
   EngineBenchOptions options;
 };
 
@@ -240,6 +243,12 @@ absl::Status RunEngineBench(BenchFlags flags) {
     }
     return LoadWeights(*checkpoint, {});
   };
+  if (flags.is_paced) {
+    const auto bench = EngineBench::Create(*config, flags.options, Backends(flags), weights);
+    if (!bench.ok()) return bench.status();
+    MeasureOnRequest(**bench, std::cin, std::cout);
+    return absl::OkStatus();
+  }
   Results results(flags, "mea bench engine");
   const auto rows = BenchEngine(*config, flags.options, Backends(flags), weights,
                                 [&](const BenchRow& row) { results.Add(row); });
@@ -274,6 +283,9 @@ void AddEngineBench(CLI::App& bench, Action& action) {
       ->type_name("SIZE");
   command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16")
       ->capture_default_str();
+  command.add_flag("--paced", flags->is_paced,
+                   "Measure a point whenever stdin names it (\"BATCH CONTEXT TOKENS\") and answer "
+                   "with a line of JSON: for programs that time others in between");
   command.callback([flags, &action] { action = [flags] { return RunEngineBench(*flags); }; });
 }
 

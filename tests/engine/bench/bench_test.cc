@@ -4,9 +4,11 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
+#include "engine/bench/paced.h"
 #include "engine/model/random_weights.h"
 #include "tests/support/random_model.h"
 
@@ -91,6 +93,32 @@ TEST(EngineBenchTest, PointsThatDoNotFitAreSaidToBeSkipped) {
   EXPECT_EQ(rows[2].skipped, "");
   EXPECT_EQ(rows[3].skipped, "does not fit");
   EXPECT_EQ(rows[3].seconds.rounds, 0);
+}
+
+TEST(PacedTest, AnswersEveryLineInTurn) {
+  EngineBenchOptions options = Quick();
+  options.storages = {HeadStorage::kAsConfigured};
+  options.rounds = 1;
+  const auto bench = *EngineBench::Create(MakeConfig({}), options, OneThread, Weights);
+  std::istringstream requests("1 48 8\n3 40 1\n3 41 1\n3 40\n1 48 8\n");
+  std::stringstream answers;
+  MeasureOnRequest(*bench, requests, answers);
+  std::vector<std::string> told;
+  for (std::string line; std::getline(answers, line);) {
+    const nlohmann::json answer = nlohmann::json::parse(line);
+    if (answer.contains("error")) {
+      told.push_back(answer["error"]);
+      continue;
+    }
+    ASSERT_EQ(answer["results"].size(), 1u);
+    const nlohmann::json& row = answer["results"][0];
+    EXPECT_GT(row["seconds"]["median"], 0);
+    EXPECT_EQ(row["seconds"]["rounds"], 1);
+    told.push_back(row["bench"].get<std::string>() + " " + row["context"].dump());
+  }
+  EXPECT_THAT(told,
+              ElementsAre("prefill 48", "decode 40", "no point of batch 3, context 41, 1 tokens",
+                          "\"3 40\" is not BATCH CONTEXT TOKENS", "prefill 48"));
 }
 
 TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
