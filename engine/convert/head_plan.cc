@@ -61,8 +61,7 @@ LayerPlan HeadPlan::Given() const {
 }
 
 // Items are keys and values of each layer in turn; choices its candidates, then all heads.
-absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(
-    const std::vector<ProfileEntry>& profile) const {
+absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>& profile) const {
   const int h = config_.kv_heads;
   const std::vector<int> candidates = Candidates();
   const LayerPlan whole(config_.num_layers, LayerHeads{h, h});

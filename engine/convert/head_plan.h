@@ -10,8 +10,8 @@
 
 namespace mea::convert {
 
-// How many heads each layer may keep, as the options say, and what that takes. Refers to the model's
-// configuration and the options; measures nothing.
+// How many heads each layer may keep, as the options say, and what that takes. Refers to the
+// model's configuration and the options; measures nothing.
 class HeadPlan {
  public:
   HeadPlan(const ModelConfig& config, const ConvertOptions& options)

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/model.h"
 #include "kvcache/kv_layout.h"
@@ -123,6 +125,42 @@ TEST(ConvertTest, ShardsAndDTypesStayAsTheyAre) {
               std::string_view(tensor.data(), tensor.num_bytes));
   }
   EXPECT_EQ(out.tensors.Find("model.layers.0.self_attn.k_hlc.weight")->dtype, StoredDType::kF32);
+}
+
+TEST(ConvertTest, ExpertsAreCopiedAndTheirModelServes) {
+  for (const char* base : {"mixtral", "qwen3_moe"}) {
+    SCOPED_TRACE(base);
+    ConvertHarness harness;
+    testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
+    spec.base_model_type = base;
+    if (spec.base_model_type == "qwen3_moe") spec.dense_layers = {1};
+    spec.dtype = DType::kBf16;
+    harness.WriteInput(spec);
+    ConvertOptions options = harness.Options();
+    options.key_heads = options.value_heads = {2};
+    const ConvertReport report = Convert(options).value();
+    EXPECT_LT(report.bytes_per_token_after, report.bytes_per_token_before);
+    const Checkpoint in = OpenCheckpoint(options.in).value();
+    const Checkpoint out = OpenCheckpoint(options.out).value();
+    EXPECT_EQ(out.config.base_model_type, base);
+    int num_of_experts = 0;
+    for (const auto& [name, tensor] : in.tensors.tensors()) {
+      if (name.find("experts.") == name.npos && name.find("gate.weight") == name.npos) continue;
+      SCOPED_TRACE(name);
+      const StoredTensor* now = out.tensors.Find(name);
+      ASSERT_NE(now, nullptr);
+      EXPECT_EQ(std::string_view(now->data(), now->num_bytes),
+                std::string_view(tensor.data(), tensor.num_bytes));
+      ++num_of_experts;
+    }
+    const int sparse_layers = spec.num_layers - static_cast<int>(spec.dense_layers.size());
+    EXPECT_EQ(num_of_experts, sparse_layers * (3 * spec.num_experts + 1));
+    // What was written loads and predicts, and is another model.
+    const double moved =
+        testing::MaxDifference(testing::Logprobs(options.in), testing::Logprobs(options.out));
+    EXPECT_GT(moved, 0);
+    EXPECT_TRUE(std::isfinite(moved));
+  }
 }
 
 TEST(ConvertTest, WhatCannotBeDoneIsRefused) {
