@@ -70,7 +70,9 @@ void Admission::Submitted(const Request& request, int num_completions) {
   if (outlook_ == nullptr) return;
   Work work = ExpectedWork(*outlook_, request);
   recent_.push_back(work);
-  work.prompt_tokens = work.num_pages = 1;  // of the others: the prompt is computed once
+  // Of the others: the prompt is computed once.
+  work.prompt_tokens = 1;
+  work.num_pages = outlook_->layout->num_groups();
   recent_.insert(recent_.end(), num_completions - 1, work);
 }
 

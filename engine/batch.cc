@@ -5,13 +5,15 @@
 namespace mea {
 
 void Batch::Build(const Schedule& schedule, int page_size) {
+  MEA_CHECK(!schedule.empty());
+  groups_.resize(schedule[0].sequence->pages.num_groups());
+  for (Group& group : groups_) group.slots.clear();
   token_ids_.clear();
   positions_.clear();
-  slots_.clear();
   kv_lens_.clear();
   q_offsets_.assign(1, 0);
   for (const ScheduledChunk& chunk : schedule) AppendSequence(chunk, page_size);
-  FillPageTable(schedule);
+  FillPageTables(schedule);
 }
 
 void Batch::PadTo(int num_rows) {
@@ -19,34 +21,47 @@ void Batch::PadTo(int num_rows) {
   while (num_tokens() < num_rows) {
     token_ids_.push_back(0);
     positions_.push_back(0);
-    slots_.push_back(-1);
+    for (Group& group : groups_) group.slots.push_back(-1);
     q_offsets_.push_back(num_tokens());
     kv_lens_.push_back(0);
   }
-  page_table_.resize(int64_t{num_rows} * max_pages_, 0);
+  for (Group& group : groups_) group.page_table.resize(int64_t{num_rows} * max_pages_, 0);
 }
 
 void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
   const Sequence& sequence = *chunk.sequence;
-  const std::span<const int32_t> pages = sequence.pages.pages();
   for (int position = chunk.begin; position < chunk.end(); ++position) {
     token_ids_.push_back(sequence.tokens[position]);
     positions_.push_back(position);
-    slots_.push_back(pages[position / page_size] * page_size + position % page_size);
+  }
+  for (int group = 0; group < num_groups(); ++group) {
+    const std::span<const int32_t> pages = sequence.pages.pages(group);
+    for (int position = chunk.begin; position < chunk.end(); ++position) {
+      const int32_t page = pages[position / page_size];
+      MEA_CHECK(page != PageTable::kNone);
+      groups_[group].slots.push_back(page * page_size + position % page_size);
+    }
   }
   q_offsets_.push_back(num_tokens());
   kv_lens_.push_back(chunk.end());
 }
 
-void Batch::FillPageTable(const Schedule& schedule) {
+void Batch::FillPageTables(const Schedule& schedule) {
   max_pages_ = 0;
   for (const ScheduledChunk& chunk : schedule) {
-    max_pages_ = std::max(max_pages_, chunk.sequence->pages.num_pages());
+    for (int group = 0; group < num_groups(); ++group) {
+      const auto size = static_cast<int>(chunk.sequence->pages.pages(group).size());
+      max_pages_ = std::max(max_pages_, size);
+    }
   }
-  page_table_.assign(schedule.size() * max_pages_, 0);
-  for (size_t i = 0; i < schedule.size(); ++i) {
-    const std::span<const int32_t> pages = schedule[i].sequence->pages.pages();
-    std::copy(pages.begin(), pages.end(), page_table_.begin() + i * max_pages_);
+  for (int group = 0; group < num_groups(); ++group) {
+    std::vector<int32_t>& table = groups_[group].page_table;
+    table.assign(schedule.size() * max_pages_, 0);
+    for (size_t i = 0; i < schedule.size(); ++i) {
+      const std::span<const int32_t> pages = schedule[i].sequence->pages.pages(group);
+      std::ranges::transform(pages, table.begin() + i * max_pages_,
+                             [](int32_t page) { return std::max(page, 0); });
+    }
   }
 }
 

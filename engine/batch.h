@@ -27,21 +27,29 @@ class Batch {
 
   TensorView token_ids() const { return View(token_ids_); }  // [num_tokens]
   TensorView positions() const { return View(positions_); }  // [num_tokens]
-  TensorView slots() const { return View(slots_); }  // [num_tokens] page * page_size + offset
+  // For each group of layers in the cache (KvLayout): [num_tokens] page * page_size + offset.
+  TensorView slots(int group = 0) const { return View(groups_[group].slots); }
   TensorView q_offsets() const { return View(q_offsets_); }  // [num_seqs + 1]
   TensorView kv_lens() const { return View(kv_lens_); }      // [num_seqs]
-  TensorView page_table() const {                            // [num_seqs, max_pages]
-    return View(page_table_).Reshape({num_seqs(), max_pages_});
+  // Likewise [num_seqs, max_pages]; 0 where no page is needed.
+  TensorView page_table(int group = 0) const {
+    return View(groups_[group].page_table).Reshape({num_seqs(), max_pages_});
   }
+  int num_groups() const { return static_cast<int>(groups_.size()); }
 
  private:
   static TensorView View(const std::vector<int32_t>& values) {
     return TensorView::Of(std::span<const int32_t>(values));
   }
   void AppendSequence(const ScheduledChunk& chunk, int page_size);
-  void FillPageTable(const Schedule& schedule);
+  void FillPageTables(const Schedule& schedule);
 
-  std::vector<int32_t> token_ids_, positions_, slots_, q_offsets_, kv_lens_, page_table_;
+  struct Group {
+    std::vector<int32_t> slots, page_table;
+  };
+
+  std::vector<int32_t> token_ids_, positions_, q_offsets_, kv_lens_;
+  std::vector<Group> groups_;
   int max_pages_ = 0;
 };
 

@@ -41,12 +41,13 @@ EngineLoop::~EngineLoop() {
 
 MemoryPlan EngineLoop::memory_plan() const {
   const KvLayout& layout = parts_.kv->layout();
-  const int64_t tokens = parts_.kv->max_tokens();
+  const int64_t pages = parts_.kv->stats().num_pages;
   return {.weights_bytes = parts_.model->weights_bytes(),
           .kv_cache_bytes = parts_.kv->allocated_bytes(),
-          .kv_cache_bytes_uncompressed = tokens * layout.UncompressedBytesPerToken(),
+          .kv_cache_bytes_uncompressed = pages * layout.UncompressedPageBytes(),
           .workspace_bytes = parts_.model->workspace_bytes(),
           .scratch_bytes = parts_.model->backend_bytes().scratch,
+          .max_sequences = pages / layout.PagesFor(max_context()),
           .graphs_bytes = parts_.model->backend_bytes().records};
 }
 

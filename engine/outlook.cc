@@ -19,7 +19,7 @@ Work NewWork(const Outlook& outlook, const Request& request, int prompt_tokens, 
   return {.turn = outlook.num_steps - int64_t{outlook.steps_per_priority} * request.priority,
           .prompt_tokens = prompt_tokens,
           .output_tokens = output_tokens,
-          .num_pages = static_cast<int>(CeilDiv(prompt_tokens, outlook.page_size))};
+          .num_pages = static_cast<int>(outlook.layout->PagesFor(prompt_tokens))};
 }
 
 // Lets sequences begin one after the other, each as soon as a place and its pages are free. Those

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "engine/request.h"
 #include "engine/step_time.h"
+#include "kvcache/kv_layout.h"
 
 namespace mea {
 
@@ -31,7 +32,7 @@ struct Outlook {
   int max_num_seqs = 0;
   int max_batch_tokens = 0;
   int max_context = 0;
-  int page_size = 0;
+  const KvLayout* layout = nullptr;  // of the cache, which outlives it
   int num_available_pages = 0;
   // Of the tokens that a request allows, what those that ended of their own accord have drawn; of
   // prompt tokens, what the prefix cache had. Both 0..1.

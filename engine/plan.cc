@@ -17,9 +17,10 @@ namespace {
 constexpr CudaDeviceInfo kAssumedDevice = {.sm = 90, .num_sms = 132};
 
 CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layout, int context) {
-  const int64_t num_pages = NumPages(bytes_per_token * layout.page_size, layout.page_size, bytes);
+  const int64_t page_bytes = bytes_per_token * layout.page_size / layout.num_groups();
+  const int64_t num_pages = NumPages(page_bytes, layout.page_size, bytes);
   return {.bytes_per_token = bytes_per_token,
-          .num_tokens = num_pages * layout.page_size,
+          .num_tokens = num_pages / layout.num_groups() * layout.page_size,
           .num_sequences = num_pages / layout.PagesFor(context)};
 }
 
@@ -60,7 +61,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
       std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes -
                             plan.scratch_bytes - plan.graphs_bytes,
                         0);
-  const KvLayout layout = MakeKvLayout(config, *kv_dtype, options.page_size);
+  const KvLayout layout = MakeKvLayout(config, *kv_dtype, limits);
   plan.physical = PlanCache(plan.cache_bytes, layout.BytesPerToken(), layout, plan.context);
   plan.uncompressed =
       PlanCache(plan.cache_bytes, layout.UncompressedBytesPerToken(), layout, plan.context);

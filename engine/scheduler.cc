@@ -89,7 +89,7 @@ void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
   const int num_tokens = first.prompt_length() - 1;
   sibling->waits_for = nullptr;
   if (!kv_->Fork(first.pages, num_tokens, sibling->pages) ||
-      !kv_->Reserve(sibling->pages, sibling->num_tokens())) {
+      !kv_->Reserve(sibling->pages, num_tokens, sibling->num_tokens())) {
     sibling->pages.Clear();
     Enqueue(std::move(sibling));
     return;
@@ -119,9 +119,10 @@ std::unique_ptr<Sequence> Scheduler::Dequeue(const Sequence* sequence) {
 Schedule Scheduler::Next() {
   Schedule schedule;
   int budget = limits_.max_batch_tokens;
+  const bool has_room = ReserveOrPreempt();
   ScheduleDecodes(schedule, budget);
   SchedulePrompts(schedule, budget);
-  AdmitWaiting(schedule, budget);
+  if (has_room) AdmitWaiting(schedule, budget);
   MEA_CHECK(!schedule.empty() || empty() ||
             std::any_of(running_.begin(), running_.end(),
                         [](const auto& sequence) { return sequence->awaits_end; }));
@@ -141,13 +142,26 @@ void Scheduler::Append(Schedule& schedule, int& budget, Sequence& sequence) {
   schedule.push_back(chunk);
 }
 
+// A prompt has all the pages it needs from its beginning on, but where windows move on while others
+// hold what they leave.
+bool Scheduler::ReserveOrPreempt() {
+  const int64_t num_preemptions = num_preemptions_;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.num_to_compute() == 0 || (sequence.is_decoding() && sequence.awaits_end)) continue;
+    // The last one may have to make room for itself.
+    while (i < running_.size() &&
+           !kv_->Reserve(sequence.pages, sequence.num_computed, sequence.num_tokens())) {
+      PreemptLast();
+    }
+  }
+  return num_preemptions_ == num_preemptions;
+}
+
 void Scheduler::ScheduleDecodes(Schedule& schedule, int& budget) {
-  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
-    Sequence* sequence = running_[i].get();
-    if (!sequence->is_decoding() || sequence->awaits_end) continue;
-    // False when this sequence itself had to make room; it was the last, so the loop ends too.
-    if (!ReserveOrPreempt(i, sequence->num_tokens())) break;
-    Append(schedule, budget, *sequence);
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    if (budget == 0) return;
+    if (sequence->is_decoding() && !sequence->awaits_end) Append(schedule, budget, *sequence);
   }
 }
 
@@ -178,7 +192,7 @@ bool Scheduler::TakePages(Sequence& sequence) {
   const bool looks_up = !request.bypass_prefix_cache && !request.prompt_logprobs;
   const int found =
       looks_up ? kv_->MatchPrefix(sequence.pages, sequence.tokens, request.cache_salt) : 0;
-  if (!kv_->Reserve(sequence.pages, sequence.num_tokens())) {
+  if (!kv_->Reserve(sequence.pages, found, sequence.num_tokens())) {
     sequence.pages.Clear();
     return false;
   }
@@ -187,17 +201,6 @@ bool Scheduler::TakePages(Sequence& sequence) {
   if (sequence.num_output() == 0) {
     sequence.num_cached = found;
     if (looks_up) cached_share_.Add(found, sequence.prompt_length());
-  }
-  return true;
-}
-
-// Sequences behind running_[index] are not in the schedule yet, so they can still give way.
-bool Scheduler::ReserveOrPreempt(size_t index, int num_tokens) {
-  const Sequence* self = running_[index].get();
-  while (!kv_->Reserve(running_[index]->pages, num_tokens)) {
-    const bool gives_way_itself = running_.back().get() == self;
-    PreemptLast();
-    if (gives_way_itself) return false;
   }
   return true;
 }
@@ -233,7 +236,7 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
                   .max_num_seqs = limits_.max_num_seqs,
                   .max_batch_tokens = limits_.max_batch_tokens,
                   .max_context = max_context,
-                  .page_size = kv.page_size,
+                  .layout = &kv_->layout(),
                   .num_available_pages = kv.free_pages + kv.cached_pages,
                   .output_share = output_share_.value(),
                   .cached_share = cached_share_.value()};
@@ -261,7 +264,7 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
     outlook.work.push_back({.turn = sibling->turn,
                             .prompt_tokens = 1,
                             .output_tokens = output_left(*sibling),
-                            .num_pages = 1});
+                            .num_pages = kv_->layout().num_groups()});
   }
   return outlook;
 }

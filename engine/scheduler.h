@@ -87,13 +87,15 @@ class Scheduler {
   bool empty() const { return running_.empty() && waiting_.empty() && siblings_.empty(); }
 
  private:
-  static void Append(Schedule& schedule, int& budget, Sequence& sequence);
   void ScheduleDecodes(Schedule& schedule, int& budget);
   void SchedulePrompts(Schedule& schedule, int& budget);
   void AdmitWaiting(Schedule& schedule, int& budget);
+  static void Append(Schedule& schedule, int& budget, Sequence& sequence);
   // All pages that a waiting sequence needs, or none.
   bool TakePages(Sequence& sequence);
-  bool ReserveOrPreempt(size_t index, int num_tokens);
+  // Room for the next step of all that run, which those whose turn comes last may have to make;
+  // whether nobody had to.
+  bool ReserveOrPreempt();
   void PreemptLast();
   void Enqueue(std::unique_ptr<Sequence> sequence);
   std::unique_ptr<Sequence> Dequeue(const Sequence* sequence);

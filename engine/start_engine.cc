@@ -104,7 +104,7 @@ absl::StatusOr<int64_t> DefaultKvCacheBytes(const EngineOptions& options, const 
   const std::optional<DeviceMemory> memory = model.backend().memory();
   if (!memory) {
     const int64_t wanted =
-        int64_t{layout.PagesFor(options.max_context)} * options.max_num_seqs * layout.PageBytes();
+        layout.PagesFor(options.max_context) * options.max_num_seqs * layout.PageBytes();
     return std::min(wanted, PhysicalMemoryBytes() / 4);
   }
   const int64_t share = MemoryShare(memory->total_bytes, options.gpu_memory_utilization);

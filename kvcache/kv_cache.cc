@@ -25,7 +25,17 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
     return cache->storage_.back().view();
   };
 
-  for (const KvSpec& spec : cache->layout_.layers) {
+  // The first layers of all groups have the same storage, and so on.
+  const KvLayout& sizes = cache->layout_;
+  std::vector<size_t> num_placed(sizes.num_groups(), 0);
+  std::vector<PagedKvView> stored;
+  for (size_t i = 0; i < sizes.layers.size(); ++i) {
+    const KvSpec& spec = sizes.layers[i];
+    const size_t place = num_placed[sizes.group_of(static_cast<int>(i))]++;
+    if (place < stored.size()) {
+      cache->layers_.push_back(stored[place]);
+      continue;
+    }
     PagedKvView layer{.spec = spec, .page_size = page_size};
     absl::StatusOr<TensorView> keys = allocate(spec.key_heads, spec.head_dim, spec.dtype);
     if (!keys.ok()) return keys.status();
@@ -38,6 +48,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
       if (!norms.ok()) return norms.status();
       layer.key_norms = norms->Reshape({num_pages, spec.key_norm_heads, page_size});
     }
+    stored.push_back(layer);
     cache->layers_.push_back(layer);
   }
   return cache;
@@ -45,7 +56,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
 
 void KvCache::EnablePrefixCache() {
   MEA_CHECK(pool_.num_used() == 0);
-  prefix_.emplace(&pool_, layout_.page_size);
+  prefix_.emplace(&pool_, &layout_);
 }
 
 int KvCache::MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt) {
@@ -59,23 +70,47 @@ void KvCache::CountLookup(int num_tokens, int num_found) {
   prefix_hits_ += num_found;
 }
 
+bool KvCache::Reserve(PageTable& table, int num_computed, int num_tokens) {
+  ends_.clear();
+  for (int group = 0; group < layout_.num_groups(); ++group) {
+    table.Skip(group, layout_.FirstPage(group, num_computed));
+    ends_.push_back(layout_.EndPage(group, num_computed, num_tokens));
+  }
+  return table.Grow(ends_);
+}
+
 bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
   MEA_CHECK(table.num_pages() == 0);
   const int num_full = num_tokens / layout_.page_size;
-  MEA_CHECK(layout_.PagesFor(num_tokens) <= from.num_pages());
-  for (int i = 0; i < num_full; ++i) table.Share(from.pages()[i]);
-  if (num_tokens % layout_.page_size == 0) return true;
-  if (!table.Grow(num_full + 1)) {
+  const int num_pages = (num_tokens + layout_.page_size - 1) / layout_.page_size;
+  for (int group = 0; group < layout_.num_groups(); ++group) {
+    const std::span<const int32_t> pages = from.pages(group);
+    MEA_CHECK(num_pages <= std::ssize(pages));
+    const int first = layout_.FirstPage(group, num_tokens);
+    if (first < num_pages && pages[first] == PageTable::kNone) {
+      table.Clear();
+      return false;
+    }
+    table.Skip(group, first);
+    for (int i = first; i < num_full; ++i) table.Share(pages[i], group);
+  }
+  if (num_full == num_pages) return true;
+  ends_.assign(layout_.num_groups(), num_pages);
+  if (!table.Grow(ends_)) {
     table.Clear();
     return false;
   }
-  CopyPage(from.pages()[num_full], table.pages()[num_full]);
+  for (int group = 0; group < layout_.num_groups(); ++group) {
+    CopyPage(group, from.pages(group)[num_full], table.pages(group)[num_full]);
+  }
   return true;
 }
 
-void KvCache::CopyPage(int32_t from, int32_t to) {
-  for (const PagedKvView& layer : layers_) {
-    for (const TensorView& slabs : {layer.keys, layer.values, layer.key_norms}) {
+void KvCache::CopyPage(int group, int32_t from, int32_t to) {
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (layout_.group_of(static_cast<int>(layer)) != group) continue;
+    const PagedKvView& kv = layers_[layer];
+    for (const TensorView& slabs : {kv.keys, kv.values, kv.key_norms}) {
       if (!slabs.empty()) backend_->Copy(slabs.Rows(from, 1), slabs.Rows(to, 1));
     }
   }
@@ -98,6 +133,7 @@ KvCacheStats KvCache::stats() const {
   stats.used_bytes = stats.used_pages * layout_.PageBytes();
   stats.cached_bytes = stats.cached_pages * layout_.PageBytes();
   stats.used_bytes_uncompressed = stats.used_pages * layout_.UncompressedPageBytes();
+  stats.max_tokens = int64_t{stats.num_pages} / layout_.num_groups() * layout_.page_size;
   stats.bytes_per_token = layout_.BytesPerToken();
   stats.bytes_per_token_uncompressed = layout_.UncompressedBytesPerToken();
   stats.prefix_queries = prefix_queries_;

@@ -30,6 +30,7 @@ struct KvCacheStats {
   int64_t used_bytes = 0;
   int64_t cached_bytes = 0;
   int64_t used_bytes_uncompressed = 0;  // the used pages, had all virtual heads been stored
+  int64_t max_tokens = 0;               // that all pages hold together, had no layer a window
   int64_t bytes_per_token = 0;
   int64_t bytes_per_token_uncompressed = 0;
   // Prompt tokens that were looked up in the prefix cache, and those that were found.
@@ -47,8 +48,10 @@ class KvCache {
                                                          int num_pages);
 
   const KvLayout& layout() const { return layout_; }
+  // Layers of different groups may have the same storage, of which they use different pages.
   PagedKvView layer(int index) const { return layers_[index]; }
-  int max_tokens() const { return pool_.num_pages() * layout_.page_size; }
+  // Of the longest sequence that fits when it is alone.
+  int max_tokens() const { return max_tokens_; }
   int num_free_pages() const { return pool_.num_free(); }
 
   // From here on full pages can be found again by what they hold, until they are needed for
@@ -64,14 +67,15 @@ class KvCache {
   void IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
                    int begin, int end);
 
-  PageTable NewPageTable() { return PageTable(&pool_); }
-  // Makes room for `num_tokens` tokens in all: every page or none.
-  [[nodiscard]] bool Reserve(PageTable& table, int num_tokens) {
-    return table.Grow(layout_.PagesFor(num_tokens));
-  }
+  PageTable NewPageTable() { return PageTable(&pool_, layout_.num_groups()); }
+  // Makes room for the next step of a sequence of `num_tokens` tokens, the first `num_computed` of
+  // which have been computed by the steps before it: every page or none. Pages that windows have
+  // left are given back first. Where no layer has a window, this is room for all tokens.
+  [[nodiscard]] bool Reserve(PageTable& table, int num_computed, int num_tokens);
   // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
   // pages are shared, of a partly filled last one it has a copy of its own. False, and nothing,
-  // where there is no page for that. The copy is an op of the back end, in its order.
+  // where there is no page for that, or one of `from` has been given back. The copy is an op of the
+  // back end, in its order.
   [[nodiscard]] bool Fork(const PageTable& from, int num_tokens, PageTable& table);
 
   KvCacheStats stats() const;
@@ -80,17 +84,22 @@ class KvCache {
 
  private:
   KvCache(Backend* backend, KvLayout layout, int num_pages)
-      : backend_(backend), layout_(std::move(layout)), pool_(num_pages) {}
-  void CopyPage(int32_t from, int32_t to);
+      : backend_(backend),
+        layout_(std::move(layout)),
+        pool_(num_pages),
+        max_tokens_(layout_.MaxTokens(num_pages)) {}
+  void CopyPage(int group, int32_t from, int32_t to);
 
   Backend* const backend_;
   KvLayout layout_;
   PagePool pool_;
+  const int max_tokens_;
   std::optional<PrefixIndex> prefix_;
   int64_t prefix_queries_ = 0;
   int64_t prefix_hits_ = 0;
   std::vector<Tensor> storage_;
   std::vector<PagedKvView> layers_;
+  std::vector<int> ends_;  // of Reserve, by group
 };
 
 }  // namespace mea

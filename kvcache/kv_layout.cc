@@ -1,9 +1,47 @@
 #include "kvcache/kv_layout.h"
 
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "kernels/check.h"
+
 namespace mea {
+namespace {
+
+// A token behind its window is read by the pseudo heads of the token after it (IHA), and by a
+// completion that begins one token before the one it is forked from.
+constexpr int kReadBehindWindow = 2;
+
+int PagesOf(int num_tokens, int page_size) { return (num_tokens + page_size - 1) / page_size; }
+
+}  // namespace
 
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads) {
   return int64_t{2} * kv_heads * spec.head_dim * DTypeSize(spec.dtype);
+}
+
+void KvLayout::GroupByWindow(std::span<const int> windows) {
+  MEA_CHECK(windows.size() == layers.size());
+  group_windows = {0};
+  layer_groups.clear();
+  const bool equal = std::ranges::all_of(layers, [&](const auto& l) { return l == layers[0]; });
+  if (!equal) return;
+  const auto sees_more = [](int a, int b) { return b != 0 && (a == 0 || a > b); };
+  std::map<int, int, decltype(sees_more)> num_layers;  // by window
+  for (const int window : windows) ++num_layers[window];
+  int group_size = 0;
+  for (const auto& [window, count] : num_layers) group_size = std::gcd(group_size, count);
+  group_windows.clear();
+  std::map<int, int> first_group;
+  for (const auto& [window, count] : num_layers) {
+    first_group[window] = num_groups();
+    group_windows.insert(group_windows.end(), count / group_size, window);
+  }
+  std::map<int, int> num_placed;
+  for (const int window : windows) {
+    layer_groups.push_back(first_group[window] + num_placed[window]++ / group_size);
+  }
 }
 
 int64_t KvLayout::BytesPerToken() const {
@@ -20,6 +58,42 @@ int64_t KvLayout::UncompressedBytesPerToken() const {
 
 double KvLayout::CompressionRatio() const {
   return static_cast<double>(BytesPerToken()) / static_cast<double>(UncompressedBytesPerToken());
+}
+
+int KvLayout::FirstPage(int group, int num_computed) const {
+  const int window = group_windows[group];
+  if (window == 0) return 0;
+  return std::max(0, num_computed - (window - 1) - kReadBehindWindow) / page_size;
+}
+
+// As many from the beginning as ever, so that a prompt that has begun needs no more later.
+int KvLayout::EndPage(int group, int num_computed, int num_tokens) const {
+  const int window = group_windows[group];
+  if (window == 0) return PagesOf(num_tokens, page_size);
+  const int behind = std::max(num_computed, window - 1 + kReadBehindWindow);
+  return PagesOf(std::min(num_tokens, behind + max_batch_tokens), page_size);
+}
+
+int64_t KvLayout::PagesFor(int num_tokens) const {
+  int64_t pages = 0;
+  for (const int window : group_windows) {
+    int most = PagesOf(num_tokens, page_size);
+    if (window > 0) {
+      // One more, where neither end is that of a page.
+      const int seen = window - 1 + kReadBehindWindow + max_batch_tokens;
+      most = std::min(most, PagesOf(seen, page_size) + 1);
+    }
+    pages += most;
+  }
+  return pages;
+}
+
+int KvLayout::MaxTokens(int num_pages) const {
+  int fits = 0;
+  for (int bit = 1 << 30; bit > 0; bit /= 2) {
+    if (fits + int64_t{bit} <= 1 << 30 && PagesFor(fits + bit) <= num_pages) fits += bit;
+  }
+  return fits;
 }
 
 }  // namespace mea

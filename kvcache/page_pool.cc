@@ -45,6 +45,14 @@ void PagePool::Release(int32_t page) {
   }
 }
 
+void PagePool::Drop(int32_t page) {
+  MEA_CHECK(kept_[page]);
+  kept_[page] = false;
+  if (ref_counts_[page] > 0) return;
+  Unlink(page);
+  free_.push_back(page);
+}
+
 void PagePool::Append(int32_t page) {
   Neighbours& head = neighbours_[num_pages()];
   neighbours_[page] = {.before = head.before, .after = num_pages()};

@@ -31,6 +31,8 @@ class PagePool {
 
   // A used page is to be cached after its last holder.
   void Keep(int32_t page) { kept_[page] = true; }
+  // No longer; a cached page is free from here on.
+  void Drop(int32_t page);
   void set_on_forget(std::function<void(int32_t)> on_forget) { on_forget_ = std::move(on_forget); }
 
  private:

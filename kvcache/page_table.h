@@ -1,58 +1,100 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "kernels/check.h"
 #include "kvcache/page_pool.h"
 
 namespace mea {
 
-// The pages of one sequence, in token order. Gives them back when it dies, so that no way of ending
-// a sequence can leak one. Engine thread only; the pool outlives it.
+// The pages of one sequence: for each group of layers in token order. Gives them back when it dies,
+// so that no way of ending a sequence can leak one. Engine thread only; the pool outlives it.
 class PageTable {
  public:
-  explicit PageTable(PagePool* pool) : pool_(pool) {}
+  static constexpr int32_t kNone = -1;  // given back, or never taken
+
+  explicit PageTable(PagePool* pool, int num_groups = 1) : pool_(pool), groups_(num_groups) {}
   ~PageTable() { Clear(); }
   PageTable(PageTable&& other) noexcept
-      : pool_(other.pool_), pages_(std::exchange(other.pages_, {})) {}
+      : pool_(other.pool_),
+        groups_(std::exchange(other.groups_, {})),
+        num_pages_(std::exchange(other.num_pages_, 0)) {}
   PageTable& operator=(PageTable&&) = delete;
 
-  std::span<const int32_t> pages() const { return pages_; }
-  int num_pages() const { return static_cast<int>(pages_.size()); }
+  int num_groups() const { return static_cast<int>(groups_.size()); }
+  // By position / page_size; kNone before what a window sees.
+  std::span<const int32_t> pages(int group = 0) const { return groups_[group].pages; }
+  int num_pages() const { return num_pages_; }  // that it holds, of all groups
 
-  // Grows to num_pages pages: all of them or, when the pool has too few, none. Never shrinks.
-  [[nodiscard]] bool Grow(int num_pages) {
-    const int missing = num_pages - this->num_pages();
+  // Lets go of the group's pages before `first`, those that are still to come included.
+  void Skip(int group, int first) {
+    Group& g = groups_[group];
+    const int end = std::min(first, g.size());
+    for (; g.begin < end; ++g.begin) Release(std::exchange(g.pages[g.begin], kNone));
+    if (first > g.size()) g.pages.resize(g.begin = first, kNone);
+  }
+  // Grows every group to as many entries as `ends` says: all of them or, when the pool has too few
+  // pages, none. Never shrinks.
+  [[nodiscard]] bool Grow(std::span<const int> ends) {
+    int missing = 0;
+    for (int g = 0; g < num_groups(); ++g) missing += std::max(0, ends[g] - groups_[g].size());
     if (missing > pool_->num_available()) return false;
-    for (int i = 0; i < missing; ++i) pages_.push_back(pool_->Take());
+    for (int g = 0; g < num_groups(); ++g) {
+      while (groups_[g].size() < ends[g]) Append(g, pool_->Take());
+    }
     return true;
+  }
+  // Where there is one group.
+  [[nodiscard]] bool Grow(int end) {
+    MEA_CHECK(num_groups() == 1);
+    return Grow(std::span(&end, 1));
   }
 
   // Shares a page that is used or cached, as the next of this sequence.
-  void Share(int32_t page) {
+  void Share(int32_t page, int group = 0) {
     pool_->AddRef(page);
-    pages_.push_back(page);
+    Append(group, page);
   }
   // Lets go of a page for another of the same content.
-  void Replace(int index, int32_t page) {
+  void Replace(int group, int index, int32_t page) {
     pool_->AddRef(page);
-    pool_->Release(pages_[index]);
-    pages_[index] = page;
+    pool_->Release(std::exchange(groups_[group].pages[index], page));
   }
 
-  // From the last page on, so that of a cached prefix the end is forgotten before the beginning.
+  // From the last tokens on, so that of a cached prefix the end is forgotten before the beginning.
   void Clear() {
-    while (!pages_.empty()) {
-      pool_->Release(pages_.back());
-      pages_.pop_back();
+    int end = 0;
+    for (const Group& g : groups_) end = std::max(end, g.size());
+    for (int i = end - 1; i >= 0 && num_pages_ > 0; --i) {
+      for (const Group& g : groups_) {
+        if (i >= g.begin && i < g.size()) Release(g.pages[i]);
+      }
     }
+    for (Group& g : groups_) g = {};
   }
 
  private:
+  struct Group {
+    std::vector<int32_t> pages;
+    int begin = 0;  // the first that is held
+    int size() const { return static_cast<int>(pages.size()); }
+  };
+  void Append(int group, int32_t page) {
+    groups_[group].pages.push_back(page);
+    ++num_pages_;
+  }
+  void Release(int32_t page) {
+    pool_->Release(page);
+    --num_pages_;
+  }
+
   PagePool* pool_;
-  std::vector<int32_t> pages_;
+  std::vector<Group> groups_;
+  int num_pages_ = 0;
 };
 
 }  // namespace mea

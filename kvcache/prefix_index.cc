@@ -1,6 +1,7 @@
 #include "kvcache/prefix_index.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/hash/hash.h"
 #include "absl/strings/string_view.h"
@@ -10,27 +11,27 @@
 namespace mea {
 namespace {
 
-// The page before stands for all that is before it, so no hash of that needs to be carried along.
-uint64_t HashOf(int32_t before, std::span<const int32_t> tokens, std::string_view salt) {
-  const absl::string_view first_salt =
-      before >= 0 ? absl::string_view() : absl::string_view(salt.data(), salt.size());
+// The entry before stands for all that is before it, so no hash of that needs to be carried along.
+uint64_t HashOf(int64_t before, std::span<const int32_t> tokens, absl::string_view first_salt) {
   return absl::HashOf(before, absl::MakeConstSpan(tokens.data(), tokens.size()), first_salt);
 }
 
 }  // namespace
 
-PrefixIndex::PrefixIndex(PagePool* pool, int page_size)
-    : pool_(pool), page_size_(page_size), entries_(pool->num_pages()) {
+PrefixIndex::PrefixIndex(PagePool* pool, const KvLayout* layout)
+    : pool_(pool), layout_(layout), entries_(pool->num_pages()), owner_(pool->num_pages(), kNone) {
   pool_->set_on_forget([this](int32_t page) { Forget(page); });
 }
 
-int32_t PrefixIndex::Find(int32_t before, std::span<const int32_t> tokens,
+int32_t PrefixIndex::Find(int64_t before, std::span<const int32_t> tokens,
                           std::string_view salt) const {
-  const auto [first, last] = by_hash_.equal_range(HashOf(before, tokens, salt));
+  const absl::string_view first_salt =
+      before == kBeginning ? absl::string_view(salt.data(), salt.size()) : absl::string_view();
+  const auto [first, last] = by_hash_.equal_range(HashOf(before, tokens, first_salt));
   for (auto it = first; it != last; ++it) {
     const Entry& entry = entries_[it->second];
     if (entry.before == before && std::ranges::equal(entry.tokens, tokens) &&
-        (before != kNone || entry.salt == salt)) {
+        (before != kBeginning || entry.salt == salt)) {
       return it->second;
     }
   }
@@ -40,45 +41,111 @@ int32_t PrefixIndex::Find(int32_t before, std::span<const int32_t> tokens,
 int PrefixIndex::Match(std::span<const int32_t> tokens, std::string_view salt,
                        PageTable& table) const {
   MEA_CHECK(table.num_pages() == 0 && !tokens.empty());
-  const int last_page = static_cast<int>((tokens.size() - 1) / page_size_);
-  int32_t before = kNone;
+  const int last_page = static_cast<int>((tokens.size() - 1) / layout_->page_size);
+  std::vector<int32_t> found;
+  int64_t before = kBeginning;
   for (int i = 0; i < last_page; ++i) {
     const int32_t page = Find(before, TokensOf(tokens, i), salt);
     if (page == kNone) break;
-    table.Share(page);
-    before = page;
+    found.push_back(page);
+    before = entries_[page].number;
   }
-  return table.num_pages() * page_size_;
+  const int usable = UsablePages(found);
+  const int num_tokens = usable * layout_->page_size;
+  for (int group = 0; group < layout_->num_groups(); ++group) {
+    const int first = layout_->FirstPage(group, num_tokens);
+    table.Skip(group, first);
+    for (int i = first; i < usable; ++i) {
+      table.Share(group == 0 ? found[i] : entries_[found[i]].others[group - 1], group);
+    }
+  }
+  return num_tokens;
+}
+
+int PrefixIndex::UsablePages(std::span<const int32_t> entries) const {
+  const int num_others = layout_->num_groups() - 1;
+  std::vector<int> begins(num_others, 0);  // from where on the group's pages are all there
+  int usable = 0;
+  for (int i = 0; i < std::ssize(entries); ++i) {
+    bool all_there = true;
+    for (int other = 0; other < num_others; ++other) {
+      if (entries_[entries[i]].others[other] == kNone) begins[other] = i + 1;
+      const int first = layout_->FirstPage(other + 1, (i + 1) * layout_->page_size);
+      all_there &= begins[other] <= first;
+    }
+    if (all_there) usable = i + 1;
+  }
+  return usable;
+}
+
+int64_t PrefixIndex::NumberOf(const PageTable& table, int i) const {
+  const int32_t page = table.pages()[i];
+  return page == kNone || owner_[page] != page ? kNone : entries_[page].number;
 }
 
 void PrefixIndex::Insert(std::span<const int32_t> tokens, std::string_view salt, int begin, int end,
                          PageTable& table) {
-  for (int i = begin; i < end; ++i) {
-    const int32_t before = i == 0 ? kNone : table.pages()[i - 1];
-    const std::span<const int32_t> content = TokensOf(tokens, i);
+  int64_t before = begin == 0 ? kBeginning : NumberOf(table, begin - 1);
+  for (int i = begin; i < end && before != kNone; ++i) {
     const int32_t page = table.pages()[i];
+    if (page == kNone) return;  // a window has left it before it was told
+    const std::span<const int32_t> content = TokensOf(tokens, i);
     const int32_t known = Find(before, content, salt);
-    if (known == page) continue;
-    if (known != kNone) {
-      table.Replace(i, known);
-      continue;
-    }
-    MEA_CHECK(entries_[page].tokens.empty());
-    const uint64_t hash = HashOf(before, content, salt);
-    entries_[page] = {.hash = hash,
-                      .before = before,
+    if (known == kNone) {
+      AddEntry(page, {.before = before,
                       .tokens = {content.begin(), content.end()},
-                      .salt = before == kNone ? std::string(salt) : std::string()};
-    by_hash_.emplace(hash, page);
-    pool_->Keep(page);
+                      .salt = before == kBeginning ? std::string(salt) : std::string()});
+    } else if (known != page) {
+      table.Replace(0, i, known);
+    }
+    const int32_t entry_page = table.pages()[i];
+    for (int group = 1; group < layout_->num_groups(); ++group) {
+      const int32_t mine = table.pages(group)[i];
+      const int32_t other = entries_[entry_page].others[group - 1];
+      if (mine == kNone || mine == other) continue;
+      if (other == kNone) {
+        AddOther(entry_page, group, mine);
+      } else {
+        table.Replace(group, i, other);
+      }
+    }
+    before = entries_[entry_page].number;
   }
 }
 
+void PrefixIndex::AddEntry(int32_t page, Entry entry) {
+  MEA_CHECK(!IsIndexed(page));
+  entry.hash = HashOf(entry.before, entry.tokens, entry.salt);
+  entry.number = ++num_numbers_;
+  entry.others.assign(layout_->num_groups() - 1, kNone);
+  by_hash_.emplace(entry.hash, page);
+  entries_[page] = std::move(entry);
+  owner_[page] = page;
+  pool_->Keep(page);
+}
+
+void PrefixIndex::AddOther(int32_t entry_page, int group, int32_t page) {
+  MEA_CHECK(!IsIndexed(page));
+  entries_[entry_page].others[group - 1] = page;
+  owner_[page] = entry_page;
+  pool_->Keep(page);
+}
+
 void PrefixIndex::Forget(int32_t page) {
+  const int32_t owner = std::exchange(owner_[page], kNone);
+  if (owner != page) {
+    std::ranges::replace(entries_[owner].others, page, kNone);
+    return;
+  }
   const auto [first, last] = by_hash_.equal_range(entries_[page].hash);
   const auto it = std::find_if(first, last, [&](const auto& item) { return item.second == page; });
   MEA_CHECK(it != last);
   by_hash_.erase(it);
+  for (const int32_t other : entries_[page].others) {
+    if (other == kNone) continue;
+    owner_[other] = kNone;
+    pool_->Drop(other);
+  }
   entries_[page] = {};
 }
 

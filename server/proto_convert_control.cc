@@ -27,7 +27,7 @@ void CacheToProto(const Engine& engine, v1::CacheInfo& to) {
   to.set_bytes_per_token(kv.bytes_per_token);
   to.set_bytes_per_token_uncompressed(kv.bytes_per_token_uncompressed);
   to.set_compression_ratio(Ratio(kv.bytes_per_token, kv.bytes_per_token_uncompressed));
-  to.set_max_tokens(int64_t{kv.num_pages} * kv.page_size);
+  to.set_max_tokens(kv.max_tokens);
 }
 
 void MemoryToProto(const Engine& engine, v1::MemoryInfo& to) {

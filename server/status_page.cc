@@ -93,12 +93,11 @@ std::string StatusPage(const Serving& serving) {
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin) {
   const KvCacheStats kv = serving.engine.stats().kv;
   const MemoryPlan plan = serving.engine.memory_plan();
-  const int64_t tokens = int64_t{kv.num_pages} * kv.page_size;
   const int context = serving.engine.max_context();
   return absl::StrFormat(
       "serving %s on %s%s; KV cache %s, room for %d tokens or %d sequences of %d; %s",
       serving.model_name, listen, admin.empty() ? "" : absl::StrCat(", http://", admin),
-      MemoryLine(plan), tokens, tokens / context, context, OtherMemoryLine(plan));
+      MemoryLine(plan), kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
 }
 
 std::string HumanBytes(int64_t bytes) {

@@ -38,6 +38,7 @@ struct Subject {
   DType matrix_dtype = DType::kBf16;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
+  KvLayout layout;
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<Stepper> stepper;
   std::vector<int> batches;          // [points] sequences of each
@@ -61,8 +62,8 @@ class LoadedBench : public EngineBench {
     if (!backend.ok()) return backend.status();
     subject.backend = *std::move(backend);
     const ModelConfig config = WithStorage(config_, storage);
-    const KvLayout layout = MakeKvLayout(config, options_.kv_dtype, options_.page_size);
-    ChooseBatches(layout, subject);
+    subject.layout = MakeKvLayout(config, options_.kv_dtype, {.page_size = options_.page_size});
+    ChooseBatches(subject);
 
     absl::StatusOr<ModelWeights> made = weights(config, storage, *subject.backend);
     if (!made.ok()) return made.status();
@@ -71,7 +72,7 @@ class LoadedBench : public EngineBench {
         Model::Create(config, *std::move(made), subject.backend.get(), LimitsFor(subject));
     if (!model.ok()) return model.status();
     subject.model = *std::move(model);
-    if (absl::Status status = CreateCache(layout, subject); !status.ok()) return status;
+    if (absl::Status status = CreateCache(subject); !status.ok()) return status;
     subject.stepper = std::make_unique<Stepper>(subject.model.get(), subject.kv.get());
     subjects_.push_back(std::move(subject));
     return absl::OkStatus();
@@ -98,8 +99,8 @@ class LoadedBench : public EngineBench {
 
  private:
   int PagesOf(const Subject& subject, size_t point) const {
-    return subject.batches[point] *
-           ((points_[point].context + options_.page_size - 1) / options_.page_size);
+    return static_cast<int>(subject.batches[point] *
+                            subject.layout.PagesFor(points_[point].context));
   }
 
   // A contender's share of the memory for caches, in pages.
@@ -109,7 +110,8 @@ class LoadedBench : public EngineBench {
     return share / layout.PageBytes();
   }
 
-  void ChooseBatches(const KvLayout& layout, Subject& subject) const {
+  void ChooseBatches(Subject& subject) const {
+    const KvLayout& layout = subject.layout;
     const int64_t equal_pages = options_.equal_memory_bytes / layout.PageBytes();
     for (const StepPoint& point : points_) {
       subject.batches.push_back(
@@ -145,7 +147,7 @@ class LoadedBench : public EngineBench {
   }
 
   // As large as the largest point that fits; points that do not are skipped.
-  absl::Status CreateCache(const KvLayout& layout, Subject& subject) const {
+  absl::Status CreateCache(Subject& subject) const {
     while (true) {
       size_t largest = points_.size();
       for (size_t i = 0; i < points_.size(); ++i) {
@@ -159,7 +161,7 @@ class LoadedBench : public EngineBench {
             absl::StrCat("no cache of ", StorageName(subject.storage, config_),
                          " heads fits, not even of the smallest batch and context asked for"));
       }
-      auto kv = KvCache::Create(*subject.backend, layout, PagesOf(subject, largest));
+      auto kv = KvCache::Create(*subject.backend, subject.layout, PagesOf(subject, largest));
       if (kv.ok()) {
         subject.kv = *std::move(kv);
         return FillCache(*subject.backend, *subject.kv);

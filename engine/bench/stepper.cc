@@ -42,8 +42,8 @@ absl::Status Stepper::Set(const std::vector<StepSequence>& sequences) {
         Request{.id = absl::StrCat(number),
                 .prompt = ArbitraryTokens(s.length, model_->config().vocab_size, number)},
         nullptr, kv_->NewPageTable(), number);
-    if (!kv_->Reserve(sequence->pages, s.length)) {
-      return absl::ResourceExhaustedError(absl::StrCat("the cache of ", kv_->max_tokens(),
+    if (!kv_->Reserve(sequence->pages, s.length - s.num_tokens, s.length)) {
+      return absl::ResourceExhaustedError(absl::StrCat("the cache of ", kv_->stats().max_tokens,
                                                        " tokens holds ", number, " of ",
                                                        sequences.size(), " sequences"));
     }

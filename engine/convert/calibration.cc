@@ -128,7 +128,8 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(const Checkpoint& checkpo
   if (!model.ok()) return model.status();
   reader->model_ = *std::move(model);
   const KvLayout layout = reader->model_->MakeKvLayout(DType::kF32, kPageSize);
-  const int pages = kMaxNumSeqs * layout.PagesFor(WindowOf(checkpoint.config) + 1);
+  const auto pages =
+      static_cast<int>(kMaxNumSeqs * layout.PagesFor(WindowOf(checkpoint.config) + 1));
   auto kv = KvCache::Create(*reader->backend_, layout, pages);
   if (!kv.ok()) return kv.status();
   reader->kv_ = *std::move(kv);

@@ -19,6 +19,11 @@ namespace {
 constexpr int64_t kNotRecorded = -1;
 constexpr int64_t kLogitsKey = int64_t{1} << 32;
 
+// The same for keys and values of every type.
+int NumKvGroups(const ModelConfig& config) {
+  return MakeKvLayout(config, DType::kBf16, {}).num_groups();
+}
+
 // Angles by which pseudo queries turn back (IHA); a turn does not stretch, whatever RoPE's scaling.
 absl::StatusOr<Tensor> MakeTurns(const ModelConfig& config, TensorView inv_freq, Backend& backend) {
   if (config.pseudo_heads == 0) return Tensor();
@@ -48,7 +53,8 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   if (!placed.ok()) return placed.status();
   absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
   if (!workspace.ok()) return workspace.status();
-  absl::StatusOr<StepInputs> inputs = StepInputs::Create(limits, config.max_position, backend);
+  absl::StatusOr<StepInputs> inputs =
+      StepInputs::Create(limits, config.max_position, NumKvGroups(config), backend);
   if (!inputs.ok()) return inputs.status();
   const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
   absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
@@ -80,7 +86,9 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
                                      Device device) {
   const DeviceDefaults& defaults = DefaultsOf(device);
   const int64_t inputs =
-      device == Device::kCpu ? 0 : StepInputs::PlannedBytes(limits, config.max_position);
+      device == Device::kCpu
+          ? 0
+          : StepInputs::PlannedBytes(limits, config.max_position, NumKvGroups(config));
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
   const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
@@ -114,7 +122,7 @@ void Model::Layers(const KvCache& kv) {
   backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
   for (int i = 0; i < config_.num_layers; ++i) {
     const bool is_last = i + 1 == config_.num_layers;
-    Attention(i, kv.layer(i));
+    Attention(i, kv);
     backend_->AddRmsNorm(delta, residual, weights_.layers[i].post_attention_norm, eps, normed);
     FeedForward(i, n);
     backend_->AddRmsNorm(delta, residual,
@@ -124,8 +132,10 @@ void Model::Layers(const KvCache& kv) {
   }
 }
 
-void Model::Attention(int layer, const PagedKvView& kv) {
+void Model::Attention(int layer, const KvCache& cache) {
   const LayerWeights& w = weights_.layers[layer];
+  const PagedKvView kv = cache.layer(layer);
+  const int group = cache.layout().group_of(layer);
   const int n = static_cast<int>(inputs_.token_ids.shape[0]);
   const KvSpec& spec = kv.spec;
   const TensorView cos_sin = workspace_.cos_sin(n);
@@ -146,7 +156,7 @@ void Model::Attention(int layer, const PagedKvView& kv) {
       .queries = {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin},
       .append = {.k = k.Split(spec.key_heads),
                  .v = v.Split(spec.value_heads),
-                 .slots = inputs_.slots,
+                 .slots = inputs_.slots[group],
                  .cos_sin = cos_sin,
                  .gain = w.k_norm,
                  .eps = config_.rms_norm_eps,
@@ -154,7 +164,7 @@ void Model::Attention(int layer, const PagedKvView& kv) {
       .read = {.q = q_heads,
                .q_offsets = inputs_.q_offsets,
                .kv_lens = inputs_.kv_lens,
-               .page_table = inputs_.page_table,
+               .page_table = inputs_.page_table[group],
                .host_q_offsets = inputs_.host_q_offsets,
                .host_kv_lens = inputs_.host_kv_lens,
                .kv = kv,
@@ -207,11 +217,14 @@ TensorView Model::Logits(std::span<const int32_t> rows) {
   return logits.Rows(0, num_rows);
 }
 
-KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size) {
-  KvLayout layout{.kv_heads = config.kv_heads, .page_size = page_size};
+KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, const ModelLimits& limits) {
+  KvLayout layout{.kv_heads = config.kv_heads,
+                  .page_size = limits.page_size,
+                  .max_batch_tokens = limits.max_batch_tokens};
   for (int i = 0; i < config.num_layers; ++i) {
     layout.layers.push_back(config.LayerKvSpec(i, dtype));
   }
+  layout.GroupByWindow(config.layer_windows);
   return layout;
 }
 

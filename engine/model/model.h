@@ -17,8 +17,8 @@
 
 namespace mea {
 
-// The cache of a model of this configuration.
-KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, int page_size);
+// The cache of a model of this configuration, for steps within these limits.
+KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, const ModelLimits& limits);
 
 // A decoder of the Llama family: weights, workspace and attention variant on one back end. Keeps no
 // state of any request: that is in the cache. Engine thread only; the back end outlives it.
@@ -46,7 +46,9 @@ class Model {
 
   // What a cache for this model looks like.
   KvLayout MakeKvLayout(DType dtype, int page_size) const {
-    return mea::MakeKvLayout(config_, dtype, page_size);
+    ModelLimits limits = limits_;
+    limits.page_size = page_size;
+    return mea::MakeKvLayout(config_, dtype, limits);
   }
 
   const ModelConfig& config() const { return config_; }
@@ -71,7 +73,7 @@ class Model {
 
   void Layers(const KvCache& kv);
   // Both read workspace normed and leave what they add to the residual in workspace delta.
-  void Attention(int layer, const PagedKvView& kv);
+  void Attention(int layer, const KvCache& cache);
   void FeedForward(int layer, int num_tokens);
   void Experts(int layer, int num_tokens);
 

@@ -6,8 +6,8 @@
 namespace mea {
 namespace {
 
-int64_t FlatElements(const ModelLimits& limits) {
-  return 3 * int64_t{limits.max_batch_tokens} + 2 * int64_t{limits.max_num_seqs} + 1;
+int64_t FlatElements(const ModelLimits& limits, int num_groups) {
+  return (2 + num_groups) * int64_t{limits.max_batch_tokens} + 2 * int64_t{limits.max_num_seqs} + 1;
 }
 int64_t MaxPages(const ModelLimits& limits, int max_position) {
   return (max_position + limits.page_size - 1) / limits.page_size;
@@ -15,20 +15,23 @@ int64_t MaxPages(const ModelLimits& limits, int max_position) {
 
 }  // namespace
 
-int64_t StepInputs::PlannedBytes(const ModelLimits& limits, int max_position) {
-  const int64_t elements = FlatElements(limits) +
-                           limits.max_num_seqs * MaxPages(limits, max_position) +
+int64_t StepInputs::PlannedBytes(const ModelLimits& limits, int max_position, int num_groups) {
+  const int64_t elements = FlatElements(limits, num_groups) +
+                           num_groups * limits.max_num_seqs * MaxPages(limits, max_position) +
                            limits.max_logit_rows;
   return elements * DTypeSize(DType::kI32);
 }
 
 absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max_position,
-                                              Backend* backend) {
+                                              int num_groups, Backend* backend) {
   StepInputs inputs;
+  inputs.num_groups_ = num_groups;
+  inputs.slots.resize(num_groups);
+  inputs.page_table.resize(num_groups);
   inputs.backend_ = backend;
   inputs.limits_ = limits;
   if (backend->device() == Device::kCpu) return inputs;
-  const int64_t flat = FlatElements(limits);
+  const int64_t flat = FlatElements(limits, num_groups);
   const int64_t max_pages = MaxPages(limits, max_position);
   struct Pair {
     Tensor StepInputs::*device;
@@ -37,7 +40,9 @@ absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max
   };
   for (const Pair& r : {
            Pair{&StepInputs::flat_, &StepInputs::host_flat_, {1, flat}},
-           Pair{&StepInputs::pages_, &StepInputs::host_pages_, {limits.max_num_seqs, max_pages}},
+           Pair{&StepInputs::pages_,
+                &StepInputs::host_pages_,
+                {num_groups * int64_t{limits.max_num_seqs}, max_pages}},
            Pair{&StepInputs::rows_, &StepInputs::host_rows_, {1, limits.max_logit_rows}},
        }) {
     absl::StatusOr<Tensor> device = backend->Allocate(r.shape, DType::kI32);
@@ -62,13 +67,16 @@ TensorView StepInputs::Fill(int64_t begin, TensorView host) {
 void StepInputs::Set(const Batch& batch) {
   host_q_offsets = batch.q_offsets().values<int32_t>();
   host_kv_lens = batch.kv_lens().values<int32_t>();
+  MEA_CHECK(batch.num_groups() == num_groups_);
   if (backend_->device() == Device::kCpu) {
     token_ids = batch.token_ids();
     positions = batch.positions();
-    slots = batch.slots();
     q_offsets = batch.q_offsets();
     kv_lens = batch.kv_lens();
-    page_table = batch.page_table();
+    for (int group = 0; group < num_groups_; ++group) {
+      slots[group] = batch.slots(group);
+      page_table[group] = batch.page_table(group);
+    }
     return;
   }
   const int64_t seqs = limits_.max_num_seqs;
@@ -78,20 +86,32 @@ void StepInputs::Set(const Batch& batch) {
   q_offsets = Fill(seqs, batch.q_offsets());
   token_ids = Fill(2 * seqs + 1, batch.token_ids());
   positions = Fill(2 * seqs + 1 + tokens, batch.positions());
-  slots = Fill(2 * seqs + 1 + 2 * tokens, batch.slots());
-  const int64_t used = 2 * seqs + 1 + 2 * tokens + batch.num_tokens();
-  backend_->Upload(host_flat.Columns(0, used), flat_.view().Columns(0, used));
-
-  const TensorView table = batch.page_table();
-  MEA_CHECK(table.shape[0] <= pages_.view().shape[0] && table.shape[1] <= pages_.view().shape[1]);
-  const TensorView host_table =
-      host_pages_.Next().Rows(0, table.shape[0]).Columns(0, table.shape[1]);
-  for (int64_t seq = 0; seq < table.shape[0]; ++seq) {
-    std::copy_n(table.row<int32_t>(seq), table.shape[1], host_table.row<int32_t>(seq));
+  int64_t used = 2 * seqs + 1 + 2 * tokens;
+  for (int group = 0; group < num_groups_; ++group) {
+    const int64_t begin = 2 * seqs + 1 + (2 + group) * tokens;
+    slots[group] = Fill(begin, batch.slots(group));
+    used = begin + batch.num_tokens();
   }
-  // Padded rows need no pages, but a record of this step must see the whole table.
-  page_table = pages_.view().Rows(0, table.shape[0]);
-  backend_->Upload(host_table, page_table.Columns(0, table.shape[1]));
+  backend_->Upload(host_flat.Columns(0, used), flat_.view().Columns(0, used));
+  SetPageTables(batch);
+}
+
+// One below the other, so that all go in one copy; steps of one number of sequences find theirs
+// where it always was.
+void StepInputs::SetPageTables(const Batch& batch) {
+  const int64_t seqs = batch.num_seqs();
+  const int64_t width = batch.page_table().shape[1];
+  MEA_CHECK(num_groups_ * seqs <= pages_.view().shape[0] && width <= pages_.view().shape[1]);
+  const TensorView host = host_pages_.Next().Rows(0, num_groups_ * seqs).Columns(0, width);
+  for (int group = 0; group < num_groups_; ++group) {
+    const TensorView table = batch.page_table(group);
+    for (int64_t seq = 0; seq < seqs; ++seq) {
+      std::copy_n(table.row<int32_t>(seq), width, host.row<int32_t>(group * seqs + seq));
+    }
+    // Padded rows need no pages, but a record of this step must see the whole table.
+    page_table[group] = pages_.view().Rows(group * seqs, seqs);
+  }
+  backend_->Upload(host, pages_.view().Rows(0, num_groups_ * seqs).Columns(0, width));
 }
 
 TensorView StepInputs::SetRows(std::span<const int32_t> rows, int num_rows) {

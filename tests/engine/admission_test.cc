@@ -16,10 +16,11 @@ Request RequestOf(int max_tokens, absl::Duration patience) {
 }
 
 Outlook IdleOutlook() {
+  static const KvLayout layout{.page_size = 16};
   return {.max_num_seqs = 1,
           .max_batch_tokens = 64,
           .max_context = 1000,
-          .page_size = 16,
+          .layout = &layout,
           .num_available_pages = 100};
 }
 

@@ -41,8 +41,13 @@ std::vector<Variant> Variants() {
       {"MeaMixedLayersWindow",
        {.num_layers = 3, .window = 24, .plain_last_layer = true, .qk_norm = true}},
       {"GqaWgmma", {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true}, kWgmma},
-      {"MeaQkNormWindowWgmma",
-       {.q_heads = 6, .kv_heads = 3, .head_dim = 128, .window = 40, .qk_norm = true},
+      {"MeaQkNormGlobalLayerWgmma",
+       {.q_heads = 6,
+        .kv_heads = 3,
+        .head_dim = 128,
+        .window = 40,
+        .global_layer = 1,
+        .qk_norm = true},
        kWgmma},
       {"MeaMoe", {.head_norm = true, .num_experts = 4, .top_k = 3, .dense_first_layer = true}},
   };
@@ -223,7 +228,7 @@ INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(Variants())
 class CudaLaunchAheadTest : public CudaEngineTest {};
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaLaunchAheadTest,
-                         ::testing::Values(Variants()[2], Variants()[6]),
+                         ::testing::Values(Variants()[2], Variants()[8]),
                          [](const auto& variant) { return variant.param.name; });
 
 // Draws of every kind.

@@ -93,7 +93,8 @@ TEST(OutlookTest, WhoMayEndEarlyIsExpectedToDrawWhatOthersDrew) {
   request.stopping.is_watched = true;
   EXPECT_EQ(ExpectedOutput(request, 0.25, 1000), 25);
   EXPECT_EQ(ExpectedOutput(request, 0, 1000), 1);
-  Outlook outlook{.max_context = 1000, .page_size = 16, .output_share = 0.25};
+  const KvLayout layout{.page_size = 16};
+  Outlook outlook{.max_context = 1000, .layout = &layout, .output_share = 0.25};
   EXPECT_EQ(LeastWork(outlook, request).output_tokens, 1);
   EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 10);
   outlook.cached_share = 0.5;

@@ -17,10 +17,16 @@ class SchedulerHarness {
  public:
   static constexpr int kPageSize = 16;
 
-  SchedulerHarness(int num_pages, SchedulerLimits limits, bool prefix_cache = false)
+  // `windows` are those of the model's layers.
+  SchedulerHarness(int num_pages, SchedulerLimits limits, bool prefix_cache = false,
+                   const std::vector<int>& windows = {0})
       : backend_(CreateReferenceBackend()) {
     const KvSpec spec{.key_heads = 1, .value_heads = 1, .head_dim = 2, .dtype = DType::kF32};
-    const KvLayout layout{.layers = {spec}, .kv_heads = 1, .page_size = kPageSize};
+    KvLayout layout{.layers = std::vector<KvSpec>(windows.size(), spec),
+                    .kv_heads = 1,
+                    .page_size = kPageSize,
+                    .max_batch_tokens = limits.max_batch_tokens};
+    layout.GroupByWindow(windows);
     kv_ = KvCache::Create(*backend_, layout, num_pages).value();
     if (prefix_cache) kv_->EnablePrefixCache();
     scheduler_ = std::make_unique<Scheduler>(limits, kv_.get());

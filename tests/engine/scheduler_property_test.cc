@@ -12,7 +12,6 @@
 namespace mea::testing {
 namespace {
 
-constexpr int kNumPages = 12;
 constexpr int kMaxTokens = 150;  // of a sequence, less than the pages hold
 constexpr int kMaxAlive = 30;
 constexpr SchedulerLimits kLimits{
@@ -31,10 +30,18 @@ struct Life {
   bool was_decoding = false;
 };
 
+// The layers' windows, and few pages: little more than one sequence needs.
+struct Cache {
+  std::vector<int> windows;
+  int num_pages;
+};
+
 class RandomOperations {
  public:
-  RandomOperations(uint64_t seed, bool prefix_cache)
-      : random_(seed), harness_(kNumPages, kLimits, prefix_cache) {}
+  RandomOperations(uint64_t seed, bool prefix_cache, const Cache& cache)
+      : random_(seed),
+        harness_(cache.num_pages, kLimits, prefix_cache, cache.windows),
+        seen_(cache.num_pages, 0) {}
 
   void RunOne() {
     const int what = Below(20);
@@ -104,10 +111,26 @@ class RandomOperations {
       ASSERT_GT(chunk.num_tokens, 0);
       ASSERT_EQ(chunk.end(), chunk.sequence->num_computed);
       ASSERT_LE(chunk.end(), chunk.sequence->num_tokens());
-      ASSERT_LE(chunk.end(), chunk.sequence->pages.num_pages() * SchedulerHarness::kPageSize);
+      CheckRoom(chunk);
       tokens += chunk.num_tokens;
     }
     ASSERT_LE(tokens, kLimits.max_batch_tokens);
+  }
+
+  // What the step writes and what it may read has a page.
+  void CheckRoom(const ScheduledChunk& chunk) {
+    const KvLayout& layout = harness_.kv().layout();
+    const PageTable& table = chunk.sequence->pages;
+    for (int group = 0; group < layout.num_groups(); ++group) {
+      const std::span<const int32_t> pages = table.pages(group);
+      ASSERT_LE(chunk.end(), std::ssize(pages) * SchedulerHarness::kPageSize);
+      const int window = layout.group_windows[group];
+      const int first = window == 0 ? 0 : std::max(0, chunk.begin - window);
+      for (size_t i = first / SchedulerHarness::kPageSize; i < pages.size(); ++i) {
+        ASSERT_NE(pages[i], PageTable::kNone) << group << " " << i;
+      }
+    }
+    ASSERT_LE(table.num_pages(), layout.PagesFor(chunk.sequence->num_tokens()));
   }
 
   // Every decoding sequence that kept its pages draws, whatever prompts there are; and of the
@@ -161,8 +184,10 @@ class RandomOperations {
     int running = 0, waiting = 0;
     int64_t waiting_tokens = 0;
     for (const Sequence* sequence : harness_.alive()) {
-      for (const int32_t page : sequence->pages.pages()) {
-        if (std::exchange(seen_[page], stamp_) != stamp_) ++held;
+      for (int group = 0; group < sequence->pages.num_groups(); ++group) {
+        for (const int32_t page : sequence->pages.pages(group)) {
+          if (page != PageTable::kNone && std::exchange(seen_[page], stamp_) != stamp_) ++held;
+        }
       }
       if (IsRunning(*sequence)) {
         ++running;
@@ -172,7 +197,7 @@ class RandomOperations {
       }
     }
     ASSERT_EQ(kv.used_pages, held);
-    ASSERT_EQ(kv.free_pages + kv.cached_pages + kv.used_pages, kNumPages);
+    ASSERT_EQ(kv.free_pages + kv.cached_pages + kv.used_pages, kv.num_pages);
     const Scheduler& scheduler = harness_.scheduler();
     ASSERT_LE(running, kLimits.max_num_seqs);
     ASSERT_EQ(scheduler.num_running(), running);
@@ -183,7 +208,7 @@ class RandomOperations {
   std::mt19937_64 random_;
   SchedulerHarness harness_;
   std::unordered_map<const Sequence*, Life> lives_;  // of the dead too, until their address is new
-  std::vector<int64_t> seen_ = std::vector<int64_t>(kNumPages, 0);
+  std::vector<int64_t> seen_;                        // [num_pages]
   int64_t stamp_ = 0;
   int64_t num_steps_ = 0;
   int64_t num_ended_ = 0;
@@ -193,15 +218,22 @@ class RandomOperations {
 TEST(SchedulerPropertyTest, AMillionRandomOperationsKeepEveryInvariant) {
   const char* chosen = std::getenv("MEA_SEED");
   const uint64_t seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 20261121;
-  for (const bool prefix_cache : {false, true}) {
-    RandomOperations operations(seed, prefix_cache);
-    for (int i = 0; i < 500'000; ++i) {
-      operations.RunOne();
-      ASSERT_FALSE(HasFatalFailure()) << "seed " << seed << ", operation " << i;
+  const Cache plain{.windows = {0}, .num_pages = 12};
+  const Cache mixed{.windows = {20, 0, 20}, .num_pages = 22};
+  const Cache windowed{.windows = {20, 20}, .num_pages = 8};
+  for (const Cache& cache : {plain, mixed, windowed}) {
+    for (const bool prefix_cache : {false, true}) {
+      SCOPED_TRACE(::testing::Message()
+                   << cache.num_pages << " pages, prefix cache " << prefix_cache);
+      RandomOperations operations(seed, prefix_cache, cache);
+      for (int i = 0; i < 200'000; ++i) {
+        operations.RunOne();
+        ASSERT_FALSE(HasFatalFailure()) << "seed " << seed << ", operation " << i;
+      }
+      EXPECT_GT(operations.num_ended(), 2'000);
+      EXPECT_GT(operations.num_preemptions(), 500);
+      EXPECT_EQ(operations.prefix_hits() > 2'000, prefix_cache);
     }
-    EXPECT_GT(operations.num_ended(), 5'000);
-    EXPECT_GT(operations.num_preemptions(), 5'000);
-    EXPECT_EQ(operations.prefix_hits() > 5'000, prefix_cache);
   }
 }
 

@@ -57,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(Paper, MixedModelsTest,
 TEST_P(MixedModelsTest, OneCacheHoldsBothKindsOfLayersByteForByte) {
   const ModelConfig config = OpenCheckpoint(dir_.path())->config;
   EXPECT_EQ(config.num_sparse_layers(), kLayers);
-  const KvLayout layout = MakeKvLayout(config, DType::kBf16, 16);
+  const KvLayout layout = MakeKvLayout(config, DType::kBf16, {.page_size = 16});
   // Keys and values in BF16; composed keys under QK-norm have a norm for each of the 4 heads.
   constexpr int kPlain = 2 * 4 * kHeadDim * 2;
   constexpr int kCompressed = 2 * 2 * kHeadDim * 2 + 4 * 4;

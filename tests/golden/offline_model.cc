@@ -53,7 +53,7 @@ OfflineModel::OfflineModel(const std::filesystem::path& dir, Backend& backend,
       ValueOrDie(LoadModel(checkpoint, "auto", &backend,
                            {.max_batch_tokens = options.chunk, .page_size = options.page_size}));
   KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
-  const int num_pages = layout.PagesFor(options.max_tokens);
+  const auto num_pages = static_cast<int>(layout.PagesFor(options.max_tokens));
   kv_ = ValueOrDie(KvCache::Create(backend, std::move(layout), num_pages));
 }
 
@@ -61,12 +61,12 @@ std::vector<std::vector<double>> OfflineModel::Logits(std::span<const int32_t> t
                                                       std::span<const int> positions) {
   Sequence sequence({.prompt = {tokens.begin(), tokens.end()}}, nullptr, kv_->NewPageTable(), 0);
   const int num_tokens = sequence.num_tokens();
-  MEA_CHECK(kv_->Reserve(sequence.pages, num_tokens));
 
   std::vector<std::vector<double>> logits(positions.size());
   Batch batch;
   for (int first = 0; first < num_tokens; first += options_.chunk) {
     const int count = std::min(options_.chunk, num_tokens - first);
+    MEA_CHECK(kv_->Reserve(sequence.pages, first, num_tokens));
     batch.Build({{.sequence = &sequence, .begin = first, .num_tokens = count}}, options_.page_size);
     model_->Forward(batch, *kv_);
     for (size_t i = 0; i < positions.size(); ++i) {

@@ -1,7 +1,9 @@
 #include "kvcache/kv_cache.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 
@@ -9,6 +11,8 @@
 
 namespace mea {
 namespace {
+
+using ::testing::ElementsAre;
 
 constexpr KvSpec kHalf{.key_heads = 4, .value_heads = 4, .head_dim = 64, .dtype = DType::kBf16};
 
@@ -41,6 +45,59 @@ TEST(KvLayoutTest, LayersMayDiffer) {
   EXPECT_EQ(layout.PagesFor(0), 0);
   EXPECT_EQ(layout.PagesFor(16), 1);
   EXPECT_EQ(layout.PagesFor(17), 2);
+}
+
+KvLayout Windowed(std::vector<int> windows, int max_batch_tokens = 32) {
+  KvLayout layout{.layers = std::vector<KvSpec>(windows.size(), kHalf),
+                  .kv_heads = 8,
+                  .page_size = 16,
+                  .max_batch_tokens = max_batch_tokens};
+  layout.GroupByWindow(windows);
+  return layout;
+}
+
+TEST(KvLayoutTest, LayersOfOneWindowMakeGroupsOfEqualSize) {
+  const KvLayout plain = Windowed({0, 0, 0});
+  EXPECT_THAT(plain.group_windows, ElementsAre(0));
+  EXPECT_THAT(Windowed({8, 8}).group_windows, ElementsAre(8));
+  // Four of five layers see 64 tokens.
+  const KvLayout mixed = Windowed({64, 64, 64, 64, 0, 64, 64, 64, 64, 0});
+  EXPECT_THAT(mixed.group_windows, ElementsAre(0, 64, 64, 64, 64));
+  EXPECT_THAT(mixed.layer_groups, ElementsAre(1, 1, 2, 2, 0, 3, 3, 4, 4, 0));
+  EXPECT_EQ(mixed.PageBytes(), plain.PageBytes() / 3 * 2);
+  EXPECT_THAT(Windowed({8, 64, 0}).group_windows, ElementsAre(0, 64, 8));
+}
+
+TEST(KvLayoutTest, LayersThatStoreDifferentThingsStayTogether) {
+  KvSpec full = kHalf;
+  full.key_heads = 8;
+  KvLayout layout{.layers = {full, kHalf}, .kv_heads = 8, .page_size = 16};
+  layout.GroupByWindow(std::vector<int>{0, 64});
+  EXPECT_THAT(layout.group_windows, ElementsAre(0));
+  EXPECT_EQ(layout.group_of(1), 0);
+}
+
+TEST(KvLayoutTest, ASequenceHoldsWhatItsWindowsSeeAndAStepAdds) {
+  const KvLayout layout = Windowed({0, 64});
+  for (int num_tokens = 1; num_tokens < 400; num_tokens += 7) {
+    int most = 0;
+    for (int computed = 0; computed < num_tokens; ++computed) {
+      const int first = layout.FirstPage(1, computed);
+      const int end = layout.EndPage(1, computed, num_tokens);
+      ASSERT_LE(first * 16, std::max(0, computed - 64)) << "the window of the next token";
+      ASSERT_GE(end * 16, std::min(num_tokens, computed + layout.max_batch_tokens));
+      most = std::max(most, end - first);
+    }
+    const int all = (num_tokens + 15) / 16;
+    EXPECT_LE(all + most, layout.PagesFor(num_tokens));
+    EXPECT_LE(layout.PagesFor(num_tokens), all + most + 1) << num_tokens;
+    EXPECT_GE(layout.MaxTokens(static_cast<int>(layout.PagesFor(num_tokens))), num_tokens);
+  }
+  EXPECT_LE(layout.PagesFor(100'000), 6250 + 8);
+  EXPECT_EQ(Windowed({0}).MaxTokens(10), 160);
+  EXPECT_EQ(Windowed({0}).MaxTokens(0), 0);
+  EXPECT_EQ(Windowed({64}).MaxTokens(8), 1 << 30) << "its length does not count";
+  EXPECT_EQ(Windowed({64}).MaxTokens(5), 80);
 }
 
 class KvCacheTest : public ::testing::Test {
@@ -80,19 +137,51 @@ TEST_F(KvCacheTest, SlabsAreContiguousAndLayersKeepTheirSpecs) {
 TEST_F(KvCacheTest, ReserveGivesAllPagesOrNone) {
   const auto cache = Create(4);
   PageTable table = cache->NewPageTable();
-  EXPECT_TRUE(cache->Reserve(table, 17));
+  EXPECT_TRUE(cache->Reserve(table, 0, 17));
   EXPECT_EQ(table.num_pages(), 2);
-  EXPECT_FALSE(cache->Reserve(table, 80));
+  EXPECT_FALSE(cache->Reserve(table, 0, 80));
   EXPECT_EQ(table.num_pages(), 2);
   EXPECT_EQ(cache->num_free_pages(), 2);
-  EXPECT_TRUE(cache->Reserve(table, 64));
+  EXPECT_TRUE(cache->Reserve(table, 0, 64));
   EXPECT_EQ(cache->num_free_pages(), 0);
+}
+
+TEST_F(KvCacheTest, WhatAWindowHasLeftIsGivenBack) {
+  const auto cache = KvCache::Create(*backend_, Windowed({0, 64, 64}), 40).value();
+  EXPECT_EQ(cache->allocated_bytes(), 40 * cache->layout().PageBytes());
+  EXPECT_EQ(cache->layer(0).keys.data, cache->layer(2).keys.data)
+      << "pages differ, storage does not";
+  PageTable table = cache->NewPageTable();
+  for (int computed = 0; computed < 300; computed += 30) {
+    ASSERT_TRUE(cache->Reserve(table, computed, 300));
+    EXPECT_EQ(table.pages(0).size(), 19u);
+    for (int group : {1, 2}) {
+      const std::span<const int32_t> pages = table.pages(group);
+      EXPECT_EQ(std::ranges::count(pages, PageTable::kNone),
+                cache->layout().FirstPage(group, computed));
+    }
+  }
+  EXPECT_EQ(cache->stats().used_pages, table.num_pages());
+  EXPECT_LE(table.num_pages(), cache->layout().PagesFor(300));
+  EXPECT_LT(cache->layout().PagesFor(300), 3 * 19);
+  // A fork in the middle of a page: four pages of the windows, which both share but for the last.
+  ASSERT_TRUE(cache->Reserve(table, 299, 300));
+  const int used = cache->stats().used_pages;
+  PageTable fork = cache->NewPageTable();
+  ASSERT_TRUE(cache->Fork(table, 298, fork));
+  EXPECT_EQ(cache->stats().used_pages, used + 3) << "a copy for each group";
+  PageTable early = cache->NewPageTable();
+  EXPECT_FALSE(cache->Fork(table, 200, early)) << "its window is gone";
+  EXPECT_EQ(early.num_pages(), 0);
+  table.Clear();
+  fork.Clear();
+  EXPECT_EQ(cache->stats().used_pages, 0);
 }
 
 TEST_F(KvCacheTest, AForkSharesFullPagesAndCopiesThePartlyFilledOne) {
   const auto cache = Create(6);
   PageTable table = cache->NewPageTable();
-  ASSERT_TRUE(cache->Reserve(table, 40));
+  ASSERT_TRUE(cache->Reserve(table, 0, 40));
   const auto key = [&](int layer, int32_t page) {
     return static_cast<uint16_t*>(cache->layer(layer).keys.Rows(page, 1).data);
   };
@@ -118,7 +207,7 @@ TEST_F(KvCacheTest, AForkSharesFullPagesAndCopiesThePartlyFilledOne) {
   table.Clear();
   EXPECT_EQ(cache->stats().used_pages, 3) << "the fork lives on";
   PageTable large = cache->NewPageTable();
-  ASSERT_TRUE(cache->Reserve(large, 48));
+  ASSERT_TRUE(cache->Reserve(large, 0, 48));
   PageTable late = cache->NewPageTable();
   EXPECT_FALSE(cache->Fork(fork, 39, late)) << "no page for the copy";
   EXPECT_EQ(late.num_pages(), 0);
@@ -128,7 +217,7 @@ TEST_F(KvCacheTest, ATableThatDiesGivesItsPagesBack) {
   const auto cache = Create(4);
   {
     PageTable table = cache->NewPageTable();
-    ASSERT_TRUE(cache->Reserve(table, 50));
+    ASSERT_TRUE(cache->Reserve(table, 0, 50));
     const PageTable moved = std::move(table);
     EXPECT_EQ(moved.num_pages(), 4);
     EXPECT_EQ(cache->stats().used_pages, 4);
@@ -150,7 +239,7 @@ TEST_F(KvCacheTest, FreePlusUsedIsTotalUnderRandomUse) {
       PageTable& table = tables[random() % tables.size()];
       const int free_before = cache->num_free_pages();
       const int held_before = table.num_pages();
-      if (!cache->Reserve(table, static_cast<int>(random() % 200))) {
+      if (!cache->Reserve(table, 0, static_cast<int>(random() % 200))) {
         ASSERT_EQ(cache->num_free_pages(), free_before);
         ASSERT_EQ(table.num_pages(), held_before);
       }

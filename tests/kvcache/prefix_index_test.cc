@@ -35,8 +35,9 @@ class PrefixIndexTest : public ::testing::Test {
     return tokens;
   }
 
+  const KvLayout layout_{.page_size = kPageSize};
   PagePool pool_{16};
-  PrefixIndex index_{&pool_, kPageSize};
+  PrefixIndex index_{&pool_, &layout_};
 };
 
 TEST_F(PrefixIndexTest, FindsFullPagesOfALiveSequenceAndSharesThem) {
@@ -95,7 +96,7 @@ TEST_F(PrefixIndexTest, TheEndOfThePrefixUsedLongestAgoGoesFirst) {
   Run(Count(5));        // touches the first page of the first
   Held hog{PageTable(&pool_), {}};
   ASSERT_TRUE(hog.table.Grow(16 - 5));
-  EXPECT_EQ(index_.num_pages(), 5);
+  EXPECT_EQ(index_.num_entries(), 5);
   EXPECT_EQ(Run(Count(13)).found, 8);  // lost its last page
   hog.table.Clear();
 }
@@ -105,7 +106,7 @@ TEST_F(PrefixIndexTest, CachedPagesAreAvailableToTheLast) {
   Held hog{PageTable(&pool_), {}};
   EXPECT_FALSE(hog.table.Grow(17));
   EXPECT_TRUE(hog.table.Grow(16));
-  EXPECT_EQ(index_.num_pages(), 0);
+  EXPECT_EQ(index_.num_entries(), 0);
   EXPECT_EQ(pool_.num_cached(), 0);
 }
 
@@ -156,9 +157,98 @@ TEST_F(PrefixIndexTest, RandomUseNeverFindsAPageOfOtherContent) {
     for (const auto& h : live) used.insert(h->table.pages().begin(), h->table.pages().end());
     ASSERT_EQ(static_cast<int>(used.size()), pool_.num_used());
     ASSERT_EQ(pool_.num_free() + pool_.num_cached() + pool_.num_used(), pool_.num_pages());
-    ASSERT_LE(index_.num_pages(), pool_.num_used() + pool_.num_cached());
+    ASSERT_LE(index_.num_entries(), pool_.num_used() + pool_.num_cached());
   }
   EXPECT_GT(found, 10000);
+}
+
+// Two groups, the second with a window of six tokens.
+class WindowedPrefixTest : public ::testing::Test {
+ protected:
+  struct Held {
+    PageTable table;
+    int found = 0;
+  };
+  static KvLayout Layout() {
+    KvLayout layout{
+        .layers = std::vector<KvSpec>(2), .page_size = kPageSize, .max_batch_tokens = 8};
+    layout.GroupByWindow(std::vector<int>{0, 6});
+    return layout;
+  }
+  static std::vector<int32_t> Count(int n) {
+    std::vector<int32_t> tokens(n);
+    for (int i = 0; i < n; ++i) tokens[i] = i;
+    return tokens;
+  }
+
+  bool Reserve(PageTable& table, int computed, int num_tokens) {
+    std::vector<int> ends;
+    for (int group = 0; group < 2; ++group) {
+      table.Skip(group, layout_.FirstPage(group, computed));
+      ends.push_back(layout_.EndPage(group, computed, num_tokens));
+    }
+    return table.Grow(ends);
+  }
+  // In steps of eight tokens, as the engine does it; `ahead` is how many tokens the next step has
+  // already let windows move on when a step's are told.
+  Held Run(const std::vector<int32_t>& tokens, int ahead = 0) {
+    Held held{PageTable(&pool_, 2)};
+    held.found = index_.Match(tokens, "", held.table);
+    const auto end = static_cast<int>(tokens.size());
+    for (int computed = held.found; computed < end; computed += 8) {
+      EXPECT_TRUE(Reserve(held.table, computed, end));
+      const int next = std::min(end, computed + 8);
+      if (ahead > 0) {
+        EXPECT_TRUE(Reserve(held.table, std::min(end, next + ahead), end));
+      }
+      index_.Insert(tokens, "", computed / kPageSize, next / kPageSize, held.table);
+    }
+    return held;
+  }
+
+  const KvLayout layout_ = Layout();
+  PagePool pool_{32};
+  PrefixIndex index_{&pool_, &layout_};
+};
+
+TEST_F(WindowedPrefixTest, APrefixNeedsOnlyTheEndOfItsWindow) {
+  Run(Count(33));
+  const Held again = Run(Count(33));
+  EXPECT_EQ(again.found, 32);
+  // Of the window: tokens 25 (the window) and two before it, which lie in pages 6 and 7.
+  EXPECT_EQ(again.table.num_pages(), 8 + 1 + 2 + 1);
+}
+
+TEST_F(WindowedPrefixTest, AWindowThatIsGoneShortensThePrefix) {
+  Run(Count(33));
+  // Takes all free pages, and of the cached ones those let go first: what windows had left.
+  Held hog{PageTable(&pool_, 2)};
+  const int taken = pool_.num_free() + 6;
+  ASSERT_TRUE(hog.table.Grow(std::vector<int>{taken, 0}));
+  EXPECT_EQ(index_.num_entries(), 8);
+  PageTable shorter(&pool_, 2);
+  EXPECT_EQ(index_.Match(Count(17), "", shorter), 0) << "the window of token 16 is gone";
+  shorter.Clear();
+  PageTable whole(&pool_, 2);
+  EXPECT_EQ(index_.Match(Count(33), "", whole), 32);
+}
+
+TEST_F(WindowedPrefixTest, AForgottenEntryFreesItsOtherPages) {
+  Run(Count(33));
+  EXPECT_EQ(pool_.num_cached(), 16);
+  Held hog{PageTable(&pool_, 2)};
+  ASSERT_TRUE(hog.table.Grow(std::vector<int>{30, 0}));
+  EXPECT_EQ(index_.num_entries(), 2);
+  EXPECT_EQ(pool_.num_cached() + pool_.num_free(), 2);
+  hog.table.Clear();
+  EXPECT_EQ(pool_.num_used(), 0);
+}
+
+TEST_F(WindowedPrefixTest, StepsThatRunAheadOfWhatIsToldLoseNothingButWindows) {
+  Run(Count(33), 8);
+  const Held again = Run(Count(33));
+  EXPECT_EQ(pool_.num_used(), again.table.num_pages());
+  EXPECT_EQ(again.found % kPageSize, 0);
 }
 
 }  // namespace

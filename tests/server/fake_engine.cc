@@ -119,6 +119,7 @@ MemoryPlan FakeEngine::memory_plan() const {
           .kv_cache_bytes_uncompressed = kNumPages * kPageSize * kUncompressedBytesPerToken,
           .workspace_bytes = 500,
           .scratch_bytes = 300,
+          .max_sequences = kNumPages * kPageSize / max_context(),
           .graphs_bytes = 100};
 }
 
@@ -186,6 +187,7 @@ EngineStats FakeEngine::stats() const {
   for (int i = 0; i < stats.num_running; ++i) kv.used_pages += PagesOf(*in_flight_[i]);
   kv.page_size = kPageSize;
   kv.num_pages = kNumPages;
+  kv.max_tokens = kNumPages * kPageSize;
   kv.free_pages = kNumPages - kv.used_pages;
   kv.total_bytes = kNumPages * kPageSize * kBytesPerToken;
   kv.used_bytes = kv.used_pages * kPageSize * kBytesPerToken;

@@ -1,5 +1,6 @@
 #include "tests/support/engine_harness.h"
 
+#include <algorithm>
 #include <random>
 
 #include "kernels/check.h"
@@ -55,9 +56,9 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
                           .max_logit_rows = options.max_logit_rows,
                           .page_size = options.page_size})
                .value();
-  kv_ = KvCache::Create(*backend, model_->MakeKvLayout(options.kv_dtype, options.page_size),
-                        options.num_pages)
-            .value();
+  KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
+  if (options.keeps_all_pages) std::ranges::fill(layout.group_windows, 0);
+  kv_ = KvCache::Create(*backend, layout, options.num_pages * layout.num_groups()).value();
   if (options.prefix_cache) kv_->EnablePrefixCache();
   core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), options.max_num_seqs,
                                        options.eos_token_ids);

@@ -38,7 +38,8 @@ struct HarnessOptions {
   std::vector<int32_t> eos_token_ids;
   DType kv_dtype = DType::kF32;
   bool prefix_cache = false;
-  bool launches_ahead = false;  // as EngineLoop does on a device
+  bool keeps_all_pages = false;  // even those that windows have left
+  bool launches_ahead = false;   // as EngineLoop does on a device
 };
 
 // An engine core on a random model, stepped by hand.

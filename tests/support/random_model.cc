@@ -130,6 +130,7 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
   config.qkv_bias = spec.biases;
   config.qk_norm = spec.qk_norm;
   config.layer_windows.assign(spec.num_layers, spec.window);
+  if (spec.global_layer >= 0) config.layer_windows[spec.global_layer] = 0;
   if (spec.num_experts > 0) {
     config.sparse_layers.assign(spec.num_layers, true);
     if (spec.dense_first_layer) config.sparse_layers[0] = false;

@@ -20,7 +20,8 @@ struct RandomModelSpec {
   int ffn_size = 64;
   int vocab_size = 61;
   int max_position = 512;
-  int window = 0;
+  int window = 0;                 // of all layers, or
+  int global_layer = -1;          // of all but this one
   bool plain = false;             // no composition at all: MHA or GQA
   bool plain_last_layer = false;  // a mixed model
   bool one_hot_mix = false;       // h' = h and W_lc = identity: must equal the plain twin

@@ -33,7 +33,7 @@ TEST(ConvertTest, HeadsAreThoseAskedFor) {
   EXPECT_EQ(out.config.layer_heads[0], (LayerHeads{3, 1, true, true}));
   EXPECT_EQ(out.config.layer_heads[1], (LayerHeads{4, 1, false, true}));
   EXPECT_EQ(report.bytes_per_token_after,
-            MakeKvLayout(out.config, DType::kBf16, 16).BytesPerToken());
+            MakeKvLayout(out.config, DType::kBf16, {.page_size = 16}).BytesPerToken());
   EXPECT_TRUE(fs::exists(options.out / "tokenizer.json"));
   EXPECT_TRUE(fs::exists(options.out / "generation_config.json"));
 }
@@ -62,7 +62,7 @@ TEST(ConvertTest, ABudgetIsKeptToTheByte) {
       options.ratio = ratio;
       const ConvertReport report = Convert(options).value();
       const KvLayout layout =
-          MakeKvLayout(OpenCheckpoint(options.out).value().config, DType::kBf16, 16);
+          MakeKvLayout(OpenCheckpoint(options.out).value().config, DType::kBf16, {.page_size = 16});
       EXPECT_EQ(report.bytes_per_token_after, layout.BytesPerToken());
       EXPECT_EQ(report.bytes_per_token_before, layout.UncompressedBytesPerToken());
       const double budget = ratio * static_cast<double>(report.bytes_per_token_before);
