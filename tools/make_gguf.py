@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes random weights of a config.json's shape as GGUF, so that llama.cpp runs what mea runs.
+"""Writes a llama checkpoint, or random weights of a config.json's shape, as GGUF: llama.cpp runs what mea runs.
 
     tools/make_gguf.py tests/bench/shapes/e_cpu_768_h6 peer.gguf --dtype bf16
 
-Peers know no component heads: the file has every virtual head. Llama shapes only. The tokenizer is a
-stub of single bytes and fillers; prompts are to be token ids. Needs gguf and numpy.
+Weights are those of model.safetensors where the directory has one. Peers know no component heads: the file has every
+virtual head. Llama shapes only. The tokenizer is a stub of single bytes and fillers; prompts are to be token ids. Needs
+gguf and numpy.
 """
 
 import argparse
@@ -47,32 +48,68 @@ def add_tokenizer(writer, vocab_size):
 
 
 def matrices(config, head_dim):
-    """(GGUF name, rows, columns) of every weight matrix."""
+    """(GGUF name, name in a checkpoint, rows, columns) of every weight matrix."""
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * head_dim
     keys = config["num_key_value_heads"] * head_dim
-    yield "token_embd.weight", config["vocab_size"], hidden
+    yield "token_embd", "model.embed_tokens", config["vocab_size"], hidden
     if not config.get("tie_word_embeddings", False):
-        yield "output.weight", config["vocab_size"], hidden
+        yield "output", "lm_head", config["vocab_size"], hidden
     for layer in range(config["num_hidden_layers"]):
-        prefix = f"blk.{layer}."
-        yield prefix + "attn_q.weight", queries, hidden
-        yield prefix + "attn_k.weight", keys, hidden
-        yield prefix + "attn_v.weight", keys, hidden
-        yield prefix + "attn_output.weight", hidden, queries
-        yield prefix + "ffn_gate.weight", ffn, hidden
-        yield prefix + "ffn_up.weight", ffn, hidden
-        yield prefix + "ffn_down.weight", hidden, ffn
+        ours, theirs = f"model.layers.{layer}.", f"blk.{layer}."
+        yield theirs + "attn_q", ours + "self_attn.q_proj", queries, hidden
+        yield theirs + "attn_k", ours + "self_attn.k_proj", keys, hidden
+        yield theirs + "attn_v", ours + "self_attn.v_proj", keys, hidden
+        yield theirs + "attn_output", ours + "self_attn.o_proj", hidden, queries
+        yield theirs + "ffn_gate", ours + "mlp.gate_proj", ffn, hidden
+        yield theirs + "ffn_up", ours + "mlp.up_proj", ffn, hidden
+        yield theirs + "ffn_down", ours + "mlp.down_proj", hidden, ffn
 
 
 def norms(config):
-    yield "output_norm.weight"
+    yield "output_norm", "model.norm"
     for layer in range(config["num_hidden_layers"]):
-        yield f"blk.{layer}.attn_norm.weight"
-        yield f"blk.{layer}.ffn_norm.weight"
+        yield f"blk.{layer}.attn_norm", f"model.layers.{layer}.input_layernorm"
+        yield f"blk.{layer}.ffn_norm", f"model.layers.{layer}.post_attention_layernorm"
 
 
-def write(config, path, dtype, seed):
+class Checkpoint:
+    """Tensors of a safetensors file, F32 or BF16."""
+
+    def __init__(self, path):
+        self.data = numpy.memmap(path, dtype=numpy.uint8, mode="r")
+        length = int.from_bytes(self.data[:8].tobytes(), "little")
+        self.header = json.loads(self.data[8 : 8 + length].tobytes())
+        self.start = 8 + length
+
+    def tensor(self, name, *shape):
+        entry = self.header[name + ".weight"]
+        begin, end = entry["data_offsets"]
+        data = self.data[self.start + begin : self.start + end]
+        if entry["dtype"] == "F32":
+            return data.view(numpy.float32).reshape(shape)
+        if entry["dtype"] != "BF16":
+            sys.exit(f"make_gguf: {name}: dtype {entry['dtype']}, only F32 and BF16 are read")
+        return (data.view(numpy.uint16).astype(numpy.uint32) << 16).view(numpy.float32).reshape(shape)
+
+
+class Random:
+    def __init__(self, seed):
+        self.generator = numpy.random.default_rng(seed)
+
+    def tensor(self, name, *shape):
+        if len(shape) == 1:
+            return numpy.ones(shape, dtype=numpy.float32)
+        return self.generator.standard_normal(shape, dtype=numpy.float32) / shape[1] ** 0.5
+
+
+def pairs_side_by_side(rows, head_dim):
+    """llama.cpp turns neighbours of a head, checkpoints its halves."""
+    halves = rows.reshape(-1, 2, head_dim // 2, rows.shape[1])
+    return numpy.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+def write(config, path, dtype, weights):
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config["max_position_embeddings"])
@@ -90,12 +127,14 @@ def write(config, path, dtype, seed):
     writer.add_file_type(FILE_TYPES[dtype])
     add_tokenizer(writer, config["vocab_size"])
 
-    random = numpy.random.default_rng(seed)
-    for name, rows, columns in matrices(config, head_dim):
-        values = random.standard_normal((rows, columns), dtype=numpy.float32) / columns**0.5
-        writer.add_tensor(name, gguf.quants.quantize(values, DTYPES[dtype]), raw_dtype=DTYPES[dtype])
-    for name in norms(config):
-        writer.add_tensor(name, numpy.ones(config["hidden_size"], dtype=numpy.float32))
+    for theirs, ours, rows, columns in matrices(config, head_dim):
+        values = weights.tensor(ours, rows, columns)
+        if theirs.endswith(("attn_q", "attn_k")):
+            values = pairs_side_by_side(values, head_dim)
+        data = gguf.quants.quantize(values, DTYPES[dtype])
+        writer.add_tensor(theirs + ".weight", data, raw_dtype=DTYPES[dtype])
+    for theirs, ours in norms(config):
+        writer.add_tensor(theirs + ".weight", weights.tensor(ours, config["hidden_size"]))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -113,7 +152,9 @@ def main():
     family = config.get("base_model_type", config["model_type"])
     if family != "llama":
         sys.exit(f"make_gguf: {options.shape}: model type {family}, only llama shapes are written")
-    write(config, options.output, options.dtype, options.seed)
+    tensors = options.shape / "model.safetensors"
+    weights = Checkpoint(tensors) if tensors.exists() else Random(options.seed)
+    write(config, options.output, options.dtype, weights)
 
 
 if __name__ == "__main__":

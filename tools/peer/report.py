@@ -1,0 +1,158 @@
+"""What tools/bench_peer found, as JSON in the form of `mea bench`, as Markdown and as a plot."""
+
+import json
+
+HEAD = ["model", "step", "batch", "depth", "plain ms", "min..max", "half ms", "min..max", "peer ms", "min..max"]
+HEAD += ["peer/plain", "peer/half", "of limit: plain", "half", "peer", "others"]
+PLAIN, HALF = ("mea", "plain"), ("mea", "mea")
+STYLES = {"plain": "o-", "half": "s-", "peer": "^-", "limit of plain": "k--", "limit of half": "k:"}
+
+
+def with_limits(results):
+    """Adds rates and the share of the machine's limit: a peer must move and compute at least what mea with every head
+    stored does."""
+    measured = {(r["system"], r["storage"]): r for r in results if "skipped" not in r}
+    for result in results:
+        of = (result["system"], result["storage"])
+        if "skipped" in result:
+            continue
+        median = result["seconds"]["median"]
+        result["tokens_per_second"] = result["batch"] * result["tokens"] / median
+        cost = measured.get(of if of == HALF else PLAIN)
+        if cost is None:
+            continue
+        result.update({name: cost[name] for name in ("bytes", "flops", "cache_bytes", "ceilings")})
+        reading = cost["bytes"] / cost["ceilings"]["bytes_per_second"]
+        computing = cost["flops"] / cost["ceilings"]["flops_per_second"]
+        result["limit"] = "read" if reading > computing else "fma"
+        result["floor_seconds"] = max(reading, computing)
+        result["share_of_floor"] = result["floor_seconds"] / median
+    return results
+
+
+class Point:
+    """All results of one step of one model."""
+
+    def __init__(self, results):
+        self.first = results[0]
+        by_kind = {(r["system"], r["storage"]): r for r in results if r["system"] == "mea"}
+        peers = [r for r in results if r["system"] != "mea"]
+        timed = [r for r in peers if "skipped" not in r]
+        self.plain, self.half = by_kind.get(PLAIN), by_kind.get(HALF)
+        self.peer = min(timed, key=lambda r: r["seconds"]["median"], default=peers[0] if peers else None)
+
+    def cells(self):
+        first, three = self.first, (self.plain, self.half, self.peer)
+        cells = [first["shape"], first["bench"], first["batch"], first["depth"]]
+        for result in three:
+            cells += times(result)
+        cells[8] += f" ({self.peer['variant']})" if is_timed(self.peer) else ""
+        cells += [ratio(self.peer, self.plain), ratio(self.peer, self.half)]
+        cells += [f"{100 * r['share_of_floor']:.0f} %" if is_timed(r) and "share_of_floor" in r else "" for r in three]
+        return cells + [f"{first['others']:.2f}"]
+
+
+def is_timed(result):
+    return result is not None and "skipped" not in result
+
+
+def times(result):
+    if result is None:
+        return ["", ""]
+    if "skipped" in result:
+        return [result["skipped"], ""]
+    took = result["seconds"]
+    return [f"{1e3 * took['median']:.4g}", f"{1e3 * took['min']:.4g}..{1e3 * took['max']:.4g}"]
+
+
+def ratio(peer, ours):
+    if not (is_timed(peer) and is_timed(ours)):
+        return ""
+    return f"{peer['seconds']['median'] / ours['seconds']['median']:.2f}"
+
+
+def grouped(report):
+    """{(shape, bench): [Point]}, in order."""
+    points = {}
+    for result in report["results"]:
+        points.setdefault((result["shape"], result["bench"], result["batch"], result["depth"]), []).append(result)
+    groups = {}
+    for (shape, bench, _, _), results in points.items():
+        groups.setdefault((shape, bench), []).append(Point(results))
+    return groups
+
+
+def markdown(report):
+    machine = report["machine"]
+    lines = [f"{machine['processor']}, {machine['threads']} threads, {report['date']}, {machine['peer']}."]
+    for ceiling in report["ceilings"]:
+        spread = {name: ceiling[name] for name in ("bytes_per_second", "flops_per_second")}
+        rates = [f"{1e-9 * s['median']:.1f} ({1e-9 * s['min']:.1f}..{1e-9 * s['max']:.1f})" for s in spread.values()]
+        lines.append(f"Ceilings of {ceiling['threads']} threads: read {rates[0]} GB/s, FMA {rates[1]} GF/s.")
+    most = max((result["others"] for result in report["results"]), default=0)
+    quiet = "was quiet" if most < 0.1 else "WAS NOT QUIET"
+    lines += report["checks"]
+    lines.append(f"The machine {quiet}: others kept up to {most:.2f} cores busy (last column).")
+    lines += [f"`{report['command']}`", "", "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for points in grouped(report).values():
+        lines += ["| " + " | ".join(str(cell) for cell in point.cells()) + " |" for point in points]
+    return "\n".join(lines) + "\n"
+
+
+def series(points, axis):
+    """{name of a line: [(x, ms per token)]}"""
+    lines = {name: [] for name in STYLES}
+    for point in points:
+        x = point.first[axis]
+
+        def add(name, result, seconds):
+            lines[name].append((x, 1e3 * seconds / (result["batch"] * result["tokens"])))
+
+        named = {"plain": point.plain, "half": point.half, "peer": point.peer}
+        for name, result in named.items():
+            if not is_timed(result):
+                continue
+            add(name, result, result["seconds"]["median"])
+            if name != "peer" and "floor_seconds" in result:
+                add(f"limit of {name}", result, result["floor_seconds"])
+    return {name: line for name, line in lines.items() if line}
+
+
+def draw(axes, title, points, axis):
+    for name, line in series(points, axis).items():
+        axes.plot(*zip(*sorted(line)), STYLES[name], label=name)
+    axes.set(title=title, xlabel=axis if axis == "batch" else "depth, tokens", ylabel="ms per token", yscale="log")
+    axes.set_xscale("symlog" if axis == "depth" else "log", base=2)
+    if axes.lines:
+        axes.legend()
+
+
+def plot(report, path):
+    """False where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    groups = grouped(report)
+    shapes = sorted({shape for shape, _ in groups})
+    figure, axes = plt.subplots(len(shapes), 3, figsize=(16, 4.5 * len(shapes)), squeeze=False)
+    for row, shape in zip(axes, shapes):
+        decode = groups.get((shape, "decode"), [])
+        depths = sorted({p.first["depth"] for p in decode if p.first["batch"] > 1})
+        depth = 512 if 512 in depths or not depths else depths[0]
+        draw(row[0], f"{shape}: decode, batch 1", [p for p in decode if p.first["batch"] == 1], "depth")
+        draw(row[1], f"{shape}: decode, depth {depth}", [p for p in decode if p.first["depth"] == depth], "batch")
+        draw(row[2], f"{shape}: prefill", groups.get((shape, "prefill"), []), "depth")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def write(report, stem):
+    """STEM.json, STEM.md and, with matplotlib, STEM.png."""
+    stem.with_name(stem.name + ".json").write_text(json.dumps(report, indent=1) + "\n")
+    stem.with_name(stem.name + ".md").write_text(markdown(report))
+    return plot(report, stem.with_name(stem.name + ".png"))
