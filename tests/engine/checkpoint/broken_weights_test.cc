@@ -1,5 +1,5 @@
-// Tensors that a configuration does not ask for, or not like that: every refusal names file, tensor,
-// and what was expected and found.
+// Tensors that a configuration does not ask for, or not like that: every refusal names file,
+// tensor, and what was expected and found.
 #include <gtest/gtest.h>
 
 #include <cmath>

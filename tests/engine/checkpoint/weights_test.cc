@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-
 #include "tests/engine/checkpoint/weights_support.h"
 
 namespace mea {
