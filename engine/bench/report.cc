@@ -65,14 +65,14 @@ BenchMachine DescribeMachine(Device device, int num_threads) {
 }
 
 std::string TableHead() {
-  return absl::StrFormat("%-15s %-8s %6s %8s %6s %11s %21s %11s %8s %9s %6s", "bench", "storage",
+  return absl::StrFormat("%-18s %-8s %6s %8s %6s %11s %21s %11s %8s %9s %6s", "bench", "storage",
                          "batch", "context", "rows", "median ms", "min..max ms", "tokens/s", "GB/s",
                          "GF/s", "floor");
 }
 
 std::string TableLine(const BenchRow& row) {
   const std::string where =
-      absl::StrFormat("%-15s %-8s %6d %8d %6d ", row.bench,
+      absl::StrFormat("%-18s %-8s %6d %8d %6d ", row.bench,
                       row.memory.empty() ? row.storage : absl::StrCat(row.storage, "="), row.batch,
                       row.context, row.tokens);
   if (!row.skipped.empty()) return where + row.skipped;

@@ -15,7 +15,7 @@ namespace mea {
 // One measured point. tools/bench_table reads the JSON of this and of the peers alike, so every
 // field is named as it is there.
 struct BenchRow {
-  std::string bench;        // "decode", "prefill", "attention", "attention/wgmma" and so on
+  std::string bench;        // "decode", "prefill", "attention", "attention/wgmma" or an op
   std::string shape;        // name of the configuration's directory
   std::string system;       // "mea"; peers have other names
   std::string storage;      // of the heads: "mea", "one-hot", "plain"

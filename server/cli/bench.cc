@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
+#include "engine/bench/ops_bench.h"
 #include "engine/bench/paced.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/config_reader.h"
@@ -41,6 +42,15 @@ Examples:
 
 The attention op alone, on the heads of the first layer: one query for each sequence, and with --chunk
 so many of one sequence.
+)";
+
+constexpr char kOpsExamples[] = R"(
+Examples:
+  mea bench ops models/demo-mea --batch 1 --context 448 --chunk 64
+  mea bench ops --random-weights tests/bench/shapes/e_cpu_768_h6 --batch 1,8 --context 8192 --threads 1
+
+Where the time of a step goes: the calls of each op together, the longest first, beside what the
+machine could do at most. On the CPU alone.
 )";
 
 struct BenchFlags {
@@ -219,7 +229,8 @@ class Results {
   absl::Status written_;
 };
 
-absl::Status RunEngineBench(BenchFlags flags) {
+// What `mea bench engine` runs, or `ops`.
+absl::Status RunStepBench(BenchFlags flags, bool by_op) {
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
   if (flags.model_dir.empty() == flags.random_dir.empty()) {
     return absl::InvalidArgumentError("either a checkpoint or --random-weights is required");
@@ -249,9 +260,10 @@ absl::Status RunEngineBench(BenchFlags flags) {
     MeasureOnRequest(**bench, std::cin, std::cout);
     return absl::OkStatus();
   }
-  Results results(flags, "mea bench engine");
-  const auto rows = BenchEngine(*config, flags.options, Backends(flags), weights,
-                                [&](const BenchRow& row) { results.Add(row); });
+  Results results(flags, by_op ? "mea bench ops" : "mea bench engine");
+  const auto measure = by_op ? BenchOps : BenchEngine;
+  const auto rows = measure(*config, flags.options, Backends(flags), weights,
+                            [&](const BenchRow& row) { results.Add(row); });
   return rows.ok() ? results.written() : rows.status();
 }
 
@@ -266,10 +278,7 @@ absl::Status RunAttentionBench(BenchFlags flags) {
   return rows.ok() ? results.written() : rows.status();
 }
 
-void AddEngineBench(CLI::App& bench, Action& action) {
-  CLI::App& command =
-      *bench.add_subcommand("engine", "Time decode and prefill steps beside the machine's limits");
-  command.footer(kEngineExamples);
+std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
   auto flags = std::make_shared<BenchFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")->type_name("DIR");
   command
@@ -277,16 +286,33 @@ void AddEngineBench(CLI::App& bench, Action& action) {
                   "Directory of a config.json: a model of this shape that nobody trained")
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
+  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16")
+      ->capture_default_str();
+  return flags;
+}
+
+void AddEngineBench(CLI::App& bench, Action& action) {
+  CLI::App& command =
+      *bench.add_subcommand("engine", "Time decode and prefill steps beside the machine's limits");
+  command.footer(kEngineExamples);
+  const auto flags = AddStepFlags(command);
   command
       .add_option("--equal-memory", flags->equal_memory,
                   "Decode also with as many sequences as a cache of this size holds")
       ->type_name("SIZE");
-  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16")
-      ->capture_default_str();
   command.add_flag("--paced", flags->is_paced,
                    "Measure a point whenever stdin names it (\"BATCH CONTEXT TOKENS\") and answer "
                    "with a line of JSON: for programs that time others in between");
-  command.callback([flags, &action] { action = [flags] { return RunEngineBench(*flags); }; });
+  command.callback([flags, &action] { action = [flags] { return RunStepBench(*flags, false); }; });
+}
+
+void AddOpsBench(CLI::App& bench, Action& action) {
+  CLI::App& command = *bench.add_subcommand("ops", "Time the ops of such steps apart");
+  command.footer(kOpsExamples);
+  const auto flags = AddStepFlags(command);
+  flags->device = "cpu";
+  flags->options.batches = {1};
+  command.callback([flags, &action] { action = [flags] { return RunStepBench(*flags, true); }; });
 }
 
 void AddAttentionBench(CLI::App& bench, Action& action) {
@@ -309,6 +335,7 @@ void AddBench(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("bench", "Measure speed");
   command.require_subcommand(0, 1);  // as in main
   AddEngineBench(command, action);
+  AddOpsBench(command, action);
   AddAttentionBench(command, action);
   AddServeBench(command, action);
 }

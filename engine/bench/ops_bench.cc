@@ -1,0 +1,95 @@
+#include "engine/bench/ops_bench.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "engine/bench/op_meter.h"
+
+namespace mea {
+namespace {
+
+constexpr char kOncePerStep[] = "Embed";
+
+// What was measured of one kind of op, round by round.
+struct OpRounds {
+  std::vector<double> seconds;  // per step
+  OpCost cost;                  // per step
+};
+
+BenchRow RowOf(const std::string& kind, OpRounds rounds, const BenchRow& step) {
+  BenchRow row = step;
+  row.bench = kind;
+  row.seconds = SpreadOf(std::move(rounds.seconds));
+  row.cost = rounds.cost;
+  return row;
+}
+
+// Rounds of one point: a row for each kind of op. `meter` is the back end of the bench's model.
+absl::StatusOr<std::vector<BenchRow>> MeasureOps(EngineBench& bench, const StepPoint& point,
+                                                 int num_rounds, OpMeter& meter) {
+  std::map<std::string, OpRounds> ops;
+  std::vector<double> bytes_per_second, flops_per_second;
+  BenchRow step;
+  for (int round = 0; round < num_rounds; ++round) {
+    meter.Reset();
+    absl::StatusOr<std::vector<BenchRow>> steps = bench.Measure(point);
+    if (!steps.ok()) return steps.status();
+    step = steps->front();
+    if (!step.skipped.empty()) return std::vector<BenchRow>{step};
+    const auto num_steps = meter.totals().at(kOncePerStep).calls;
+    for (const auto& [kind, total] : meter.totals()) {
+      ops[kind].seconds.push_back(total.seconds / static_cast<double>(num_steps));
+      ops[kind].cost = {.bytes = total.cost.bytes / num_steps,
+                        .flops = total.cost.flops / num_steps};
+    }
+    bytes_per_second.push_back(step.ceilings.bytes_per_second);
+    flops_per_second.push_back(step.ceilings.flops_per_second);
+  }
+  step.ceilings = {.bytes_per_second = MedianOf(bytes_per_second),
+                   .flops_per_second = MedianOf(flops_per_second)};
+  std::vector<BenchRow> rows;
+  for (auto& [kind, rounds] : ops) rows.push_back(RowOf(kind, std::move(rounds), step));
+  std::ranges::sort(rows, std::greater(), [](const BenchRow& row) { return row.seconds.median; });
+  return rows;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<BenchRow>> BenchOps(const ModelConfig& config,
+                                               const EngineBenchOptions& options,
+                                               const BackendFactory& backends,
+                                               const WeightsSource& weights,
+                                               const RowObserver& observer) {
+  if (options.storages.size() != 1) {
+    return absl::InvalidArgumentError("ops are timed of one storage at a time");
+  }
+  EngineBenchOptions one_round = options;
+  one_round.rounds = 1;
+  OpMeter* meter = nullptr;  // of the back end made last, which is the model's
+  const auto metered = [&]() -> absl::StatusOr<std::unique_ptr<Backend>> {
+    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
+    if (!backend.ok()) return backend.status();
+    if ((*backend)->device() != Device::kCpu) {
+      return absl::InvalidArgumentError("ops are timed one by one on the CPU alone");
+    }
+    auto timed = std::make_unique<OpMeter>(*std::move(backend));
+    meter = timed.get();
+    return timed;
+  };
+  const auto bench = EngineBench::Create(config, one_round, metered, weights);
+  if (!bench.ok()) return bench.status();
+  std::vector<BenchRow> rows;
+  for (const StepPoint& point : (*bench)->points()) {
+    absl::StatusOr<std::vector<BenchRow>> ops = MeasureOps(**bench, point, options.rounds, *meter);
+    if (!ops.ok()) return ops.status();
+    for (BenchRow& row : *ops) {
+      if (observer) observer(row);
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
+}  // namespace mea
