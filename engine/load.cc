@@ -12,8 +12,9 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
   if (name == "auto") return std::nullopt;
   if (name == "f32") return DType::kF32;
   if (name == "bf16") return DType::kBf16;
+  if (name == "int8") return DType::kI8;
   return absl::InvalidArgumentError(
-      absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16"));
+      absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16, int8"));
 }
 
 absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,

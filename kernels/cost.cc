@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/int8_rows.h"
+
 namespace mea {
 namespace {
 
@@ -19,6 +21,11 @@ int64_t VisiblePairs(const SequenceLengths& s, int64_t window) {
 int64_t VisibleTokens(const SequenceLengths& s, int64_t window) {
   if (s.q_len == 0) return 0;
   return window == 0 ? s.kv_len : std::min(s.kv_len, window + s.q_len - 1);
+}
+
+// Of a matrix [rows, k].
+int64_t WeightBytes(int64_t rows, int64_t k, DType dtype) {
+  return rows * (dtype == DType::kI8 ? Int8RowStride(k) : k * DTypeSize(dtype));
 }
 
 }  // namespace
@@ -38,7 +45,7 @@ OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute) {
 }
 
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute) {
-  return {.bytes = in * out * DTypeSize(weights) + num_tokens * (in + out) * DTypeSize(compute),
+  return {.bytes = WeightBytes(out, in, weights) + num_tokens * (in + out) * DTypeSize(compute),
           .flops = 2 * num_tokens * in * out};
 }
 
@@ -52,7 +59,9 @@ OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_
   const int64_t router = shape.num_experts * hidden;
   const int64_t expert = 3 * hidden * shape.ffn_size;
   const int64_t chosen = num_tokens * shape.top_k;
-  return {.bytes = (router + num_reached * expert) * DTypeSize(weights) +
+  const int64_t expert_bytes = 2 * WeightBytes(shape.ffn_size, hidden, weights) +
+                               WeightBytes(hidden, shape.ffn_size, weights);
+  return {.bytes = WeightBytes(shape.num_experts, hidden, weights) + num_reached * expert_bytes +
                    2 * num_tokens * hidden * DTypeSize(compute),
           // Products, SwiGLU as above, and the weighted sum.
           .flops = 2 * num_tokens * router +

@@ -11,8 +11,8 @@ namespace mea {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// kF64 exists for the reference back end alone.
-enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32 };
+// kF64 exists for the reference back end alone, kI8 for weights (kernels/int8_rows.h).
+enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32, kI8 };
 
 // Bytes of one element.
 constexpr int DTypeSize(DType dtype) {
@@ -25,6 +25,8 @@ constexpr int DTypeSize(DType dtype) {
     case DType::kBf16:
     case DType::kF16:
       return 2;
+    case DType::kI8:
+      return 1;
   }
   return 0;
 }
@@ -42,6 +44,8 @@ constexpr std::string_view DTypeName(DType dtype) {
       return "f16";
     case DType::kI32:
       return "i32";
+    case DType::kI8:
+      return "int8";
   }
   return "?";
 }
@@ -115,6 +119,10 @@ constexpr DType DTypeOf<F16>() {
 template <>
 constexpr DType DTypeOf<int32_t>() {
   return DType::kI32;
+}
+template <>
+constexpr DType DTypeOf<int8_t>() {
+  return DType::kI8;
 }
 
 }  // namespace mea

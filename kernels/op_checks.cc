@@ -14,7 +14,8 @@ bool HasShape(const TensorView& view, std::initializer_list<int64_t> shape) {
 }
 
 bool IsStorage(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kBf16 || dtype == DType::kF16;
+  return dtype == DType::kF32 || dtype == DType::kBf16 || dtype == DType::kF16 ||
+         dtype == DType::kI8;
 }
 
 // An absent view passes: the caller asks first where one is required.

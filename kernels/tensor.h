@@ -82,7 +82,10 @@ class Tensor {
   static absl::StatusOr<Tensor> AllocateHost(std::span<const int64_t> shape, DType dtype);
 
   const TensorView& view() const { return view_; }
-  int64_t num_bytes() const { return view_.num_elements() * DTypeSize(view_.dtype); }
+  // From the first row to the end of the last.
+  int64_t num_bytes() const {
+    return view_.empty() ? 0 : view_.shape[0] * view_.stride[0] * DTypeSize(view_.dtype);
+  }
 
  private:
   TensorView view_;

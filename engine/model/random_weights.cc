@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/int8_rows.h"
 #include "kernels/random_fill.h"
 #include "kernels/uniform.h"
 
@@ -25,7 +26,18 @@ struct Distribution {
   }
 };
 
+// The rows that begin among these elements.
+void FillRows(TensorView view, const Distribution& distribution, int64_t begin, int64_t end) {
+  const int64_t k = view.shape[1];
+  std::vector<float> row(k);
+  for (int64_t i = (begin + k - 1) / k; i < (end + k - 1) / k; ++i) {
+    for (int64_t j = 0; j < k; ++j) row[j] = distribution.At(i * k + j);
+    QuantizeRow(row.data(), k, view.row<int8_t>(i));
+  }
+}
+
 void Fill(TensorView view, const Distribution& distribution, int64_t begin, int64_t end) {
+  if (view.dtype == DType::kI8) return FillRows(view, distribution, begin, end);
   if (view.dtype == DType::kBf16) {
     for (int64_t i = begin; i < end; ++i) view.as<Bf16>()[i] = ToBf16(distribution.At(i));
   } else {
@@ -62,7 +74,8 @@ class HostSource final : public TensorSource {
 
   absl::StatusOr<TensorView> Make(std::span<const int64_t> shape, DType dtype,
                                   const Distribution& distribution) override {
-    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(shape, dtype);
+    absl::StatusOr<Tensor> tensor = dtype == DType::kI8 ? AllocateInt8Rows(shape[0], shape[1])
+                                                        : Tensor::AllocateHost(shape, dtype);
     if (!tensor.ok()) return tensor.status();
     FillInParallel(tensor->view(), distribution, num_threads_);
     storage_->push_back(*std::move(tensor));
@@ -165,7 +178,7 @@ class Maker {
     status_ = made.status();
     if (!status_.ok()) return;
     view = *made;
-    num_bytes_ += view.num_elements() * DTypeSize(dtype);
+    num_bytes_ += view.shape[0] * view.stride[0] * DTypeSize(dtype);
   }
 
   const absl::Status& status() const { return status_; }
@@ -269,7 +282,8 @@ absl::Status MakeModel(const ModelConfig& config, Maker& make, const Reserve& re
 absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType matrix_dtype,
                                                uint64_t seed, int num_threads,
                                                const LoadProgress& progress) {
-  MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32);
+  MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32 ||
+            matrix_dtype == DType::kI8);
   ModelWeights weights;
   HostSource source(std::max(1, num_threads), &weights.storage);
   Maker make(matrix_dtype, seed, &source);

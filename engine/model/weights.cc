@@ -11,6 +11,7 @@
 #include "engine/checkpoint/convert_dtype.h"
 #include "engine/checkpoint/mismatch.h"
 #include "engine/model/knock.h"
+#include "kernels/int8_rows.h"
 
 namespace mea {
 namespace {
@@ -27,6 +28,7 @@ struct Task {
   Shape shape;                // of the view
   DType dtype = DType::kF32;  // of the view
   bool is_matrix = false;
+  bool stays_exact = false;           // never in 8 bits: it is small, and decides much
   bool is_temporary = false;          // of no use once all is loaded
   const TensorView* knock = nullptr;  // [d, d]: applied to every head of the rows, when loaded
   // Elements are read as three dimensions and stored with these outermost to innermost.
@@ -77,7 +79,9 @@ class Plan {
     const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
     const int64_t hidden = config_.hidden_size;
     const int64_t ffn = config_.moe.ffn_size;
-    Matrix(block + "gate.weight", {config_.moe.num_experts, hidden}, weights.router);
+    const Shape router = {config_.moe.num_experts, hidden};
+    Take(block + "gate.weight", router,
+         {.view = &weights.router, .shape = router, .is_matrix = true, .stays_exact = true});
     weights.experts.resize(config_.moe.num_experts);
     for (int e = 0; e < config_.moe.num_experts; ++e) {
       const std::string name = absl::StrCat(block, "experts.", e, ".");
@@ -215,6 +219,7 @@ void Plan::Take(const std::string& name, const Shape& stored_shape, Task task) {
   }
   task.stored = stored;
   task.dtype = task.is_matrix ? options_.weight_dtype.value_or(*dtype) : DType::kF32;
+  if (task.stays_exact && task.dtype == DType::kI8) task.dtype = *dtype;
   tasks_.push_back(std::move(task));
 }
 
@@ -242,7 +247,10 @@ class Loader {
   absl::Status Load(const Task& task, ModelWeights& weights) {
     const bool map =
         task.is_matrix && LoadableDType(task.stored->dtype) == task.dtype && task.knock == nullptr;
-    absl::StatusOr<Tensor> tensor = map ? Map(task) : task.knock ? Fold(task) : Convert(task);
+    absl::StatusOr<Tensor> tensor = map                        ? Map(task)
+                                    : task.dtype == DType::kI8 ? Quantize(task)
+                                    : task.knock               ? Fold(task)
+                                                               : Convert(task);
     if (!tensor.ok()) return tensor.status();
     *task.view = tensor->view();
     if (task.is_temporary) {
@@ -311,6 +319,38 @@ class Loader {
     return tensor;
   }
 
+  // Rows of 8-bit integers, from the numbers that are stored or, where there is a knock, folded.
+  absl::StatusOr<Tensor> Quantize(const Task& task) {
+    const StoredTensor& stored = *task.stored;
+    absl::StatusOr<Tensor> folded = Tensor();
+    if (task.knock) {
+      Task exact = task;
+      exact.dtype = DType::kF32;
+      folded = Fold(exact);
+      if (!folded.ok()) return folded.status();
+    }
+    const int64_t k = task.shape[1];
+    absl::StatusOr<Tensor> tensor = AllocateInt8Rows(task.shape[0], k);
+    if (!tensor.ok()) return tensor.status();
+    const DType from = *LoadableDType(stored.dtype);
+    const int64_t row_bytes = k * DTypeSize(from);
+    const int64_t rows_per_report = std::max<int64_t>(1, kChunkBytes / row_bytes);
+    std::vector<float> row(k);
+    for (int64_t i = 0; i < task.shape[0]; ++i) {
+      const ConversionResult result =
+          task.knock
+              ? ConvertDType(folded->view().row<float>(i), DType::kF32, row.data(), DType::kF32, k)
+              : ConvertDType(stored.data() + i * row_bytes, from, row.data(), DType::kF32, k);
+      if (result.num_non_finite > 0) return NotFinite(task, result);
+      QuantizeRow(row.data(), k, tensor->view().row<int8_t>(i));
+      const int64_t done = i + 1;
+      if (task.knock) continue;  // told by Fold
+      if (done % rows_per_report == 0) Report(rows_per_report * row_bytes);
+      if (done == task.shape[0]) Report(done % rows_per_report * row_bytes);
+    }
+    return tensor;
+  }
+
   static absl::Status NotFinite(const Task& task, const ConversionResult& result) {
     return absl::InvalidArgumentError(Mismatch(
         task.stored->file->path(), ShownName(task.stored->name),
@@ -342,11 +382,12 @@ class Loader {
 
 absl::Status CheckOptions(const LoadOptions& options) {
   const DType wanted = options.weight_dtype.value_or(DType::kF32);
-  if (wanted == DType::kF32 || wanted == DType::kBf16 || wanted == DType::kF16) {
+  if (wanted == DType::kF32 || wanted == DType::kBf16 || wanted == DType::kF16 ||
+      wanted == DType::kI8) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("weight dtype: expected f32, bf16 or f16, found ",
-                                                 std::string(DTypeName(wanted))));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "weight dtype: expected f32, bf16, f16 or int8, found ", std::string(DTypeName(wanted))));
 }
 
 }  // namespace
@@ -360,6 +401,10 @@ absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
   int64_t bytes = 0;
   for (const Task& task : plan.tasks()) {
     if (task.is_temporary) continue;
+    if (task.dtype == DType::kI8) {
+      bytes += task.shape[0] * Int8RowStride(task.shape[1]);
+      continue;
+    }
     int64_t elements = 1;
     for (const int64_t extent : task.shape) elements *= extent;
     bytes += elements * DTypeSize(task.dtype);

@@ -68,8 +68,9 @@ struct ModelWeights {
 };
 
 struct LoadOptions {
-  std::optional<DType> weight_dtype;  // f32, bf16 or f16: convert every matrix; absent: keep
-  bool prefault = true;               // read mapped pages now, so that the first request does not
+  // f32, bf16, f16: convert every matrix; int8: quantise all but routers; absent: keep.
+  std::optional<DType> weight_dtype;
+  bool prefault = true;  // read mapped pages now, so that the first request does not
 };
 
 // Called from the loading thread, first with 0 and last with bytes_done == bytes_total.

@@ -12,6 +12,7 @@
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/host_sample.h"
+#include "kernels/int8_rows.h"
 #include "kernels/op_checks.h"
 
 namespace mea {
@@ -44,6 +45,8 @@ class CpuBackend final : public Backend {
           return WidenRow(table.row<Bf16>(id), table.shape[1], out.row<float>(t));
         case DType::kF16:
           return WidenRow(table.row<F16>(id), table.shape[1], out.row<float>(t));
+        case DType::kI8:
+          return ScaleRow(table.row<int8_t>(id), table.shape[1], out.row<float>(t));
         default:
           std::copy_n(table.row<float>(id), table.shape[1], out.row<float>(t));
       }
@@ -177,6 +180,11 @@ class CpuBackend final : public Backend {
   template <typename T>
   static void WidenRow(const T* row, int64_t count, float* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = ToFloat(row[i]);
+  }
+
+  static void ScaleRow(const int8_t* row, int64_t count, float* out) {
+    const float scale = Int8Scale(row, count);
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(row[i]) * scale;
   }
 
   static void CheckPageSize(const PagedKvView& kv) {

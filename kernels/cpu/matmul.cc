@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/int8_rows.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
 #include <hwy/foreach_target.h>
@@ -30,6 +32,12 @@ HWY_INLINE Vec InRegister(Vec v) {
   asm("" : "+x"(v.raw));
 #endif
   return v;
+}
+
+// What a product with an output's weights is to be multiplied with.
+HWY_INLINE float ScaleOf(const MatMulBlock& block, int out) {
+  if (block.w_dtype != DType::kI8) return 1.0f;
+  return Int8Scale(static_cast<const int8_t*>(block.w) + out * block.w_stride, block.k);
 }
 
 // The accumulators of kRows x kOuts elements: in registers inside Add, and in memory between two
@@ -97,12 +105,11 @@ struct Accumulators {
 
   // Writes element (row, out) of the block and its neighbours.
   HWY_INLINE void Finish(const MatMulBlock& block, int row, int out) const {
-    for (int r = 0; r < kRows; ++r) {
-      float* target = block.out + (row + r) * block.out_stride + out;
-      for (int o = 0; o < kOuts; ++o) {
-        const float bias = block.bias == nullptr ? 0.0f : block.bias[out + o];
-        target[o] = Sum(sum[r][o]) + bias;
-      }
+    for (int o = 0; o < kOuts; ++o) {
+      const float scale = ScaleOf(block, out + o);
+      const float bias = block.bias == nullptr ? 0.0f : block.bias[out + o];
+      float* target = block.out + row * block.out_stride + out + o;
+      for (int r = 0; r < kRows; ++r) target[r * block.out_stride] = Sum(sum[r][o]) * scale + bias;
     }
   }
 };
@@ -294,6 +301,8 @@ void MatMul(const MatMulBlock& block, float* scratch) {
       return Multiply<Bf16>(block, scratch);
     case DType::kF16:
       return Multiply<F16>(block, scratch);
+    case DType::kI8:
+      return Multiply<int8_t>(block, scratch);
     default:
       MEA_CHECK(false);
   }

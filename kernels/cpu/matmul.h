@@ -13,7 +13,7 @@ struct MatMulBlock {
   int64_t x_stride;
   int num_rows;
   const void* w;  // [num_outs, k]
-  DType w_dtype;  // F32, BF16 or F16
+  DType w_dtype;  // F32, BF16, F16 or I8
   int64_t w_stride;
   int num_outs;
   int64_t k;

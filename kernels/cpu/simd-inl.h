@@ -40,6 +40,12 @@ HWY_INLINE Vec LoadWide(const F16* p) {
   return hn::PromoteTo(F32(), hn::BitCast(dh, bits));
 }
 
+HWY_INLINE Vec LoadWide(const int8_t* p) {
+  const hn::Rebind<int8_t, F32> d8;
+  const hn::Rebind<int32_t, F32> d32;
+  return hn::ConvertTo(F32(), hn::PromoteTo(d32, hn::LoadU(d8, p)));
+}
+
 // One half of kLanes pairs (first, second), widened. Two operations on a full register load, where
 // widening neighbours would also need shuffles.
 template <bool kSecond>
@@ -60,6 +66,7 @@ HWY_INLINE Vec LoadHalf(const Bf16* pairs) {
 // The first `count` < kLanes elements, then zeros; touches no memory behind them.
 template <typename T>
 HWY_INLINE Vec LoadTail(const T* p, int64_t count) {
+  if constexpr (kLanes == 1) return hn::Zero(F32());
   T padded[kLanes] = {};
   std::memcpy(padded, p, count * sizeof(T));
   return LoadWide(padded);

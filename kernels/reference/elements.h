@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "kernels/int8_rows.h"
 #include "kernels/tensor.h"
 
 namespace mea::reference {
@@ -19,6 +20,11 @@ inline double Load(const TensorView& view, int64_t offset) {
       return ToFloat(static_cast<const F16*>(view.data)[offset]);
     case DType::kI32:
       return static_cast<const int32_t*>(view.data)[offset];
+    case DType::kI8: {
+      const auto* const rows = static_cast<const int8_t*>(view.data);
+      const int8_t* const row = rows + offset / view.stride[0] * view.stride[0];
+      return double{Int8Scale(row, view.shape[1])} * rows[offset];
+    }
   }
   MEA_CHECK(false);
 }
@@ -37,6 +43,7 @@ inline void Store(const TensorView& view, int64_t offset, double value) {
       return;
     case DType::kF16:
     case DType::kI32:
+    case DType::kI8:
       break;
   }
   MEA_CHECK(false);

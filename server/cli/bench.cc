@@ -286,7 +286,7 @@ std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
                   "Directory of a config.json: a model of this shape that nobody trained")
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
-  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16")
+  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16, int8")
       ->capture_default_str();
   return flags;
 }

@@ -170,7 +170,7 @@ void AddEval(CLI::App& program, Action& action) {
       ->type_name("FILE");
   command.add_option("--task", flags->tasks, "Questions and answers; may be repeated")
       ->type_name("FILE.jsonl");
-  command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16")
+  command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32")->capture_default_str();
   command.add_option("--threads", flags->num_threads, "Threads; 0: one per core")

@@ -147,7 +147,9 @@ void AddPlan(CLI::App& program, Action& action) {
                   "Tokens per sequence, as --max-context of serve; 0: the model's context")
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
-  command.add_option("--weight-dtype", flags->options.weight_dtype, "auto (as stored), f32, bf16")
+  command
+      .add_option("--weight-dtype", flags->options.weight_dtype,
+                  "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_option("--kv-dtype", flags->options.kv_dtype, "bf16, f32")->capture_default_str();
   command.add_option("--page-size", flags->options.page_size, "Tokens per page; 0: the device's")

@@ -97,7 +97,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--weight-dtype", engine.weight_dtype,
-                  "Of the weights in memory: auto (as stored), f32, bf16")
+                  "Of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32")
       ->capture_default_str();

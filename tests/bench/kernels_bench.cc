@@ -15,6 +15,7 @@
 #include "kernels/backend.h"
 #include "kernels/cost.h"
 #include "kernels/cpu/ceilings.h"
+#include "kernels/int8_rows.h"
 
 namespace mea {
 namespace {
@@ -30,7 +31,19 @@ std::unique_ptr<Backend> MakeBackend() {
   return *std::move(backend);
 }
 
+Tensor Filled(std::initializer_list<int64_t> shape, DType dtype);
+
+Tensor FilledRows(int64_t rows, int64_t k) {
+  const Tensor row = Filled({k}, DType::kF32);
+  Tensor tensor = *AllocateInt8Rows(rows, k);
+  for (int64_t i = 0; i < rows; ++i) {
+    QuantizeRow(row.view().as<float>(), k, tensor.view().row<int8_t>(i));
+  }
+  return tensor;
+}
+
 Tensor Filled(std::initializer_list<int64_t> shape, DType dtype) {
+  if (dtype == DType::kI8) return FilledRows(*shape.begin(), *(shape.end() - 1));
   Tensor tensor = *Tensor::AllocateHost(std::span(shape.begin(), shape.size()), dtype);
   std::minstd_rand generator(1);
   const int64_t count = tensor.view().num_elements();
@@ -183,10 +196,11 @@ void Register() {
   const auto bf16 = static_cast<int64_t>(DType::kBf16);
   const auto f16 = static_cast<int64_t>(DType::kF16);
   const auto f32 = static_cast<int64_t>(DType::kF32);
+  const auto i8 = static_cast<int64_t>(DType::kI8);
   all.push_back(benchmark::RegisterBenchmark("MatMul", BM_MatMul)
                     ->ArgNames({"rows", "in", "out", "dtype"})
-                    ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16}})
-                    ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 64, 512}, {2048}, {2048}, {bf16}})
+                    ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8}})
+                    ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 64, 512}, {2048}, {2048}, {bf16, i8}})
                     ->Args({512, 768, 2048, bf16})
                     ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)

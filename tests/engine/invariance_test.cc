@@ -31,6 +31,7 @@ std::vector<Variant> Variants() {
       {"KhaMlp", {.q_heads = 8, .knock = Knock::kMlp, .qk_norm = true, .biases = true}},
       {"Iha",
        {.q_heads = 3, .kv_heads = 3, .window = 24, .plain_last_layer = true, .pseudo_heads = 2}},
+      {"MeaInt8", {.qk_norm = true, .dtype = DType::kI8}, DType::kBf16},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
   };
 }

@@ -128,7 +128,7 @@ TEST_P(CpuMoeTest, AgreesWithTheReference) {
            {.num_tokens = 70, .hidden = 33, .ffn = 35, .num_experts = 5, .top_k = 3},
            {.num_tokens = 250, .hidden = 16, .ffn = 40, .num_experts = 2, .top_k = 1},
            {.num_tokens = 18, .hidden = 530, .ffn = 17, .num_experts = 2, .top_k = 2}}) {
-    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
       MoeCase c = shape;
       c.weights = dtype;
       c.renormalise = seed % 2 == 0;

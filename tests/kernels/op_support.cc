@@ -9,6 +9,7 @@
 #include <random>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/int8_rows.h"
 
 namespace mea {
 namespace {
@@ -25,6 +26,11 @@ double Get(const TensorView& view, int64_t i) {
       return ToFloat(view.as<F16>()[i]);
     case DType::kI32:
       return view.as<int32_t>()[i];
+    case DType::kI8: {
+      const int64_t k = view.shape[1];
+      const int8_t* const row = view.row<int8_t>(i / k);
+      return double{Int8Scale(row, k)} * row[i % k];
+    }
   }
   return 0;
 }
@@ -55,6 +61,8 @@ void Set(const TensorView& view, int64_t i, double value) {
     case DType::kI32:
       view.as<int32_t>()[i] = static_cast<int32_t>(value);
       return;
+    case DType::kI8:
+      break;  // by rows: QuantizeRow
   }
 }
 
@@ -80,7 +88,18 @@ Tensor Allocate(std::initializer_list<int64_t> shape, DType dtype) {
   return AllocateShape(std::span(shape.begin(), shape.size()), dtype);
 }
 
+Tensor Quantized(const Tensor& matrix) {
+  const TensorView& from = matrix.view();
+  auto rows = AllocateInt8Rows(from.shape[0], from.shape[1]);
+  if (!rows.ok()) std::abort();
+  for (int64_t i = 0; i < from.shape[0]; ++i) {
+    QuantizeRow(from.row<float>(i), from.shape[1], rows->view().row<int8_t>(i));
+  }
+  return *rows;
+}
+
 Tensor Random(std::initializer_list<int64_t> shape, DType dtype, uint64_t seed, double scale) {
+  if (dtype == DType::kI8) return Quantized(Random(shape, DType::kF32, seed, scale));
   Tensor tensor = Allocate(shape, dtype);
   std::mt19937_64 generator(seed);
   std::normal_distribution<double> normal(0.0, scale);

@@ -13,6 +13,9 @@ namespace mea {
 std::vector<std::string> CpuTargets();
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads = 2);
 
+// The rows of an f32 matrix in 8 bits.
+Tensor Quantized(const Tensor& matrix);
+
 Tensor Allocate(std::initializer_list<int64_t> shape, DType dtype);
 // Normal numbers rounded to `dtype`; the seed goes into the failure message by way of the test's
 // own parameters.

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
+
+#include "kernels/int8_rows.h"
 
 namespace mea {
 namespace {
@@ -87,6 +91,34 @@ TEST(TensorTest, RowsAndColumnsShareTheMemory) {
   EXPECT_EQ(part.num_elements(), 6);
   EXPECT_FALSE(part.is_dense());
   EXPECT_TRUE(tensor->view().Reshape({2, 12}).is_dense());
+}
+
+TEST(Int8RowsTest, ARowIsRoundedToItsLargestElementOver127) {
+  for (const int64_t k : {1, 3, 4, 77, 1024}) {
+    const Tensor rows = AllocateInt8Rows(3, k).value();
+    EXPECT_EQ(rows.num_bytes(), 3 * Int8RowStride(k));
+    EXPECT_LT(Int8RowStride(k), k + 8);
+    std::vector<float> from(k);
+    for (int64_t i = 0; i < k; ++i) from[i] = 0.01f * std::sin(1.7f * static_cast<float>(i + 1));
+    int8_t* const row = rows.view().row<int8_t>(1);
+    QuantizeRow(from.data(), k, row);
+    float largest = 0;
+    for (const float x : from) largest = std::max(largest, std::abs(x));
+    const float scale = Int8Scale(row, k);
+    EXPECT_FLOAT_EQ(scale * 127, largest);
+    for (int64_t i = 0; i < k; ++i) {
+      EXPECT_LE(std::abs(scale * row[i] - from[i]), 0.5001f * scale) << i;
+    }
+    EXPECT_EQ(Int8Scale(rows.view().row<int8_t>(0), k), 0) << "neighbours are left alone";
+    EXPECT_EQ(rows.view().row<int8_t>(2)[0], 0);
+  }
+}
+
+TEST(Int8RowsTest, AZeroRowStaysZero) {
+  const std::vector<float> zeros(5, 0.0f);
+  std::vector<int8_t> row(Int8RowStride(5), 1);
+  QuantizeRow(zeros.data(), 5, row.data());
+  EXPECT_EQ(row, std::vector<int8_t>(row.size(), 0));
 }
 
 }  // namespace

@@ -164,6 +164,11 @@ TEST(BrokenWeightsTest, ValuesBeyondTheWantedFormatAreRefused) {
                   "model.safetensors: \"lm_head.weight\": expected finite values in f16, found 1 "
                   "beyond its range"}},
                 {.weight_dtype = DType::kF16});
+  ExpectRefused({},
+                {{[](Tensors& t) { t.Set("lm_head.weight", 9, std::nanf("")); },
+                  "model.safetensors: \"lm_head.weight\": expected finite values in int8, found 1 "
+                  "infinite or NaN"}},
+                {.weight_dtype = DType::kI8});
 }
 
 TEST(BrokenWeightsTest, AMissingTensorOfShardsIsSoughtInTheIndex) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/int8_rows.h"
 #include "tests/engine/checkpoint/weights_support.h"
 
 namespace mea {
@@ -180,11 +181,39 @@ TEST(WeightsTest, ConversionRoundsEveryMatrixOnce) {
   }
 }
 
+TEST(WeightsTest, Int8RoundsEveryMatrixButTheRouter) {
+  for (const DType from : {DType::kF32, DType::kBf16, DType::kF16}) {
+    const auto opened = Write({.base_model_type = "qwen3_moe", .num_experts = 3, .dtype = from});
+    const ModelWeights stored = Loaded(*opened);
+    int64_t reported = 0;
+    const ModelWeights weights =
+        LoadWeights(*opened->checkpoint, {.weight_dtype = DType::kI8},
+                    [&](int64_t done, int64_t total) { reported = total - done; })
+            .value();
+    EXPECT_EQ(reported, 0);
+    EXPECT_EQ(weights.num_bytes,
+              PlannedWeightBytes(*opened->checkpoint, {.weight_dtype = DType::kI8}).value());
+    EXPECT_EQ(weights.layers[1].router.dtype, from);
+    EXPECT_EQ(weights.layers[1].post_attention_norm.dtype, DType::kF32);
+    const TensorView exact = stored.layers[1].experts[2].down;
+    const TensorView rounded = weights.layers[1].experts[2].down;
+    ASSERT_EQ(rounded.dtype, DType::kI8);
+    const int64_t k = exact.shape[1];
+    for (int64_t i = 0; i < exact.shape[0]; ++i) {
+      const int8_t* const row = rounded.row<int8_t>(i);
+      const float scale = Int8Scale(row, k);
+      for (int64_t j = 0; j < k; ++j) {
+        EXPECT_NEAR(scale * row[j], ElementAt(exact, i * k + j), 0.5001f * scale);
+      }
+    }
+  }
+}
+
 TEST(WeightsTest, OtherWeightDTypesAreRefused) {
   const auto opened = Write({});
   EXPECT_EQ(std::string(
                 LoadWeights(*opened->checkpoint, {.weight_dtype = DType::kI32}).status().message()),
-            "weight dtype: expected f32, bf16 or f16, found i32");
+            "weight dtype: expected f32, bf16, f16 or int8, found i32");
 }
 
 TEST(WeightsTest, ATiedHeadIsTheEmbedding) {

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "absl/status/statusor.h"
+#include "kernels/tensor.h"
+
+namespace mea {
+
+// Weights as 8-bit integers, DType::kI8: a matrix [rows, k] whose rows are k integers in
+// [-127, 127], padded to four, and then the f32 number that they all are multiplied with. Integers
+// and scale lie side by side, so that a product reads one stream of memory.
+
+// Elements, each a byte, from one row to the next.
+constexpr int64_t Int8RowStride(int64_t k) { return (k + 3) / 4 * 4 + int64_t{sizeof(float)}; }
+
+inline float Int8Scale(const int8_t* row, int64_t k) {
+  float scale;
+  std::memcpy(&scale, row + (k + 3) / 4 * 4, sizeof(scale));
+  return scale;
+}
+
+// Host memory for [rows, k]; RESOURCE_EXHAUSTED names the bytes when there is not enough.
+absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k);
+
+// Rounds k finite floats to the nearest integers of the scale max|x| / 127, ties to even, and
+// writes them with the scale behind them.
+void QuantizeRow(const float* from, int64_t k, int8_t* row);
+
+}  // namespace mea
