@@ -27,7 +27,8 @@ TOOLS = Path(__file__).resolve().parent
 EVAL = TOOLS.parent / "models" / "eval"
 CALIBRATION, TRAINING = ("calibration", 31337, 150_000), ("training", 4711, 3_000_000)  # name, seed, bytes
 # Key and value heads of 8, equal and apart, and the same bytes spent layer by layer as `mea convert --ratio` sees fit.
-BUDGETS = "6+6,75%,4+4,6+2,5+3,50%,3+3,5+1,4+2,37.5%,2+2,3+1,25%"
+BUDGETS = "6+6,75%,4+4,6+2,5+3,50%,3+3,4+2,5+1,37.5%,2+2,3+1,25%"
+RECOVERED = "6+6,75%,4+4,6+2,50%,37.5%,25%"
 
 
 def write_text(path, seed, num_bytes):
@@ -122,20 +123,35 @@ class Table:
             for method in self.args.methods.split(","):
                 name, out = self.convert(method, budget)
                 self.add(budget=budget, method=method, steps=0, **self.evaluate(out, name))
-                if self.args.finetune and method in self.args.finetune_methods.split(","):
+                if self.args.finetune and method == "aligned" and budget in self.args.finetune_budgets.split(","):
                     figures = self.evaluate(self.recover(name, out), f"{name}-recovered")
                     self.add(budget=budget, method=method, steps=self.args.finetune, **figures)
 
     def print(self):
-        base = self.rows[0]
-        print("| key + value heads | KV bytes per token | method | training steps | held-out loss | recall | copy | arithmetic |")
-        print("|---|---|---|---|---|---|---|---|")
+        """One line per budget, a column per way of converting: what the loss rises by, and the accuracies left."""
+        base, columns, budgets = self.rows[0], {}, {}
         for row in self.rows:
-            share = 100 * row["kv_bytes_per_token"] / base["kv_bytes_per_token"]
-            loss = f"{row['loss']:.4f}" + ("" if row is base else f" ({row['loss'] - base['loss']:+.4f})")
-            cells = [row["budget"], f"{row['kv_bytes_per_token']} ({share:.1f} %)", row["method"], row["steps"] or "", loss]
-            cells += [f"{100 * row[task]:.1f} %" for task in TASKS]
-            print(f"| {' | '.join(map(str, cells))} |")
+            column = f"{row['method']}, {row['steps']} steps" if row["steps"] else row["method"]
+            columns[column] = None
+            budgets.setdefault(row["budget"], {})[column] = row
+        columns.pop(base["method"])
+
+        def accuracies(row):
+            return ", ".join(f"{100 * row[task]:.1f}" for task in TASKS)
+
+        print(f"{base['kv_bytes_per_token']} KV bytes per token: {base['loss']:.4f}; {accuracies(base)}\n")
+        print(f"| KV bytes per token | key + value heads | {' | '.join(columns)} |")
+        print("|---" * (2 + len(columns)) + "|")
+        budgets.pop(base["budget"])
+        for budget, row in budgets.items():
+            num_bytes = max(found["kv_bytes_per_token"] for found in row.values())
+            share = f"{num_bytes} ({100 * num_bytes / base['kv_bytes_per_token']:.1f} %)"
+            heads = f"`--ratio {float(budget[:-1]) / 100:g}`" if budget.endswith("%") else budget
+            cells = [
+                f"{found['loss'] - base['loss']:+.4f}; {accuracies(found)}" if (found := row.get(column)) else ""
+                for column in columns
+            ]
+            print(f"| {share} | {heads} | {' | '.join(cells)} |")
 
 
 def main():
@@ -149,7 +165,7 @@ def main():
     parser.add_argument("--methods", default="svd,activation,aligned")
     parser.add_argument("--convert-args", default="", help="more arguments of mea convert")
     parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="recovery; 0: none")
-    parser.add_argument("--finetune-methods", default="aligned", help="which to recover (aligned)")
+    parser.add_argument("--finetune-budgets", default=RECOVERED, help="of these, method aligned is recovered")
     parser.add_argument("--finetune-args", default="", help="more arguments of tools/finetune.py")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     table = Table(parser.parse_args())

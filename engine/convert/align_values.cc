@@ -75,17 +75,18 @@ class ValueSolver {
   }
 
   double Sweep(State& state) const {
-    const MatrixXd design = Design(state);
-    const MatrixXd cross = Cross(design);                             // [h*d, h'*d] <Y_j, X_c>
-    const MatrixXd own = Pseudo(design, design.transpose() * cross);  // [h'*d, h'*d] <X_c, X_c'>
+    const MatrixXd seen = GramTimesDesign(state);
+    const Eigen::LLT<MatrixXd> normal = Normal(state);
+    const MatrixXd cross = normal.solve(seen.transpose()).transpose();  // <Y_j, X_c>
+    const MatrixXd own = normal.solve(DesignTransposed(state, cross));  // <X_c, X_c'>
     double error = 0;
     for (int j = 0; j < heads_; ++j) error += MoveHead(j, cross, own, state);
     return std::max(error, 0.0);
   }
 
   double Error(const State& state) const {
-    const MatrixXd design = Design(state);
-    const double kept = design.cwiseProduct(Cross(design)).sum();  // tr(D Q G)
+    const MatrixXd seen = DesignTransposed(state, GramTimesDesign(state));
+    const double kept = Normal(state).solve(seen).trace();  // tr(D Q G)
     return std::max(gram_.trace() - kept, 0.0);
   }
 
@@ -95,26 +96,41 @@ class ValueSolver {
   ValueComposition Finish(const State& state) const;
 
  private:
-  MatrixXd Design(const State& state) const {  // D [h*d, h'*d]
-    MatrixXd design(heads_ * d_, components_ * d_);
+  // D is a sum over heads of Kronecker products, which none of these three writes out.
+  MatrixXd GramTimesDesign(const State& state) const {  // G D [h*d, h'*d]
+    MatrixXd product = MatrixXd::Zero(heads_ * d_, components_ * d_);
     for (int j = 0; j < heads_; ++j) {
-      for (int c = 0; c < components_; ++c) Block(design, j, c) = state.mix(c, j) * state.bases[j];
+      const MatrixXd turned = gram_.middleCols(j * d_, d_) * state.bases[j];
+      for (int c = 0; c < components_; ++c) {
+        product.middleCols(c * d_, d_) += state.mix(c, j) * turned;
+      }
     }
-    return design;
+    return product;
   }
 
-  // (D^T D)^-1 right
-  MatrixXd Pseudo(const MatrixXd& design, const MatrixXd& right) const {
-    MatrixXd normal(design.cols(), design.cols());
-    normal.setZero();
-    normal.selfadjointView<Eigen::Lower>().rankUpdate(design.transpose());
+  MatrixXd DesignTransposed(const State& state, const MatrixXd& right) const {  // D^T right
+    MatrixXd product = MatrixXd::Zero(components_ * d_, right.cols());
+    for (int j = 0; j < heads_; ++j) {
+      const MatrixXd turned = state.bases[j].transpose() * right.middleRows(j * d_, d_);
+      for (int c = 0; c < components_; ++c) {
+        product.middleRows(c * d_, d_) += state.mix(c, j) * turned;
+      }
+    }
+    return product;
+  }
+
+  Eigen::LLT<MatrixXd> Normal(const State& state) const {  // D^T D
+    MatrixXd normal = MatrixXd::Zero(components_ * d_, components_ * d_);
+    for (int j = 0; j < heads_; ++j) {
+      const MatrixXd shape = state.bases[j].transpose() * state.bases[j];
+      for (int c = 0; c < components_; ++c) {
+        for (int e = 0; e <= c; ++e)
+          Block(normal, c, e) += state.mix(c, j) * state.mix(e, j) * shape;
+      }
+    }
     normal.diagonal().array() +=
         kRidge * normal.trace() / static_cast<double>(normal.rows()) + 1e-300;
-    return normal.selfadjointView<Eigen::Lower>().llt().solve(right);
-  }
-
-  MatrixXd Cross(const MatrixXd& design) const {  // G Q^T
-    return Pseudo(design, (gram_ * design).transpose()).transpose();
+    return Eigen::LLT<MatrixXd>(normal);  // reads the lower triangle
   }
 
   double MoveHead(int j, const MatrixXd& cross, const MatrixXd& own, State& state) const;
@@ -212,8 +228,8 @@ std::vector<ValueState> ValueSolver::Starts(Random& random) const {
 // Undoes the weights, and spends the basis that all components share on values of equal size: what
 // is left in W_o, in the components and in W_lc should round well in half precision.
 ValueComposition ValueSolver::Finish(const State& state) const {
-  const MatrixXd design = Design(state);
-  MatrixXd combine = Pseudo(design, design.transpose());  // Q [h'*d, h*d]
+  const MatrixXd heads = MatrixXd::Identity(heads_ * d_, heads_ * d_);
+  MatrixXd combine = Normal(state).solve(DesignTransposed(state, heads));  // Q [h'*d, h*d]
   for (int j = 0; j < heads_; ++j) {
     combine.middleCols(j * d_, d_) = (combine.middleCols(j * d_, d_) * roots_[j].root).eval();
   }

@@ -12,6 +12,10 @@
 namespace mea::convert {
 namespace {
 
+// Values creep on long after the loss has stopped to feel it, and each of their sweeps costs a
+// hundred of the keys'.
+constexpr AlignOptions kValueOptions{.max_sweeps = 80};
+
 class SolveRun {
  public:
   SolveRun(const Checkpoint& checkpoint, Method method,
@@ -74,7 +78,7 @@ class SolveRun {
     const ValueProblem& judged = in_text ? *in_text : problem;
     return ForHeads(task, [&](int heads) {
       const ValueComposition values =
-          aligned ? AlignValues(problem, heads) : ComposeValuesBySvd(problem, heads);
+          aligned ? AlignValues(problem, heads, kValueOptions) : ComposeValuesBySvd(problem, heads);
       return Finish(task, values, ValueError(judged, values));
     });
   }
