@@ -46,7 +46,7 @@ struct SavedModel {
   double min_margin = 0;
 };
 
-// Those in tests/golden/`set`: "hf" by transformers, in float32; "mea" by the float64 oracle.
+// Those in tests/golden/`set`: "hf" by transformers, in float32; "mea" by the float64 oracles.
 std::vector<SavedModel> LoadSavedModels(const std::string& set);
 
 // ||a - b|| / ||b||; infinite where a is not finite or the sizes differ.

@@ -8,7 +8,7 @@
 #include "tests/golden/offline_model.h"
 
 // The engine on checkpoints that transformers saved, against what transformers makes of them; and
-// on MEA checkpoints with experts, against the float64 oracle.
+// on those with experts and composed heads, against the float64 oracles.
 namespace mea::golden {
 namespace {
 

@@ -11,8 +11,8 @@ import base64
 import json
 import pathlib
 import random
+from functools import partial
 
-import numpy as np
 import torch
 from mea_reference import Config, forward, greedy
 from seeded_weights import checksum, seeded_tensor
@@ -95,41 +95,53 @@ def draw(seed):
     return config, absent, head_norm_len
 
 
-def tensor_shapes(raw, absent, head_norm_len):
-    """Name -> shape of every tensor of the checkpoint, in the order of the weights' checksum."""
-    c = Config.parse(raw)
-    hidden, inner, d = raw["hidden_size"], raw["intermediate_size"], c.d
-    qkv_bias = raw.get("attention_bias", False) or c.base == "qwen2"
-    shapes = {"model.embed_tokens.weight": [c.vocab, hidden]}
+def tensor_shapes(raw, absent=(), head_norm_len=0):
+    """Name -> shape of every tensor of a checkpoint, in the order of the weights' checksum, whatever composes its heads."""
+    base, hlc = raw.get("base_model_type", raw["model_type"]), raw.get("head_composition", {"kind": "none"})
+    hidden, inner, d = raw["hidden_size"], raw["intermediate_size"], raw["head_dim"]
+    H, h, num_layers = raw["num_attention_heads"], raw["num_key_value_heads"], raw["num_hidden_layers"]
+    attention_bias, mlp_bias = raw.get("attention_bias", False), raw.get("mlp_bias", False)
+    shapes = {"model.embed_tokens.weight": [raw["vocab_size"], hidden]}
 
-    def linear(name, rows, columns, bias):
+    def linear(name, rows, columns, bias=False):
         shapes[f"{name}.weight"] = [rows, columns]
         if bias:
             shapes[f"{name}.bias"] = [rows]
 
-    for i in range(c.num_layers):
+    def component_heads(side, layer):
+        heads = hlc.get(f"num_component_{side}_heads", h)
+        return heads[layer] if isinstance(heads, list) else heads
+
+    for i in range(num_layers):
         p = f"model.layers.{i}."
         a = p + "self_attn."
-        hk, hv = c.component_keys[i], c.component_values[i]
+        hk, hv = component_heads("key", i), component_heads("value", i)
         shapes[p + "input_layernorm.weight"] = [hidden]
-        linear(a + "q_proj", c.H * d, hidden, qkv_bias)
-        linear(a + "k_proj", hk * d, hidden, qkv_bias)
-        linear(a + "v_proj", hv * d, hidden, qkv_bias)
-        linear(a + "o_proj", hidden, c.H * d, raw.get("attention_bias", False))
-        if raw["model_type"] == "mea":
-            shapes[a + "k_hlc.weight"] = [hk, c.h]
-            shapes[a + "v_hlc.weight"] = [hv, c.h]
-        if c.base == "qwen3":
+        for name, heads in (("q", H), ("k", hk), ("v", hv)):
+            linear(f"{a}{name}_proj", heads * d, hidden, attention_bias or base == "qwen2")
+        linear(a + "o_proj", hidden, H * d, attention_bias)
+        if hlc["kind"] == "mea":
+            linear(a + "k_hlc", hk, h)
+            linear(a + "v_hlc", hv, h)
+        for name in {"linear": ("q", "k", "v"), "mlp": ("v_up", "v_gate", "v_down")}.get(hlc.get("knock"), ()):
+            linear(f"{a}knock_{name}", d, d)
+        windows = hlc.get("layer_windows", [0])
+        if windows[i % len(windows)]:
+            P = hlc["num_pseudo_heads"]
+            for name in ("q", "k", "v"):
+                shapes[f"{a}iha_{name}"] = [h, h, P]
+            linear(a + "iha_collapse", h, h * P)
+        if base == "qwen3":
             shapes[a + "q_norm.weight"] = shapes[a + "k_norm.weight"] = [d]
         if head_norm_len:
             shapes[a + "head_norm.weight"] = [head_norm_len]
         shapes[p + "post_attention_layernorm.weight"] = [hidden]
-        linear(p + "mlp.gate_proj", inner, hidden, raw.get("mlp_bias", False))
-        linear(p + "mlp.up_proj", inner, hidden, raw.get("mlp_bias", False))
-        linear(p + "mlp.down_proj", hidden, inner, raw.get("mlp_bias", False))
+        linear(p + "mlp.gate_proj", inner, hidden, mlp_bias)
+        linear(p + "mlp.up_proj", inner, hidden, mlp_bias)
+        linear(p + "mlp.down_proj", hidden, inner, mlp_bias)
     shapes["model.norm.weight"] = [hidden]
-    if not c.tied:
-        shapes["lm_head.weight"] = [c.vocab, hidden]
+    if not raw["tie_word_embeddings"]:
+        linear("lm_head", raw["vocab_size"], hidden)
     return {name: shape for name, shape in shapes.items() if name not in absent}
 
 
@@ -137,36 +149,43 @@ def encode(logits, dtype):
     return base64.b64encode(logits.numpy().astype(dtype).tobytes()).decode()
 
 
-def golden(seed):
-    config, absent, head_norm_len = draw(seed)
-    parsed = Config.parse(config)
+def golden_line(seed, config, forward, greedy, absent=(), head_norm_len=0):
+    """What the oracle forward(tensors, ids), greedy(tensors, ids, num_tokens) makes of a model and a prompt of this seed."""
     rng = random.Random(f"prompt {seed}")
-    prompt = [rng.randrange(parsed.vocab) for _ in range(rng.choice([1, 2, rng.randint(3, 16), rng.randint(17, 64)]))]
+    prompt = [rng.randrange(config["vocab_size"]) for _ in range(rng.choice([1, 2, rng.randint(3, 16), rng.randint(17, 64)]))]
     middle = rng.randrange(len(prompt))
 
     weights = {n: seeded_tensor(seed, n, s) for n, s in tensor_shapes(config, absent, head_norm_len).items()}
     exact = {n: torch.from_numpy(a).double() for n, a in weights.items()}
     rounded = {n: torch.from_numpy(a).bfloat16().double() for n, a in weights.items()}
 
-    logits = forward(parsed, exact, prompt)
-    tokens, margin = greedy(parsed, exact, prompt, NUM_GREEDY)
+    logits = forward(exact, prompt)
+    tokens, margin = greedy(exact, prompt, NUM_GREEDY)
     return dict(
-        seed=seed, config=config, absent=absent, head_norm_len=head_norm_len, weights_checksum=f"{checksum(weights.values()):016x}", prompt=prompt,
+        seed=seed, config=config, absent=list(absent), head_norm_len=head_norm_len,
+        weights_checksum=f"{checksum(weights.values()):016x}", prompt=prompt,
         logits_f64=encode(logits[-1], "<f8"), middle=middle, middle_logits_f64=encode(logits[middle], "<f8"),
-        bf16_logits_f32=encode(forward(parsed, rounded, prompt)[-1], "<f4"), greedy=tokens, min_margin=float(f"{margin:.3e}"),
+        bf16_logits_f32=encode(forward(rounded, prompt)[-1], "<f4"), greedy=tokens, min_margin=float(f"{margin:.3e}"),
     )  # fmt: skip
 
 
-def main():
+def golden(seed):
+    config, absent, head_norm_len = draw(seed)
+    parsed = Config.parse(config)
+    return golden_line(seed, config, partial(forward, parsed), partial(greedy, parsed), absent, head_norm_len)
+
+
+def write_models(doc, file, count, first_seed, golden):
+    """The program: golden(seed) of `count` seeds, a line each."""
     root = pathlib.Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, default=root / "tests/golden/random_models.jsonl")
-    parser.add_argument("--count", type=int, default=240)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=root / "tests/golden" / file)
+    parser.add_argument("--count", type=int, default=count)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [json.dumps(golden(seed), separators=(",", ":")) for seed in range(1, args.count + 1)]
+    lines = [json.dumps(golden(seed), separators=(",", ":")) for seed in range(first_seed, first_seed + args.count)]
     args.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    write_models(__doc__, "random_models.jsonl", 240, 1, golden)

@@ -181,9 +181,7 @@ def check_experts(directory, failures):
 
 def check_mixed_experts(directory, failures):
     """The MEA checkpoints with experts of tests/golden/mea against the float64 implementation, and their round trips."""
-    for source in sorted((ROOT / "tests/golden/mea").iterdir()):
-        if not source.is_dir():
-            continue
+    for source in sorted((ROOT / "tests/golden/mea").glob("mea_*")):
         config, tensors = load_checkpoint(source)
         ids = [(7 * i * i + 3 * i + 1) % config.vocab for i in range(23)]
         model = load_float64(MeaForCausalLM, source)
