@@ -49,7 +49,7 @@ class Point:
         cells[8] += f" ({self.peer['variant']})" if is_timed(self.peer) else ""
         cells += [ratio(self.peer, self.plain), ratio(self.peer, self.half)]
         cells += [f"{100 * r['share_of_floor']:.0f} %" if is_timed(r) and "share_of_floor" in r else "" for r in three]
-        return cells + [f"{first['others']:.2f}"]
+        return cells + [f"{first['others']:.2f}" if "others" in first else ""]
 
 
 def is_timed(result):
@@ -89,7 +89,7 @@ def markdown(report):
         spread = {name: ceiling[name] for name in ("bytes_per_second", "flops_per_second")}
         rates = [f"{1e-9 * s['median']:.1f} ({1e-9 * s['min']:.1f}..{1e-9 * s['max']:.1f})" for s in spread.values()]
         lines.append(f"Ceilings of {ceiling['threads']} threads: read {rates[0]} GB/s, FMA {rates[1]} GF/s.")
-    most = max((result["others"] for result in report["results"]), default=0)
+    most = max((result.get("others", 0) for result in report["results"]), default=0)
     quiet = "was quiet" if most < 0.1 else "WAS NOT QUIET"
     lines += report["checks"]
     lines.append(f"The machine {quiet}: others kept up to {most:.2f} cores busy (last column).")
