@@ -29,7 +29,7 @@ struct EngineOptions {
   bool random_weights = false;
   int num_threads = 0;                // of the CPU back end; 0 = one per core
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
-  std::string kv_dtype = "bf16";      // "bf16", "f32"
+  std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"
   int page_size = 0;                  // tokens per page
   // 0 = on the CPU what max_num_seqs full contexts need, at most a quarter of RAM; on a GPU what
   // the rest leaves of gpu_memory_utilization.

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "engine/device.h"
 #include "engine/model/random_weights.h"
 
 namespace mea {
@@ -59,10 +60,17 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
   return Model::Create(config, *std::move(weights), backend, limits);
 }
 
-absl::StatusOr<DType> ParseKvDType(const std::string& name) {
+absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device) {
   if (name == "bf16") return DType::kBf16;
+  const bool is_known = name == "f32" || name == "int8";
+  if (is_known && DefaultsOf(device).bf16_only) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-dtype ", name, ": on cuda the cache is bf16"));
+  }
   if (name == "f32") return DType::kF32;
-  return absl::InvalidArgumentError(absl::StrCat("--kv-dtype \"", name, "\" is none of bf16, f32"));
+  if (name == "int8") return DType::kI8;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--kv-dtype \"", name, "\" is none of bf16, f32, int8"));
 }
 
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes) {

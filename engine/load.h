@@ -35,8 +35,8 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
                                                        ModelLimits limits,
                                                        const LoadProgress& progress = {});
 
-// "bf16" or "f32".
-absl::StatusOr<DType> ParseKvDType(const std::string& name);
+// "bf16", on the CPU also "f32" and "int8".
+absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device = Device::kCpu);
 
 // Pages of a cache of at most `bytes` bytes.
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);

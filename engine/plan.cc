@@ -38,7 +38,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
   const auto weight_dtype = WeightDTypeFor(
       options.weight_dtype, defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt);
   if (!weight_dtype.ok()) return weight_dtype.status();
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype);
+  const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype, options.device.device);
   if (!kv_dtype.ok()) return kv_dtype.status();
   const absl::StatusOr<int64_t> weights = weight_bytes(*weight_dtype);
   if (!weights.ok()) return weights.status();

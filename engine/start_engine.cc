@@ -47,10 +47,6 @@ absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) 
     return absl::InvalidArgumentError(absl::StrCat(
         "--page-size ", o.page_size, " is not a multiple of ", device.page_size_multiple));
   }
-  if (device.bf16_only && o.kv_dtype != "bf16") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--kv-dtype ", o.kv_dtype, ": on cuda the cache is bf16"));
-  }
   return absl::OkStatus();
 }
 
@@ -142,6 +138,8 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   const DeviceDefaults& device = DefaultsOf(parts.backend->device());
   FillIn(options, device);
   if (absl::Status status = CheckOptions(options, device); !status.ok()) return status;
+  const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype, parts.backend->device());
+  if (!kv_dtype.ok()) return kv_dtype.status();
 
   const ModelLimits limits{.max_batch_tokens = options.max_batch_tokens,
                            .max_num_seqs = options.max_num_seqs,
@@ -156,8 +154,6 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (!model.ok()) return model.status();
   parts.model = *std::move(model);
 
-  absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype);
-  if (!kv_dtype.ok()) return kv_dtype.status();
   const KvLayout layout = parts.model->MakeKvLayout(*kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
     const absl::StatusOr<int64_t> bytes = DefaultKvCacheBytes(options, layout, *parts.model);

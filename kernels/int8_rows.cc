@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 namespace mea {
@@ -32,5 +33,24 @@ void QuantizeRow(const float* from, int64_t k, int8_t* row) {
   std::fill(row + k, row + padded, 0);
   std::memcpy(row + padded, &scale, sizeof(scale));
 }
+
+// In float32 whatever T is, so that back ends of both kinds store the same integers.
+template <typename T>
+Bf16 QuantizeHead(const T* from, int64_t d, int8_t* to) {
+  float largest = 0;
+  for (int64_t i = 0; i < d; ++i)
+    largest = std::max(largest, std::abs(static_cast<float>(from[i])));
+  const auto exact = std::bit_cast<uint32_t>(largest / kLargest);
+  const Bf16 scale{static_cast<uint16_t>((exact + 0xffffu) >> 16)};
+  const float inverse = scale.bits > 0 ? 1 / ToFloat(scale) : 0;
+  for (int64_t i = 0; i < d; ++i) {
+    const float rounded = std::nearbyint(static_cast<float>(from[i]) * inverse);
+    to[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
+  }
+  return scale;
+}
+
+template Bf16 QuantizeHead(const float* from, int64_t d, int8_t* to);
+template Bf16 QuantizeHead(const double* from, int64_t d, int8_t* to);
 
 }  // namespace mea

@@ -8,6 +8,9 @@
 
 namespace mea {
 
+// Numbers as 8-bit integers and a scale that they all are multiplied with: rows of weights, and
+// keys and values in the cache (kernels/paged_kv.h).
+
 // Weights as 8-bit integers, DType::kI8: a matrix [rows, k] whose rows are k integers in
 // [-127, 127], padded to four, and then the f32 number that they all are multiplied with. Integers
 // and scale lie side by side, so that a product reads one stream of memory.
@@ -27,5 +30,18 @@ absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k);
 // Rounds k finite floats to the nearest integers of the scale max|x| / 127, ties to even, and
 // writes them with the scale behind them.
 void QuantizeRow(const float* from, int64_t k, int8_t* row);
+
+// The same of one head's key or value, d <= 1024 elements: the integers and their scale, which is
+// the next BF16 above max|x| / 127, so that none is out of range. `T` is float or double.
+template <typename T>
+Bf16 QuantizeHead(const T* from, int64_t d, int8_t* to);
+
+// The scales of a slab of the cache in 8 bits, one for each of its tokens.
+inline Bf16* SlabScales(int8_t* slab, int64_t page_size, int64_t head_dim) {
+  return reinterpret_cast<Bf16*>(slab + page_size * head_dim);
+}
+inline const Bf16* SlabScales(const int8_t* slab, int64_t page_size, int64_t head_dim) {
+  return reinterpret_cast<const Bf16*>(slab + page_size * head_dim);
+}
 
 }  // namespace mea

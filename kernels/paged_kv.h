@@ -23,19 +23,23 @@ struct KvSpec {
   bool operator==(const KvSpec&) const = default;
 };
 
-// Bytes one token leaves in one layer: (h'_K + h'_V) * d elements, and the key-norm scalars if any.
+// Bytes of one head's key, or value: d elements; in 8 bits, a BF16 scale with them.
+constexpr int64_t KvHeadBytes(int head_dim, DType dtype) {
+  return int64_t{head_dim} * DTypeSize(dtype) + (dtype == DType::kI8 ? 2 : 0);
+}
+// Bytes one token leaves in one layer: of h'_K + h'_V heads, and the key-norm scalars if any.
 constexpr int64_t KvBytesPerToken(const KvSpec& spec) {
-  const int64_t elements = int64_t{spec.key_heads + spec.value_heads} * spec.head_dim;
-  return elements * DTypeSize(spec.dtype) +
+  return (spec.key_heads + spec.value_heads) * KvHeadBytes(spec.head_dim, spec.dtype) +
          int64_t{spec.key_norm_heads} * DTypeSize(spec.key_norm_dtype());
 }
 
 // The storage of one layer. Every (page, head) slab is one contiguous run of page_size * head_dim
-// elements; the order of elements inside a key slab belongs to the back end, which alone writes and
-// reads it.
+// elements, in 8 bits followed by the page_size BF16 scales of its tokens; the order of elements
+// inside a key slab belongs to the back end, which alone writes and reads it.
 struct PagedKvView {
   KvSpec spec;
-  int page_size = 0;     // tokens per page
+  int page_size = 0;  // tokens per page
+  // In 8 bits a head's stride spans the scales.
   TensorView keys;       // [num_pages, key_heads, page_size, head_dim]
   TensorView values;     // [num_pages, value_heads, page_size, head_dim]
   TensorView key_norms;  // [num_pages, key_norm_heads, page_size]; absent where key_norm_heads is 0

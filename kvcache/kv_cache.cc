@@ -6,6 +6,18 @@
 #include "kernels/backend.h"
 
 namespace mea {
+namespace {
+
+// The vectors in dense slabs, which may have scales behind them.
+TensorView Slabs(TensorView dense, int64_t page_size, int64_t head_dim) {
+  TensorView view = dense;
+  view.rank = 4;
+  view.shape = {dense.shape[0], dense.shape[1], page_size, head_dim};
+  view.stride = {dense.stride[0], dense.stride[1], head_dim, 1};
+  return view;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
                                                          int num_pages) {
@@ -13,8 +25,9 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
   std::unique_ptr<KvCache> cache(new KvCache(&backend, std::move(layout), num_pages));
   const int page_size = cache->layout_.page_size;
 
-  auto allocate = [&](int64_t heads, int64_t width, DType dtype) -> absl::StatusOr<TensorView> {
-    const std::array<int64_t, 4> shape = {num_pages, heads, page_size, width};
+  // [num_pages, heads, elements of a slab]
+  auto allocate = [&](int64_t heads, int64_t bytes, DType dtype) -> absl::StatusOr<TensorView> {
+    const std::array<int64_t, 3> shape = {num_pages, heads, bytes / DTypeSize(dtype)};
     absl::StatusOr<Tensor> tensor = backend.Allocate(shape, dtype);
     if (!tensor.ok()) {
       return absl::Status(tensor.status().code(),
@@ -37,16 +50,19 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
       continue;
     }
     PagedKvView layer{.spec = spec, .page_size = page_size};
-    absl::StatusOr<TensorView> keys = allocate(spec.key_heads, spec.head_dim, spec.dtype);
+    const int64_t slab_bytes = page_size * KvHeadBytes(spec.head_dim, spec.dtype);
+    absl::StatusOr<TensorView> keys = allocate(spec.key_heads, slab_bytes, spec.dtype);
     if (!keys.ok()) return keys.status();
-    layer.keys = *keys;
-    absl::StatusOr<TensorView> values = allocate(spec.value_heads, spec.head_dim, spec.dtype);
+    layer.keys = Slabs(*keys, page_size, spec.head_dim);
+    absl::StatusOr<TensorView> values = allocate(spec.value_heads, slab_bytes, spec.dtype);
     if (!values.ok()) return values.status();
-    layer.values = *values;
+    layer.values = Slabs(*values, page_size, spec.head_dim);
     if (spec.key_norm_heads > 0) {
-      absl::StatusOr<TensorView> norms = allocate(spec.key_norm_heads, 1, spec.key_norm_dtype());
+      const DType dtype = spec.key_norm_dtype();
+      absl::StatusOr<TensorView> norms =
+          allocate(spec.key_norm_heads, page_size * DTypeSize(dtype), dtype);
       if (!norms.ok()) return norms.status();
-      layer.key_norms = norms->Reshape({num_pages, spec.key_norm_heads, page_size});
+      layer.key_norms = *norms;
     }
     stored.push_back(layer);
     cache->layers_.push_back(layer);
@@ -101,18 +117,15 @@ bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
     return false;
   }
   for (int group = 0; group < layout_.num_groups(); ++group) {
-    CopyPage(group, from.pages(group)[num_full], table.pages(group)[num_full]);
+    CopyPage(from.pages(group)[num_full], table.pages(group)[num_full]);
   }
   return true;
 }
 
-void KvCache::CopyPage(int group, int32_t from, int32_t to) {
-  for (size_t layer = 0; layer < layers_.size(); ++layer) {
-    if (layout_.group_of(static_cast<int>(layer)) != group) continue;
-    const PagedKvView& kv = layers_[layer];
-    for (const TensorView& slabs : {kv.keys, kv.values, kv.key_norms}) {
-      if (!slabs.empty()) backend_->Copy(slabs.Rows(from, 1), slabs.Rows(to, 1));
-    }
+// Every group uses all of the storage.
+void KvCache::CopyPage(int32_t from, int32_t to) {
+  for (const Tensor& slabs : storage_) {
+    backend_->Copy(slabs.view().Rows(from, 1), slabs.view().Rows(to, 1));
   }
 }
 

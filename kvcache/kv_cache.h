@@ -88,7 +88,7 @@ class KvCache {
         layout_(std::move(layout)),
         pool_(num_pages),
         max_tokens_(layout_.MaxTokens(num_pages)) {}
-  void CopyPage(int group, int32_t from, int32_t to);
+  void CopyPage(int32_t from, int32_t to);
 
   Backend* const backend_;
   KvLayout layout_;

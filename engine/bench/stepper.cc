@@ -4,6 +4,7 @@
 #include <span>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/int8_rows.h"
 #include "kernels/random_fill.h"
 #include "kernels/uniform.h"
 
@@ -18,13 +19,33 @@ std::vector<int32_t> ArbitraryTokens(int count, int vocab_size, uint64_t seed) {
   return tokens;
 }
 
+// Keys or values of a layer. 8 bits are the host's alone: every page holds the same there.
+absl::Status FillSlabs(Backend& backend, TensorView slabs, uint64_t seed) {
+  if (slabs.dtype != DType::kI8) return FillRandom(backend, slabs, {.seed = seed});
+  const int64_t d = slabs.shape[3];
+  std::vector<float> x(d);
+  for (int64_t page = 0; page < slabs.shape[0]; ++page) {
+    for (int64_t head = 0; head < slabs.shape[1]; ++head) {
+      int8_t* const slab = slabs.row<int8_t>(page) + head * slabs.stride[1];
+      for (int64_t token = 0; token < slabs.shape[2]; ++token) {
+        for (int64_t i = 0; i < d; ++i) {
+          x[i] =
+              2 * static_cast<float>(UniformAt(seed, (head * slabs.shape[2] + token) * d + i)) - 1;
+        }
+        SlabScales(slab, slabs.shape[2], d)[token] = QuantizeHead(x.data(), d, slab + token * d);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status FillCache(Backend& backend, const KvCache& kv) {
   for (size_t layer = 0; layer < kv.layout().layers.size(); ++layer) {
     const PagedKvView view = kv.layer(static_cast<int>(layer));
-    absl::Status status = FillRandom(backend, view.keys, {.seed = 2 * layer});
-    status.Update(FillRandom(backend, view.values, {.seed = 2 * layer + 1}));
+    absl::Status status = FillSlabs(backend, view.keys, 2 * layer);
+    status.Update(FillSlabs(backend, view.values, 2 * layer + 1));
     if (!view.key_norms.empty()) {
       status.Update(FillRandom(backend, view.key_norms, {.low = 0.5f, .high = 1.5f}));
     }

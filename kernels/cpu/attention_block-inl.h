@@ -25,9 +25,11 @@ using cpu::kTileTokens;
 using cpu::RoundUp;
 using cpu::TokenRange;
 
-template <typename T>
+template <typename Stored>
 class BlockAttention {
  public:
+  using T = Read<Stored>;
+
   explicit BlockAttention(const AttentionWork& work)
       : work_(work), cache_(work), head_dim_(work.head_dim), group_rows_(work.group_rows) {}
 
@@ -43,6 +45,7 @@ class BlockAttention {
     // Earlier rows see the earliest tokens, later rows the latest.
     const TokenRange seen = {.begin = work_.Visible(first, block_begin).begin,
                              .end = work_.Visible(last - 1, block_begin).end};
+    cache_.Open(block_begin, seen);
     for (int begin = 0; begin < work_.num_heads(); begin += kMaxComposed) {
       const Batch batch = {.block_begin = block_begin,
                            .seen = seen,
@@ -92,7 +95,7 @@ class BlockAttention {
         };
         // The next head's slab follows this one.
         multiply(head, InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>,
-                               work_.args.kv.keys.stride[1]));
+                               cache_.key_component_stride()));
       }
       return;
     }
@@ -179,7 +182,7 @@ class BlockAttention {
     while (t < batch.seen.end) {
       const TokenRange tokens = {.begin = t,
                                  .end = std::min(batch.seen.end, TileFloor(t) + kTileTokens)};
-      body(tokens, cache_.Values(batch.block_begin + t));
+      body(tokens, cache_.Values(batch.block_begin + t, work_.first_value()));
       t = tokens.end;
     }
   }
@@ -187,7 +190,7 @@ class BlockAttention {
   void ValuesInPlace(const Batch& batch) const {
     ForValueTiles(batch, [&, this](TokenRange tokens, const Components<T>& all) HWY_ATTR {
       for (int head = batch.begin; head < batch.end; ++head) {
-        const T* values = all.data + (work_.item.head_begin + head) * all.component_stride;
+        const T* values = all.data + head * all.component_stride;
         const auto tile = [=](int i) HWY_ATTR { return values + i * kTileElements; };
         // The next head's slab follows this one.
         AddValues(batch, head, tokens,
@@ -223,7 +226,7 @@ class BlockAttention {
   static constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
 
   const AttentionWork& work_;
-  const CacheReader<T> cache_;
+  const CacheReader<Stored> cache_;
   const int head_dim_;
   const int group_rows_;
 };

@@ -100,6 +100,8 @@ inline void RunItem(const AttentionWork& work) {
       return ItemAttention<float>(work).Run();
     case DType::kBf16:
       return ItemAttention<Bf16>(work).Run();
+    case DType::kI8:
+      return ItemAttention<int8_t>(work).Run();
     default:
       MEA_CHECK(false);
   }

@@ -41,6 +41,13 @@ struct AttentionWork {
   const PagedAttentionArgs& args;
   const HeadShape shape;
   const AttentionItem& item;
+  // The first component that is read for keys and values, and how many follow: all where heads are
+  // mixed of them, else those that the item's heads are.
+  int first_key() const { return mixes_keys() ? 0 : item.head_begin; }
+  int first_value() const { return mixes_values() ? 0 : item.head_begin; }
+  int num_keys() const { return mixes_keys() ? args.kv.spec.key_heads : num_heads(); }
+  int num_values() const { return mixes_values() ? args.kv.spec.value_heads : num_heads(); }
+
   const int head_dim;
   const int group;       // query rows of one virtual head, for a token
   const int num_tokens;  // query tokens
@@ -54,6 +61,7 @@ struct AttentionWork {
   float* const total;      // [num_rows] records of the splits before it
   float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
   float* const composed;   // [heads of a batch] keys or values of the block
+  float* const widened;    // of a cache in 8 bits: [num_keys] and [num_values] slabs of the block
   float* const key_mix;    // [heads][key_heads]
   float* const value_mix;  // [heads][value_heads]
 

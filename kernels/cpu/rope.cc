@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/int8_rows.h"
 
 namespace mea::cpu {
 namespace {
@@ -36,8 +37,23 @@ void ScaleAndRotate(const float* x, const float* gain, float scale, const float*
   }
 }
 
-void StoreElement(float* target, float value) { *target = value; }
-void StoreElement(Bf16* target, float value) { *target = ToBf16(value); }
+// One head's key or value, whose element i lies at offset_of(i) of its slab.
+template <typename OffsetOf>
+void StoreHead(const float* x, int64_t head_dim, float* slab, int64_t, int64_t,
+               OffsetOf offset_of) {
+  for (int64_t i = 0; i < head_dim; ++i) slab[offset_of(i)] = x[i];
+}
+template <typename OffsetOf>
+void StoreHead(const float* x, int64_t head_dim, Bf16* slab, int64_t, int64_t, OffsetOf offset_of) {
+  for (int64_t i = 0; i < head_dim; ++i) slab[offset_of(i)] = ToBf16(x[i]);
+}
+template <typename OffsetOf>
+void StoreHead(const float* x, int64_t head_dim, int8_t* slab, int64_t page_size, int64_t token,
+               OffsetOf offset_of) {
+  std::array<int8_t, kMaxHeadDim> integers;
+  SlabScales(slab, page_size, head_dim)[token] = QuantizeHead(x, head_dim, integers.data());
+  for (int64_t i = 0; i < head_dim; ++i) slab[offset_of(i)] = integers[i];
+}
 
 // 1 / rms of every composite key of the token.
 void StoreKeyNorms(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
@@ -67,16 +83,14 @@ void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, i
     HeadVector rotated;
     ScaleAndRotate(key, gain, scale, args.cos_sin.row<float>(token), spec.head_dim, rotated.data());
     T* slab = args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1];
-    for (int i = 0; i < spec.head_dim; ++i) {
-      StoreElement(slab + KeyOffset(spec.dtype, offset, i, spec.head_dim), rotated[i]);
-    }
+    StoreHead(rotated.data(), spec.head_dim, slab, args.kv.page_size, offset,
+              [&](int64_t i) { return KeyOffset(spec.dtype, offset, i, spec.head_dim); });
   }
   for (int c = 0; c < spec.value_heads; ++c) {
     const float* value = args.v.row<float>(token) + c * args.v.stride[1];
     T* slab = args.kv.values.row<T>(page) + c * args.kv.values.stride[1];
-    for (int i = 0; i < spec.head_dim; ++i) {
-      StoreElement(slab + ValueOffset(spec.dtype, offset, i, spec.head_dim), value[i]);
-    }
+    StoreHead(value, spec.head_dim, slab, args.kv.page_size, offset,
+              [&](int64_t i) { return ValueOffset(spec.dtype, offset, i, spec.head_dim); });
   }
 }
 
@@ -113,11 +127,18 @@ void AppendKvRow(const AppendKvArgs& args, int64_t token) {
   if (slot < 0) return;
   const int64_t page = slot / args.kv.page_size;
   const int64_t offset = slot % args.kv.page_size;
-  if (spec.dtype == DType::kF32) {
-    StoreKeysAndValues<float>(args, token, page, offset);
-  } else {
-    MEA_CHECK(spec.dtype == DType::kBf16);
-    StoreKeysAndValues<Bf16>(args, token, page, offset);
+  switch (spec.dtype) {
+    case DType::kF32:
+      StoreKeysAndValues<float>(args, token, page, offset);
+      break;
+    case DType::kBf16:
+      StoreKeysAndValues<Bf16>(args, token, page, offset);
+      break;
+    case DType::kI8:
+      StoreKeysAndValues<int8_t>(args, token, page, offset);
+      break;
+    default:
+      MEA_CHECK(false);
   }
   StoreKeyNorms(args, token, page, offset);
 }

@@ -44,6 +44,18 @@ int64_t HeadOffset(const TensorView& slabs, Slot slot, int64_t head) {
   return Offset(slabs, slot.page, head, slot.offset);
 }
 
+void StoreVector(const TensorView& slabs, Slot slot, int64_t head, const std::vector<double>& x) {
+  const int64_t offset = HeadOffset(slabs, slot, head);
+  if (slabs.dtype == DType::kI8) {
+    int8_t* const slab = slabs.as<int8_t>() + Offset(slabs, slot.page, head);
+    const auto d = static_cast<int64_t>(x.size());
+    SlabScales(slab, slabs.shape[2], d)[slot.offset] =
+        QuantizeHead(x.data(), d, slabs.as<int8_t>() + offset);
+    return;
+  }
+  for (size_t i = 0; i < x.size(); ++i) Store(slabs, offset + static_cast<int64_t>(i), x[i]);
+}
+
 // r_j = 1 / rms(sum_c W[c,j] y_c) of one token and every virtual head j.
 void StoreKeyNorms(const AppendKvArgs& args, int64_t token, Slot slot) {
   const KvSpec& spec = args.kv.spec;
@@ -207,14 +219,10 @@ void AppendKv(const AppendKvArgs& args) {
         MultiplyByGain(args.gain, key);
       }
       Rotate(args.cos_sin, t, key);
-      const int64_t offset = HeadOffset(args.kv.keys, slot, c);
-      for (int i = 0; i < spec.head_dim; ++i) Store(args.kv.keys, offset + i, key[i]);
+      StoreVector(args.kv.keys, slot, c, key);
     }
     for (int c = 0; c < spec.value_heads; ++c) {
-      const int64_t offset = HeadOffset(args.kv.values, slot, c);
-      for (int i = 0; i < spec.head_dim; ++i) {
-        Store(args.kv.values, offset + i, Load(args.v, Offset(args.v, t, c, i)));
-      }
+      StoreVector(args.kv.values, slot, c, LoadRow(args.v, Offset(args.v, t, c), spec.head_dim));
     }
     StoreKeyNorms(args, t, slot);
   }

@@ -88,7 +88,7 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       "--uncompressed{one-hot}", flags.uncompressed,
       "Beside the shape its twin that stores every virtual head: through a mix that is "
       "the identity (one-hot), or =plain for attention without a mix");
-  command.add_option("--kv-dtype", flags.kv_dtype, "Of the KV cache: bf16, f32")
+  command.add_option("--kv-dtype", flags.kv_dtype, "Of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command.add_option("--page-size", flags.options.page_size, "Tokens per page")
       ->check(CLI::Range(16, 1024))
@@ -157,7 +157,7 @@ absl::Status Resolve(BenchFlags& flags) {
   if (!backend.ok()) return backend.status();
   const Device device = (*backend)->device();
   flags.device = device == Device::kCpu ? "cpu" : "cuda";
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
+  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype, device);
   if (!kv_dtype.ok()) return kv_dtype.status();
   flags.options.kv_dtype = *kv_dtype;
   if (!flags.uncompressed.empty()) {
@@ -268,6 +268,10 @@ absl::Status RunStepBench(BenchFlags flags, bool by_op) {
 }
 
 absl::Status RunAttentionBench(BenchFlags flags) {
+  if (flags.kv_dtype == "int8") {
+    return absl::InvalidArgumentError(
+        "--kv-dtype int8: bench attention takes bf16 and f32, bench engine all three");
+  }
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
   const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
   if (!config.ok()) return config.status();

@@ -172,7 +172,7 @@ void AddEval(CLI::App& program, Action& action) {
       ->type_name("FILE.jsonl");
   command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
-  command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32")->capture_default_str();
+  command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32, int8")->capture_default_str();
   command.add_option("--threads", flags->num_threads, "Threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

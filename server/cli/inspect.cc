@@ -43,7 +43,7 @@ void AddInspect(CLI::App& program, Action& action) {
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
       ->type_name("DIR");
-  command.add_option("--kv-dtype", flags->kv_dtype, "What the cache would store: bf16, f32")
+  command.add_option("--kv-dtype", flags->kv_dtype, "What the cache would store: bf16, f32, int8")
       ->capture_default_str();
   command.add_flag("--tensors", flags->tensors, "List every tensor");
   command.callback([flags, &action] { action = [flags] { return Inspect(*flags); }; });

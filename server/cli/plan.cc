@@ -151,7 +151,8 @@ void AddPlan(CLI::App& program, Action& action) {
       .add_option("--weight-dtype", flags->options.weight_dtype,
                   "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
-  command.add_option("--kv-dtype", flags->options.kv_dtype, "bf16, f32")->capture_default_str();
+  command.add_option("--kv-dtype", flags->options.kv_dtype, "bf16, f32, int8")
+      ->capture_default_str();
   command.add_option("--page-size", flags->options.page_size, "Tokens per page; 0: the device's")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

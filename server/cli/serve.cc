@@ -99,7 +99,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       .add_option("--weight-dtype", engine.weight_dtype,
                   "Of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
-  command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32")
+  command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command
       .add_option("--page-size", engine.page_size,

@@ -81,7 +81,11 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
   EXPECT_EQ(PlanMemory(checkpoint, {.weight_dtype = "int3"}).status().message(),
             "--weight-dtype \"int3\" is none of auto, f32, bf16, int8");
   EXPECT_EQ(PlanMemory(checkpoint, {.kv_dtype = "fp8"}).status().message(),
-            "--kv-dtype \"fp8\" is none of bf16, f32");
+            "--kv-dtype \"fp8\" is none of bf16, f32, int8");
+  EXPECT_EQ(ParseKvDType("int8").value(), DType::kI8);
+  EXPECT_EQ(ParseKvDType("bf16", Device::kCuda).value(), DType::kBf16);
+  EXPECT_EQ(ParseKvDType("int8", Device::kCuda).status().message(),
+            "--kv-dtype int8: on cuda the cache is bf16");
 }
 
 }  // namespace

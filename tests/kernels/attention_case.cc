@@ -2,10 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <random>
 
 namespace mea {
+
+namespace {
+
+// In 8 bits the scales behind the integers are NaN.
+Tensor PoisonedSlabs(int64_t pages, int64_t heads, int64_t page_size, int64_t head_dim,
+                     DType dtype) {
+  if (dtype != DType::kI8) return Poisoned({pages, heads, page_size, head_dim}, dtype);
+  const int64_t slab = page_size * (head_dim + 2);
+  const Tensor memory = Poisoned({pages, heads, slab / 2}, DType::kBf16);
+  TensorView view =
+      TensorView::Dense(memory.view().data, DType::kI8, {pages, heads, page_size, head_dim});
+  view.stride = {heads * slab, slab, head_dim, 1};
+  return Tensor(view, std::make_shared<Tensor>(memory));
+}
+
+}  // namespace
 
 AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
   int64_t num_queries = 0;
@@ -59,8 +76,8 @@ Tensor AttentionData::Run(Backend& backend, int chunk) const {
                              .dtype = c.dtype,
                              .key_norm_heads = c.key_norms ? c.kv_heads : 0},
                     .page_size = c.page_size};
-  const Tensor keys = Poisoned({num_pages, c.key_heads, c.page_size, c.head_dim}, c.dtype);
-  const Tensor values = Poisoned({num_pages, c.value_heads, c.page_size, c.head_dim}, c.dtype);
+  const Tensor keys = PoisonedSlabs(num_pages, c.key_heads, c.page_size, c.head_dim, c.dtype);
+  const Tensor values = PoisonedSlabs(num_pages, c.value_heads, c.page_size, c.head_dim, c.dtype);
   const Tensor norms = Poisoned({num_pages, std::max(1, kv.spec.key_norm_heads), c.page_size},
                                 compute == DType::kF64 ? DType::kF64 : DType::kF32);
   kv.keys = keys.view();

@@ -32,7 +32,7 @@ const std::vector<AttentionCase::Sequence> kMixedBatch = {
 
 TEST_P(CpuAttentionTest, AgreesWithTheReferenceForEveryHeadDim) {
   for (const int head_dim : {8, 16, 24, 64, 80, 96, 128, 256}) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
       ExpectAgreement({.q_heads = 4,
                        .kv_heads = 2,
                        .key_heads = 2,
@@ -51,7 +51,7 @@ TEST_P(CpuAttentionTest, AgreesWithTheReferenceForComposedHeads) {
   for (const Heads heads : {Heads{4, 4, 2, 2}, Heads{8, 4, 3, 1}, Heads{9, 3, 2, 3},
                             Heads{14, 14, 5, 9}, Heads{16, 2, 1, 2}}) {
     for (const int head_dim : {24, 64}) {
-      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
         ExpectAgreement({.q_heads = heads.q_heads,
                          .kv_heads = heads.kv_heads,
                          .key_heads = heads.key_heads,
@@ -148,7 +148,7 @@ TEST_P(CpuAttentionTest, NeighboursInTheBatchChangeNothing) {
 }
 
 TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
-  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
     for (const int head_dim : {24, 64}) {
       const AttentionCase c = {.q_heads = 6,
                                .kv_heads = 3,
@@ -185,7 +185,7 @@ TEST_P(CpuAttentionTest, InterleavedHeadsAgreeWithTheReference) {
     for (const int window : {0, 1, 17, 100}) {
       for (const int head_dim : {24, 64}) {
         AttentionCase c = Interleaved(window == 17 ? 5 : 2, pseudo_heads, head_dim, window);
-        c.dtype = window == 1 ? DType::kF32 : DType::kBf16;
+        c.dtype = window == 1 ? DType::kF32 : window == 100 ? DType::kI8 : DType::kBf16;
         c.sequences = kMixedBatch;
         SCOPED_TRACE(::testing::Message() << "P " << pseudo_heads << " W " << window);
         ExpectAgreement(c);

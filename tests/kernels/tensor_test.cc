@@ -121,5 +121,25 @@ TEST(Int8RowsTest, AZeroRowStaysZero) {
   EXPECT_EQ(row, std::vector<int8_t>(row.size(), 0));
 }
 
+TEST(Int8RowsTest, AHeadsScaleIsABf16ThatNothingOverflows) {
+  for (const int seed : {1, 2, 3}) {
+    std::vector<double> from(64);
+    for (size_t i = 0; i < from.size(); ++i) from[i] = std::sin(seed * 12.9 * double(i + 1)) * seed;
+    std::vector<int8_t> to(64);
+    const double scale = ToFloat(QuantizeHead(from.data(), 64, to.data()));
+    for (size_t i = 0; i < from.size(); ++i) {
+      EXPECT_LE(std::abs(scale * to[i] - from[i]), 0.5001 * scale);
+    }
+    const std::vector<float> narrow(from.begin(), from.end());
+    std::vector<int8_t> same(64);
+    EXPECT_EQ(ToFloat(QuantizeHead(narrow.data(), 64, same.data())), scale);
+    EXPECT_EQ(same, to);
+  }
+  const std::vector<float> zeros(8, 0.0f);
+  std::vector<int8_t> to(8, 1);
+  EXPECT_EQ(ToFloat(QuantizeHead(zeros.data(), 8, to.data())), 0);
+  EXPECT_EQ(to, std::vector<int8_t>(8, 0));
+}
+
 }  // namespace
 }  // namespace mea

@@ -67,8 +67,8 @@ TEST(OpsBenchTest, TimesEveryKindOfOpOfEveryPoint) {
   }
   EXPECT_EQ(attention, 3);  // decode, and a chunk behind none and 40 tokens
   options.storages.push_back(HeadStorage::kOneHot);
-  EXPECT_TRUE(absl::IsInvalidArgument(
-      BenchOps(MakeConfig({}), options, backends, weights).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(BenchOps(MakeConfig({}), options, backends, weights).status()));
 }
 
 }  // namespace
