@@ -1,0 +1,39 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/weights.h"
+
+namespace mea {
+
+// One tensor of the checkpoint and the view it becomes.
+struct WeightTask {
+  const StoredTensor* stored = nullptr;
+  TensorView* view = nullptr;
+  std::vector<int64_t> shape;                // of the view
+  DType dtype = DType::kF32;  // of the view
+  bool is_matrix = false;
+  bool stays_exact = false;           // never in 8 bits: it is small, and decides much
+  bool is_temporary = false;          // of no use once all is loaded
+  const TensorView* knock = nullptr;  // [d, d]: applied to every head of the rows, when loaded
+  // Elements are read as three dimensions and stored with these outermost to innermost.
+  std::array<int64_t, 3> dims{};
+  std::array<int, 3> order{};  // all zero: as they are
+};
+
+struct WeightPlan {
+  std::vector<WeightTask> tasks;
+  std::deque<TensorView> knocks;  // where tasks find them while they are loaded
+};
+
+// Matches what the configuration calls for with what the checkpoint has; the first mismatch is
+// refused as LoadWeights says. Tasks point into `weights`, whose layers it makes.
+absl::StatusOr<WeightPlan> PlanWeights(const Checkpoint& checkpoint, const LoadOptions& options,
+                                       ModelWeights& weights);
+
+}  // namespace mea
