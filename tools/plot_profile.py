@@ -1,5 +1,5 @@
 """Draws what `mea convert IN --profile-layers TEXT --report FILE` measured (MEA paper, figure 8, keys and values apart):
-loss increase over layers, one line per number of component heads. Wants matplotlib.
+what the loss rises by when one layer alone keeps so many component heads. Wants matplotlib.
 
 usage: plot_profile.py PROFILE.json OUT.png"""
 
@@ -12,21 +12,31 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+FLOOR = 1e-4  # nats per token: below, a difference is the noise of measuring
+
 
 def main(profile_file, image_file):
     report = json.loads(Path(profile_file).read_text())
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    entries = report["profile"]
+    layers, heads = sorted({e["layer"] for e in entries}), sorted({e["heads"] for e in entries})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    colours = plt.get_cmap("viridis")
     for axis, kind in zip(axes, ("keys", "values")):
-        entries = [entry for entry in report["profile"] if entry["of"] == kind]
-        for heads in sorted({entry["heads"] for entry in entries}):
-            line = sorted((e["layer"], e["loss_increase"]) for e in entries if e["heads"] == heads)
-            axis.plot(*zip(*line), marker="o", label=f"{heads} of {report['kv_heads']}")
-        axis.set(title=f"{kind}, {report['method']}", xlabel="layer composed alone")
-        axis.set_yscale("symlog", linthresh=1e-3)
-        axis.legend(title="component heads")
-    axes[0].set_ylabel("loss increase, nats per token")
-    figure.tight_layout()
-    figure.savefig(image_file, dpi=120)
+        for i, count in enumerate(heads):
+            rise = {e["layer"]: e["loss_increase"] for e in entries if e["of"] == kind and e["heads"] == count}
+            line = [(layer, max(FLOOR, rise[layer])) for layer in layers if layer in rise]
+            colour = colours(i / max(1, len(heads) - 1) * 0.92)
+            axis.plot(*zip(*line), marker="o", markersize=4, linewidth=1.5, color=colour, label=str(count), clip_on=False)
+        axis.set(title=f"{kind} of one layer composed", xlabel="layer", yscale="log")
+        axis.set_xticks(layers[:: max(1, len(layers) // 16)])
+        axis.grid(axis="y", color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylim(bottom=FLOOR)
+    axes[0].set_ylabel(f"loss increase, nats per token\n({FLOOR:g} and less at the foot)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    title = f"component heads\nof {report['kv_heads']}"
+    figure.legend(handles, labels, title=title, loc="outside right center", frameon=False)
+    figure.savefig(image_file, dpi=110)
 
 
 if __name__ == "__main__":
