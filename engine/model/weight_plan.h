@@ -15,8 +15,8 @@ namespace mea {
 struct WeightTask {
   const StoredTensor* stored = nullptr;
   TensorView* view = nullptr;
-  std::vector<int64_t> shape;                // of the view
-  DType dtype = DType::kF32;  // of the view
+  std::vector<int64_t> shape;  // of the view
+  DType dtype = DType::kF32;   // of the view
   bool is_matrix = false;
   bool stays_exact = false;           // never in 8 bits: it is small, and decides much
   bool is_temporary = false;          // of no use once all is loaded

@@ -6,8 +6,10 @@
 // are per second of CPU time, so that a neighbour on the machine disturbs them less.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -139,7 +141,22 @@ constexpr Heads kHeads[] = {
     {"32/8 heads d=128, h'=4", 32, 8, 4, 4, 128},
 };
 
-// Arguments: row of kHeads, sequences, query tokens of each, cached tokens of each.
+// The keys or values of a layer; in 8 bits every byte is 60, and every scale the BF16 of two such.
+Tensor Slabs(int64_t pages, int64_t heads, int64_t page_size, int64_t head_dim, DType dtype) {
+  if (dtype != DType::kI8) return Filled({pages, heads, page_size, head_dim}, dtype);
+  const int64_t slab = page_size * KvHeadBytes(static_cast<int>(head_dim), dtype);
+  const std::array<int64_t, 3> shape = {pages, heads, slab};
+  const Tensor memory = *Tensor::AllocateHost(shape, dtype);
+  std::memset(memory.view().data, 60, pages * heads * slab);
+  TensorView view = memory.view();
+  view.rank = 4;
+  view.shape = {pages, heads, page_size, head_dim};
+  view.stride = {heads * slab, slab, head_dim, 1};
+  return Tensor(view, std::make_shared<Tensor>(memory));
+}
+
+// Arguments: row of kHeads, sequences, query tokens of each, cached tokens of each, dtype of the
+// cache.
 void BM_Attention(benchmark::State& state) {
   const Heads& heads = kHeads[state.range(0)];
   const int64_t num_seqs = state.range(1), q_len = state.range(2), kv_len = state.range(3);
@@ -149,7 +166,7 @@ void BM_Attention(benchmark::State& state) {
   const KvSpec spec = {.key_heads = heads.key_heads,
                        .value_heads = heads.value_heads,
                        .head_dim = heads.head_dim,
-                       .dtype = DType::kBf16};
+                       .dtype = static_cast<DType>(state.range(4))};
   const OpCost cost = PagedAttentionCost(
       {.kv = spec, .q_heads = heads.q_heads, .kv_heads = heads.kv_heads, .composed = composed},
       std::vector<SequenceLengths>(num_seqs, {.q_len = q_len, .kv_len = kv_len}), DType::kF32);
@@ -157,9 +174,8 @@ void BM_Attention(benchmark::State& state) {
   const auto backend = MakeBackend();
   const int64_t layers = std::max<int64_t>(1, (int64_t{128} << 20) / cost.bytes);
   const int64_t all_pages = layers * num_seqs * num_pages;
-  const Tensor keys = Filled({all_pages, spec.key_heads, kPageSize, spec.head_dim}, DType::kBf16);
-  const Tensor values =
-      Filled({all_pages, spec.value_heads, kPageSize, spec.head_dim}, DType::kBf16);
+  const Tensor keys = Slabs(all_pages, spec.key_heads, kPageSize, spec.head_dim, spec.dtype);
+  const Tensor values = Slabs(all_pages, spec.value_heads, kPageSize, spec.head_dim, spec.dtype);
   const Tensor key_mix = Filled({spec.key_heads, heads.kv_heads}, DType::kF32);
   const Tensor value_mix = Filled({spec.value_heads, heads.kv_heads}, DType::kF32);
   const Tensor q = Filled({num_seqs * q_len, heads.q_heads, spec.head_dim}, DType::kF32);
@@ -207,11 +223,11 @@ void Register() {
                     ->ArgName("rows")
                     ->ArgsProduct({{1, 4, 16, 64, 512}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
-                    ->ArgNames({"heads", "seqs", "q", "kv"})
-                    ->ArgsProduct({{0, 1, 2, 3, 4}, {1}, {1}, {8192}})
-                    ->ArgsProduct({{0, 1}, {1}, {1}, {512}})
-                    ->ArgsProduct({{0, 1, 3}, {16}, {1}, {512}})
-                    ->ArgsProduct({{0, 1, 2, 3}, {1}, {512}, {512, 4096}}));
+                    ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
+                    ->ArgsProduct({{0, 1, 2, 3, 4}, {1}, {1}, {8192}, {bf16, i8}})
+                    ->ArgsProduct({{0, 1}, {1}, {1}, {512}, {bf16}})
+                    ->ArgsProduct({{0, 1, 3}, {16}, {1}, {512}, {bf16}})
+                    ->ArgsProduct({{0, 1, 2, 3}, {1}, {512}, {512, 4096}, {bf16}}));
   for (auto* bench : all) {
     bench->Unit(benchmark::kMicrosecond);
     if (!one_thread) bench->UseRealTime();
