@@ -67,14 +67,14 @@ class CacheReader {
             .component_stride = key_component_stride(),
             .stride = kTileTokens * kRowsTogether<T>,
             .count = work_.args.kv.spec.key_heads,
-            .ahead = kTileTokens * head_dim_};
+            .ahead = NextTile(work_.args.kv.keys, position)};
   }
   HWY_INLINE Components<T> Values(int64_t position, int component = 0) const {
     return {.data = ValueTile(position, component),
             .component_stride = ComponentStride(work_.args.kv.values),
             .stride = int64_t{head_dim_} * kRowsTogether<T>,
             .count = work_.args.kv.spec.value_heads,
-            .ahead = kTileTokens * head_dim_};
+            .ahead = NextTile(work_.args.kv.values, position)};
   }
 
   int64_t key_component_stride() const { return ComponentStride(work_.args.kv.keys); }
@@ -180,6 +180,14 @@ class CacheReader {
         StoreTail(hn::Mul(LoadTail(from + i, head_dim_ - i), scale), to + i, head_dim_ - i);
       }
     }
+  }
+  // From a tile at `position` to the tile of the 16 tokens behind it, where there are any: on the
+  // next page where this one ends. Of a block that was widened, all is near.
+  HWY_INLINE int64_t NextTile(const TensorView& slabs, int64_t position) const {
+    const int64_t next = position + kTileTokens;
+    if (next >= work_.first_position + work_.num_tokens) return 0;
+    if constexpr (std::is_same_v<Stored, int8_t>) return 0;
+    return Slab(slabs, next, 0) - Slab(slabs, position, 0);
   }
 
   // find(position, component) gives the Components there.
