@@ -58,7 +58,7 @@ struct BenchFlags {
   std::string random_dir;
   std::string device = "auto";
   std::string uncompressed;
-  std::string weight_dtype = "bf16";
+  std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
   std::string max_cache;
   std::string equal_memory;
@@ -252,7 +252,9 @@ absl::Status RunStepBench(BenchFlags flags, bool by_op) {
     if (!checkpoint.ok() || storage != HeadStorage::kAsConfigured) {
       return RandomWeights(flags, wanted, storage, backend);
     }
-    return LoadWeights(*checkpoint, {});
+    const auto dtype = WeightDTypeFor(flags.weight_dtype, backend.weight_dtype());
+    if (!dtype.ok()) return dtype.status();
+    return LoadWeights(*checkpoint, {.weight_dtype = *dtype});
   };
   if (flags.is_paced) {
     const auto bench = EngineBench::Create(*config, flags.options, Backends(flags), weights);
@@ -290,7 +292,9 @@ std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
                   "Directory of a config.json: a model of this shape that nobody trained")
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
-  command.add_option("--weight-dtype", flags->weight_dtype, "Of random weights: f32, bf16, int8")
+  command
+      .add_option("--weight-dtype", flags->weight_dtype,
+                  "Of the matrices: f32, bf16, int8, or auto: the checkpoint's, random ones bf16")
       ->capture_default_str();
   return flags;
 }
