@@ -25,7 +25,7 @@ def download(cache):
     if found:
         return found[0]
     print(f"bench_peer: downloading {SDIST}", file=sys.stderr)
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
     run(*pip, "-q", "-d", cache, SDIST)
     with tarfile.open(next(cache.glob("llama_cpp_python-*.tar.gz"))) as archive:
         archive.extractall(cache, filter="data")
