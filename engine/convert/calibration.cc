@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -158,23 +159,26 @@ absl::StatusOr<double> Reader::Loss(std::span<const std::vector<int32_t>> docume
   return total.nats_per_token();
 }
 
-absl::StatusOr<double> Reader::Collect(std::span<const std::vector<int32_t>> documents,
-                                       std::vector<HeadStatistics>* statistics,
-                                       const TokensRead& progress) {
-  std::vector<StatisticsCollector> collectors;
-  for (int layer = 0; layer < checkpoint_.config.num_layers; ++layer) {
+absl::StatusOr<LayerStatistics> Reader::Collect(std::span<const std::vector<int32_t>> documents,
+                                                std::span<const int> layers,
+                                                const TokensRead& progress) {
+  std::map<int, StatisticsCollector> collectors;
+  for (const int layer : layers) {
     absl::StatusOr<std::vector<double>> q_norm = ReadQueryNorm(checkpoint_, layer);
     if (!q_norm.ok()) return q_norm.status();
-    collectors.emplace_back(checkpoint_.config, *std::move(q_norm));
+    collectors.try_emplace(layer, checkpoint_.config, *std::move(q_norm));
   }
-  model_->set_on_projections([&](int layer, const QkvViews& qkv) { collectors[layer].Add(qkv); });
+  model_->set_on_projections([&](int layer, const QkvViews& qkv) {
+    if (const auto it = collectors.find(layer); it != collectors.end()) it->second.Add(qkv);
+  });
   const absl::StatusOr<double> loss = Loss(documents, progress);
   model_->set_on_projections({});
-  statistics->clear();
-  for (StatisticsCollector& collector : collectors) {
-    statistics->push_back(std::move(collector).Take());
+  if (!loss.ok()) return loss.status();
+  LayerStatistics statistics;
+  for (auto& [layer, collector] : collectors) {
+    statistics.emplace(layer, std::move(collector).Take());
   }
-  return loss;
+  return statistics;
 }
 
 void Reader::ReplaceKeys(int layer, const Matrix& k, const Matrix& bias) {

@@ -41,10 +41,10 @@ class Reader {
   // Nats per token.
   absl::StatusOr<double> Loss(std::span<const std::vector<int32_t>> documents,
                               const TokensRead& progress = {});
-  // The same, and what the text shows of each layer.
-  absl::StatusOr<double> Collect(std::span<const std::vector<int32_t>> documents,
-                                 std::vector<HeadStatistics>* statistics,
-                                 const TokensRead& progress = {});
+  // What the text shows of these layers.
+  absl::StatusOr<LayerStatistics> Collect(std::span<const std::vector<int32_t>> documents,
+                                          std::span<const int> layers,
+                                          const TokensRead& progress = {});
 
   // Puts other heads in a layer's place, rounded as the checkpoint stores them, until Restore. Of a
   // plain checkpoint made `replaceable`; absent (empty) biases stay as they are.

@@ -191,23 +191,16 @@ absl::Status Job::SolvePlan(const LayerPlan& plan) {
 
 absl::Status Job::SolveTasks(std::vector<SolveTask> tasks) {
   StatisticsSource statistics;
-  if (has_text()) statistics = [this] { return Statistics(); };
-  return Solve(in_, options_.method, std::move(tasks), statistics, options_.num_threads, *work_,
-               options_.progress);
+  if (has_text()) statistics = [this](std::span<const int> layers) { return Statistics(layers); };
+  return Solve(in_, options_, std::move(tasks), statistics, *work_);
 }
 
-absl::StatusOr<const std::vector<HeadStatistics>*> Job::Statistics() {
-  if (!statistics_) {
-    const absl::StatusOr<Reader*> reader = TheReader();
-    if (!reader.ok()) return reader.status();
-    std::vector<HeadStatistics> collected;
-    const absl::StatusOr<double> loss = (*reader)->Collect(
-        text_.learn, &collected,
-        [this](int64_t done, int64_t total) { return Tell("calibrating", done, total); });
-    if (!loss.ok()) return loss.status();
-    statistics_ = std::move(collected);
-  }
-  return &*statistics_;
+absl::StatusOr<LayerStatistics> Job::Statistics(std::span<const int> layers) {
+  const absl::StatusOr<Reader*> reader = TheReader();
+  if (!reader.ok()) return reader.status();
+  return (*reader)->Collect(text_.learn, layers, [this](int64_t done, int64_t total) {
+    return Tell("calibrating", done, total);
+  });
 }
 
 absl::StatusOr<Reader*> Job::TheReader() {

@@ -42,7 +42,7 @@ class Job {
   absl::StatusOr<double> LossWith(int layer, bool of_keys, int heads);
   absl::Status SolvePlan(const LayerPlan& plan);
   absl::Status SolveTasks(std::vector<SolveTask> tasks);
-  absl::StatusOr<const std::vector<HeadStatistics>*> Statistics();
+  absl::StatusOr<LayerStatistics> Statistics(std::span<const int> layers);
   absl::StatusOr<Reader*> TheReader();
   absl::StatusOr<double> BaseLoss();
   absl::StatusOr<AttentionWeights> ComposedLayer(const LayerPlan& plan, int layer) const;
@@ -56,7 +56,6 @@ class Job {
   std::unique_ptr<WorkDir> work_;
   CalibrationText text_;
   std::unique_ptr<Reader> reader_;
-  std::optional<std::vector<HeadStatistics>> statistics_;
   std::vector<ProfileEntry> profile_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "engine/convert/compose.h"
@@ -17,6 +18,7 @@ struct HeadStatistics {
   Matrix values;                    // [h*d, h*d]: v v^T
   Matrix queries;                   // [h, F]: |q_f|^2 of the queries that read head j
 };
+using LayerStatistics = std::map<int, HeadStatistics>;  // by layer
 
 // Without statistics every direction of a projection's input counts alike, and every query: the
 // inner products of the heads are those of their weights.

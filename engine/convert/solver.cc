@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -18,24 +20,21 @@ constexpr AlignOptions kValueOptions{.max_sweeps = 80};
 
 class SolveRun {
  public:
-  SolveRun(const Checkpoint& checkpoint, Method method,
-           const std::vector<HeadStatistics>* statistics, WorkDir& work, const OnProgress& progress,
-           const std::vector<SolveTask>& tasks)
-      : checkpoint_(checkpoint),
-        method_(method),
-        statistics_(statistics),
-        work_(work),
-        progress_(progress),
-        tasks_(tasks) {
-    for (const SolveTask& task : tasks) total_ += std::ssize(task.heads);
-  }
+  SolveRun(const Checkpoint& checkpoint, const ConvertOptions& options, WorkDir& work,
+           int64_t total)
+      : checkpoint_(checkpoint), options_(options), work_(work), total_(total) {}
 
-  absl::Status Run(int num_threads) {
+  // `statistics` has the layers of all tasks; null: the weights alone count.
+  absl::Status Run(std::span<const SolveTask> tasks, const LayerStatistics* statistics) {
+    statistics_ = statistics;
     std::atomic<size_t> next = 0;
     const auto work = [&] {
-      for (size_t i = next++; i < tasks_.size() && ok(); i = next++) Keep(RunTask(tasks_[i]));
+      for (size_t i = next++; i < tasks.size() && ok(); i = next++) Keep(RunTask(tasks[i]));
     };
     std::vector<std::thread> threads;
+    const int num_threads = options_.num_threads > 0
+                                ? options_.num_threads
+                                : static_cast<int>(std::thread::hardware_concurrency());
     for (int i = 1; i < num_threads; ++i) threads.emplace_back(work);
     work();
     for (std::thread& thread : threads) thread.join();
@@ -55,11 +54,11 @@ class SolveRun {
   absl::Status RunTask(const SolveTask& task) {
     const absl::StatusOr<AttentionWeights> weights = ReadAttentionWeights(checkpoint_, task.layer);
     if (!weights.ok()) return weights.status();
-    const HeadStatistics* text = statistics_ == nullptr ? nullptr : &(*statistics_)[task.layer];
+    const HeadStatistics* text = statistics_ == nullptr ? nullptr : &statistics_->at(task.layer);
     // The paper's method looks at weights alone; what it loses is told in the text's metric if
     // there is one.
-    const HeadStatistics* metric = method_ == Method::kSvd ? nullptr : text;
-    const bool aligned = method_ == Method::kAligned;
+    const HeadStatistics* metric = options_.method == Method::kSvd ? nullptr : text;
+    const bool aligned = options_.method == Method::kAligned;
     const bool judged_apart = metric != text;
     if (task.of_keys) {
       const KeyProblem problem = MakeKeyProblem(checkpoint_.config, *weights, metric);
@@ -99,20 +98,24 @@ class SolveRun {
     if (absl::Status s = work_.SaveMeasured(absl::StrCat(name, ".error"), error); !s.ok()) return s;
     if (absl::Status s = work_.Save(task.layer, composition); !s.ok()) return s;
     ++done_;
-    return progress_ ? progress_({"composing", done_, total_}) : absl::OkStatus();
+    return options_.progress ? options_.progress({"composing", done_, total_}) : absl::OkStatus();
   }
 
   const Checkpoint& checkpoint_;
-  const Method method_;
-  const std::vector<HeadStatistics>* const statistics_;
+  const ConvertOptions& options_;
   WorkDir& work_;
-  const OnProgress& progress_;
-  const std::vector<SolveTask>& tasks_;
-  int64_t total_ = 0;
-  std::mutex mutex_;  // of what follows, of work_ and of progress_
+  const int64_t total_;
+  const LayerStatistics* statistics_ = nullptr;
+  std::mutex mutex_;  // of what follows, of work_ and of options_.progress
   int64_t done_ = 0;
   absl::Status status_;
 };
+
+// Of the statistics: the second moments of its values, which keys' are a d-th of.
+int64_t BytesOfLayer(const ModelConfig& config) {
+  const int64_t size = int64_t{config.kv_heads} * config.head_dim;
+  return size * size * static_cast<int64_t>(sizeof(double));
+}
 
 }  // namespace
 
@@ -120,26 +123,39 @@ std::string ResultName(int layer, bool of_keys, int heads) {
   return absl::StrCat("layer-", layer, of_keys ? ".keys-" : ".values-", heads);
 }
 
-absl::Status Solve(const Checkpoint& checkpoint, Method method, std::vector<SolveTask> tasks,
-                   const StatisticsSource& statistics, int num_threads, WorkDir& work,
-                   const OnProgress& progress) {
+absl::Status Solve(const Checkpoint& checkpoint, const ConvertOptions& options,
+                   std::vector<SolveTask> tasks, const StatisticsSource& statistics,
+                   WorkDir& work) {
+  int64_t total = 0;
   for (SolveTask& task : tasks) {
     std::erase_if(task.heads, [&](int heads) {
       return task.of_keys ? work.LoadKeys(task.layer, heads).has_value()
                           : work.LoadValues(task.layer, heads).has_value();
     });
+    total += std::ssize(task.heads);
   }
   std::erase_if(tasks, [](const SolveTask& task) { return task.heads.empty(); });
-  if (tasks.empty()) return absl::OkStatus();
-  const std::vector<HeadStatistics>* known = nullptr;
-  if (statistics) {
-    const auto collected = statistics();
+  SolveRun run(checkpoint, options, work, total);
+  if (!statistics) return run.Run(tasks, nullptr);
+
+  std::map<int, std::vector<SolveTask>> by_layer;
+  for (SolveTask& task : tasks) by_layer[task.layer].push_back(std::move(task));
+  const int64_t at_once =
+      std::max<int64_t>(1, options.statistics_bytes / BytesOfLayer(checkpoint.config));
+  while (!by_layer.empty()) {
+    std::vector<int> layers;
+    std::vector<SolveTask> some;
+    while (!by_layer.empty() && std::ssize(layers) < at_once) {
+      const auto first = by_layer.begin();
+      layers.push_back(first->first);
+      std::move(first->second.begin(), first->second.end(), std::back_inserter(some));
+      by_layer.erase(first);
+    }
+    const absl::StatusOr<LayerStatistics> collected = statistics(layers);
     if (!collected.ok()) return collected.status();
-    known = *collected;
+    if (absl::Status s = run.Run(some, &*collected); !s.ok()) return s;
   }
-  const int threads =
-      num_threads > 0 ? num_threads : static_cast<int>(std::thread::hardware_concurrency());
-  return SolveRun(checkpoint, method, known, work, progress, tasks).Run(std::max(1, threads));
+  return absl::OkStatus();
 }
 
 }  // namespace mea::convert

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,11 +24,11 @@ struct SolveTask {
 std::string ResultName(int layer, bool of_keys, int heads);
 
 // Composes what is not in `work` yet, and keeps it there with its error (Measured: ResultName +
-// ".error"). Tasks run side by side; results do not depend on that. `statistics` is called once,
-// and only when something is left to do; null: the weights alone count.
-using StatisticsSource = std::function<absl::StatusOr<const std::vector<HeadStatistics>*>()>;
-absl::Status Solve(const Checkpoint& checkpoint, Method method, std::vector<SolveTask> tasks,
-                   const StatisticsSource& statistics, int num_threads, WorkDir& work,
-                   const OnProgress& progress);
+// ".error"). Tasks run side by side; results do not depend on that. `statistics` is asked for some
+// layers at a time, as many as fit into options.statistics_bytes, and for none that are done; null:
+// the weights alone count.
+using StatisticsSource = std::function<absl::StatusOr<LayerStatistics>(std::span<const int>)>;
+absl::Status Solve(const Checkpoint& checkpoint, const ConvertOptions& options,
+                   std::vector<SolveTask> tasks, const StatisticsSource& statistics, WorkDir& work);
 
 }  // namespace mea::convert

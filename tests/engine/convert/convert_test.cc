@@ -102,6 +102,26 @@ TEST(ConvertTest, TheExpandedLayerLosesWhatTheComposedOneDoes) {
   }
 }
 
+TEST(ConvertTest, StatisticsOfOneLayerAtATimeGiveTheSameBytes) {
+  ConvertHarness harness;
+  harness.WriteInput(ConvertHarness::PlainSpec());
+  ConvertOptions options = harness.Options();
+  options.key_heads = options.value_heads = {2};
+  int readings = 0;
+  options.progress = [&](const Progress& p) {
+    readings += p.stage == "calibrating" && p.done == p.total;
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(Convert(options).ok());
+  EXPECT_EQ(readings, 1);
+  const auto at_once = testing::FilesIn(options.out);
+  options.out = harness.path("one by one");
+  options.statistics_bytes = 1;
+  ASSERT_TRUE(Convert(options).ok());
+  EXPECT_EQ(readings, 1 + ConvertHarness::PlainSpec().num_layers);
+  EXPECT_EQ(testing::FilesIn(options.out), at_once);
+}
+
 TEST(ConvertTest, ShardsAndDTypesStayAsTheyAre) {
   ConvertHarness harness;
   testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
