@@ -119,10 +119,19 @@ def series(points, axis):
 
 
 def draw(axes, title, points, axis):
-    for name, line in series(points, axis).items():
+    lines = series(points, axis)
+    for name, line in lines.items():
         axes.plot(*zip(*sorted(line)), STYLES[name], label=name)
     axes.set(title=title, xlabel=axis if axis == "batch" else "depth, tokens", ylabel="ms per token", yscale="log")
-    axes.set_xscale("symlog" if axis == "depth" else "log", base=2)
+    if axis == "depth":
+        axes.set_xscale("symlog", base=2, linthresh=256)
+    else:
+        axes.set_xscale("log", base=2)
+    ticks = sorted({x for line in lines.values() for x, _ in line})
+    axes.set_xticks(ticks, [str(x) for x in ticks])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     if axes.lines:
         axes.legend()
 
