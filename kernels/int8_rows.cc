@@ -10,6 +10,25 @@ namespace {
 
 constexpr float kLargest = 127;
 
+template <typename T>
+float LargestOf(const T* from, int64_t count) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::abs(static_cast<float>(from[i])));
+  }
+  return largest;
+}
+
+// In float32 whatever T is, so that back ends of both kinds store the same integers.
+template <typename T>
+void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
+  const float inverse = scale > 0 ? 1 / scale : 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float rounded = std::nearbyint(static_cast<float>(from[i]) * inverse);
+    to[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k) {
@@ -21,32 +40,17 @@ absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k) {
 }
 
 void QuantizeRow(const float* from, int64_t k, int8_t* row) {
-  float largest = 0;
-  for (int64_t i = 0; i < k; ++i) largest = std::max(largest, std::abs(from[i]));
-  const float scale = largest / kLargest;
-  const float inverse = scale > 0 ? 1 / scale : 0;
-  for (int64_t i = 0; i < k; ++i) {
-    const float rounded = std::nearbyint(from[i] * inverse);
-    row[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
-  }
-  const int64_t padded = (k + 3) / 4 * 4;
-  std::fill(row + k, row + padded, 0);
-  std::memcpy(row + padded, &scale, sizeof(scale));
+  const float scale = LargestOf(from, k) / kLargest;
+  RoundToScale(from, k, scale, row);
+  std::fill(row + k, row + Int8ScaleOffset(k), 0);
+  std::memcpy(row + Int8ScaleOffset(k), &scale, sizeof(scale));
 }
 
-// In float32 whatever T is, so that back ends of both kinds store the same integers.
 template <typename T>
 Bf16 QuantizeHead(const T* from, int64_t d, int8_t* to) {
-  float largest = 0;
-  for (int64_t i = 0; i < d; ++i)
-    largest = std::max(largest, std::abs(static_cast<float>(from[i])));
-  const auto exact = std::bit_cast<uint32_t>(largest / kLargest);
+  const auto exact = std::bit_cast<uint32_t>(LargestOf(from, d) / kLargest);
   const Bf16 scale{static_cast<uint16_t>((exact + 0xffffu) >> 16)};
-  const float inverse = scale.bits > 0 ? 1 / ToFloat(scale) : 0;
-  for (int64_t i = 0; i < d; ++i) {
-    const float rounded = std::nearbyint(static_cast<float>(from[i]) * inverse);
-    to[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
-  }
+  RoundToScale(from, d, ToFloat(scale), to);
   return scale;
 }
 

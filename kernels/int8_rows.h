@@ -15,12 +15,13 @@ namespace mea {
 // [-127, 127], padded to four, and then the f32 number that they all are multiplied with. Integers
 // and scale lie side by side, so that a product reads one stream of memory.
 
-// Elements, each a byte, from one row to the next.
-constexpr int64_t Int8RowStride(int64_t k) { return (k + 3) / 4 * 4 + int64_t{sizeof(float)}; }
+// Where the scale of a row begins, and elements, each a byte, from one row to the next.
+constexpr int64_t Int8ScaleOffset(int64_t k) { return (k + 3) / 4 * 4; }
+constexpr int64_t Int8RowStride(int64_t k) { return Int8ScaleOffset(k) + int64_t{sizeof(float)}; }
 
 inline float Int8Scale(const int8_t* row, int64_t k) {
   float scale;
-  std::memcpy(&scale, row + (k + 3) / 4 * 4, sizeof(scale));
+  std::memcpy(&scale, row + Int8ScaleOffset(k), sizeof(scale));
   return scale;
 }
 

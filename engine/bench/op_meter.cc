@@ -39,18 +39,18 @@ void OpMeter::Time(const std::string& kind, const OpCost& cost, Op op) {
 
 void OpMeter::Embed(TensorView table, TensorView ids, TensorView out) {
   Time("Embed", EmbedCost(ids.shape[0], table.shape[1], table.dtype, wide_dtype()),
-       [&] { inner_->Embed(table, ids, out); });
+       [&] { ForwardingBackend::Embed(table, ids, out); });
 }
 
 void OpMeter::RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) {
   Time("RmsNorm", RmsNormCost(x.shape[0], x.shape[1], compute_dtype()),
-       [&] { inner_->RmsNorm(x, gain, eps, out); });
+       [&] { ForwardingBackend::RmsNorm(x, gain, eps, out); });
 }
 
 void OpMeter::AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
                          TensorView out) {
   Time("AddRmsNorm", AddRmsNormCost(delta.shape[0], delta.shape[1], compute_dtype()),
-       [&] { inner_->AddRmsNorm(delta, residual, gain, eps, out); });
+       [&] { ForwardingBackend::AddRmsNorm(delta, residual, gain, eps, out); });
 }
 
 void OpMeter::MatMul(TensorView x, std::span<const Projection> projections) {
@@ -59,12 +59,12 @@ void OpMeter::MatMul(TensorView x, std::span<const Projection> projections) {
   for (const Projection& projection : projections) out += projection.w.shape[0];
   Time(absl::StrCat("MatMul ", out, "x", in),
        MatMulCost(x.shape[0], in, out, projections[0].w.dtype, compute_dtype()),
-       [&] { inner_->MatMul(x, projections); });
+       [&] { ForwardingBackend::MatMul(x, projections); });
 }
 
 void OpMeter::SwiGlu(TensorView gate, TensorView up, TensorView out) {
   Time("SwiGlu", SwiGluCost(gate.shape[0], gate.shape[1], compute_dtype()),
-       [&] { inner_->SwiGlu(gate, up, out); });
+       [&] { ForwardingBackend::SwiGlu(gate, up, out); });
 }
 
 void OpMeter::Moe(const MoeArgs& args) {
@@ -75,60 +75,60 @@ void OpMeter::Moe(const MoeArgs& args) {
   Time("Moe",
        MoeCost(n, args.x.shape[1], shape, ExpectedExperts(shape, n), args.router.dtype,
                compute_dtype()),
-       [&] { inner_->Moe(args); });
+       [&] { ForwardingBackend::Moe(args); });
 }
 
 void OpMeter::SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) {
   Time("SigmoidGate", SigmoidGateCost(gate.shape[0], gate.shape[1], compute_dtype()),
-       [&] { inner_->SigmoidGate(gate, up, scale, out); });
+       [&] { ForwardingBackend::SigmoidGate(gate, up, scale, out); });
 }
 
 void OpMeter::MixHeads(TensorView x, TensorView mix, TensorView out) {
   Time("MixHeads",
        MixHeadsCost(x.shape[0], mix.shape[0], mix.shape[1], x.shape[2], compute_dtype()),
-       [&] { inner_->MixHeads(x, mix, out); });
+       [&] { ForwardingBackend::MixHeads(x, mix, out); });
 }
 
 // Neither has a cost of its own in kernels/cost: both are small beside any other op.
 void OpMeter::GatherRows(TensorView x, TensorView rows, TensorView out) {
-  Time("GatherRows", {}, [&] { inner_->GatherRows(x, rows, out); });
+  Time("GatherRows", {}, [&] { ForwardingBackend::GatherRows(x, rows, out); });
 }
 void OpMeter::ComputeRope(const RopeArgs& args) {
-  Time("ComputeRope", {}, [&] { inner_->ComputeRope(args); });
+  Time("ComputeRope", {}, [&] { ForwardingBackend::ComputeRope(args); });
 }
 
 void OpMeter::PrepareQueries(const PrepareQueriesArgs& args) {
   Time("PrepareQueries",
        PrepareQueriesCost(args.q.shape[0], args.q.shape[1], args.q.shape[2], compute_dtype()),
-       [&] { inner_->PrepareQueries(args); });
+       [&] { ForwardingBackend::PrepareQueries(args); });
 }
 
 void OpMeter::AppendKv(const AppendKvArgs& args) {
   Time("AppendKv", AppendKvCost(args.k.shape[0], args.kv.spec, compute_dtype()),
-       [&] { inner_->AppendKv(args); });
+       [&] { ForwardingBackend::AppendKv(args); });
 }
 
 void OpMeter::PagedAttention(const PagedAttentionArgs& args) {
   Time("PagedAttention", PagedAttentionCost(ShapeOf(args), LengthsOf(args), compute_dtype()),
-       [&] { inner_->PagedAttention(args); });
+       [&] { ForwardingBackend::PagedAttention(args); });
 }
 
 void OpMeter::InterleavedAttention(const InterleavedAttentionArgs& args) {
   Time("InterleavedAttention",
        InterleavedAttentionCost(ShapeOf(args.paged), args.pseudo_heads, LengthsOf(args.paged),
                                 compute_dtype()),
-       [&] { inner_->InterleavedAttention(args); });
+       [&] { ForwardingBackend::InterleavedAttention(args); });
 }
 
 // Reads the logits, as StepCost leaves out.
 void OpMeter::Sample(TensorView logits, std::span<const SampleRow> rows,
                      std::span<const LogitEdit> edits, std::span<SampledToken> tokens) {
-  Time("Sample", {}, [&] { inner_->Sample(logits, rows, edits, tokens); });
+  Time("Sample", {}, [&] { ForwardingBackend::Sample(logits, rows, edits, tokens); });
 }
 
 void OpMeter::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                             std::span<float> logprobs) {
-  Time("TokenLogprobs", {}, [&] { inner_->TokenLogprobs(logits, targets, logprobs); });
+  Time("TokenLogprobs", {}, [&] { ForwardingBackend::TokenLogprobs(logits, targets, logprobs); });
 }
 
 }  // namespace mea

@@ -1,18 +1,16 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
-#include <utility>
 
-#include "kernels/backend.h"
 #include "kernels/cost.h"
+#include "kernels/forwarding_backend.h"
 
 namespace mea {
 
 // A back end of the host that times every op of another one and adds up what the op costs at least
 // (kernels/cost), by kind: "MatMul 2304x768" is apart from "MatMul 768x768" (out x in).
-class OpMeter : public Backend {
+class OpMeter : public ForwardingBackend {
  public:
   struct Total {
     int64_t calls = 0;
@@ -20,22 +18,10 @@ class OpMeter : public Backend {
     OpCost cost;
   };
 
-  explicit OpMeter(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  using ForwardingBackend::ForwardingBackend;
 
   const std::map<std::string, Total>& totals() const { return totals_; }
   void Reset() { totals_.clear(); }
-
-  std::string_view name() const override { return inner_->name(); }
-  DType compute_dtype() const override { return inner_->compute_dtype(); }
-  DType wide_dtype() const override { return inner_->wide_dtype(); }
-  std::optional<DType> weight_dtype() const override { return inner_->weight_dtype(); }
-  absl::Status Prepare(const BackendLimits& limits) override { return inner_->Prepare(limits); }
-  absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits) const override {
-    return inner_->PlannedBytes(limits);
-  }
-  absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) override {
-    return inner_->Allocate(shape, dtype);
-  }
 
   void Embed(TensorView table, TensorView ids, TensorView out) override;
   void RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) override;
@@ -50,6 +36,10 @@ class OpMeter : public Backend {
   void ComputeRope(const RopeArgs& args) override;
   void PrepareQueries(const PrepareQueriesArgs& args) override;
   void AppendKv(const AppendKvArgs& args) override;
+  // As two ops, so that each has its time.
+  void PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) override {
+    Backend::PrepareAndAppend(queries, kv);
+  }
   void PagedAttention(const PagedAttentionArgs& args) override;
   void InterleavedAttention(const InterleavedAttentionArgs& args) override;
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
@@ -61,7 +51,6 @@ class OpMeter : public Backend {
   template <typename Op>
   void Time(const std::string& kind, const OpCost& cost, Op op);
 
-  const std::unique_ptr<Backend> inner_;
   std::map<std::string, Total> totals_;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/bench/stepper.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -24,17 +25,16 @@ absl::Status FillSlabs(Backend& backend, TensorView slabs, uint64_t seed) {
   if (slabs.dtype != DType::kI8) return FillRandom(backend, slabs, {.seed = seed});
   const int64_t d = slabs.shape[3];
   std::vector<float> x(d);
-  for (int64_t page = 0; page < slabs.shape[0]; ++page) {
-    for (int64_t head = 0; head < slabs.shape[1]; ++head) {
-      int8_t* const slab = slabs.row<int8_t>(page) + head * slabs.stride[1];
-      for (int64_t token = 0; token < slabs.shape[2]; ++token) {
-        for (int64_t i = 0; i < d; ++i) {
-          x[i] =
-              2 * static_cast<float>(UniformAt(seed, (head * slabs.shape[2] + token) * d + i)) - 1;
-        }
-        SlabScales(slab, slabs.shape[2], d)[token] = QuantizeHead(x.data(), d, slab + token * d);
-      }
+  uint64_t drawn = 0;
+  for (int64_t head = 0; head < slabs.shape[1]; ++head) {
+    int8_t* const slab = slabs.as<int8_t>() + head * slabs.stride[1];
+    for (int64_t token = 0; token < slabs.shape[2]; ++token) {
+      for (float& value : x) value = 2 * static_cast<float>(UniformAt(seed, drawn++)) - 1;
+      SlabScales(slab, slabs.shape[2], d)[token] = QuantizeHead(x.data(), d, slab + token * d);
     }
+  }
+  for (int64_t page = 1; page < slabs.shape[0]; ++page) {
+    std::memcpy(slabs.row<int8_t>(page), slabs.as<int8_t>(), slabs.stride[0]);
   }
   return absl::OkStatus();
 }

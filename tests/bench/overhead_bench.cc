@@ -8,8 +8,8 @@
 #include <new>
 
 #include "engine/bench/timing.h"
+#include "kernels/forwarding_backend.h"
 #include "tests/support/engine_harness.h"
-#include "tests/support/forwarding_backend.h"
 
 namespace {
 

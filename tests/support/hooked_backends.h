@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include "tests/support/forwarding_backend.h"
+#include "kernels/forwarding_backend.h"
 
 namespace mea::testing {
 

@@ -5,10 +5,10 @@
 
 #include "kernels/backend.h"
 
-namespace mea::testing {
+namespace mea {
 
-// Hands every op to another back end. A test derives from it and overrides the op at which it wants
-// to look in, or to fail.
+// Hands every op to another back end. Whoever wants to look in at an op, to time it or to make it
+// fail, derives from it and overrides that one.
 class ForwardingBackend : public Backend {
  public:
   explicit ForwardingBackend(std::unique_ptr<Backend> to) : to_(std::move(to)) {}
@@ -19,6 +19,10 @@ class ForwardingBackend : public Backend {
   DType wide_dtype() const override { return to_->wide_dtype(); }
   std::optional<DType> weight_dtype() const override { return to_->weight_dtype(); }
 
+  absl::Status Prepare(const BackendLimits& limits) override { return to_->Prepare(limits); }
+  absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits) const override {
+    return to_->PlannedBytes(limits);
+  }
   absl::StatusOr<Tensor> Allocate(std::span<const int64_t> shape, DType dtype) override {
     return to_->Allocate(shape, dtype);
   }
@@ -81,4 +85,4 @@ class ForwardingBackend : public Backend {
   const std::unique_ptr<Backend> to_;
 };
 
-}  // namespace mea::testing
+}  // namespace mea
