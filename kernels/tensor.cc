@@ -1,5 +1,7 @@
 #include "kernels/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -69,8 +71,25 @@ TensorView TensorView::Reshape(std::initializer_list<int64_t> new_shape) const {
   return view;
 }
 
+namespace {
+
+constexpr int64_t kAlignment = 64;
+// Of an x86 machine. Weights and caches are read from end to end: with small pages every 4 KB cost
+// a walk through the page tables, a tenth of the reading rate.
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+// Not yet filled; null where there is no memory.
+void* AllocateBytes(int64_t bytes) {
+  if (bytes < 2 * kHugePage) return std::aligned_alloc(kAlignment, bytes);
+  void* data = std::aligned_alloc(kHugePage, bytes);
+  // Advice: where it is not taken, pages are small.
+  if (data != nullptr) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  return data;
+}
+
+}  // namespace
+
 absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DType dtype) {
-  constexpr int64_t kAlignment = 64;
   int64_t bytes = DTypeSize(dtype);
   for (const int64_t extent : shape) {
     MEA_CHECK(extent >= 0);
@@ -78,7 +97,7 @@ absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DTyp
   }
   const bool addressable = bytes < INT64_MAX - kAlignment;
   const int64_t padded = addressable ? (bytes + kAlignment) / kAlignment * kAlignment : 0;
-  void* data = addressable ? std::aligned_alloc(kAlignment, padded) : nullptr;
+  void* data = addressable ? AllocateBytes(padded) : nullptr;
   if (data == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
   }

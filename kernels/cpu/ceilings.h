@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/tensor.h"
 
 namespace mea {
 
@@ -14,11 +14,11 @@ class MemoryReader {
  public:
   explicit MemoryReader(int num_threads);
   void Run();
-  int64_t bytes() const { return static_cast<int64_t>(words_.size()) * 8; }
+  int64_t bytes() const { return memory_.num_bytes(); }
 
  private:
   ThreadPool pool_;
-  std::vector<uint64_t> words_;
+  const Tensor memory_;
 };
 
 // Independent multiply-adds in registers, of the widest vectors the machine has.

@@ -40,6 +40,10 @@ HWY_INLINE float ScaleOf(const MatMulBlock& block, int out) {
   return Int8Scale(static_cast<const int8_t*>(block.w) + out * block.w_stride, block.k);
 }
 
+// Bytes by which a prefetch runs ahead: far enough for memory, near enough for the first-level
+// cache.
+constexpr int64_t kAhead = 512;
+
 // The accumulators of kRows x kOuts elements: in registers inside Add, and in memory between two
 // stretches of k. Spilling them is exact, so cutting k changes nothing.
 template <int kRows, int kOuts>
@@ -73,8 +77,7 @@ struct Accumulators {
     for (; i + kLanes <= k; i += kLanes) {
       Vec weights[kOuts];
       for (int o = 0; o < kOuts; ++o) {
-        // The rows of the next tile: hardware prefetching starts anew at every row.
-        hwy::Prefetch(w + (kOuts + o) * w_stride + i);
+        hwy::Prefetch(w + o * w_stride + i + kAhead / sizeof(W));
         weights[o] = LoadWide(w + o * w_stride + i);
       }
       for (int r = 0; r < kRows; ++r) {
@@ -103,53 +106,57 @@ struct Accumulators {
     }
   }
 
-  // Writes element (row, out) of the block and its neighbours.
-  HWY_INLINE void Finish(const MatMulBlock& block, int row, int out) const {
-    for (int o = 0; o < kOuts; ++o) {
-      const float scale = ScaleOf(block, out + o);
-      const float bias = block.bias == nullptr ? 0.0f : block.bias[out + o];
-      float* target = block.out + row * block.out_stride + out + o;
+  // Writes elements (row, out), (row, out + out_step) ... of the block, and those of the rows
+  // below.
+  HWY_INLINE void Finish(const MatMulBlock& block, int row, int out, int out_step) const {
+    for (int o = 0; o < kOuts; ++o, out += out_step) {
+      const float scale = ScaleOf(block, out);
+      const float bias = block.bias == nullptr ? 0.0f : block.bias[out];
+      float* target = block.out + row * block.out_stride + out;
       for (int r = 0; r < kRows; ++r) target[r * block.out_stride] = Sum(sum[r][o]) * scale + bias;
     }
   }
 };
 
 // Few rows: the weights are widened in registers and come from memory once. Tiles of at most four
-// rows take turns with the weights while these are in the first-level cache.
+// rows take turns with the weights while these are in the first-level cache. The outputs of a tile
+// lie `out_step` apart, and the next tile takes their neighbours: memory is read in several streams
+// far from each other that go straight on, which is twice as fast as in one.
 constexpr int kStreamedRows = 4;
 // Outputs of such a tile: at most 12 accumulators, beside the weights and x.
 constexpr int StreamedOuts(int rows) { return rows == 4 ? 3 : 4; }
 
 template <int kRows, int kOuts, typename W>
-HWY_INLINE void StreamTile(const MatMulBlock& block, int row, int out) {
+HWY_INLINE void StreamTile(const MatMulBlock& block, int row, int out, int out_step) {
   Accumulators<kRows, kOuts> tile;
   tile.Clear();
   tile.Add(block.x + row * block.x_stride, block.x_stride,
-           static_cast<const W*>(block.w) + out * block.w_stride, block.w_stride, block.k);
-  tile.Finish(block, row, out);
+           static_cast<const W*>(block.w) + out * block.w_stride, out_step * block.w_stride,
+           block.k);
+  tile.Finish(block, row, out, out_step);
 }
 
 template <int kOuts, typename W>
-void StreamRows(const MatMulBlock& block, int out) {
+void StreamRows(const MatMulBlock& block, int out, int out_step) {
   int row = 0;
   for (; row + kStreamedRows <= block.num_rows; row += kStreamedRows) {
-    StreamTile<kStreamedRows, kOuts, W>(block, row, out);
+    StreamTile<kStreamedRows, kOuts, W>(block, row, out, out_step);
   }
   switch (block.num_rows - row) {
     case 1:
-      return StreamTile<1, kOuts, W>(block, row, out);
+      return StreamTile<1, kOuts, W>(block, row, out, out_step);
     case 2:
-      return StreamTile<2, kOuts, W>(block, row, out);
+      return StreamTile<2, kOuts, W>(block, row, out, out_step);
     case 3:
-      return StreamTile<3, kOuts, W>(block, row, out);
+      return StreamTile<3, kOuts, W>(block, row, out, out_step);
   }
 }
 
 template <int kOuts, typename W>
 void StreamOuts(const MatMulBlock& block) {
-  int out = 0;
-  for (; out + kOuts <= block.num_outs; out += kOuts) StreamRows<kOuts, W>(block, out);
-  for (; out < block.num_outs; ++out) StreamRows<1, W>(block, out);
+  const int out_step = block.num_outs / kOuts;
+  for (int out = 0; out < out_step; ++out) StreamRows<kOuts, W>(block, out, out_step);
+  for (int out = kOuts * out_step; out < block.num_outs; ++out) StreamRows<1, W>(block, out, 1);
 }
 
 template <typename W>
@@ -230,7 +237,7 @@ HWY_INLINE void PanelTile(const MatMulBlock& block, int row, int out, Stretch k,
   }
   tile.AddPacked(x, w, (k.end - k.begin + kLanes - 1) / kLanes);
   if (k.end == block.k) {
-    tile.Finish(block, row, out);
+    tile.Finish(block, row, out, 1);
   } else {
     tile.Store(sums);
   }

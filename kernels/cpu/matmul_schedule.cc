@@ -27,7 +27,7 @@ MatMulBlock BlockOf(const MatMulArgs& args, int64_t first, int64_t outs) {
 
 int64_t StreamedOuts(int64_t num_outs, int num_threads) {
   constexpr int64_t kTileOuts = 12;  // register tiles have 3 or 4 outputs
-  const int64_t share = CeilDiv(num_outs, 8 * num_threads);
+  const int64_t share = CeilDiv(num_outs, 4 * num_threads);
   return std::clamp<int64_t>(CeilDiv(share, kTileOuts) * kTileOuts, kTileOuts, 43 * kTileOuts);
 }
 

@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <chrono>
+
 #include "kernels/check.h"
 
 #if defined(__x86_64__)
@@ -11,9 +13,9 @@
 namespace mea {
 namespace {
 
-// About 20 microseconds: longer than the gap between two ops of a step, shorter than anybody's
-// time slice.
-constexpr int kSpins = 500;
+// Longer than what one thread does alone between two ops of a step: a thread that has gone to sleep
+// takes some 50 microseconds to wake.
+constexpr std::chrono::microseconds kSpinTime(100);
 
 void Pause() {
 #if defined(__x86_64__)
@@ -29,10 +31,14 @@ int UsableCores() {
 
 // Returns when value != old: spins first, then sleeps in the kernel.
 void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    Pause();
-  }
+  constexpr int kSpinsPerLook = 16;  // a pause takes 10 to 50 ns
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < kSpinsPerLook; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() - start < kSpinTime);
   value.wait(old, std::memory_order_acquire);
 }
 
