@@ -10,7 +10,7 @@
 namespace mea::convert {
 namespace {
 
-constexpr std::array<std::string_view, 3> kMethodNames = {"svd", "activation", "aligned"};
+constexpr std::array<std::string_view, 4> kMethodNames = {"svd", "activation", "aligned", "rebase"};
 
 }  // namespace
 
@@ -18,8 +18,8 @@ absl::StatusOr<Method> ParseMethod(std::string_view name) {
   for (size_t i = 0; i < kMethodNames.size(); ++i) {
     if (name == kMethodNames[i]) return static_cast<Method>(i);
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("method \"", std::string(name), "\" is none of svd, activation, aligned"));
+  return absl::InvalidArgumentError(absl::StrCat("method \"", std::string(name),
+                                                 "\" is none of svd, activation, aligned, rebase"));
 }
 
 std::string_view MethodName(Method method) { return kMethodNames[static_cast<size_t>(method)]; }

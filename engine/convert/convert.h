@@ -17,6 +17,7 @@ enum class Method : uint8_t {
   kSvd,         // MEA paper, appendix F: singular vectors of the weights; needs no text
   kActivation,  // the same in the metric of what goes into the projections
   kAligned,     // and with every change of basis that costs nothing; README.md, "What is free"
+  kRebase,      // of an MEA checkpoint: the same heads from components that are heads
 };
 absl::StatusOr<Method> ParseMethod(std::string_view name);
 std::string_view MethodName(Method method);
@@ -34,7 +35,7 @@ struct Progress {
 using OnProgress = std::function<absl::Status(const Progress&)>;
 
 struct ConvertOptions {
-  std::filesystem::path in;   // a plain checkpoint
+  std::filesystem::path in;   // a plain checkpoint; kRebase: an MEA checkpoint
   std::filesystem::path out;  // must not exist
   Method method = Method::kAligned;
   // Component heads: of all layers or one per layer. Where both are empty `ratio` decides.
@@ -42,8 +43,8 @@ struct ConvertOptions {
   std::vector<int> value_heads;
   // Share of the KV bytes to keep, spent where it hurts least: measured on the calibration text.
   double ratio = 0.5;
-  std::vector<int> layers;             // the only ones to compose; empty: all
-  std::string calibration;             // a text file; needed but for kSvd with given heads
+  std::vector<int> layers;  // the only ones to compose; empty: all
+  std::string calibration;  // a text file; needed but for kRebase, and kSvd with given heads
   int64_t calibration_tokens = 32768;  // to learn from, at most
   int64_t measure_tokens = 4096;       // to measure each choice on, at most
   int num_threads = 0;                 // 0 = one per core
@@ -54,12 +55,20 @@ struct ConvertOptions {
   OnProgress progress;
 };
 
+// How a mix was brought into pivot form (README.md).
+struct MixForm {
+  double largest_entry = 0;  // of |W'|
+  double condition = 0;      // of the change of basis, in the 1-norm; infinite: heads that depend
+};
+
 struct LayerResult {
   int key_heads = 0;
   int value_heads = 0;
   double key_error = 0;  // share of the energy that is lost (compose.h); 0 where not composed
   double value_error = 0;
   int64_t bytes_per_token = 0;
+  std::optional<MixForm> key_mix;  // as written; nothing where not composed
+  std::optional<MixForm> value_mix;
 };
 
 // Increase of the loss, in nats per token, when one layer alone keeps so many heads.
@@ -81,9 +90,10 @@ struct ConvertReport {
   std::vector<ProfileEntry> profile;
 };
 
-// Converts a plain checkpoint into an MEA checkpoint. All work happens in OUT.partial: what is
-// solved or measured there survives a killed run, and a later one with the same inputs and options
-// goes on from it and writes the same bytes. OUT appears whole or not at all.
+// Converts a plain checkpoint into an MEA checkpoint, its mixes in pivot form (README.md). All work
+// happens in OUT.partial: what is solved or measured there survives a killed run, and a later one
+// with the same inputs and options goes on from it and writes the same bytes. OUT appears whole or
+// not at all.
 //
 // INVALID_ARGUMENT names field, value and bound; ALREADY_EXISTS for OUT; FAILED_PRECONDITION where
 // OUT.partial belongs to another conversion or another process; RESOURCE_EXHAUSTED for a full disk.

@@ -7,24 +7,48 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/convert/fingerprint.h"
+#include "engine/convert/pivot.h"
 #include "engine/model/weights.h"
 
 namespace mea::convert {
 namespace {
 
-absl::StatusOr<Checkpoint> OpenPlain(const std::filesystem::path& dir) {
-  absl::StatusOr<Checkpoint> in = OpenCheckpoint(dir);
-  if (!in.ok()) return in.status();
-  if (in->config.model_type == "mea") {
+absl::Status CheckPlain(const ModelConfig& config, const std::string& file) {
+  if (config.model_type == "mea") {
     return absl::InvalidArgumentError(absl::StrCat(
-        (dir / "config.json").string(),
-        ": model_type: expected a plain checkpoint, found \"mea\", whose heads are composed"));
+        file, ": model_type: expected a plain checkpoint, found \"mea\", whose heads are composed",
+        config.composition() == "mea" ? "; method rebase changes their basis alone" : ""));
   }
-  if (in->config.kv_heads < 2) {
-    return absl::InvalidArgumentError(absl::StrCat((dir / "config.json").string(),
+  if (config.kv_heads < 2) {
+    return absl::InvalidArgumentError(absl::StrCat(file,
                                                    ": num_key_value_heads: expected 2 or more, "
                                                    "found 1, and one head cannot become fewer"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMixed(const ModelConfig& config, const std::string& file) {
+  if (config.composition() != "mea") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file,
+        ": head_composition.kind: expected \"mea\", which method rebase changes the mixes of, ",
+        "found \"", config.composition(), "\""));
+  }
+  const auto is_mixed = [](const LayerHeads& heads) { return heads.key_mix || heads.value_mix; };
+  if (std::none_of(config.layer_heads.begin(), config.layer_heads.end(), is_mixed)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": no layer has a mix of heads for method rebase to change"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Checkpoint> OpenInput(const ConvertOptions& options) {
+  absl::StatusOr<Checkpoint> in = OpenCheckpoint(options.in);
+  if (!in.ok()) return in.status();
+  const std::string file = (options.in / "config.json").string();
+  absl::Status status = options.method == Method::kRebase ? CheckMixed(in->config, file)
+                                                          : CheckPlain(in->config, file);
+  if (!status.ok()) return status;
   // Refuses missing and misshapen tensors before anything is computed.
   if (const auto bytes = PlannedWeightBytes(*in); !bytes.ok()) return bytes.status();
   return in;
@@ -37,7 +61,7 @@ absl::Status OutOfBounds(const std::string& what, double value, const std::strin
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Job>> Job::Open(const ConvertOptions& options, bool profile_only) {
-  absl::StatusOr<Checkpoint> in = OpenPlain(options.in);
+  absl::StatusOr<Checkpoint> in = OpenInput(options);
   if (!in.ok()) return in.status();
   std::unique_ptr<Job> job(new Job(options, *std::move(in)));
   if (absl::Status s = job->CheckOptions(profile_only); !s.ok()) return s;
@@ -86,6 +110,7 @@ absl::Status Job::CheckOptions(bool profile_only) const {
   if (options_.measure_tokens < 1) {
     return OutOfBounds("measure tokens", static_cast<double>(options_.measure_tokens), "1..");
   }
+  if (rebases()) return CheckRebase(profile_only);
   if (has_text()) return absl::OkStatus();
   if (profile_only) return absl::InvalidArgumentError("a profile needs a text to measure on");
   if (options_.method != Method::kSvd) {
@@ -97,6 +122,17 @@ absl::Status Job::CheckOptions(bool profile_only) const {
     return absl::InvalidArgumentError(
         "a ratio needs a calibration text, to measure where heads can be spared; or give the "
         "numbers of heads");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Job::CheckRebase(bool profile_only) const {
+  if (profile_only) return absl::InvalidArgumentError("a profile is of a plain checkpoint");
+  if (!options_.key_heads.empty() || !options_.value_heads.empty()) {
+    return absl::InvalidArgumentError("method rebase keeps the heads there are: give none");
+  }
+  if (!options_.layers.empty()) {
+    return absl::InvalidArgumentError("method rebase is of all layers: give none");
   }
   return absl::OkStatus();
 }
@@ -206,7 +242,7 @@ absl::StatusOr<LayerStatistics> Job::Statistics(std::span<const int> layers) {
 absl::StatusOr<Reader*> Job::TheReader() {
   if (!reader_) {
     absl::StatusOr<std::unique_ptr<Reader>> reader =
-        Reader::Create(in_, options_.num_threads, /*replaceable=*/true);
+        Reader::Create(in_, options_.num_threads, /*replaceable=*/!rebases());
     if (!reader.ok()) return reader.status();
     reader_ = *std::move(reader);
   }
@@ -226,6 +262,7 @@ absl::StatusOr<double> Job::BaseLoss() {
 absl::StatusOr<AttentionWeights> Job::ComposedLayer(const LayerPlan& plan, int layer) const {
   const absl::StatusOr<AttentionWeights> weights = ReadAttentionWeights(in_, layer);
   if (!weights.ok()) return weights.status();
+  if (rebases()) return *weights;
   const LayerHeads& heads = plan[layer];
   std::optional<KeyComposition> keys;
   std::optional<ValueComposition> values;
@@ -265,7 +302,14 @@ ConvertReport Job::MakeReport(const LayerPlan& plan) const {
 absl::Status Job::Write(const LayerPlan& plan, ConvertReport& report) {
   const absl::StatusOr<std::filesystem::path> dir = work_->NewCheckpointDir();
   if (!dir.ok()) return dir.status();
-  const auto layer = [&](int i) { return ComposedLayer(plan, i); };
+  const auto layer = [&](int i) -> absl::StatusOr<AttentionWeights> {
+    absl::StatusOr<AttentionWeights> weights = ComposedLayer(plan, i);
+    if (!weights.ok()) return weights.status();
+    const LayerForm form = BringIntoPivotForm(config().head_dim, *weights);
+    report.layers[i].key_mix = form.keys;
+    report.layers[i].value_mix = form.values;
+    return weights;
+  };
   const auto written = [this](int64_t done, int64_t total) { return Tell("writing", done, total); };
   if (absl::Status s = WriteCheckpoint(in_, plan, layer, *dir, written); !s.ok()) return s;
 
@@ -288,14 +332,22 @@ absl::Status Job::Write(const LayerPlan& plan, ConvertReport& report) {
   return Tell("publishing", 0, 1);
 }
 
-absl::StatusOr<ConvertReport> Job::Convert() {
+// The plan, with all that it needs solved.
+absl::StatusOr<LayerPlan> Job::MakePlan() {
+  if (rebases()) return config().layer_heads;
   const bool by_budget = options_.key_heads.empty() && options_.value_heads.empty();
   if (by_budget) {
     if (absl::Status s = MeasureProfile(); !s.ok()) return s;
   }
-  const absl::StatusOr<LayerPlan> plan = by_budget ? heads_.WithinBudget(profile_) : heads_.Given();
+  absl::StatusOr<LayerPlan> plan = by_budget ? heads_.WithinBudget(profile_) : heads_.Given();
   if (!plan.ok()) return plan.status();
   if (absl::Status s = SolvePlan(*plan); !s.ok()) return s;
+  return plan;
+}
+
+absl::StatusOr<ConvertReport> Job::Convert() {
+  const absl::StatusOr<LayerPlan> plan = MakePlan();
+  if (!plan.ok()) return plan.status();
   ConvertReport report = MakeReport(*plan);
   if (absl::Status s = Write(*plan, report); !s.ok()) return s;
   if (absl::Status s = work_->Publish(); !s.ok()) return s;

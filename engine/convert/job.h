@@ -31,10 +31,12 @@ class Job {
       : options_(options), in_(std::move(in)), heads_(in_.config, options_) {}
 
   const ModelConfig& config() const { return in_.config; }
+  bool rebases() const { return options_.method == Method::kRebase; }
   bool has_text() const { return !options_.calibration.empty(); }
 
   absl::Status CheckHeads(const char* field, const std::vector<int>& heads) const;
   absl::Status CheckOptions(bool profile_only) const;
+  absl::Status CheckRebase(bool profile_only) const;
   absl::StatusOr<std::string> Manifest(bool profile_only) const;
   absl::Status ReadText();
 
@@ -46,6 +48,7 @@ class Job {
   absl::StatusOr<Reader*> TheReader();
   absl::StatusOr<double> BaseLoss();
   absl::StatusOr<AttentionWeights> ComposedLayer(const LayerPlan& plan, int layer) const;
+  absl::StatusOr<LayerPlan> MakePlan();
   absl::Status Write(const LayerPlan& plan, ConvertReport& report);
   ConvertReport MakeReport(const LayerPlan& plan) const;
   absl::Status Tell(std::string_view stage, int64_t done, int64_t total) const;

@@ -81,22 +81,26 @@ absl::StatusOr<AttentionWeights> ReadAttentionWeights(const Checkpoint& checkpoi
   const int64_t hidden = config.hidden_size;
   const int64_t d = config.head_dim;
   const int64_t q_rows = config.q_heads * d;
-  const int64_t kv_rows = config.kv_heads * d;
+  const LayerHeads& heads = config.layer_heads[layer];
+  const int64_t k_rows = heads.key_heads * d;
+  const int64_t v_rows = heads.value_heads * d;
   TensorReader in(checkpoint.tensors, layer);
   AttentionWeights w;
   w.q = in.Read("q_proj.weight", q_rows, hidden);
-  w.k = in.Read("k_proj.weight", kv_rows, hidden);
-  w.v = in.Read("v_proj.weight", kv_rows, hidden);
+  w.k = in.Read("k_proj.weight", k_rows, hidden);
+  w.v = in.Read("v_proj.weight", v_rows, hidden);
   w.o = in.Read("o_proj.weight", hidden, q_rows);
   if (config.qkv_bias) {
     w.q_bias = in.Read("q_proj.bias", q_rows, 1, /*is_vector=*/true);
-    w.k_bias = in.Read("k_proj.bias", kv_rows, 1, /*is_vector=*/true);
-    w.v_bias = in.Read("v_proj.bias", kv_rows, 1, /*is_vector=*/true);
+    w.k_bias = in.Read("k_proj.bias", k_rows, 1, /*is_vector=*/true);
+    w.v_bias = in.Read("v_proj.bias", v_rows, 1, /*is_vector=*/true);
   }
   if (config.qk_norm) {
     w.q_norm = in.ReadVector("q_norm.weight", d);
     w.k_norm = in.ReadVector("k_norm.weight", d);
   }
+  if (heads.key_mix) w.k_hlc = in.Read("k_hlc.weight", heads.key_heads, config.kv_heads);
+  if (heads.value_mix) w.v_hlc = in.Read("v_hlc.weight", heads.value_heads, config.kv_heads);
   if (!in.status().ok()) return in.status();
   return w;
 }

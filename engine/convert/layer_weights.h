@@ -25,8 +25,8 @@ struct AttentionWeights {
 // "model.layers.3.self_attn."
 std::string AttentionPrefix(int layer);
 
-// Of a plain checkpoint. INVALID_ARGUMENT with one line for a missing or misshapen tensor, one
-// whose dtype does not load, or a value that is not finite.
+// Of a plain or an MEA checkpoint. INVALID_ARGUMENT with one line for a missing or misshapen
+// tensor, one whose dtype does not load, or a value that is not finite.
 absl::StatusOr<AttentionWeights> ReadAttentionWeights(const Checkpoint& checkpoint, int layer);
 
 // q_norm alone; empty without QK-norm.

@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/convert_dtype.h"
@@ -67,16 +68,21 @@ class Composed {
  public:
   Composed(const ModelConfig& config, const LayerPlan& plan)
       : head_dim_(config.head_dim), kv_heads_(config.kv_heads) {
+    // Queries and output projection of an MEA checkpoint read the virtual heads, which stay.
+    const bool rebased = config.model_type == "mea";
     for (int layer = 0; layer < config.num_layers; ++layer) {
       for (const Part& part : kParts) {
+        if (rebased && !part.components) continue;
         if (!(part.of_keys ? plan[layer].key_mix : plan[layer].value_mix)) continue;
         parts_[AttentionPrefix(layer) + part.name] = {layer, &part, plan[layer]};
+        if (part.hlc != nullptr) mixes_.insert(AttentionPrefix(layer) + part.hlc);
       }
     }
   }
 
-  // What becomes of a tensor, in one or two.
+  // What becomes of a tensor, in one or two; none of an old W_lc, which follows its projection.
   void AppendTo(const StoredTensor& stored, std::vector<OutputTensor>& out) const {
+    if (mixes_.contains(stored.name)) return;
     OutputTensor tensor{.name = stored.name,
                         .dtype = StoredDTypeName(stored.dtype),
                         .shape = stored.shape,
@@ -115,6 +121,7 @@ class Composed {
   const int head_dim_;
   const int kv_heads_;
   std::map<std::string, Entry, std::less<>> parts_;
+  std::set<std::string> mixes_;
 };
 
 std::vector<Shard> PlanShards(const Checkpoint& in, const LayerPlan& plan) {
@@ -220,6 +227,7 @@ absl::StatusOr<std::string> ConfigText(const Checkpoint& in, const LayerPlan& pl
   const fs::path file = in.dir / "config.json";
   const absl::StatusOr<std::string> text = ReadTextFile(file);
   if (!text.ok()) return text.status();
+  if (in.config.model_type == "mea") return *text;
   Json config = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(file.string(), ": not an object any more"));

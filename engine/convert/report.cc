@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/str_format.h"
 #include "engine/convert/convert.h"
@@ -9,6 +11,26 @@ namespace {
 // "1.23e-03", or a dash where nothing was composed.
 std::string Error(int heads, int kv_heads, double error) {
   return heads == kv_heads && error == 0 ? "-" : absl::StrFormat("%.2e", error);
+}
+
+// The worst of all mixes, or nothing where there is none.
+std::optional<MixForm> WorstForm(const ConvertReport& report) {
+  std::optional<MixForm> worst;
+  for (const LayerResult& layer : report.layers) {
+    for (const std::optional<MixForm>& form : {layer.key_mix, layer.value_mix}) {
+      if (!form) continue;
+      if (!worst) worst = MixForm();
+      worst->largest_entry = std::max(worst->largest_entry, form->largest_entry);
+      worst->condition = std::max(worst->condition, form->condition);
+    }
+  }
+  return worst;
+}
+
+// An infinite condition is null in JSON.
+nlohmann::ordered_json FormJson(const std::optional<MixForm>& form) {
+  if (!form) return nullptr;
+  return {{"largest_entry", form->largest_entry}, {"condition", form->condition}};
 }
 
 }  // namespace
@@ -28,6 +50,12 @@ std::string ReportTable(const ConvertReport& report) {
   absl::StrAppendFormat(&out, "KV cache: %d of %d bytes per token (%.1f %%), method %s\n",
                         report.bytes_per_token_after, report.bytes_per_token_before, share,
                         report.method);
+  if (const std::optional<MixForm> form = WorstForm(report)) {
+    absl::StrAppendFormat(&out,
+                          "components are heads, mixes in pivot form: entries up to %.3f, "
+                          "change of basis with condition up to %.3g\n",
+                          form->largest_entry, form->condition);
+  }
   if (report.loss_before && report.loss_after) {
     absl::StrAppendFormat(
         &out, "loss on the calibration text: %.4f -> %.4f nats per token (%+.4f)\n",
@@ -51,6 +79,8 @@ std::string ReportJson(const ConvertReport& report) {
                               {"value_heads", layer.value_heads},
                               {"key_error", layer.key_error},
                               {"value_error", layer.value_error},
+                              {"key_mix", FormJson(layer.key_mix)},
+                              {"value_mix", FormJson(layer.value_mix)},
                               {"bytes_per_token", layer.bytes_per_token}});
   }
   if (report.profile.empty()) return json.dump(2) + "\n";

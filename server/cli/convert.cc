@@ -18,8 +18,11 @@ Examples:
   mea convert llama llama-mea --calibration text.txt --ratio 0.25
   mea convert llama llama-mea --calibration text.txt --key-heads 6 --value-heads 2
   mea convert llama llama-svd --method svd --kv-heads 4         weights alone, as the MEA paper does
+  mea convert trained-mea OUT --method rebase                   components become heads: the same model, faster
   mea convert llama --profile-layers text.txt --report profile.json   which layers can spare heads
 
+Every mix is written in pivot form: as many heads as there are components are components themselves. --method rebase
+brings an MEA checkpoint of any origin into it, without loss but for one rounding of k_proj and v_proj to their dtype.
 What is finished is kept in OUT.partial: a run that was stopped goes on from there.
 )";
 
@@ -103,9 +106,12 @@ void AddConvert(CLI::App& program, Action& action) {
   command.footer(kConvertExamples);
   auto flags = std::make_shared<ConvertFlags>();
   convert::ConvertOptions& options = flags->options;
-  command.add_option("in", flags->in, "Plain checkpoint")->required()->type_name("IN");
+  command.add_option("in", flags->in, "Plain checkpoint; rebase: one with mixes")
+      ->required()
+      ->type_name("IN");
   command.add_option("out", flags->out, "Checkpoint to write; must not exist")->type_name("OUT");
-  command.add_option("--method", flags->method, "aligned, activation, svd")->capture_default_str();
+  command.add_option("--method", flags->method, "aligned, activation, svd; or rebase")
+      ->capture_default_str();
   command.add_option("--calibration", options.calibration, "Text like what the model will read")
       ->type_name("TEXT");
   command.add_option("--ratio", options.ratio, "KV bytes to keep, where no heads are given")

@@ -72,10 +72,19 @@ def tensors(config):
         yield "lm_head.weight", (config["vocab_size"], hidden)
 
 
-def values(generator, shape):
+def values(generator, name, shape):
     if len(shape) == 1:
         return numpy.ones(shape, dtype=numpy.float32)
+    if name.endswith("_hlc.weight"):
+        return pivot_mix(generator, *shape)
     return generator.standard_normal(shape, dtype=numpy.float32) / numpy.float32(shape[1] ** 0.5)
+
+
+def pivot_mix(generator, components, heads):
+    """As mea convert writes mixes: any `components` of the heads are components, no entry exceeds 1."""
+    mix = generator.uniform(-1, 1, (components, heads)).astype(numpy.float32)
+    mix[:, numpy.sort(generator.permutation(heads)[:components])] = numpy.eye(components)
+    return mix
 
 
 def to_bytes(array, dtype):
@@ -101,8 +110,8 @@ def write_checkpoint(directory, config, dtype):
     unfinished = directory / "model.safetensors.part"
     with open(unfinished, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, shape in tensors(config):
-            file.write(to_bytes(values(generator, shape), dtype))
+        for name, shape in tensors(config):
+            file.write(to_bytes(values(generator, name, shape), dtype))
     unfinished.rename(directory / "model.safetensors")
 
 
@@ -121,7 +130,7 @@ def write_all(directory, shape, weights, gguf_py):
     max_position = max(shape.depths + shape.prompt_depths) + 1024
     config = shape.config(max_position)
     stem = directory / f"{shape.name}-{weights.name}"
-    paths = {"plain": stem / "plain", "mea": stem / "mea", "gguf": stem / "peer.gguf"}
+    paths = {"plain": stem / "plain", "mea": stem / "mea-pivot", "gguf": stem / "peer.gguf"}
     write_checkpoint(paths["plain"], plain(config), weights.checkpoint)
     write_checkpoint(paths["mea"], config, weights.checkpoint)
     write_gguf(paths["gguf"], paths["plain"], weights.gguf, gguf_py)

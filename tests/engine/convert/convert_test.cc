@@ -253,7 +253,7 @@ TEST(ConvertTest, NumbersAreReadFromLists) {
   EXPECT_EQ(ParseInts("--kv-heads", "6,x").status().message(),
             "--kv-heads \"6,x\" is no number, nor a list like 6,6,5,4");
   EXPECT_EQ(ParseMethod("pca").status().message(),
-            "method \"pca\" is none of svd, activation, aligned");
+            "method \"pca\" is none of svd, activation, aligned, rebase");
 }
 
 }  // namespace

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <vector>
+
+#include "engine/convert/convert.h"
+#include "engine/convert/layer_weights.h"
+#include "engine/convert/matrix.h"
+
+namespace mea::convert {
+
+// A mix W [h', h] whose components were chosen among the heads they compose: K_j = sum_c W(c, j)
+// K_c stays what it is when component c becomes head heads[c] itself, K'_c = sum_k W(k, heads[c])
+// K_k, and W becomes W' with W = W_S W', W_S the columns `heads` of W.
+struct Pivots {
+  std::vector<int> heads;  // [h'], rising
+  Matrix mix;              // [h', h] W': column heads[c] is exactly the unit vector c
+  MixForm form;
+};
+
+// Heads of nearly the largest |det W_S|: no entry of W' exceeds 1.05, since putting its head in the
+// component's place would make the determinant larger by as much. A mix that is in such a form
+// already stays so. Where W has a rank r < h' (a component that no head uses, heads alike), r
+// heads compose the others and the remaining components are further heads, which need no basis.
+Pivots ChoosePivots(const Matrix& mix);
+
+// The same layer with keys and values, as far as they are mixed, of components that are heads:
+// rows of k and v, their biases and the mixes, in double precision.
+struct LayerForm {
+  std::optional<MixForm> keys;
+  std::optional<MixForm> values;
+};
+LayerForm BringIntoPivotForm(int head_dim, AttentionWeights& weights);
+
+}  // namespace mea::convert
