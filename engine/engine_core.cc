@@ -71,7 +71,7 @@ bool EngineCore::Launch(absl::Time now) {
   FinishExpired(now);
   if (!device_status_.ok()) FinishAll(device_status_);
   Step& step = steps_[(oldest_ + num_steps_in_flight_) % 2];
-  step.schedule = scheduler_.Next();
+  step.schedule = scheduler_.Next(std::move(step.schedule));
   if (step.schedule.empty()) return false;
 
   step.report = {.launched = now};

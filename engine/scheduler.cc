@@ -88,6 +88,7 @@ void Scheduler::BeginSiblings(const Sequence& first) {
 void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
   const int num_tokens = first.prompt_length() - 1;
   sibling->waits_for = nullptr;
+  ExpectOutput(*sibling);
   if (!kv_->Fork(first.pages, num_tokens, sibling->pages) ||
       !kv_->Reserve(sibling->pages, num_tokens, sibling->num_tokens())) {
     sibling->pages.Clear();
@@ -116,8 +117,9 @@ std::unique_ptr<Sequence> Scheduler::Dequeue(const Sequence* sequence) {
   return dequeued;
 }
 
-Schedule Scheduler::Next() {
-  Schedule schedule;
+Schedule Scheduler::Next(Schedule memory) {
+  Schedule schedule = std::move(memory);
+  schedule.clear();
   int budget = limits_.max_batch_tokens;
   const bool has_room = ReserveOrPreempt();
   ScheduleDecodes(schedule, budget);
@@ -185,10 +187,18 @@ void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
   }
 }
 
+void Scheduler::ExpectOutput(Sequence& sequence) const {
+  const int64_t most = sequence.prompt_length() + int64_t{sequence.request.stopping.max_tokens};
+  const int num_tokens = static_cast<int>(std::min<int64_t>(most, kv_->max_tokens()));
+  sequence.tokens.reserve(num_tokens);
+  kv_->Expect(sequence.pages, num_tokens);
+}
+
 // Pages for all that is known: a prompt once begun is not stopped half-way for want of pages. What
 // the prefix cache has need not be computed; but the logits of a prompt are computed nowhere else.
 bool Scheduler::TakePages(Sequence& sequence) {
   const Request& request = sequence.request;
+  ExpectOutput(sequence);
   const bool looks_up = !request.bypass_prefix_cache && !request.prompt_logprobs;
   const int found =
       looks_up ? kv_->MatchPrefix(sequence.pages, sequence.tokens, request.cache_salt) : 0;

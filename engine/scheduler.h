@@ -71,8 +71,8 @@ class Scheduler {
 
   // From here on the tokens of the schedule count as computed: whatever comes to use their keys and
   // values runs after the step. Empty only when there is nothing to do but to wait for sequences
-  // whose end is under way.
-  Schedule Next();
+  // whose end is under way. `memory` is that of an earlier one, to be used again.
+  Schedule Next(Schedule memory = {});
   // The step of `schedule` has run, and the tokens it computed are known: prompts that begin alike
   // may share them.
   void Commit(const Schedule& schedule);
@@ -91,6 +91,8 @@ class Scheduler {
   void SchedulePrompts(Schedule& schedule, int& budget);
   void AdmitWaiting(Schedule& schedule, int& budget);
   static void Append(Schedule& schedule, int& budget, Sequence& sequence);
+  // Memory for all that the sequence may come to: what follows its prompt asks for none.
+  void ExpectOutput(Sequence& sequence) const;
   // All pages that a waiting sequence needs, or none.
   bool TakePages(Sequence& sequence);
   // Room for the next step of all that run, which those whose turn comes last may have to make;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/check.h"
 #include "kernels/draw.h"
@@ -11,21 +12,6 @@ namespace {
 
 int32_t ArgMax(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-void ReportLogprobs(std::span<const float> logits, int num_top, SampledToken& token) {
-  const double log_sum = LogSumExp(logits);
-  token.logprob = static_cast<float>(logits[token.token_id] - log_sum);
-  std::vector<int32_t> ids(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
-  const int n = std::min<int>(num_top, static_cast<int>(ids.size()));
-  std::partial_sort(ids.begin(), ids.begin() + n, ids.end(), [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
-  for (int i = 0; i < n; ++i) {
-    token.top_ids[i] = ids[i];
-    token.top_logprobs[i] = static_cast<float>(logits[ids[i]] - log_sum);
-  }
 }
 
 }  // namespace
@@ -48,6 +34,27 @@ SampledToken HostSampler::Sample(std::span<const float> logits, const SampleRow&
   token.token_id = row.temperature == 0 ? ArgMax(edited_) : Draw(row);
   if (row.num_top >= 0) ReportLogprobs(logits, row.num_top, token);
   return token;
+}
+
+void HostSampler::Expect(int64_t vocab_size) {
+  edited_.reserve(vocab_size);
+  candidates_.reserve(vocab_size);
+  ids_.reserve(vocab_size);
+}
+
+void HostSampler::ReportLogprobs(std::span<const float> logits, int num_top, SampledToken& token) {
+  const double log_sum = LogSumExp(logits);
+  token.logprob = static_cast<float>(logits[token.token_id] - log_sum);
+  ids_.resize(logits.size());
+  std::iota(ids_.begin(), ids_.end(), 0);
+  const int n = std::min<int>(num_top, static_cast<int>(ids_.size()));
+  std::partial_sort(ids_.begin(), ids_.begin() + n, ids_.end(), [&](int32_t a, int32_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  });
+  for (int i = 0; i < n; ++i) {
+    token.top_ids[i] = ids_[i];
+    token.top_logprobs[i] = static_cast<float>(logits[ids_[i]] - log_sum);
+  }
 }
 
 void HostSampler::Edit(std::span<const float> logits, const SampleRow& row,

@@ -13,6 +13,8 @@ namespace mea {
 // thread.
 class HostSampler {
  public:
+  // Rows of so many logits will ask for no memory.
+  void Expect(int64_t vocab_size);
   SampledToken Sample(std::span<const float> logits, const SampleRow& row,
                       std::span<const LogitEdit> edits);
 
@@ -26,12 +28,14 @@ class HostSampler {
   void Edit(std::span<const float> logits, const SampleRow& row, std::span<const LogitEdit> edits);
   int32_t Draw(const SampleRow& row);
   uint64_t TotalWeight() const;
+  void ReportLogprobs(std::span<const float> logits, int num_top, SampledToken& token);
   // Keeps the n best candidates, best first.
   void KeepBest(size_t n);
   void KeepTopP(float top_p);
 
   std::vector<float> edited_;  // [vocab]
   std::vector<Candidate> candidates_;
+  std::vector<int32_t> ids_;  // [vocab]
 };
 
 // log(sum(exp(logits))), in double.

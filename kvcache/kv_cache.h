@@ -72,6 +72,10 @@ class KvCache {
   // which have been computed by the steps before it: every page or none. Pages that windows have
   // left are given back first. Where no layer has a window, this is room for all tokens.
   [[nodiscard]] bool Reserve(PageTable& table, int num_computed, int num_tokens);
+  // The sequence may get as long as `num_tokens`: its table will not have to be made larger.
+  void Expect(PageTable& table, int num_tokens) const {
+    table.Expect((num_tokens + layout_.page_size - 1) / layout_.page_size);
+  }
   // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
   // pages are shared, of a partly filled last one it has a copy of its own. False, and nothing,
   // where there is no page for that, or one of `from` has been given back. The copy is an op of the

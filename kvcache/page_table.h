@@ -48,6 +48,11 @@ class PageTable {
     }
     return true;
   }
+  // Memory for as many entries of each group, so that growing to them asks for none.
+  void Expect(int num_entries) {
+    for (Group& g : groups_) g.pages.reserve(num_entries);
+  }
+  int num_expected() const { return static_cast<int>(groups_[0].pages.capacity()); }
   // Where there is one group.
   [[nodiscard]] bool Grow(int end) {
     MEA_CHECK(num_groups() == 1);
@@ -74,7 +79,10 @@ class PageTable {
         if (i >= g.begin && i < g.size()) Release(g.pages[i]);
       }
     }
-    for (Group& g : groups_) g = {};
+    for (Group& g : groups_) {
+      g.pages.clear();
+      g.begin = 0;
+    }
   }
 
  private:

@@ -19,7 +19,13 @@ uint64_t HashOf(int64_t before, std::span<const int32_t> tokens, absl::string_vi
 }  // namespace
 
 PrefixIndex::PrefixIndex(PagePool* pool, const KvLayout* layout)
-    : pool_(pool), layout_(layout), entries_(pool->num_pages()), owner_(pool->num_pages(), kNone) {
+    : pool_(pool),
+      layout_(layout),
+      entries_(pool->num_pages()),
+      tokens_(int64_t{pool->num_pages()} * layout->page_size),
+      others_(int64_t{pool->num_pages()} * (layout->num_groups() - 1)),
+      owner_(pool->num_pages(), kNone),
+      buckets_(pool->num_pages(), kNone) {
   pool_->set_on_forget([this](int32_t page) { Forget(page); });
 }
 
@@ -27,15 +33,16 @@ int32_t PrefixIndex::Find(int64_t before, std::span<const int32_t> tokens,
                           std::string_view salt) const {
   const absl::string_view first_salt =
       before == kBeginning ? absl::string_view(salt.data(), salt.size()) : absl::string_view();
-  const auto [first, last] = by_hash_.equal_range(HashOf(before, tokens, first_salt));
-  for (auto it = first; it != last; ++it) {
-    const Entry& entry = entries_[it->second];
-    if (entry.before == before && std::ranges::equal(entry.tokens, tokens) &&
+  const uint64_t hash = HashOf(before, tokens, first_salt);
+  int32_t page = buckets_[hash % buckets_.size()];
+  for (; page != kNone; page = entries_[page].next) {
+    const Entry& entry = entries_[page];
+    if (entry.hash == hash && entry.before == before && std::ranges::equal(Content(page), tokens) &&
         (before != kBeginning || entry.salt == salt)) {
-      return it->second;
+      break;
     }
   }
-  return kNone;
+  return page;
 }
 
 int PrefixIndex::Match(std::span<const int32_t> tokens, std::string_view salt,
@@ -56,7 +63,7 @@ int PrefixIndex::Match(std::span<const int32_t> tokens, std::string_view salt,
     const int first = layout_->FirstPage(group, num_tokens);
     table.Skip(group, first);
     for (int i = first; i < usable; ++i) {
-      table.Share(group == 0 ? found[i] : entries_[found[i]].others[group - 1], group);
+      table.Share(group == 0 ? found[i] : Others(found[i])[group - 1], group);
     }
   }
   return num_tokens;
@@ -69,7 +76,7 @@ int PrefixIndex::UsablePages(std::span<const int32_t> entries) const {
   for (int i = 0; i < std::ssize(entries); ++i) {
     bool all_there = true;
     for (int other = 0; other < num_others; ++other) {
-      if (entries_[entries[i]].others[other] == kNone) begins[other] = i + 1;
+      if (Others(entries[i])[other] == kNone) begins[other] = i + 1;
       const int first = layout_->FirstPage(other + 1, (i + 1) * layout_->page_size);
       all_there &= begins[other] <= first;
     }
@@ -92,16 +99,14 @@ void PrefixIndex::Insert(std::span<const int32_t> tokens, std::string_view salt,
     const std::span<const int32_t> content = TokensOf(tokens, i);
     const int32_t known = Find(before, content, salt);
     if (known == kNone) {
-      AddEntry(page, {.before = before,
-                      .tokens = {content.begin(), content.end()},
-                      .salt = before == kBeginning ? std::string(salt) : std::string()});
+      AddEntry(page, before, content, before == kBeginning ? salt : std::string_view());
     } else if (known != page) {
       table.Replace(0, i, known);
     }
     const int32_t entry_page = table.pages()[i];
     for (int group = 1; group < layout_->num_groups(); ++group) {
       const int32_t mine = table.pages(group)[i];
-      const int32_t other = entries_[entry_page].others[group - 1];
+      const int32_t other = Others(entry_page)[group - 1];
       if (mine == kNone || mine == other) continue;
       if (other == kNone) {
         AddOther(entry_page, group, mine);
@@ -113,20 +118,25 @@ void PrefixIndex::Insert(std::span<const int32_t> tokens, std::string_view salt,
   }
 }
 
-void PrefixIndex::AddEntry(int32_t page, Entry entry) {
+void PrefixIndex::AddEntry(int32_t page, int64_t before, std::span<const int32_t> tokens,
+                           std::string_view salt) {
   MEA_CHECK(!IsIndexed(page));
-  entry.hash = HashOf(entry.before, entry.tokens, entry.salt);
+  Entry& entry = entries_[page];
+  entry.hash = HashOf(before, tokens, absl::string_view(salt.data(), salt.size()));
   entry.number = ++num_numbers_;
-  entry.others.assign(layout_->num_groups() - 1, kNone);
-  by_hash_.emplace(entry.hash, page);
-  entries_[page] = std::move(entry);
+  entry.before = before;
+  entry.salt.assign(salt);
+  entry.next = std::exchange(Bucket(entry.hash), page);
+  std::ranges::copy(tokens, Content(page).begin());
+  std::ranges::fill(Others(page), kNone);
   owner_[page] = page;
+  ++num_entries_;
   pool_->Keep(page);
 }
 
 void PrefixIndex::AddOther(int32_t entry_page, int group, int32_t page) {
   MEA_CHECK(!IsIndexed(page));
-  entries_[entry_page].others[group - 1] = page;
+  Others(entry_page)[group - 1] = page;
   owner_[page] = entry_page;
   pool_->Keep(page);
 }
@@ -134,19 +144,19 @@ void PrefixIndex::AddOther(int32_t entry_page, int group, int32_t page) {
 void PrefixIndex::Forget(int32_t page) {
   const int32_t owner = std::exchange(owner_[page], kNone);
   if (owner != page) {
-    std::ranges::replace(entries_[owner].others, page, kNone);
+    std::ranges::replace(Others(owner), page, kNone);
     return;
   }
-  const auto [first, last] = by_hash_.equal_range(entries_[page].hash);
-  const auto it = std::find_if(first, last, [&](const auto& item) { return item.second == page; });
-  MEA_CHECK(it != last);
-  by_hash_.erase(it);
-  for (const int32_t other : entries_[page].others) {
+  int32_t* link = &Bucket(entries_[page].hash);
+  while (*link != page) link = &entries_[*link].next;
+  *link = entries_[page].next;
+  for (const int32_t other : Others(page)) {
     if (other == kNone) continue;
     owner_[other] = kNone;
     pool_->Drop(other);
   }
-  entries_[page] = {};
+  entries_[page].salt.clear();
+  --num_entries_;
 }
 
 }  // namespace mea

@@ -4,7 +4,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "kvcache/kv_layout.h"
@@ -18,8 +17,9 @@ namespace mea {
 // else; sequences that begin alike share it. Sequences of different salts share nothing. Looked up
 // by a hash of (entry before, tokens, salt), believed only after all three were compared.
 // An entry is a page of the first group, with those that hold the same tokens of the other groups
-// as far as they are still there: of a windowed group a prefix needs the last ones alone. Engine
-// thread only; pool and layout outlive it.
+// as far as they are still there: of a windowed group a prefix needs the last ones alone. All
+// memory is taken at once, by the number of pages: that of salts apart, none while sequences run.
+// Engine thread only; pool and layout outlive it.
 class PrefixIndex {
  public:
   PrefixIndex(PagePool* pool, const KvLayout* layout);
@@ -35,7 +35,7 @@ class PrefixIndex {
   void Insert(std::span<const int32_t> tokens, std::string_view salt, int begin, int end,
               PageTable& table);
 
-  int num_entries() const { return static_cast<int>(by_hash_.size()); }
+  int num_entries() const { return num_entries_; }
 
  private:
   static constexpr int32_t kNone = PageTable::kNone;
@@ -46,9 +46,8 @@ class PrefixIndex {
     uint64_t hash = 0;
     int64_t number = 0;  // never given twice: page ids are
     int64_t before = kBeginning;
-    std::vector<int32_t> tokens;  // [page_size]
-    std::string salt;             // of a first page; the others have theirs by way of it
-    std::vector<int32_t> others;  // [num_groups - 1] the other groups' pages, or kNone
+    std::string salt;      // of a first page; the others have theirs by way of it
+    int32_t next = kNone;  // the page of the next entry in the same bucket
   };
 
   // The indexed page that holds these tokens after `before`, or kNone.
@@ -58,7 +57,24 @@ class PrefixIndex {
   // The longest usable part of a prefix, in pages, of which these are the entries.
   int UsablePages(std::span<const int32_t> entries) const;
   bool IsIndexed(int32_t page) const { return owner_[page] != kNone; }
-  void AddEntry(int32_t page, Entry entry);
+  int32_t& Bucket(uint64_t hash) { return buckets_[hash % buckets_.size()]; }
+  // What an entry's page holds.
+  std::span<int32_t> Content(int32_t page) {
+    return std::span(tokens_).subspan(int64_t{page} * layout_->page_size, layout_->page_size);
+  }
+  std::span<const int32_t> Content(int32_t page) const {
+    return const_cast<PrefixIndex*>(this)->Content(page);
+  }
+  // The pages of the other groups that belong to an entry, or kNone.
+  std::span<int32_t> Others(int32_t page) {
+    const int64_t count = layout_->num_groups() - 1;
+    return std::span(others_).subspan(page * count, count);
+  }
+  std::span<const int32_t> Others(int32_t page) const {
+    return const_cast<PrefixIndex*>(this)->Others(page);
+  }
+  void AddEntry(int32_t page, int64_t before, std::span<const int32_t> tokens,
+                std::string_view salt);
   void AddOther(int32_t entry_page, int group, int32_t page);
   void Forget(int32_t page);
   std::span<const int32_t> TokensOf(std::span<const int32_t> tokens, int page) const {
@@ -67,10 +83,13 @@ class PrefixIndex {
 
   PagePool* const pool_;
   const KvLayout* const layout_;
-  std::vector<Entry> entries_;  // [num_pages]
-  std::vector<int32_t> owner_;  // [num_pages] the page whose entry it belongs to, or kNone
+  std::vector<Entry> entries_;    // [num_pages]
+  std::vector<int32_t> tokens_;   // [num_pages, page_size]
+  std::vector<int32_t> others_;   // [num_pages, num_groups - 1]
+  std::vector<int32_t> owner_;    // [num_pages] the page whose entry it belongs to, or kNone
+  std::vector<int32_t> buckets_;  // [num_pages] the page of the first entry of a hash, or kNone
   int64_t num_numbers_ = 0;
-  std::unordered_multimap<uint64_t, int32_t> by_hash_;
+  int num_entries_ = 0;
 };
 
 }  // namespace mea

@@ -149,6 +149,7 @@ class CpuBackend final : public Backend {
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<SampledToken> tokens) override {
     CheckSample(logits, rows.size(), tokens.size(), DType::kF32);
+    for (HostSampler& sampler : samplers_) sampler.Expect(logits.shape[1]);
     pool_.ParallelFor(std::ssize(rows), [&](int64_t i, int thread) {
       tokens[i] = samplers_[thread].Sample(Row(logits, i), rows[i], edits);
     });

@@ -84,6 +84,7 @@ void Run(int num_sequences, int context, int num_steps) {
   for (int i = 0; i < kWarmUp; ++i) step();
   const int64_t allocations = num_allocations;
   std::vector<double> seconds;
+  seconds.reserve(num_steps);
   for (int i = 0; i < num_steps; ++i) {
     seconds.push_back(SecondsOf([&] { MEA_CHECK(step()); }));
   }
