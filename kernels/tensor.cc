@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
@@ -78,13 +79,34 @@ constexpr int64_t kAlignment = 64;
 // a walk through the page tables, a tenth of the reading rate.
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
-// Not yet filled; null where there is no memory.
-void* AllocateBytes(int64_t bytes) {
-  if (bytes < 2 * kHugePage) return std::aligned_alloc(kAlignment, bytes);
-  void* data = std::aligned_alloc(kHugePage, bytes);
+// Zeroed memory of its own in large pages, all of it there at once: a cache that does not fit is
+// found out now, not when it is full. Null where there is no memory.
+std::shared_ptr<void> MapLarge(int64_t bytes) {
+  const int64_t mapped = bytes + kHugePage;
+  void* const begin =
+      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (begin == MAP_FAILED) return nullptr;
+  const auto unmap = [mapped, begin](void*) { munmap(begin, mapped); };
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  void* const data =
+      reinterpret_cast<void*>((address + kHugePage - 1) / kHugePage * kHugePage);  // NOLINT
+  std::shared_ptr<void> memory(data, unmap);
   // Advice: where it is not taken, pages are small.
-  if (data != nullptr) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return data;
+  madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  // Kernels before 5.14 do not know it.
+  if (madvise(data, bytes, MADV_POPULATE_WRITE) != 0) {
+    if (errno == ENOMEM) return nullptr;
+    std::memset(data, 0, bytes);
+  }
+  return memory;
+}
+
+std::shared_ptr<void> AllocateZeroed(int64_t bytes) {
+  if (bytes >= 2 * kHugePage) return MapLarge(bytes);
+  void* const data = std::aligned_alloc(kAlignment, bytes);
+  if (data == nullptr) return nullptr;
+  std::memset(data, 0, bytes);
+  return {data, std::free};
 }
 
 }  // namespace
@@ -95,14 +117,13 @@ absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DTyp
     MEA_CHECK(extent >= 0);
     if (__builtin_mul_overflow(bytes, extent, &bytes)) bytes = INT64_MAX;
   }
-  const bool addressable = bytes < INT64_MAX - kAlignment;
+  const bool addressable = bytes < INT64_MAX - 2 * kHugePage;
   const int64_t padded = addressable ? (bytes + kAlignment) / kAlignment * kAlignment : 0;
-  void* data = addressable ? AllocateBytes(padded) : nullptr;
+  std::shared_ptr<void> data = addressable ? AllocateZeroed(padded) : nullptr;
   if (data == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
   }
-  std::memset(data, 0, padded);
-  return Tensor(TensorView::Dense(data, dtype, shape), std::shared_ptr<void>(data, std::free));
+  return Tensor(TensorView::Dense(data.get(), dtype, shape), data);
 }
 
 }  // namespace mea

@@ -61,7 +61,8 @@ TEST_P(AllocationTest, DecodeStepsAskForNone) {
                                            .prefix_cache = true});
   EngineCore& core = harness.core();
   for (int i = 0; i < kNumSequences; ++i) {
-    Request request = RandomRequest(i, kPrompt + i, 2 * (kWarmUp + kSteps), GetParam().model.vocab_size);
+    Request request =
+        RandomRequest(i, kPrompt + i, 2 * (kWarmUp + kSteps), GetParam().model.vocab_size);
     if (i % 2 == 0) request.logprobs.reset();
     request.sampling.temperature = 0.8f;
     request.sampling.top_p = 0.95f;
@@ -79,13 +80,13 @@ TEST_P(AllocationTest, DecodeStepsAskForNone) {
   EXPECT_EQ(num_allocations - before, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, AllocationTest,
-    ::testing::Values(Case{"Mea", {.qk_norm = true, .dtype = DType::kBf16}},
-                      Case{"Int8Cache", {.dtype = DType::kBf16}, DType::kI8},
-                      Case{"Windows", {.window = 24, .global_layer = 0}},
-                      Case{"Experts", {.num_experts = 4}}, Case{"Pseudo", {.pseudo_heads = 2}}),
-    [](const auto& shape) { return shape.param.name; });
+INSTANTIATE_TEST_SUITE_P(Models, AllocationTest,
+                         ::testing::Values(Case{"Mea", {.qk_norm = true, .dtype = DType::kBf16}},
+                                           Case{"Int8Cache", {.dtype = DType::kBf16}, DType::kI8},
+                                           Case{"Windows", {.window = 24, .global_layer = 0}},
+                                           Case{"Experts", {.num_experts = 4}},
+                                           Case{"Pseudo", {.pseudo_heads = 2}}),
+                         [](const auto& shape) { return shape.param.name; });
 
 }  // namespace
 }  // namespace mea::testing
