@@ -1,6 +1,8 @@
 #include "kernels/host_sample.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -10,8 +12,34 @@
 namespace mea {
 namespace {
 
+constexpr size_t kLanes = 16;  // sums side by side, of which a compiler makes vectors
+
+// As std::isfinite of all.
+bool AreFinite(std::span<const float> logits) {
+  std::array<float, kLanes> zeros{};
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      zeros[lane] += logits[i + lane] - logits[i + lane];  // NaN unless it is finite
+    }
+  }
+  for (; i < logits.size(); ++i) zeros[0] += logits[i] - logits[i];
+  return std::all_of(zeros.begin(), zeros.end(), [](float zero) { return zero == 0; });
+}
+
+// As std::max_element, which waits for each comparison before the next.
 int32_t ArgMax(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  std::array<float, kLanes> lanes;
+  lanes.fill(logits[0]);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = logits[i + lane] > lanes[lane] ? logits[i + lane] : lanes[lane];
+    }
+  }
+  float max = *std::max_element(lanes.begin(), lanes.end());
+  for (; i < logits.size(); ++i) max = std::max(max, logits[i]);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), max) - logits.begin());
 }
 
 }  // namespace
@@ -26,12 +54,11 @@ double LogSumExp(std::span<const float> logits) {
 SampledToken HostSampler::Sample(std::span<const float> logits, const SampleRow& row,
                                  std::span<const LogitEdit> edits) {
   SampledToken token;
-  const auto is_finite = [](float logit) { return std::isfinite(logit); };
-  token.is_finite = std::all_of(logits.begin(), logits.end(), is_finite);
+  token.is_finite = AreFinite(logits);
   if (!token.is_finite) return token;
 
-  Edit(logits, row, edits);
-  token.token_id = row.temperature == 0 ? ArgMax(edited_) : Draw(row);
+  const std::span<const float> edited = Edit(logits, row, edits);
+  token.token_id = row.temperature == 0 ? ArgMax(edited) : Draw(edited, row);
   if (row.num_top >= 0) ReportLogprobs(logits, row.num_top, token);
   return token;
 }
@@ -39,6 +66,7 @@ SampledToken HostSampler::Sample(std::span<const float> logits, const SampleRow&
 void HostSampler::Expect(int64_t vocab_size) {
   edited_.reserve(vocab_size);
   candidates_.reserve(vocab_size);
+  ranked_.reserve(vocab_size);
   ids_.reserve(vocab_size);
 }
 
@@ -57,69 +85,85 @@ void HostSampler::ReportLogprobs(std::span<const float> logits, int num_top, Sam
   }
 }
 
-void HostSampler::Edit(std::span<const float> logits, const SampleRow& row,
-                       std::span<const LogitEdit> edits) {
+std::span<const float> HostSampler::Edit(std::span<const float> logits, const SampleRow& row,
+                                         std::span<const LogitEdit> edits) {
   if (row.restricted) {
     edited_.assign(logits.size(), kImpossible);
+  } else if (row.edits_begin == row.edits_end) {
+    return logits;
   } else {
     edited_.assign(logits.begin(), logits.end());
   }
   for (const LogitEdit& edit : edits.subspan(row.edits_begin, row.edits_end - row.edits_begin)) {
     edited_[edit.token_id] = WithPenalty(WithBiasAndRepetition(logits[edit.token_id], edit), edit);
   }
+  return edited_;
 }
 
-int32_t HostSampler::Draw(const SampleRow& row) {
-  const int32_t best = ArgMax(edited_);
-  MEA_CHECK(edited_[best] != kImpossible);
+int32_t HostSampler::Draw(std::span<const float> edited, const SampleRow& row) {
+  const int32_t best = ArgMax(edited);
+  MEA_CHECK(edited[best] != kImpossible);
   const float scale = DistanceScale(row.temperature);
   candidates_.clear();
-  for (size_t id = 0; id < edited_.size(); ++id) {
-    const uint32_t distance = Distance(edited_[best], edited_[id], scale);
-    if (distance != kNoCandidate) candidates_.push_back({distance, static_cast<int32_t>(id)});
+  for (size_t id = 0; id < edited.size(); ++id) {
+    const uint32_t distance = Distance(edited[best], edited[id], scale);
+    if (distance == kNoCandidate) continue;
+    candidates_.push_back({{distance, static_cast<int32_t>(id)}, Weight(distance)});
   }
   if (row.top_k > 0) KeepBest(row.top_k);
   if (row.top_p < 1.0f) KeepTopP(row.top_p);
   if (row.min_p > 0.0f) {
     const uint64_t least = MinPWeight(row.min_p);
-    std::erase_if(candidates_, [=](const Candidate& c) { return Weight(c.distance) < least; });
+    std::erase_if(candidates_, [=](const Candidate& c) { return c.weight < least; });
   }
-  std::sort(candidates_.begin(), candidates_.end(),
-            [](const Candidate& a, const Candidate& b) { return a.token_id < b.token_id; });
 
   uint64_t point = DrawnPoint(row, TotalWeight());
   for (const Candidate& c : candidates_) {
-    const uint64_t weight = Weight(c.distance);
-    if (point < weight) return c.token_id;
-    point -= weight;
+    if (point < c.weight) return c.rank.token_id;
+    point -= c.weight;
   }
   return best;  // a bias beyond all numbers: there were no candidates
 }
 
 uint64_t HostSampler::TotalWeight() const {
   uint64_t total = 0;
-  for (const Candidate& c : candidates_) total += Weight(c.distance);
+  for (const Candidate& c : candidates_) total += c.weight;
   return total;
 }
 
-void HostSampler::KeepBest(size_t n) {
-  n = std::min(n, candidates_.size());
-  std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end());
-  candidates_.resize(n);
+void HostSampler::KeepUpTo(Rank last) {
+  std::erase_if(candidates_, [last](const Candidate& c) { return c.rank > last; });
 }
 
+void HostSampler::KeepBest(size_t n) {
+  if (n >= candidates_.size()) return;
+  ranked_.clear();
+  for (const Candidate& c : candidates_) ranked_.push_back(c.rank);
+  std::nth_element(ranked_.begin(), ranked_.begin() + (n - 1), ranked_.end());
+  KeepUpTo(ranked_[n - 1]);
+}
+
+// Weights are added up by classes of distance; only the class in which the sum gets there is
+// sorted.
 void HostSampler::KeepTopP(float top_p) {
-  const uint64_t wanted = TopPWeight(top_p, TotalWeight());
-  // The nucleus is mostly small: sort only as many as it turns out to need.
-  for (size_t sorted = 64;; sorted *= 4) {
-    const size_t n = std::min(sorted, candidates_.size());
-    std::partial_sort(candidates_.begin(), candidates_.begin() + n, candidates_.end());
-    uint64_t weight = 0;
-    for (size_t i = 0; i < n; ++i) {
-      weight += Weight(candidates_[i].distance);
-      if (weight >= wanted) return candidates_.resize(i + 1);
-    }
-    if (n == candidates_.size()) return;
+  constexpr int kClassBits = 10;
+  const auto class_of = [](const Candidate& c) { return c.rank.distance >> (32 - kClassBits); };
+  std::array<uint64_t, 1 << kClassBits> weights{};
+  for (const Candidate& c : candidates_) weights[class_of(c)] += c.weight;
+  const uint64_t wanted =
+      TopPWeight(top_p, std::accumulate(weights.begin(), weights.end(), uint64_t{0}));
+  uint64_t weight = 0;
+  uint32_t last = 0;
+  while (last + 1 < weights.size() && weight + weights[last] < wanted) weight += weights[last++];
+
+  ranked_.clear();
+  for (const Candidate& c : candidates_) {
+    if (class_of(c) == last) ranked_.push_back(c.rank);
+  }
+  std::sort(ranked_.begin(), ranked_.end());
+  for (const Rank& rank : ranked_) {
+    weight += Weight(rank.distance);
+    if (weight >= wanted) return KeepUpTo(rank);
   }
 }
 

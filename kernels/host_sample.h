@@ -19,22 +19,29 @@ class HostSampler {
                       std::span<const LogitEdit> edits);
 
  private:
-  struct Candidate {
+  struct Rank {
     uint32_t distance;
     int32_t token_id;
-    auto operator<=>(const Candidate&) const = default;  // the best is the least
+    auto operator<=>(const Rank&) const = default;  // the best is the least
+  };
+  struct Candidate {
+    Rank rank;
+    uint64_t weight;
   };
 
-  void Edit(std::span<const float> logits, const SampleRow& row, std::span<const LogitEdit> edits);
-  int32_t Draw(const SampleRow& row);
+  // The logits themselves where nothing is edited.
+  std::span<const float> Edit(std::span<const float> logits, const SampleRow& row,
+                              std::span<const LogitEdit> edits);
+  int32_t Draw(std::span<const float> edited, const SampleRow& row);
   uint64_t TotalWeight() const;
   void ReportLogprobs(std::span<const float> logits, int num_top, SampledToken& token);
-  // Keeps the n best candidates, best first.
+  void KeepUpTo(Rank last);
   void KeepBest(size_t n);
   void KeepTopP(float top_p);
 
-  std::vector<float> edited_;  // [vocab]
-  std::vector<Candidate> candidates_;
+  std::vector<float> edited_;          // [vocab]
+  std::vector<Candidate> candidates_;  // by token id
+  std::vector<Rank> ranked_;
   std::vector<int32_t> ids_;  // [vocab]
 };
 
