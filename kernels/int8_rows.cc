@@ -22,9 +22,11 @@ float LargestOf(const T* from, int64_t count) {
 // In float32 whatever T is, so that back ends of both kinds store the same integers.
 template <typename T>
 void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
+  // Adding it leaves no place for a fraction: rounds to nearest, ties to even, with no call.
+  constexpr float kNoFraction = 0x1.8p23f;
   const float inverse = scale > 0 ? 1 / scale : 0;
   for (int64_t i = 0; i < count; ++i) {
-    const float rounded = std::nearbyint(static_cast<float>(from[i]) * inverse);
+    const float rounded = (static_cast<float>(from[i]) * inverse + kNoFraction) - kNoFraction;
     to[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
   }
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/cpu/int8_matmul.h"
 
 namespace mea::cpu {
 namespace {
@@ -15,15 +16,16 @@ KernelTable KernelsOf(int64_t target) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   hwy::GetChosenTarget().Update(target);
-  const KernelTable table = {.target = hwy::TargetName(target),
-                             .matmul = GetMatMulKernels(),
-                             .rms_norm = GetRmsNormKernel(),
-                             .add_rms_norm = GetAddRmsNormKernel(),
-                             .swi_glu = GetSwiGluKernel(),
-                             .sigmoid_gate = GetSigmoidGateKernel(),
-                             .mix_heads = GetMixHeadsKernel(),
-                             .attention = GetAttentionKernels(),
-                             .interleaved_attention = GetInterleavedAttentionKernels()};
+  const KernelTable table = {
+      .target = hwy::TargetName(target),
+      .matmul = {.floats = GetFloatMatMulKernels(), .int8 = GetInt8MatMulKernels()},
+      .rms_norm = GetRmsNormKernel(),
+      .add_rms_norm = GetAddRmsNormKernel(),
+      .swi_glu = GetSwiGluKernel(),
+      .sigmoid_gate = GetSigmoidGateKernel(),
+      .mix_heads = GetMixHeadsKernel(),
+      .attention = GetAttentionKernels(),
+      .interleaved_attention = GetInterleavedAttentionKernels()};
   hwy::GetChosenTarget().DeInit();
   return table;
 }

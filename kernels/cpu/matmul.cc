@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/int8_rows.h"
+#include "kernels/cpu/int8_matmul.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
@@ -32,12 +32,6 @@ HWY_INLINE Vec InRegister(Vec v) {
   asm("" : "+x"(v.raw));
 #endif
   return v;
-}
-
-// What a product with an output's weights is to be multiplied with.
-HWY_INLINE float ScaleOf(const MatMulBlock& block, int out) {
-  if (block.w_dtype != DType::kI8) return 1.0f;
-  return Int8Scale(static_cast<const int8_t*>(block.w) + out * block.w_stride, block.k);
 }
 
 // Bytes by which a prefetch runs ahead: far enough for memory, near enough for the first-level
@@ -110,10 +104,9 @@ struct Accumulators {
   // below.
   HWY_INLINE void Finish(const MatMulBlock& block, int row, int out, int out_step) const {
     for (int o = 0; o < kOuts; ++o, out += out_step) {
-      const float scale = ScaleOf(block, out);
       const float bias = block.bias == nullptr ? 0.0f : block.bias[out];
       float* target = block.out + row * block.out_stride + out;
-      for (int r = 0; r < kRows; ++r) target[r * block.out_stride] = Sum(sum[r][o]) * scale + bias;
+      for (int r = 0; r < kRows; ++r) target[r * block.out_stride] = Sum(sum[r][o]) + bias;
     }
   }
 };
@@ -308,14 +301,12 @@ void MatMul(const MatMulBlock& block, float* scratch) {
       return Multiply<Bf16>(block, scratch);
     case DType::kF16:
       return Multiply<F16>(block, scratch);
-    case DType::kI8:
-      return Multiply<int8_t>(block, scratch);
     default:
       MEA_CHECK(false);
   }
 }
 
-cpu::MatMulKernels ChooseMatMul() { return {.pack_rows = PackRows, .multiply = MatMul}; }
+cpu::ProductKernels ChooseMatMul() { return {.pack_rows = PackRows, .multiply = MatMul}; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
@@ -327,9 +318,11 @@ HWY_EXPORT(ChooseMatMul);
 
 namespace cpu {
 
-MatMulKernels GetMatMulKernels() { return HWY_DYNAMIC_DISPATCH(ChooseMatMul)(); }
+ProductKernels GetFloatMatMulKernels() { return HWY_DYNAMIC_DISPATCH(ChooseMatMul)(); }
 
-int64_t PackedFloats(int64_t num_rows, int64_t k) { return num_rows * ((k + 15) / 16 * 16); }
+int64_t PackedFloats(int64_t num_rows, int64_t k, DType w_dtype) {
+  return num_rows * (w_dtype == DType::kI8 ? PackedInt8Floats(k) : (k + 15) / 16 * 16);
+}
 
 int64_t MatMulScratchFloats(int num_rows) {
   constexpr int kMaxLanes = 16;

@@ -9,11 +9,11 @@ namespace mea::cpu {
 // A rectangle of out = x w^T + bias. Every element of out is one vector accumulator over all of k,
 // summed over its lanes at the end; neither the rectangle nor the number of rows changes a bit.
 struct MatMulBlock {
-  const float* x;  // [num_rows, k], or as PackRows leaves it where there are many rows
+  const float* x;  // [num_rows, k], or as pack_rows leaves it where IsPacked
   int64_t x_stride;
   int num_rows;
   const void* w;  // [num_outs, k]
-  DType w_dtype;  // F32, BF16, F16 or I8
+  DType w_dtype;  // F32, BF16, F16 or I8 (kernels/cpu/int8_matmul.h)
   int64_t w_stride;
   int num_outs;
   int64_t k;
@@ -32,18 +32,31 @@ inline constexpr int kPanelOuts = 32;
 // first-level cache while the weights of the panel pass by.
 inline constexpr int kPanelDepth = 512;
 
-struct MatMulKernels {
-  // Packs the rows of one block of a product with many rows.
+// What is done with a kind of weights.
+struct ProductKernels {
+  // Packs the rows of one block, where IsPacked.
   void (*pack_rows)(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed);
-  // `scratch` holds MatMulScratchFloats(num_rows), or is null where rows are few: then x is not
-  // packed.
+  // `scratch` holds MatMulScratchFloats(num_rows), or is null where rows are few.
   void (*multiply)(const MatMulBlock& block, float* scratch);
 };
 
-int64_t PackedFloats(int64_t num_rows, int64_t k);
+struct MatMulKernels {
+  ProductKernels floats;
+  ProductKernels int8;
+
+  const ProductKernels& For(DType w_dtype) const { return w_dtype == DType::kI8 ? int8 : floats; }
+};
+
+// Whether rows go through pack_rows: where they are many, and in integers always.
+constexpr bool IsPacked(int64_t num_rows, DType w_dtype) {
+  return num_rows > kMaxStreamedRows || w_dtype == DType::kI8;
+}
+
+// Packed rows lie one after the other: a block of them begins behind PackedFloats of those before.
+int64_t PackedFloats(int64_t num_rows, int64_t k, DType w_dtype);
 int64_t MatMulScratchFloats(int num_rows);
 
 // Those of the target that Highway has chosen now.
-MatMulKernels GetMatMulKernels();
+ProductKernels GetFloatMatMulKernels();
 
 }  // namespace mea::cpu

@@ -35,41 +35,53 @@ void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, T
                          std::vector<Scratch>& scratch) {
   if (args.x.shape[0] == 0) return;
   if (args.x.shape[0] <= kMaxStreamedRows) {
-    RunStreamed(args, kernels, pool);
+    RunStreamed(args, kernels.For(args.w.dtype), pool);
   } else {
-    RunPacked(args, kernels, pool, scratch);
+    RunPacked(args, kernels.For(args.w.dtype), pool, scratch);
   }
 }
 
-void MatMulSchedule::RunStreamed(const MatMulArgs& args, const MatMulKernels& kernels,
+void MatMulSchedule::RunStreamed(const MatMulArgs& args, const ProductKernels& kernels,
                                  ThreadPool& pool) {
   const int64_t num_outs = args.w.shape[0];
   const int64_t outs = StreamedOuts(num_outs, pool.num_threads());
+  const auto num_rows = static_cast<int>(args.x.shape[0]);
+  const int64_t k = args.w.shape[1];
+  const float* x = args.x.as<float>();
+  if (IsPacked(num_rows, args.w.dtype)) {
+    float* const packed = packed_.Ensure(PackedFloats(num_rows, k, args.w.dtype));
+    kernels.pack_rows(x, args.x.stride[0], num_rows, k, packed);
+    x = packed;
+  }
   pool.ParallelFor(CeilDiv(num_outs, outs), [&](int64_t item, int) {
-    kernels.multiply(BlockOf(args, item * outs, outs), nullptr);
+    MatMulBlock block = BlockOf(args, item * outs, outs);
+    block.x = x;
+    kernels.multiply(block, nullptr);
   });
 }
 
-void MatMulSchedule::RunPacked(const MatMulArgs& args, const MatMulKernels& kernels,
+void MatMulSchedule::RunPacked(const MatMulArgs& args, const ProductKernels& kernels,
                                ThreadPool& pool, std::vector<Scratch>& scratch) {
   const int64_t num_rows = args.x.shape[0];
   const int64_t num_outs = args.w.shape[0];
   const int64_t k = args.w.shape[1];
   const int64_t row_blocks = CeilDiv(num_rows, kPanelRows);
   const int64_t out_blocks = CeilDiv(num_outs, kPanelOuts);
-  float* packed = packed_.Ensure(PackedFloats(num_rows, k));
+  const DType dtype = args.w.dtype;
+  float* packed = packed_.Ensure(PackedFloats(num_rows, k, dtype));
   const auto row_of = [&](int64_t block) { return block * num_rows / row_blocks; };
 
   pool.ParallelFor(row_blocks, [&](int64_t block, int) {
     const int64_t row = row_of(block);
     kernels.pack_rows(args.x.row<float>(row), args.x.stride[0],
-                      static_cast<int>(row_of(block + 1) - row), k, packed + PackedFloats(row, k));
+                      static_cast<int>(row_of(block + 1) - row), k,
+                      packed + PackedFloats(row, k, dtype));
   });
   pool.ParallelFor(row_blocks * out_blocks, [&](int64_t item, int thread) {
     const int64_t row = row_of(item / out_blocks);
     const int64_t end = row_of(item / out_blocks + 1);
     MatMulBlock block = BlockOf(args, item % out_blocks * kPanelOuts, kPanelOuts);
-    block.x = packed + PackedFloats(row, k);
+    block.x = packed + PackedFloats(row, k, dtype);
     block.num_rows = static_cast<int>(end - row);
     block.out += row * block.out_stride;
     kernels.multiply(block, scratch[thread].Ensure(MatMulScratchFloats(block.num_rows)));

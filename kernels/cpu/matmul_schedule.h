@@ -27,8 +27,8 @@ class MatMulSchedule {
            std::vector<Scratch>& scratch);
 
  private:
-  void RunStreamed(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool);
-  void RunPacked(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool,
+  void RunStreamed(const MatMulArgs& args, const ProductKernels& kernels, ThreadPool& pool);
+  void RunPacked(const MatMulArgs& args, const ProductKernels& kernels, ThreadPool& pool,
                  std::vector<Scratch>& scratch);
 
   Scratch packed_;  // x of the product at work

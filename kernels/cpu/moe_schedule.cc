@@ -51,6 +51,13 @@ void Choose(std::span<const float> logits, bool renormalise, std::span<int32_t> 
 void MoeSchedule::Run(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                       std::vector<Scratch>& scratch) {
   if (args.x.shape[0] == 0) return;
+  // Rows are packed for all experts alike.
+  const bool in_int8 = args.experts[0].gate.dtype == DType::kI8;
+  for (const Expert& expert : args.experts) {
+    for (const TensorView& w : {expert.gate, expert.up, expert.down}) {
+      MEA_CHECK((w.dtype == DType::kI8) == in_int8);
+    }
+  }
   Route(args, kernels, pool, scratch);
   Group(args);
   CutPanels();
@@ -101,13 +108,15 @@ void MoeSchedule::CutPanels() {
   for (int e = 0; e + 1 < std::ssize(begin_); ++e) {
     const int num_rows = begin_[e + 1] - begin_[e];
     if (num_rows == 0) continue;
-    const bool is_packed = num_rows > kMaxStreamedRows;
-    const int count = is_packed ? static_cast<int>(CeilDiv(num_rows, kPanelRows)) : 1;
+    const bool has_many_rows = num_rows > kMaxStreamedRows;
+    const int count = has_many_rows ? static_cast<int>(CeilDiv(num_rows, kPanelRows)) : 1;
     for (int i = 0; i < count; ++i) {
       const int first = i * num_rows / count;
       const int end = (i + 1) * num_rows / count;
-      panels_.push_back(
-          {.expert = e, .row = begin_[e] + first, .num_rows = end - first, .is_packed = is_packed});
+      panels_.push_back({.expert = e,
+                         .row = begin_[e] + first,
+                         .num_rows = end - first,
+                         .has_many_rows = has_many_rows});
     }
   }
 }
@@ -117,58 +126,60 @@ void MoeSchedule::CutBlocks(int64_t num_outs, int num_threads) {
   const int64_t streamed = StreamedOuts(num_outs * std::ssize(panels_), num_threads);
   blocks_.clear();
   for (int panel = 0; panel < std::ssize(panels_); ++panel) {
-    const int64_t step = panels_[panel].is_packed ? kPanelOuts : streamed;
+    const int64_t step = panels_[panel].has_many_rows ? kPanelOuts : streamed;
     for (int64_t out = 0; out < num_outs; out += step) {
       blocks_.push_back({.panel = panel, .out = out, .num_outs = std::min(step, num_outs - out)});
     }
   }
 }
 
-void MoeSchedule::Pack(TensorView x, const MatMulKernels& kernels, ThreadPool& pool) {
+void MoeSchedule::Pack(TensorView x, DType w_dtype, const KernelTable& kernels, ThreadPool& pool) {
   const int64_t k = x.shape[1];
-  float* const packed = packed_.Ensure(PackedFloats(x.shape[0], k));
+  float* const packed = packed_.Ensure(PackedFloats(x.shape[0], k, w_dtype));
   pool.ParallelFor(std::ssize(panels_), [&](int64_t i, int) {
     const Panel& panel = panels_[i];
-    if (!panel.is_packed) return;
-    kernels.pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
-                      packed + PackedFloats(panel.row, k));
+    if (!IsPacked(panel.num_rows, w_dtype)) return;
+    kernels.matmul.For(w_dtype).pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
+                                          packed + PackedFloats(panel.row, k, w_dtype));
   });
 }
 
 MatMulBlock MoeSchedule::Product(const Block& block, TensorView x, TensorView w) const {
   const Panel& panel = panels_[block.panel];
   const int64_t k = x.shape[1];
-  return {
-      .x = panel.is_packed ? packed_.data() + PackedFloats(panel.row, k) : x.row<float>(panel.row),
-      .x_stride = x.stride[0],
-      .num_rows = panel.num_rows,
-      .w = w.Rows(block.out, block.num_outs).data,
-      .w_dtype = w.dtype,
-      .w_stride = w.stride[0],
-      .num_outs = static_cast<int>(block.num_outs),
-      .k = k};
+  return {.x = IsPacked(panel.num_rows, w.dtype)
+                   ? packed_.data() + PackedFloats(panel.row, k, w.dtype)
+                   : x.row<float>(panel.row),
+          .x_stride = x.stride[0],
+          .num_rows = panel.num_rows,
+          .w = w.Rows(block.out, block.num_outs).data,
+          .w_dtype = w.dtype,
+          .w_stride = w.stride[0],
+          .num_outs = static_cast<int>(block.num_outs),
+          .k = k};
 }
 
 void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                          std::vector<Scratch>& scratch) {
   CutBlocks(args.inner.shape[1], pool.num_threads());
-  Pack(args.rows, kernels.matmul, pool);
+  const DType dtype = args.experts[0].gate.dtype;
+  Pack(args.rows, dtype, kernels, pool);
   pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
     const Block& block = blocks_[item];
     const Panel& panel = panels_[block.panel];
     const Expert& expert = args.experts[panel.expert];
-    const int64_t for_product = panel.is_packed ? MatMulScratchFloats(panel.num_rows) : 0;
+    const int64_t for_product = panel.has_many_rows ? MatMulScratchFloats(panel.num_rows) : 0;
     float* const memory = scratch[thread].Ensure(for_product + panel.num_rows * block.num_outs);
-    float* const product_scratch = panel.is_packed ? memory : nullptr;
+    float* const product_scratch = panel.has_many_rows ? memory : nullptr;
 
     MatMulBlock gate = Product(block, args.rows, expert.gate);
     gate.out = args.inner.row<float>(panel.row) + block.out;
     gate.out_stride = args.inner.stride[0];
-    kernels.matmul.multiply(gate, product_scratch);
+    kernels.matmul.For(dtype).multiply(gate, product_scratch);
     MatMulBlock up = Product(block, args.rows, expert.up);
     up.out = memory + for_product;
     up.out_stride = block.num_outs;
-    kernels.matmul.multiply(up, product_scratch);
+    kernels.matmul.For(dtype).multiply(up, product_scratch);
     for (int row = 0; row < panel.num_rows; ++row) {
       float* const inner = gate.out + row * gate.out_stride;
       kernels.swi_glu(inner, up.out + row * up.out_stride, block.num_outs, inner);
@@ -179,7 +190,8 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
 void MoeSchedule::Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                        std::vector<Scratch>& scratch) {
   CutBlocks(args.rows.shape[1], pool.num_threads());
-  Pack(args.inner, kernels.matmul, pool);
+  const DType dtype = args.experts[0].down.dtype;
+  Pack(args.inner, dtype, kernels, pool);
   pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
     const Block& block = blocks_[item];
     const Panel& panel = panels_[block.panel];
@@ -187,8 +199,8 @@ void MoeSchedule::Down(const MoeArgs& args, const KernelTable& kernels, ThreadPo
     down.out = args.rows.row<float>(panel.row) + block.out;
     down.out_stride = args.rows.stride[0];
     float* const product_scratch =
-        panel.is_packed ? scratch[thread].Ensure(MatMulScratchFloats(panel.num_rows)) : nullptr;
-    kernels.matmul.multiply(down, product_scratch);
+        panel.has_many_rows ? scratch[thread].Ensure(MatMulScratchFloats(panel.num_rows)) : nullptr;
+    kernels.matmul.For(dtype).multiply(down, product_scratch);
   });
 }
 

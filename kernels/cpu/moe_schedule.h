@@ -24,7 +24,7 @@ class MoeSchedule {
     int expert;
     int row;
     int num_rows;
-    bool is_packed;
+    bool has_many_rows;
   };
   // Some outputs of a panel.
   struct Block {
@@ -39,8 +39,8 @@ class MoeSchedule {
   void CutPanels();
   // The blocks of a product of all panels with matrices of num_outs rows.
   void CutBlocks(int64_t num_outs, int num_threads);
-  // Packs the panels that want it, rows of x.
-  void Pack(TensorView x, const MatMulKernels& kernels, ThreadPool& pool);
+  // Packs rows of x for products with weights of that dtype, the panels that want it.
+  void Pack(TensorView x, DType w_dtype, const KernelTable& kernels, ThreadPool& pool);
   // A block's product with its expert's matrix w, but for where it goes.
   MatMulBlock Product(const Block& block, TensorView x, TensorView w) const;
   void GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,

@@ -94,20 +94,21 @@ void BM_MatMul(benchmark::State& state) {
   Report(state, MatMulCost(rows, in, out, dtype, DType::kF32));
 }
 
-// Argument: rows. 32 experts of 512 for rows of 1024, four each; rows change, so that experts come
-// from memory.
+// Arguments: rows, dtype. 32 experts of 512 for rows of 1024, four each; rows change, so that
+// experts come from memory.
 void BM_Moe(benchmark::State& state) {
   constexpr int64_t kHidden = 1024;
   constexpr MoeShape kShape = {.num_experts = 32, .top_k = 4, .ffn_size = 512};
   const int64_t rows = state.range(0);
+  const auto dtype = static_cast<DType>(state.range(1));
   const auto backend = MakeBackend();
   const Tensor x = Filled({64 + rows, kHidden}, DType::kF32);
   const Tensor router = Filled({kShape.num_experts, kHidden}, DType::kBf16);
   std::vector<Tensor> matrices;
   std::vector<Expert> experts;
   for (int e = 0; e < kShape.num_experts; ++e) {
-    matrices.push_back(Filled({2 * kShape.ffn_size, kHidden}, DType::kBf16));
-    matrices.push_back(Filled({kHidden, kShape.ffn_size}, DType::kBf16));
+    matrices.push_back(Filled({2 * kShape.ffn_size, kHidden}, dtype));
+    matrices.push_back(Filled({kHidden, kShape.ffn_size}, dtype));
     const TensorView gate_up = matrices[2 * e].view();
     experts.push_back({.gate = gate_up.Rows(0, kShape.ffn_size),
                        .up = gate_up.Rows(kShape.ffn_size, kShape.ffn_size),
@@ -127,8 +128,7 @@ void BM_Moe(benchmark::State& state) {
                   .out = out.view()});
     first = (first + 1) % 64;
   }
-  Report(state,
-         MoeCost(rows, kHidden, kShape, ExpectedExperts(kShape, rows), DType::kBf16, DType::kF32));
+  Report(state, MoeCost(rows, kHidden, kShape, ExpectedExperts(kShape, rows), dtype, DType::kF32));
 }
 
 struct Heads {
@@ -220,8 +220,8 @@ void Register() {
                     ->Args({512, 768, 2048, bf16})
                     ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)
-                    ->ArgName("rows")
-                    ->ArgsProduct({{1, 4, 16, 64, 512}}));
+                    ->ArgNames({"rows", "dtype"})
+                    ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
                     ->ArgsProduct({{0, 1, 2, 3, 4}, {1}, {1}, {8192}, {bf16, i8}})

@@ -34,7 +34,7 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
         const Tensor expected = Poisoned({shape.rows, shape.outs}, DType::kF64);
         backend_->MatMul(x.view(), w.view(), bias.view(), actual.view());
         reference_->MatMul(Convert(x, DType::kF64).view(), w.view(), bias.view(), expected.view());
-        EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kMatMul);
+        EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::MatMul(dtype));
       }
     }
   }
@@ -59,15 +59,18 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
 }
 
 TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
-  for (const int64_t rows : {1, 40}) {
-    const Tensor x = Random({rows, 300}, DType::kF32, 7);
-    const Tensor w = Random({203, 300}, DType::kBf16, 8);
-    const Tensor expected = Poisoned({rows, 203}, DType::kF32);
-    MakeCpu(GetParam(), 1)->MatMul(x.view(), w.view(), {}, expected.view());
-    for (const int num_threads : {2, 5}) {
-      const Tensor actual = Poisoned({rows, 203}, DType::kF32);
-      MakeCpu(GetParam(), num_threads)->MatMul(x.view(), w.view(), {}, actual.view());
-      EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view())) << num_threads;
+  for (const DType dtype : {DType::kBf16, DType::kI8}) {
+    for (const int64_t rows : {1, 40}) {
+      const Tensor x = Random({rows, 300}, DType::kF32, 7);
+      const Tensor w = Random({203, 300}, dtype, 8);
+      const Tensor expected = Poisoned({rows, 203}, DType::kF32);
+      MakeCpu(GetParam(), 1)->MatMul(x.view(), w.view(), {}, expected.view());
+      for (const int num_threads : {2, 5}) {
+        const Tensor actual = Poisoned({rows, 203}, DType::kF32);
+        MakeCpu(GetParam(), num_threads)->MatMul(x.view(), w.view(), {}, actual.view());
+        EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view()))
+            << DTypeName(dtype) << " rows " << rows << " threads " << num_threads;
+      }
     }
   }
 }

@@ -137,19 +137,23 @@ TEST_P(CpuMoeTest, AgreesWithTheReference) {
                                         << DTypeName(dtype) << " seed " << c.seed);
       const MoeData data(c);
       EXPECT_LE(RelativeError(data.Run(*backend_).view(), data.Run(*reference_).view()),
-                Tolerance::kMoe);
+                dtype == DType::kI8 ? Tolerance::kInt8Moe : Tolerance::kMoe);
     }
   }
 }
 
 TEST_P(CpuMoeTest, ARowDependsOnThatRowAlone) {
-  const MoeCase c{.num_tokens = 300, .hidden = 77, .ffn = 45, .num_experts = 6, .top_k = 2};
-  const MoeData data(c);
-  const Tensor all = data.Run(*backend_);
-  for (const int64_t rows : {1, 2, 3, 7, 16, 17, 64, 193}) {
-    const int64_t first = c.num_tokens - rows;
-    EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, first, rows).view(), all.view().Rows(first, rows)))
-        << rows;
+  for (const DType dtype : {DType::kF32, DType::kI8}) {
+    const MoeCase c{
+        .num_tokens = 300, .hidden = 77, .ffn = 45, .num_experts = 6, .top_k = 2, .weights = dtype};
+    const MoeData data(c);
+    const Tensor all = data.Run(*backend_);
+    for (const int64_t rows : {1, 2, 3, 7, 16, 17, 64, 193}) {
+      const int64_t first = c.num_tokens - rows;
+      EXPECT_TRUE(
+          BitwiseEqual(data.Run(*backend_, first, rows).view(), all.view().Rows(first, rows)))
+          << DTypeName(dtype) << " " << rows;
+    }
   }
 }
 

@@ -36,17 +36,26 @@ bool BitwiseEqual(TensorView a, TensorView b);
 
 // The one table of tolerances: relative Frobenius error of an op of the CPU back end against the
 // reference on the same rounded inputs. Products and sums happen in float32 whatever the weights
-// are stored in, so the figure follows the op and not the storage.
+// are stored in, so the figure follows the op and not the storage; but for weights in 8 bits.
 struct Tolerance {
   // Half an ulp of float32 is 6e-8. A product over k elements errs by about sqrt(k) / lanes of
   // that; 2e-6 leaves room for k = 8192 on the one-lane target.
   static constexpr double kMatMul = 2e-6;
+  // Before it meets weights in 8 bits, a row is rounded to 16: by at most 1/65534 of the largest of
+  // 512 elements, which for normal numbers is below 5 deviations, each element by itself: 8e-5 of
+  // the result. cpu_int8_test holds every element to its own bound.
+  static constexpr double kInt8MatMul = 1e-4;
+  static constexpr double MatMul(DType weights) {
+    return weights == DType::kI8 ? kInt8MatMul : kMatMul;
+  }
   // A sum of squares, one square root, two products.
   static constexpr double kRowwise = 5e-7;
   // The vector exponential errs by 2e-7.
   static constexpr double kSwiGlu = 5e-7;
   // Three products, and the routing's weights.
   static constexpr double kMoe = 4e-6;
+  // What SwiGLU makes has a largest element of up to 20 deviations.
+  static constexpr double kInt8Moe = 4e-4;
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
   // weights.
   static constexpr double kAttention = 1e-5;
