@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/backend.h"
 
@@ -59,9 +60,22 @@ struct HeadShape {
 HeadShape HeadShapeOf(const PagedAttentionArgs& args);
 HeadShape HeadShapeOf(const InterleavedAttentionArgs& args);
 
+// What each virtual head is, on one side of the cache: the component that it equals, for its column
+// of the mix holds a single 1 beside zeros (a unit column) or nothing is mixed at all, or
+// kMixedHead. A unit column's head is read where the component lies, on every path: what its zeros
+// would be multiplied with is not looked at.
+inline constexpr int32_t kMixedHead = -1;
+struct HeadSources {
+  std::vector<int32_t> keys;    // [virtual heads]
+  std::vector<int32_t> values;  // [virtual heads]
+
+  void Assign(const PagedAttentionArgs& args, const HeadShape& shape);
+};
+
 // A piece of one attention op: some query tokens of one sequence, some virtual heads (each with its
 // group of query heads), some splits of the cache.
 struct AttentionItem {
+  const HeadSources* sources;
   int seq;
   int token_begin, token_end;  // rows of q
   int head_begin, head_end;    // virtual heads

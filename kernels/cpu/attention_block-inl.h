@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/attention_compose-inl.h"
 #include "kernels/cpu/attention_record-inl.h"
+#include "kernels/cpu/attention_single-inl.h"
 #include "kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,8 +19,10 @@ namespace mea {
 namespace HWY_NAMESPACE {
 
 using cpu::AttentionWork;
+using cpu::HeadsBySource;
 using cpu::kBlockTokens;
 using cpu::kMaxComposed;
+using cpu::kMaxTogether;
 using cpu::kRecordHeader;
 using cpu::kTileTokens;
 using cpu::RoundUp;
@@ -31,7 +34,11 @@ class BlockAttention {
   using T = Read<Stored>;
 
   explicit BlockAttention(const AttentionWork& work)
-      : work_(work), cache_(work), head_dim_(work.head_dim), group_rows_(work.group_rows) {}
+      : work_(work),
+        cache_(work),
+        single_(work, cache_),
+        head_dim_(work.head_dim),
+        group_rows_(work.group_rows) {}
 
   // Adds the 64 positions from block_begin on to the records of work.part.
   void Run(int64_t block_begin) const {
@@ -46,11 +53,12 @@ class BlockAttention {
     const TokenRange seen = {.begin = work_.Visible(first, block_begin).begin,
                              .end = work_.Visible(last - 1, block_begin).end};
     cache_.Open(block_begin, seen);
-    for (int begin = 0; begin < work_.num_heads(); begin += kMaxComposed) {
+    const int most = group_rows_ == 1 ? kMaxTogether : kMaxComposed;
+    for (int begin = 0; begin < work_.num_heads(); begin += most) {
       const Batch batch = {.block_begin = block_begin,
                            .seen = seen,
                            .begin = begin,
-                           .end = std::min(begin + kMaxComposed, work_.num_heads()),
+                           .end = std::min(begin + most, work_.num_heads()),
                            .first_token = first,
                            .last_token = last,
                            .first_row = first * work_.group,
@@ -77,8 +85,10 @@ class BlockAttention {
 
   // scores[head][row][token of the block] = q . K_head
   void Scores(const Batch& batch) const {
-    const bool mixed = work_.mixes_keys();
-    if (mixed && group_rows_ == 1) return ScoresWhileComposing(batch);
+    if (group_rows_ == 1) {
+      return single_.Scores(batch.block_begin, batch.seen, batch.begin, batch.end);
+    }
+    HeadsBySource heads = work_.KeyHeads(batch.begin, batch.end);
     const int first_tile = TileFloor(batch.seen.begin);
     const int num_tiles = (batch.seen.end - first_tile + kTileTokens - 1) / kTileTokens;
     const auto multiply = [&](int head, auto tiles) HWY_ATTR {
@@ -87,35 +97,32 @@ class BlockAttention {
       Multiply<false>(work_.queries + row * head_dim_, head_dim_, batch.num_rows, head_dim_, tiles,
                       work_.scores + score_row * kBlockTokens + first_tile, kBlockTokens);
     };
-    if (!mixed && reads_in_place()) {
-      for (int head = batch.begin; head < batch.end; ++head) {
-        const auto tile = [&, this](int i) HWY_ATTR {
-          return cache_.KeyTile(batch.block_begin + first_tile + i * kTileTokens,
-                                work_.item.head_begin + head);
+    if (reads_in_place()) {
+      for (int i = 0; i < heads.num_plain; ++i) {
+        const auto tile = [&, this](int n) HWY_ATTR {
+          return cache_.KeyTile(batch.block_begin + first_tile + n * kTileTokens,
+                                heads.component[i]);
         };
         // The next head's slab follows this one.
-        multiply(head, InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>,
-                               cache_.key_component_stride()));
+        multiply(heads.plain[i], InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>,
+                                         cache_.key_component_stride()));
       }
-      return;
+      heads.num_plain = 0;
     }
-    cache_.ComposeKeys(batch.block_begin, batch.seen, batch.begin, batch.end);
-    for (int head = batch.begin; head < batch.end; ++head) {
-      const float* keys =
-          work_.composed + (head - batch.begin) * cache_.key_stride() + first_tile * head_dim_;
+    cache_.ComposeKeys(batch.block_begin, batch.seen, heads);
+    const float* keys = work_.composed + first_tile * head_dim_;
+    ForComposed(heads, [&, this](int head) HWY_ATTR {
       const auto tile = [=, this](int i) HWY_ATTR { return keys + i * kTileTokens * head_dim_; };
       multiply(head, InScratch(tile, num_tiles, kTileTokens));
-    }
+      keys += cache_.key_stride();
+    });
   }
 
-  // With one row for each head, composed keys live in registers only.
-  void ScoresWhileComposing(const Batch& batch) const {
-    for (int t = TileFloor(batch.seen.begin); t < batch.seen.end; t += kTileTokens) {
-      const Components<T> keys = cache_.Keys(batch.block_begin + t);
-      MultiplyComposed<false>(
-          work_.queries + batch.begin * head_dim_, head_dim_, batch.end - batch.begin, head_dim_,
-          keys, work_.key_mix + batch.begin * keys.count, work_.scores + t, kBlockTokens);
-    }
+  // body(head) in the order in which CacheReader composes.
+  template <typename Body>
+  HWY_INLINE void ForComposed(const HeadsBySource& heads, Body body) const {
+    for (int i = 0; i < heads.num_mixed; ++i) body(heads.mixed[i]);
+    for (int i = 0; i < heads.num_plain; ++i) body(heads.plain[i]);
   }
 
   // Turns scores into exp(score - max), zero where a row sees nothing, and rescales the records.
@@ -159,22 +166,27 @@ class BlockAttention {
 
   // records.values += weights . V_head
   void WeightedValues(const Batch& batch) const {
-    const bool mixed = work_.mixes_values();
     // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
-    if (head_dim_ % kTileColumns == 0 && (mixed ? group_rows_ == 1 : reads_in_place())) {
-      return mixed ? ValuesWhileComposing(batch) : ValuesInPlace(batch);
+    const bool in_place = head_dim_ % kTileColumns == 0;
+    if (in_place && group_rows_ == 1) {
+      return single_.WeightedValues(batch.block_begin, batch.seen, batch.begin, batch.end);
     }
-    cache_.ComposeValues(batch.block_begin, batch.seen, batch.begin, batch.end);
+    HeadsBySource heads = work_.ValueHeads(batch.begin, batch.end);
+    if (in_place && reads_in_place()) {
+      ValuesInPlace(batch, heads);
+      heads.num_plain = 0;
+    }
+    cache_.ComposeValues(batch.block_begin, batch.seen, heads);
     const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
-    for (int head = batch.begin; head < batch.end; ++head) {
-      const float* values = work_.composed + (head - batch.begin) * cache_.value_stride() +
-                            batch.seen.begin * head_dim_;
+    const float* values = work_.composed + batch.seen.begin * head_dim_;
+    ForComposed(heads, [&, this](int head) HWY_ATTR {
       const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
       AddValues(batch, head, batch.seen, InScratch(tile, num_tiles, head_dim_));
-    }
+      values += cache_.value_stride();
+    });
   }
 
-  // Calls body(tokens, values) for the tokens of each tile that is seen, and all components there.
+  // Calls body(tokens) for the tokens of each tile that is seen.
   template <typename Body>
   HWY_INLINE void ForValueTiles(const Batch& batch, Body body) const {
     // From the first token's pair on: a partner behind the window has weight zero.
@@ -182,33 +194,20 @@ class BlockAttention {
     while (t < batch.seen.end) {
       const TokenRange tokens = {.begin = t,
                                  .end = std::min(batch.seen.end, TileFloor(t) + kTileTokens)};
-      body(tokens, cache_.Values(batch.block_begin + t, work_.first_value()));
+      body(tokens);
       t = tokens.end;
     }
   }
 
-  void ValuesInPlace(const Batch& batch) const {
-    ForValueTiles(batch, [&, this](TokenRange tokens, const Components<T>& all) HWY_ATTR {
-      for (int head = batch.begin; head < batch.end; ++head) {
-        const T* values = all.data + head * all.component_stride;
-        const auto tile = [=](int i) HWY_ATTR { return values + i * kTileElements; };
+  void ValuesInPlace(const Batch& batch, const HeadsBySource& heads) const {
+    ForValueTiles(batch, [&, this](TokenRange tokens) HWY_ATTR {
+      for (int i = 0; i < heads.num_plain; ++i) {
+        const Components<T> all =
+            cache_.Values(batch.block_begin + tokens.begin, heads.component[i]);
+        const auto tile = [&](int n) HWY_ATTR { return all.data + n * kTileElements; };
         // The next head's slab follows this one.
-        AddValues(batch, head, tokens,
+        AddValues(batch, heads.plain[i], tokens,
                   InCache(tile, head_dim_ / kTileColumns, all.stride, all.component_stride));
-      }
-    });
-  }
-
-  void ValuesWhileComposing(const Batch& batch) const {
-    float* values = work_.part + batch.begin * work_.record_floats + kRecordHeader;
-    ForValueTiles(batch, [&, this](TokenRange tokens, const Components<T>& all) HWY_ATTR {
-      for (int i = 0; i < head_dim_ / kTileColumns; ++i) {
-        Components<T> columns = all;
-        columns.data += i * kTileElements;
-        MultiplyComposed<true>(work_.scores + tokens.begin, kBlockTokens, batch.end - batch.begin,
-                               tokens.end - tokens.begin, columns,
-                               work_.value_mix + batch.begin * all.count, values + i * kTileColumns,
-                               work_.record_floats);
       }
     });
   }
@@ -227,6 +226,7 @@ class BlockAttention {
 
   const AttentionWork& work_;
   const CacheReader<Stored> cache_;
+  const SingleRows<Stored> single_;
   const int head_dim_;
   const int group_rows_;
 };

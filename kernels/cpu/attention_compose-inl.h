@@ -10,7 +10,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/attention_work.h"
-#include "kernels/cpu/tile-inl.h"
+#include "kernels/cpu/compose_tile-inl.h"
 #include "kernels/int8_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -18,6 +18,7 @@ namespace mea {
 namespace HWY_NAMESPACE {
 
 using cpu::AttentionWork;
+using cpu::HeadsBySource;
 using cpu::kBlockTokens;
 using cpu::kTileTokens;
 using cpu::TokenRange;
@@ -77,38 +78,41 @@ class CacheReader {
             .ahead = NextTile(work_.args.kv.values, position)};
   }
 
+  // The weights of the mixed heads.
+  MixColumns KeyMix(const HeadsBySource& heads) const {
+    return {.data = work_.key_mix + heads.first_mix, .stride = heads.mix_stride};
+  }
+  MixColumns ValueMix(const HeadsBySource& heads) const {
+    return {.data = work_.value_mix + heads.first_mix, .stride = heads.mix_stride};
+  }
+
   int64_t key_component_stride() const { return ComponentStride(work_.args.kv.keys); }
 
   // Floats between the composed keys, or values, of two heads.
   int64_t key_stride() const { return int64_t{kBlockTokens} * head_dim_; }
   int64_t value_stride() const { return int64_t{kBlockTokens} * head_dim_ + kTileColumns; }
 
-  // Composes or widens the block's visible tiles for heads [begin, end) of the item into
-  // work.composed: for each head, keys as [tile][head_dim][16 tokens], values as [token][head_dim].
-  void ComposeKeys(int64_t block_begin, TokenRange seen, int begin, int end) const {
+  // Composes the mixed heads of the block's visible tiles into work.composed, one behind the other,
+  // and widens the plain ones behind them: for each, keys as [tile][head_dim][16 tokens], values as
+  // [token][head_dim].
+  void ComposeKeys(int64_t block_begin, TokenRange seen, const HeadsBySource& heads) const {
     const auto find = [this](int64_t position, int component)
                           HWY_ATTR { return Keys(position, component); };
-    Compose({.begin = begin,
-             .end = end,
-             .mix = work_.mixes_keys() ? work_.key_mix : nullptr,
-             .rows = head_dim_,
-             .columns = kTileTokens,
-             .stride = key_stride()},
-            block_begin, seen, find);
+    const Composition to = {
+        .mix = KeyMix(heads), .rows = head_dim_, .columns = kTileTokens, .stride = key_stride()};
+    Compose(to, heads, block_begin, seen, find);
   }
-  void ComposeValues(int64_t block_begin, TokenRange seen, int begin, int end) const {
+  void ComposeValues(int64_t block_begin, TokenRange seen, const HeadsBySource& heads) const {
     const auto find = [this](int64_t position, int component)
                           HWY_ATTR { return Values(position, component); };
-    Composition composition = {.begin = begin,
-                               .end = end,
-                               .mix = work_.mixes_values() ? work_.value_mix : nullptr,
-                               .rows = kTileTokens,
-                               .columns = head_dim_,
-                               .stride = value_stride()};
-    if (head_dim_ % kTileColumns == 0) return Compose(composition, block_begin, seen, find);
+    Composition to = {.mix = ValueMix(heads),
+                      .rows = kTileTokens,
+                      .columns = head_dim_,
+                      .stride = value_stride()};
+    if (head_dim_ % kTileColumns == 0) return Compose(to, heads, block_begin, seen, find);
     // Unpaired rows whose length no vector divides: the 16 tokens are one long row.
-    composition.rows = 1;
-    composition.columns = kTileTokens * head_dim_;
+    to.rows = 1;
+    to.columns = kTileTokens * head_dim_;
     const auto flat = [&find](int64_t position, int component) HWY_ATTR {
       const Components<T> b = find(position, component);
       return Components<Unpaired<T>>{.data = reinterpret_cast<const Unpaired<T>*>(b.data),
@@ -117,15 +121,13 @@ class CacheReader {
                                      .count = b.count,
                                      .ahead = b.ahead};
     };
-    Compose(composition, block_begin, seen, flat);
+    Compose(to, heads, block_begin, seen, flat);
   }
 
  private:
-  // Heads [begin, end) of the item, in tiles of `rows` rows of `columns`, `stride` floats for each
-  // head.
+  // Heads in tiles of `rows` rows of `columns`, `stride` floats for each head.
   struct Composition {
-    int begin, end;
-    const float* mix;  // null: the heads are components themselves
+    MixColumns mix;
     int rows, columns;
     int64_t stride;
   };
@@ -192,22 +194,17 @@ class CacheReader {
 
   // find(position, component) gives the Components there.
   template <typename Find>
-  HWY_INLINE void Compose(const Composition& to, int64_t block_begin, TokenRange seen,
-                          Find find) const {
+  HWY_INLINE void Compose(const Composition& to, const HeadsBySource& heads, int64_t block_begin,
+                          TokenRange seen, Find find) const {
     for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
       float* target = work_.composed + t * head_dim_;
-      if (to.mix != nullptr) {
-        const auto all = find(block_begin + t, 0);
-        ComposeTile(all, to.end - to.begin, to.rows, to.columns, to.mix + to.begin * all.count,
-                    target, to.stride);
-        continue;
+      if (heads.num_mixed > 0) {
+        ComposeTile(find(block_begin + t, 0), heads.num_mixed, to.rows, to.columns, to.mix, target,
+                    to.stride);
+        target += heads.num_mixed * to.stride;
       }
-      for (int head = to.begin; head < to.end; ++head) {
-        auto one = find(block_begin + t, work_.item.head_begin + head);
-        one.count = 1;
-        const float weight = 1.0f;
-        ComposeTile<1>(one, to.rows, to.columns, &weight, target + (head - to.begin) * to.stride,
-                       to.stride);
+      for (int i = 0; i < heads.num_plain; ++i, target += to.stride) {
+        WidenTile(find(block_begin + t, heads.component[i]), to.rows, to.columns, target);
       }
     }
   }

@@ -23,8 +23,8 @@ class ItemAttention {
   void Run() {
     const AttentionItem& item = work_.item;
     const KvSpec& spec = work_.args.kv.spec;
-    LoadMix(work_.args.mix.key, spec.key_heads, work_.key_mix);
-    LoadMix(work_.args.mix.value, spec.value_heads, work_.value_mix);
+    LoadMix(work_.args.mix.key, item.sources->keys, spec.key_heads, work_.key_mix);
+    LoadMix(work_.args.mix.value, item.sources->values, spec.value_heads, work_.value_mix);
     ClearRecords(work_.total);
     for (int split = item.split_begin; split < item.split_end; ++split) {
       ClearRecords(work_.part);
@@ -40,11 +40,14 @@ class ItemAttention {
   }
 
  private:
-  // W[component, virtual head], turned into one row of components for each head of the item.
-  void LoadMix(const TensorView& mix, int components, float* target) {
+  // W[component, virtual head] of the item's mixed heads.
+  void LoadMix(const TensorView& mix, const std::vector<int32_t>& sources, int components,
+               float* target) {
     if (mix.empty()) return;
-    for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
-      for (int c = 0; c < components; ++c) *target++ = mix.row<float>(c)[head];
+    for (int c = 0; c < components; ++c) {
+      for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
+        if (sources[head] == cpu::kMixedHead) *target++ = mix.row<float>(c)[head];
+      }
     }
   }
 

@@ -67,7 +67,8 @@ void AttentionSchedule::AddPrefill(const PagedAttentionArgs& args, const HeadSha
     const Splits splits = VisibleSplits(args, shape, sequence.first_position + begin,
                                         sequence.first_position + end - 1);
     for (int head = 0; head < shape.heads; head += shape.together) {
-      items_.push_back({.seq = seq,
+      items_.push_back({.sources = &sources_,
+                        .seq = seq,
                         .token_begin = sequence.token_begin + begin,
                         .token_end = sequence.token_begin + end,
                         .head_begin = head,
@@ -88,7 +89,8 @@ void AttentionSchedule::AddDecode(const PagedAttentionArgs& args, const HeadShap
   const int num_units = NumUnits(shape);
   for (int split = splits.begin; split < splits.end; ++split) {
     for (int i = 0; i < num_groups; ++i) {
-      items_.push_back({.seq = seq,
+      items_.push_back({.sources = &sources_,
+                        .seq = seq,
                         .token_begin = sequence.token_begin,
                         .token_end = sequence.token_end,
                         .head_begin = i * num_units / num_groups * unit,
@@ -105,6 +107,7 @@ void AttentionSchedule::Plan(const PagedAttentionArgs& args, const HeadShape& sh
                              int num_threads) {
   items_.clear();
   merges_.clear();
+  sources_.Assign(args, shape);
   const int num_seqs = static_cast<int>(args.kv_lens.shape[0]);
   int num_splits = 0;
   int64_t num_partials = 0;

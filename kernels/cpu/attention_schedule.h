@@ -30,6 +30,7 @@ class AttentionSchedule {
   // Kept between calls for their memory.
   std::vector<AttentionItem> items_;
   std::vector<MergeItem> merges_;
+  HeadSources sources_;
   Scratch partials_;
 };
 

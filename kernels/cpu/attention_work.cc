@@ -16,7 +16,8 @@ struct Floats {
     const int64_t group_rows = int64_t{item.token_end - item.token_begin} * shape.group;
     queries = RoundUp(heads * group_rows * spec.head_dim, 16);
     records = heads * group_rows * RecordFloats(spec.head_dim);
-    scores = std::min<int64_t>(heads, kMaxComposed) * group_rows * kBlockTokens;
+    const int64_t batch = group_rows == 1 ? kMaxTogether : kMaxComposed;
+    scores = std::min<int64_t>(heads, batch) * group_rows * kBlockTokens;
     // A tile of values may be read 16 columns beyond the last head_dim.
     composed = kMaxComposed * (int64_t{kBlockTokens} * spec.head_dim + 16);
     const int64_t read = heads_read(args.mix.key, spec.key_heads, heads) +
@@ -36,7 +37,29 @@ int64_t FirstPosition(const PagedAttentionArgs& args, const AttentionItem& item)
   return args.kv_lens.as<int32_t>()[item.seq] - (end_of_queries - item.token_begin);
 }
 
+// The row of the column's only element where that is 1, or kMixedHead.
+int32_t UnitRow(const TensorView& mix, int64_t column) {
+  int32_t unit = kMixedHead;
+  for (int64_t c = 0; c < mix.shape[0]; ++c) {
+    const float weight = mix.row<float>(c)[column];
+    if (weight == 0.0f) continue;
+    if (weight != 1.0f || unit != kMixedHead) return kMixedHead;
+    unit = static_cast<int32_t>(c);
+  }
+  return unit;
+}
+
+void FindSources(const TensorView& mix, int heads, std::vector<int32_t>& sources) {
+  sources.resize(heads);
+  for (int i = 0; i < heads; ++i) sources[i] = mix.empty() ? i : UnitRow(mix, i);
+}
+
 }  // namespace
+
+void HeadSources::Assign(const PagedAttentionArgs& args, const HeadShape& shape) {
+  FindSources(args.mix.key, shape.heads, keys);
+  FindSources(args.mix.value, shape.heads, values);
+}
 
 HeadShape HeadShapeOf(const PagedAttentionArgs& args) {
   const bool composed = !args.mix.key.empty() || !args.mix.value.empty();
@@ -78,6 +101,23 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
 int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,
                                      const AttentionItem& item) {
   return Floats(args, shape, item).total();
+}
+
+HeadsBySource AttentionWork::BySource(const std::vector<int32_t>& sources, int begin,
+                                      int end) const {
+  const int32_t* source = sources.data() + item.head_begin;
+  HeadsBySource heads;
+  heads.first_mix = static_cast<int>(std::count(source, source + begin, kMixedHead));
+  heads.mix_stride = static_cast<int>(std::count(source, source + num_heads(), kMixedHead));
+  for (int head = begin; head < end; ++head) {
+    if (source[head] == kMixedHead) {
+      heads.mixed[heads.num_mixed++] = head;
+    } else {
+      heads.component[heads.num_plain] = source[head];
+      heads.plain[heads.num_plain++] = head;
+    }
+  }
+  return heads;
 }
 
 TokenRange AttentionWork::VisibleFrom(int token, int64_t block_begin, int end_lag,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "kernels/cpu/attention.h"
@@ -9,6 +10,21 @@ namespace mea::cpu {
 // Virtual heads whose keys or values are composed together, before their scores are done: a
 // multiple of what the register blocks take.
 inline constexpr int kMaxComposed = 2 * kComposeUnit;
+
+// Heads that share one pass over a block where none is composed into scratch memory.
+inline constexpr int kMaxTogether = 32;
+
+// Heads of an item on one side of the cache, by what they are (HeadSources). Heads count from the
+// item's first.
+struct HeadsBySource {
+  int num_mixed = 0;
+  int num_plain = 0;
+  int first_mix = 0;   // column of the first mixed head in the item's mix
+  int mix_stride = 0;  // columns there
+  std::array<int, kMaxTogether> mixed;
+  std::array<int, kMaxTogether> plain;
+  std::array<int, kMaxTogether> component;  // of each plain head
+};
 
 // Tokens of a block of the cache, relative to the block.
 struct TokenRange {
@@ -28,6 +44,13 @@ struct AttentionWork {
   int num_heads() const { return item.head_end - item.head_begin; }
   bool mixes_keys() const { return !args.mix.key.empty(); }
   bool mixes_values() const { return !args.mix.value.empty(); }
+  // Heads [begin, end) of the item, at most kMaxTogether.
+  HeadsBySource KeyHeads(int begin, int end) const {
+    return BySource(item.sources->keys, begin, end);
+  }
+  HeadsBySource ValueHeads(int begin, int end) const {
+    return BySource(item.sources->values, begin, end);
+  }
   // What any row of the item's token of this index sees of the block of 64 positions from
   // block_begin on, and what row `j` of the item's head of this index does.
   TokenRange Visible(int token, int64_t block_begin) const {
@@ -62,10 +85,11 @@ struct AttentionWork {
   float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
   float* const composed;   // [heads of a batch] keys or values of the block
   float* const widened;    // of a cache in 8 bits: [num_keys] and [num_values] slabs of the block
-  float* const key_mix;    // [heads][key_heads]
-  float* const value_mix;  // [heads][value_heads]
+  float* const key_mix;    // [key_heads][mixed heads of the item]
+  float* const value_mix;  // [value_heads][mixed heads of the item]
 
  private:
+  HeadsBySource BySource(const std::vector<int32_t>& sources, int begin, int end) const;
   // From the window's begin for a row that lags so far to the end for one that does.
   TokenRange VisibleFrom(int token, int64_t block_begin, int end_lag, int begin_lag) const;
 };

@@ -1,5 +1,5 @@
 // The matrix product inside attention: C[rows, 16 columns] += A[rows, k] B[k, 16 columns], used for
-// scores, for weighted values and for the mixing of component heads.
+// scores and for weighted values.
 #if defined(MEA_KERNELS_CPU_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_TILE_INL_H_
 #undef MEA_KERNELS_CPU_TILE_INL_H_
@@ -180,154 +180,65 @@ HWY_INLINE void Multiply(const float* a, int64_t a_stride, int num_rows, int k, 
   rows(std::integral_constant<int, 1>(), row);
 }
 
-// Register block of MultiplyComposed: columns of one tile and heads, with an accumulator for each
-// and a composed vector for each row of k at hand.
-template <typename T>
-inline constexpr int kComposedVecs = kTileVecs == 1 || kRowsTogether<T> == 2 ? 1 : 2;
-template <typename T>
-inline constexpr int kComposedHeads = kLanes == 16 ? 8 : (kComposedVecs<T> == 2 ? 3 : 4);
+// Heads that MultiplyHeads takes at a time: enough independent accumulators, and as many distant
+// streams of memory.
+constexpr int64_t kCacheLine = 64;
+constexpr int kHeadsTogether = kTileVecs > 8 ? 1 : 8 / kTileVecs;
 
-// Component vectors in the cache, each laid out as B above.
-template <typename T>
-struct Components {
-  const T* data;
-  int64_t component_stride;
-  int64_t stride;
-  int count;
-  int64_t ahead;  // what lies so far behind is needed next
-};
-
-// One row for each of kHeads heads, whose B is composed on the way and never stored:
-// C[head, 16] += sum_k A[head, k] * (sum_c mix[head, c] * component c [k, 16]).
-// The same chains of multiply-adds as composing first and multiplying then.
-template <int kHeads, bool kAccumulate, bool kPrefetch, typename T>
-HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int k, const Components<T>& b,
-                                 const float* mix, float* c, int64_t c_stride) {
-  constexpr int kVecs = kComposedVecs<T>;
-  constexpr int kHalves = kRowsTogether<T>;
+// One row for each of kHeads heads, each against a tile of its own: c[h][16 columns] =
+// sum_k a[h][k] * b[h][k, 16 columns], rows of B `stride` apart (added to C where kAccumulate). On
+// the way asks for a run of memory that begins `ahead` bytes behind each tile.
+template <int kHeads, bool kAccumulate, typename T>
+HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const T* const* b, int64_t stride,
+                                   int64_t ahead, float* const* c) {
   const F32 d;
-  for (int first = 0; first < kTileVecs; first += kVecs) {
-    float* c_columns = c + first * kLanes;
-    Vec sum[kHeads][kVecs];
-    for (int h = 0; h < kHeads; ++h) {
-      for (int v = 0; v < kVecs; ++v) {
-        sum[h][v] = kAccumulate ? hn::LoadU(d, c_columns + h * c_stride + v * kLanes) : hn::Zero(d);
-      }
-    }
-    Vec composed[kHeads][kVecs][kHalves];
-    const auto compose = [&](int64_t offset) HWY_ATTR {
-      for (int h = 0; h < kHeads; ++h) {
-        for (int v = 0; v < kVecs; ++v) {
-          for (int half = 0; half < kHalves; ++half) composed[h][v][half] = hn::Zero(d);
-        }
-      }
-      const T* component = b.data + offset + first * kLanes * kHalves;
-      for (int n = 0; n < b.count; ++n, component += b.component_stride) {
-        if constexpr (kPrefetch) hwy::Prefetch(component + b.ahead);
-        Vec columns[kVecs][kHalves];
-        for (int v = 0; v < kVecs; ++v) {
-          columns[v][0] = LoadColumns<0>(component + v * kLanes * kHalves);
-          if constexpr (kHalves == 2) {
-            columns[v][1] = LoadColumns<1>(component + v * kLanes * kHalves);
-          }
-        }
-        for (int h = 0; h < kHeads; ++h) {
-          const Vec weight = hn::Set(d, mix[h * b.count + n]);
-          for (int v = 0; v < kVecs; ++v) {
-            for (int half = 0; half < kHalves; ++half) {
-              composed[h][v][half] = hn::MulAdd(weight, columns[v][half], composed[h][v][half]);
-            }
-          }
-        }
-      }
-    };
-    const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
-      if constexpr (decltype(half)::value == 0) compose(offset);
-      for (int h = 0; h < kHeads; ++h) {
-        const Vec value = hn::Set(d, a[h * a_stride + i]);
-        for (int v = 0; v < kVecs; ++v) {
-          sum[h][v] = hn::MulAdd(value, composed[h][v][decltype(half)::value], sum[h][v]);
-        }
-      }
-    };
-    ForRowsOfK<T>(k, b.stride, step);
-    for (int h = 0; h < kHeads; ++h) {
-      for (int v = 0; v < kVecs; ++v) {
-        hn::StoreU(sum[h][v], d, c_columns + h * c_stride + v * kLanes);
-      }
+  Vec sum[kHeads][kTileVecs];
+#pragma GCC unroll 8
+  for (int h = 0; h < kHeads; ++h) {
+    for (int v = 0; v < kTileVecs; ++v) {
+      sum[h][v] = kAccumulate ? hn::LoadU(d, c[h] + v * kLanes) : hn::Zero(d);
     }
   }
-}
-
-// The same for any number of heads.
-template <bool kAccumulate, typename T>
-HWY_INLINE void MultiplyComposed(const float* a, int64_t a_stride, int num_heads, int k,
-                                 const Components<T>& b, const float* mix, float* c,
-                                 int64_t c_stride) {
-  const auto heads = [&](auto count, auto prefetch, int h) HWY_ATTR {
-    MultiplyComposed<decltype(count)::value, kAccumulate, decltype(prefetch)::value>(
-        a + h * a_stride, a_stride, k, b, mix + h * b.count, c + h * c_stride, c_stride);
-    return h + decltype(count)::value;
+  const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
+    constexpr int kHalf = decltype(half)::value;
+    // Here and not in a function of its own: GCC drops calls that do nothing but prefetch.
+    if constexpr (kHalf == 0) {
+#pragma GCC unroll 8
+      for (int h = 0; h < kHeads; ++h) {
+        hwy::Prefetch(reinterpret_cast<const char*>(b[h]) + ahead);
+      }
+      ahead += kCacheLine;
+    }
+#pragma GCC unroll 8
+    for (int h = 0; h < kHeads; ++h) {
+      const Vec value = hn::Set(d, a[h][i]);
+      for (int v = 0; v < kTileVecs; ++v) {
+        const Vec column = LoadColumns<kHalf>(b[h] + offset + v * kLanes * kRowsTogether<T>);
+        sum[h][v] = hn::MulAdd(value, column, sum[h][v]);
+      }
+    }
   };
-  constexpr std::integral_constant<int, kComposedHeads<T>> kMany;
-  constexpr std::integral_constant<int, 2> kTwo;
-  constexpr std::integral_constant<int, 1> kOne;
-  // The first pass over the components brings in the next ones.
-  int h = num_heads >= kMany ? heads(kMany, std::true_type(), 0) : heads(kOne, std::true_type(), 0);
-  while (h + kMany <= num_heads) h = heads(kMany, std::false_type(), h);
-  while (h + kTwo <= num_heads) h = heads(kTwo, std::false_type(), h);
-  while (h < num_heads) h = heads(kOne, std::false_type(), h);
-}
-
-// Composes whole tiles into scratch memory, as floats row after row:
-// target[head][row][column] = sum_c mix[head, c] * component c [row, column], `columns` to a row.
-template <int kHeads, typename T>
-HWY_INLINE void ComposeTile(const Components<T>& b, int rows, int columns, const float* mix,
-                            float* target, int64_t target_stride) {
-  constexpr int kHalves = kRowsTogether<T>;
-  const F32 d;
-  for (int row = 0; row < rows; row += kHalves) {
-    for (int column = 0; column < columns; column += kLanes) {
-      Vec sum[kHeads][kHalves];
-      for (int h = 0; h < kHeads; ++h) {
-        for (int half = 0; half < kHalves; ++half) sum[h][half] = hn::Zero(d);
-      }
-      const T* component = b.data + row / kHalves * b.stride + column * kHalves;
-      for (int n = 0; n < b.count; ++n, component += b.component_stride) {
-        const Vec first = LoadColumns<0>(component);
-        const Vec second = kHalves == 2 ? LoadColumns<kHalves - 1>(component) : first;
-        for (int h = 0; h < kHeads; ++h) {
-          const Vec weight = hn::Set(d, mix[h * b.count + n]);
-          sum[h][0] = hn::MulAdd(weight, first, sum[h][0]);
-          if constexpr (kHalves == 2) sum[h][1] = hn::MulAdd(weight, second, sum[h][1]);
-        }
-      }
-      float* out = target + int64_t{row} * columns + column;
-      for (int h = 0; h < kHeads; ++h) {
-        for (int half = 0; half < kHalves; ++half) {
-          hn::StoreU(sum[h][half], d, out + h * target_stride + half * columns);
-        }
-      }
-    }
+  ForRowsOfK<T>(k, stride, step);
+#pragma GCC unroll 8
+  for (int h = 0; h < kHeads; ++h) {
+    for (int v = 0; v < kTileVecs; ++v) hn::StoreU(sum[h][v], d, c[h] + v * kLanes);
   }
 }
 
-template <typename T>
-HWY_INLINE void ComposeTile(const Components<T>& b, int num_heads, int rows, int columns,
-                            const float* mix, float* target, int64_t target_stride) {
-  const auto heads = [&](auto count, int h) HWY_ATTR {
+// The same for up to kHeadsTogether heads.
+template <bool kAccumulate, typename T>
+HWY_INLINE void MultiplyHeads(int num_heads, const float* const* a, int k, const T* const* b,
+                              int64_t stride, int64_t ahead, float* const* c) {
+  int h = 0;
+  const auto heads = [&](auto count) HWY_ATTR {
     constexpr int kHeads = decltype(count)::value;
     for (; h + kHeads <= num_heads; h += kHeads) {
-      ComposeTile<kHeads>(b, rows, columns, mix + h * b.count, target + h * target_stride,
-                          target_stride);
+      MultiplyHeadsBlock<kHeads, kAccumulate>(a + h, k, b + h, stride, ahead, c + h);
     }
-    return h;
   };
-  // As many accumulators as registers hold.
-  constexpr int kMany = kLanes == 16 || kRowsTogether<T> == 1 ? 8 : 4;
-  int h = heads(std::integral_constant<int, kMany>(), 0);
-  h = heads(std::integral_constant<int, 2>(), h);
-  heads(std::integral_constant<int, 1>(), h);
+  heads(std::integral_constant<int, kHeadsTogether>());
+  if constexpr (kHeadsTogether > 2) heads(std::integral_constant<int, 2>());
+  if constexpr (kHeadsTogether > 1) heads(std::integral_constant<int, 1>());
 }
 
 }  // namespace HWY_NAMESPACE

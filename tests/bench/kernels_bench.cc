@@ -134,12 +134,25 @@ void BM_Moe(benchmark::State& state) {
 struct Heads {
   const char* name;
   int q_heads, kv_heads, key_heads, value_heads, head_dim;
+  bool pivot = false;  // the mix is W = [I | W'], in which the first h' heads are components
 };
 constexpr Heads kHeads[] = {
-    {"12 heads d=64, uncompressed", 12, 12, 12, 12, 64}, {"12 heads d=64, h'=6", 12, 12, 6, 6, 64},
-    {"32/8 heads d=64, uncompressed", 32, 8, 8, 8, 64},  {"32/8 heads d=64, h'=4", 32, 8, 4, 4, 64},
+    {"12 heads d=64, uncompressed", 12, 12, 12, 12, 64},
+    {"12 heads d=64, h'=6", 12, 12, 6, 6, 64},
+    {"32/8 heads d=64, uncompressed", 32, 8, 8, 8, 64},
+    {"32/8 heads d=64, h'=4", 32, 8, 4, 4, 64},
     {"32/8 heads d=128, h'=4", 32, 8, 4, 4, 128},
+    {"12 heads d=64, h'=6, pivot form", 12, 12, 6, 6, 64, true},
+    {"32/8 heads d=64, h'=4, pivot form", 32, 8, 4, 4, 64, true},
 };
+
+Tensor Mix(const Heads& heads, int components) {
+  Tensor mix = Filled({components, heads.kv_heads}, DType::kF32);
+  for (int c = 0; heads.pivot && c < components; ++c) {
+    for (int i = 0; i < components; ++i) mix.view().row<float>(c)[i] = i == c ? 1.0f : 0.0f;
+  }
+  return mix;
+}
 
 // The keys or values of a layer; in 8 bits every byte is 60, and every scale the BF16 of two such.
 Tensor Slabs(int64_t pages, int64_t heads, int64_t page_size, int64_t head_dim, DType dtype) {
@@ -176,8 +189,8 @@ void BM_Attention(benchmark::State& state) {
   const int64_t all_pages = layers * num_seqs * num_pages;
   const Tensor keys = Slabs(all_pages, spec.key_heads, kPageSize, spec.head_dim, spec.dtype);
   const Tensor values = Slabs(all_pages, spec.value_heads, kPageSize, spec.head_dim, spec.dtype);
-  const Tensor key_mix = Filled({spec.key_heads, heads.kv_heads}, DType::kF32);
-  const Tensor value_mix = Filled({spec.value_heads, heads.kv_heads}, DType::kF32);
+  const Tensor key_mix = Mix(heads, spec.key_heads);
+  const Tensor value_mix = Mix(heads, spec.value_heads);
   const Tensor q = Filled({num_seqs * q_len, heads.q_heads, spec.head_dim}, DType::kF32);
   const Tensor out = Filled({num_seqs * q_len, heads.q_heads, spec.head_dim}, DType::kF32);
   std::vector<int32_t> offsets(num_seqs + 1), lens(num_seqs, kv_len);
@@ -224,10 +237,10 @@ void Register() {
                     ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
-                    ->ArgsProduct({{0, 1, 2, 3, 4}, {1}, {1}, {8192}, {bf16, i8}})
+                    ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6}, {1}, {1}, {8192}, {bf16, i8}})
                     ->ArgsProduct({{0, 1}, {1}, {1}, {512}, {bf16}})
-                    ->ArgsProduct({{0, 1, 3}, {16}, {1}, {512}, {bf16}})
-                    ->ArgsProduct({{0, 1, 2, 3}, {1}, {512}, {512, 4096}, {bf16}}));
+                    ->ArgsProduct({{0, 1, 3, 5}, {16}, {1}, {512}, {bf16}})
+                    ->ArgsProduct({{0, 1, 2, 3, 5, 6}, {1}, {512}, {512, 4096}, {bf16}}));
   for (auto* bench : all) {
     bench->Unit(benchmark::kMicrosecond);
     if (!one_thread) bench->UseRealTime();

@@ -169,6 +169,49 @@ TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
   }
 }
 
+// Columns of the mixes that hold a single 1, among others that do not: heads of every second number
+// are components, other ones on the side of the values.
+AttentionData WithUnitColumns(const AttentionCase& c) {
+  AttentionData data(c);
+  int shift = 0;
+  for (const TensorView& mix : {data.mix().key, data.mix().value}) {
+    const int64_t components = mix.shape[0];
+    for (int64_t head = shift; head < mix.shape[1]; head += 2) {
+      for (int64_t i = 0; i < components; ++i) {
+        mix.row<float>(i)[head] = i == (head * 3 + shift) % components ? 1.0f : 0.0f;
+      }
+    }
+    ++shift;
+  }
+  return data;
+}
+
+TEST_P(CpuAttentionTest, UnitColumnsAgreeWithTheReferenceAndWithAnyCut) {
+  struct Heads {
+    int q_heads, kv_heads, key_heads, value_heads, head_dim;
+  };
+  for (const Heads heads : {Heads{14, 14, 5, 9, 64}, Heads{12, 12, 6, 6, 24}, Heads{8, 4, 3, 2, 64},
+                            Heads{36, 36, 3, 4, 16}}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
+      const AttentionCase c = {.q_heads = heads.q_heads,
+                               .kv_heads = heads.kv_heads,
+                               .key_heads = heads.key_heads,
+                               .value_heads = heads.value_heads,
+                               .head_dim = heads.head_dim,
+                               .dtype = dtype,
+                               .key_mix = true,
+                               .value_mix = true,
+                               .sequences = kMixedBatch};
+      SCOPED_TRACE(::testing::Message() << heads.q_heads << " " << DTypeName(dtype));
+      const AttentionData data = WithUnitColumns(c);
+      const Tensor whole = data.Run(*backend_);
+      EXPECT_LE(RelativeError(whole.view(), data.Run(*reference_).view()), Tolerance::kAttention);
+      EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, 1).view(), whole.view()));
+      EXPECT_TRUE(BitwiseEqual(data.Run(*MakeCpu(GetParam(), 3), 7).view(), whole.view()));
+    }
+  }
+}
+
 AttentionCase Interleaved(int h, int pseudo_heads, int head_dim, int window) {
   return {.q_heads = pseudo_heads * h,
           .kv_heads = h,
