@@ -102,7 +102,12 @@ OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute) {
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute) {
   const int64_t head_dim = shape.kv.head_dim;
-  const int64_t components = shape.kv.key_heads + shape.kv.value_heads;
+  // Weights of the mixes of keys and values beside their unit columns.
+  const auto weights = [&](int64_t components) {
+    return (shape.kv_heads - components) * components;
+  };
+  const int64_t mixed = weights(shape.kv.key_heads) + weights(shape.kv.value_heads);
+  const int64_t unit = shape.kv.key_heads + shape.kv.value_heads;
   OpCost cost;
   for (const SequenceLengths& s : sequences) {
     const int64_t pairs = VisiblePairs(s, shape.window);
@@ -114,8 +119,9 @@ OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceL
       cost.flops += plain;
       continue;
     }
-    const int64_t narrow = pairs * 2 * shape.q_heads * components * head_dim;
-    const int64_t expanded = plain + tokens * 2 * shape.kv_heads * components * head_dim;
+    const int64_t group = shape.q_heads / shape.kv_heads;
+    const int64_t narrow = pairs * 2 * group * (unit + mixed) * head_dim;
+    const int64_t expanded = plain + tokens * 2 * mixed * head_dim;
     cost.flops += std::min(narrow, expanded);
   }
   return cost;

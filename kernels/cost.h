@@ -56,9 +56,11 @@ struct SequenceLengths {
 };
 
 // Bytes: the visible cache once, queries and outputs. Flops: those of the cheaper of two equal
-// forms for each sequence. Narrow (scores and values component by component) costs
-// 2 * q_heads * (h'_K + h'_V) * d for each pair of query and visible token; expanded costs
-// 2 * kv_heads * (h'_K + h'_V) * d for each token once and 4 * q_heads * d for each pair.
+// forms for each sequence, with h' of the h virtual heads being components: a change of basis gives
+// every mix this form, and it is what `mea convert` writes. With w = (h - h'_K) h'_K + (h - h'_V)
+// h'_V, narrow (scores and values component by component) costs 2 * q_heads / h * (h'_K + h'_V + w)
+// * d for each pair of query and visible token; expanded costs 2 * w * d for each token once and 4
+// * q_heads * d for each pair.
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute);
 

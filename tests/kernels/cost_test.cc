@@ -64,10 +64,13 @@ TEST(CostTest, ComposedAttentionTakesTheCheaperForm) {
                           .kv_heads = 8,
                           .composed = true};
   const SequenceLengths decode = {.q_len = 1, .kv_len = 1000};
-  // 4 * 32 * 64 for scores and values, 2 * 8 * (4 + 4) * 64 to expand a token's heads.
-  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * (8192 + 8192));
+  // 4 * 32 * 64 for scores and values, 2 * 2 * (8 - 4) * 4 * 64 to expand what is no component.
+  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * (8192 + 4096));
   shape.q_heads = shape.kv_heads = 8;  // MHA: the narrow form needs no expanded heads
-  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * 2 * 8 * 8 * 64);
+  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops,
+            1000 * 2 * 2 * (4 + 4 * 4) * 64);
+  shape.kv.key_heads = shape.kv.value_heads = 8;  // all are components: nothing to compose
+  EXPECT_EQ(PagedAttentionCost(shape, {{decode}}, DType::kF32).flops, 1000 * 4 * 8 * 64);
 }
 
 TEST(CostTest, KeyNormsAreCounted) {
