@@ -98,6 +98,8 @@ void CheckMoe(const MoeArgs& args, ActivationDTypes dtypes) {
     MEA_CHECK(HasShape(expert.down, {hidden, ffn}));
     for (const TensorView& w : {expert.gate, expert.up, expert.down}) {
       MEA_CHECK(IsStorage(w.dtype));
+      // Rows may be prepared for all experts alike.
+      MEA_CHECK((w.dtype == DType::kI8) == (args.experts[0].gate.dtype == DType::kI8));
     }
   }
   MEA_CHECK(HasShape(args.inner, {num_tokens * args.top_k, ffn}));

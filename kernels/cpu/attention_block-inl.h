@@ -186,21 +186,11 @@ class BlockAttention {
     });
   }
 
-  // Calls body(tokens) for the tokens of each tile that is seen.
-  template <typename Body>
-  HWY_INLINE void ForValueTiles(const Batch& batch, Body body) const {
-    // From the first token's pair on: a partner behind the window has weight zero.
-    int t = batch.seen.begin / kRowsTogether<T> * kRowsTogether<T>;
-    while (t < batch.seen.end) {
-      const TokenRange tokens = {.begin = t,
-                                 .end = std::min(batch.seen.end, TileFloor(t) + kTileTokens)};
-      body(tokens);
-      t = tokens.end;
-    }
-  }
-
   void ValuesInPlace(const Batch& batch, const HeadsBySource& heads) const {
-    ForValueTiles(batch, [&, this](TokenRange tokens) HWY_ATTR {
+    // From the first token's pair on: a partner behind the window has weight zero.
+    TokenRange tokens = {.begin = batch.seen.begin / kRowsTogether<T> * kRowsTogether<T>, .end = 0};
+    for (; tokens.begin < batch.seen.end; tokens.begin = tokens.end) {
+      tokens.end = std::min(batch.seen.end, TileFloor(tokens.begin) + kTileTokens);
       for (int i = 0; i < heads.num_plain; ++i) {
         const Components<T> all =
             cache_.Values(batch.block_begin + tokens.begin, heads.component[i]);
@@ -209,7 +199,7 @@ class BlockAttention {
         AddValues(batch, heads.plain[i], tokens,
                   InCache(tile, head_dim_ / kTileColumns, all.stride, all.component_stride));
       }
-    });
+    }
   }
 
   // records[head].values += weights of `tokens` . V, for the rows that see the block.

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "kernels/check.h"
 
@@ -19,7 +19,8 @@ class Scratch {
       // In steps of half again: a sequence that grows token by token grows this seldom.
       capacity_ = (std::max(floats, capacity_ + capacity_ / 2) + 15) / 16 * 16;
       memory_.reset();
-      memory_.reset(static_cast<float*>(std::aligned_alloc(64, capacity_ * sizeof(float))));
+      memory_.reset(
+          static_cast<float*>(::operator new(capacity_ * sizeof(float), kCacheLine, std::nothrow)));
       MEA_CHECK(memory_ != nullptr);
     }
     return memory_.get();
@@ -29,8 +30,9 @@ class Scratch {
 
  private:
   struct Free {
-    void operator()(float* memory) const { std::free(memory); }
+    void operator()(float* memory) const { ::operator delete(memory, kCacheLine); }
   };
+  static constexpr std::align_val_t kCacheLine{64};
   std::unique_ptr<float, Free> memory_;
   int64_t capacity_ = 0;
 };

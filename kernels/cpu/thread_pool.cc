@@ -13,8 +13,8 @@
 namespace mea {
 namespace {
 
-// Longer than what one thread does alone between two ops of a step: a thread that has gone to sleep
-// takes some 50 microseconds to wake.
+// Longer than what one thread does alone between two ops of a step: waking a thread that sleeps is
+// a call of the kernel for whoever wakes it, and takes as long as a small op.
 constexpr std::chrono::microseconds kSpinTime(100);
 
 void Pause() {

@@ -180,9 +180,9 @@ HWY_INLINE void Multiply(const float* a, int64_t a_stride, int num_rows, int k, 
   rows(std::integral_constant<int, 1>(), row);
 }
 
+constexpr int64_t kCacheLine = 64;
 // Heads that MultiplyHeads takes at a time: enough independent accumulators, and as many distant
 // streams of memory.
-constexpr int64_t kCacheLine = 64;
 constexpr int kHeadsTogether = kTileVecs > 8 ? 1 : 8 / kTileVecs;
 
 // One row for each of kHeads heads, each against a tile of its own: c[h][16 columns] =

@@ -2,28 +2,13 @@
 // telling the tokens - with a model that computes nothing, and how often it asks for memory.
 //   overhead_bench [CONTEXT [STEPS]]       default: 1000 tokens of each sequence, 300 steps
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <new>
 
 #include "engine/bench/timing.h"
 #include "kernels/forwarding_backend.h"
+#include "tests/support/allocation_counter.h"
 #include "tests/support/engine_harness.h"
-
-namespace {
-
-std::atomic<int64_t> num_allocations{0};
-
-}  // namespace
-
-void* operator new(size_t size) {
-  ++num_allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace mea::testing {
 namespace {
@@ -82,7 +67,7 @@ void Run(int num_sequences, int context, int num_steps) {
   };
   while (!step()) continue;
   for (int i = 0; i < kWarmUp; ++i) step();
-  const int64_t allocations = num_allocations;
+  const int64_t allocations = NumAllocations();
   std::vector<double> seconds;
   seconds.reserve(num_steps);
   for (int i = 0; i < num_steps; ++i) {
@@ -94,7 +79,7 @@ void Run(int num_sequences, int context, int num_steps) {
       "%.2f allocations per sequence\n",
       num_sequences, context, 1e6 * spread.median, 1e6 * spread.min, 1e6 * spread.max,
       1e6 * spread.median / num_sequences,
-      static_cast<double>(num_allocations - allocations) / num_steps / num_sequences);
+      static_cast<double>(NumAllocations() - allocations) / num_steps / num_sequences);
 }
 
 }  // namespace
