@@ -9,18 +9,28 @@ namespace {
 
 std::atomic<int64_t> num_allocations{0};
 
-void* Allocate(size_t size, size_t alignment) {
+void* Allocate(size_t size, size_t alignment) noexcept {
   ++num_allocations;
-  const size_t padded = (size + alignment - 1) / alignment * alignment;
-  if (void* memory = std::aligned_alloc(alignment, padded)) return memory;
-  throw std::bad_alloc();
+  return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+}
+
+void* OrThrow(void* memory) {
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
 }
 
 }  // namespace
 
-void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t)); }
-void* operator new(size_t size, std::align_val_t alignment) {
+// All forms: a sanitizer would bring its own for those that are missing.
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return Allocate(size, alignof(std::max_align_t));
+}
+void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
   return Allocate(size, static_cast<size_t>(alignment));
+}
+void* operator new(size_t size) { return OrThrow(::operator new(size, std::nothrow)); }
+void* operator new(size_t size, std::align_val_t alignment) {
+  return OrThrow(::operator new(size, alignment, std::nothrow));
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
