@@ -72,7 +72,9 @@ void ThreadPool::Run(int64_t num_items, const void* body, Call call) {
   num_items_.store(count, std::memory_order_relaxed);
   num_done_.store(0, std::memory_order_relaxed);
   ticket_.store(static_cast<uint64_t>(epoch) << 32 | count, std::memory_order_release);
-  epoch_.store(epoch, std::memory_order_release);
+  // Not before the store is seen may notify_all look for sleepers: it would miss one that is about
+  // to sleep on the old epoch.
+  epoch_.store(epoch, std::memory_order_seq_cst);
   epoch_.notify_all();
 
   Drain(epoch, 0);
@@ -103,8 +105,9 @@ void ThreadPool::WorkerMain(int thread) {
   uint32_t seen = 0;
   while (true) {
     AwaitChange(epoch_, seen);
-    if (stop_.load(std::memory_order_relaxed)) return;
     seen = epoch_.load(std::memory_order_acquire);
+    // After the epoch: a worker that has seen the destructor's must not wait for another.
+    if (stop_.load(std::memory_order_relaxed)) return;
     Drain(seen, thread);
   }
 }

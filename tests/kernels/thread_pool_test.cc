@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <vector>
 
@@ -47,6 +48,18 @@ TEST(ThreadPoolTest, EffectsOfALoopAreVisibleToTheNext) {
     std::vector<int64_t> mirrored(64);
     pool.ParallelFor(64, [&](int64_t item, int) { mirrored[item] = values[63 - item]; });
     for (int i = 0; i < 64; ++i) ASSERT_EQ(mirrored[i], 63 - i + round);
+  }
+}
+
+// A worker still waking for the last loop must notice the end, too.
+TEST(ThreadPoolTest, EndsWhileWorkersAreStillWaking) {
+  for (int round = 0; round < 2000; ++round) {
+    ThreadPool pool(5);
+    std::atomic<int> num_visits{0};
+    for (int i = 0; i <= round % 7; ++i) {
+      pool.ParallelFor(8, [&](int64_t, int) { ++num_visits; });
+    }
+    ASSERT_EQ(num_visits, 8 * (round % 7 + 1));
   }
 }
 
