@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <thread>
 #include <vector>
 
+#include "engine/model/in_parallel.h"
 #include "kernels/int8_rows.h"
 #include "kernels/random_fill.h"
 #include "kernels/uniform.h"
@@ -45,19 +45,6 @@ void Fill(TensorView view, const Distribution& distribution, int64_t begin, int6
   }
 }
 
-void FillInParallel(TensorView view, const Distribution& distribution, int num_threads) {
-  constexpr int64_t kWorthAThread = 1 << 20;
-  const int64_t count = view.num_elements();
-  const int64_t parts = std::clamp<int64_t>(count / kWorthAThread, 1, num_threads);
-  std::vector<std::thread> threads;
-  for (int64_t part = 1; part < parts; ++part) {
-    threads.emplace_back(
-        [=] { Fill(view, distribution, count * part / parts, count * (part + 1) / parts); });
-  }
-  Fill(view, distribution, 0, count / parts);
-  for (std::thread& thread : threads) thread.join();
-}
-
 // Where tensors come from and how they get their numbers.
 class TensorSource {
  public:
@@ -77,7 +64,10 @@ class HostSource final : public TensorSource {
     absl::StatusOr<Tensor> tensor = dtype == DType::kI8 ? AllocateInt8Rows(shape[0], shape[1])
                                                         : Tensor::AllocateHost(shape, dtype);
     if (!tensor.ok()) return tensor.status();
-    FillInParallel(tensor->view(), distribution, num_threads_);
+    const TensorView view = tensor->view();
+    constexpr int64_t kWorthAThread = 1 << 20;
+    InParallel(view.num_elements(), kWorthAThread, num_threads_,
+               [&](int64_t begin, int64_t end) { Fill(view, distribution, begin, end); });
     storage_->push_back(*std::move(tensor));
     return storage_->back().view();
   }

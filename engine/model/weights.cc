@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/convert_dtype.h"
 #include "engine/checkpoint/mismatch.h"
+#include "engine/model/in_parallel.h"
 #include "engine/model/knock.h"
 #include "engine/model/weight_plan.h"
 #include "kernels/int8_rows.h"
@@ -17,6 +19,8 @@ namespace {
 
 // Progress is reported at least this often.
 constexpr int64_t kChunkBytes = 64 << 20;
+// Elements that are rounded in as much time as a thread takes to begin, many times over.
+constexpr int64_t kWorthAThread = 1 << 20;
 
 // Carries out a plan.
 class Loader {
@@ -114,19 +118,32 @@ class Loader {
     if (!tensor.ok()) return tensor.status();
     const DType from = *LoadableDType(stored.dtype);
     const int64_t row_bytes = k * DTypeSize(from);
+    const auto convert = [&](int64_t i, float* row) {
+      return task.knock
+                 ? ConvertDType(folded->view().row<float>(i), DType::kF32, row, DType::kF32, k)
+                 : ConvertDType(stored.data() + i * row_bytes, from, row, DType::kF32, k);
+    };
+    // Rows in stretches of a chunk, each shared by all threads.
     const int64_t rows_per_report = std::max<int64_t>(1, kChunkBytes / row_bytes);
-    std::vector<float> row(k);
-    for (int64_t i = 0; i < task.shape[0]; ++i) {
-      const ConversionResult result =
-          task.knock
-              ? ConvertDType(folded->view().row<float>(i), DType::kF32, row.data(), DType::kF32, k)
-              : ConvertDType(stored.data() + i * row_bytes, from, row.data(), DType::kF32, k);
-      if (result.num_non_finite > 0) return NotFinite(task, result);
-      QuantizeRow(row.data(), k, tensor->view().row<int8_t>(i));
-      const int64_t done = i + 1;
-      if (task.knock) continue;  // told by Fold
-      if (done % rows_per_report == 0) Report(rows_per_report * row_bytes);
-      if (done == task.shape[0]) Report(done % rows_per_report * row_bytes);
+    const int64_t worth_a_thread = std::max<int64_t>(1, kWorthAThread / k);
+    for (int64_t first = 0; first < task.shape[0]; first += rows_per_report) {
+      const int64_t count = std::min(rows_per_report, task.shape[0] - first);
+      std::atomic<int64_t> bad_row = count;
+      InParallel(count, worth_a_thread, UsableThreads(), [&](int64_t begin, int64_t end) {
+        std::vector<float> row(k);
+        for (int64_t i = begin; i < end; ++i) {
+          if (convert(first + i, row.data()).num_non_finite > 0) {
+            bad_row = i;
+            return;
+          }
+          QuantizeRow(row.data(), k, tensor->view().row<int8_t>(first + i));
+        }
+      });
+      if (bad_row < count) {
+        std::vector<float> row(k);
+        return NotFinite(task, convert(first + bad_row, row.data()));
+      }
+      if (!task.knock) Report(count * row_bytes);  // told by Fold
     }
     return tensor;
   }
