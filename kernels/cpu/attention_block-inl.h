@@ -28,11 +28,9 @@ using cpu::kTileTokens;
 using cpu::RoundUp;
 using cpu::TokenRange;
 
-template <typename Stored>
+template <typename T>
 class BlockAttention {
  public:
-  using T = Read<Stored>;
-
   explicit BlockAttention(const AttentionWork& work)
       : work_(work),
         cache_(work),
@@ -192,9 +190,9 @@ class BlockAttention {
     for (; tokens.begin < batch.seen.end; tokens.begin = tokens.end) {
       tokens.end = std::min(batch.seen.end, TileFloor(tokens.begin) + kTileTokens);
       for (int i = 0; i < heads.num_plain; ++i) {
-        const Components<T> all =
+        const Components<ValueRows<T>> all =
             cache_.Values(batch.block_begin + tokens.begin, heads.component[i]);
-        const auto tile = [&](int n) HWY_ATTR { return all.data + n * kTileElements; };
+        const auto tile = [&](int n) HWY_ATTR { return Behind(all.first, n * kTileElements, 0); };
         // The next head's slab follows this one.
         AddValues(batch, heads.plain[i], tokens,
                   InCache(tile, head_dim_ / kTileColumns, all.stride, all.component_stride));
@@ -215,8 +213,8 @@ class BlockAttention {
   static constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
 
   const AttentionWork& work_;
-  const CacheReader<Stored> cache_;
-  const SingleRows<Stored> single_;
+  const CacheReader<T> cache_;
+  const SingleRows<T> single_;
   const int head_dim_;
   const int group_rows_;
 };

@@ -7,6 +7,8 @@
 #define MEA_KERNELS_CPU_ATTENTION_COMPOSE_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include <type_traits>
 
 #include "kernels/cpu/attention_work.h"
@@ -25,54 +27,64 @@ using cpu::TokenRange;
 
 constexpr int TileFloor(int token) { return token / kTileTokens * kTileTokens; }
 
-// What the cache's elements are read as: 8 bits are widened a block at a time, the others in
-// registers.
+// How slabs of stored elements are pointed at (tile-inl.h).
 template <typename Stored>
-using Read = std::conditional_t<std::is_same_v<Stored, int8_t>, float, Stored>;
+using KeyRows = std::conditional_t<std::is_same_v<Stored, int8_t>, ColumnScaled, const Stored*>;
+template <typename Stored>
+using ValueRows = std::conditional_t<std::is_same_v<Stored, int8_t>, RowScaled, const Stored*>;
 
-template <typename Stored>
+template <typename T>
 class CacheReader {
  public:
-  using T = Read<Stored>;
-
   explicit CacheReader(const AttentionWork& work) : work_(work), head_dim_(work.head_dim) {}
 
-  // Makes a block readable. Where no row sees a tile of it, what is read there is arbitrary.
+  // Makes a block readable: widens the scales of what is seen of it, where there are any, and asks
+  // for those of the next.
   void Open(int64_t block_begin, TokenRange seen) const {
-    if constexpr (std::is_same_v<Stored, int8_t>) {
+    if constexpr (kScaled) {
       for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
-        for (int n = 0; n < work_.num_keys(); ++n) WidenKeys(block_begin, t, n);
-        for (int n = 0; n < work_.num_values(); ++n) WidenValues(block_begin, t, n);
+        for (int n = 0; n < work_.num_keys(); ++n) {
+          OpenScales(work_.args.kv.keys, block_begin + t, work_.first_key() + n, n);
+        }
+        for (int n = 0; n < work_.num_values(); ++n) {
+          OpenScales(work_.args.kv.values, block_begin + t, work_.first_value() + n,
+                     work_.num_keys() + n);
+        }
       }
     }
   }
 
   // Component `head` of the 16 tokens from `position` on.
-  HWY_INLINE const T* KeyTile(int64_t position, int head) const {
-    if constexpr (std::is_same_v<Stored, int8_t>) {
-      return Widened(position, head - work_.first_key());
+  HWY_INLINE KeyRows<T> KeyTile(int64_t position, int head) const {
+    const T* slab = Slab(work_.args.kv.keys, position, head);
+    if constexpr (kScaled) {
+      return {.data = slab, .scales = OpenedScales(position, head - work_.first_key())};
     } else {
-      return Slab(work_.args.kv.keys, position, head);
+      return slab;
     }
   }
-  HWY_INLINE const T* ValueTile(int64_t position, int head) const {
-    if constexpr (std::is_same_v<Stored, int8_t>) {
-      return Widened(position, work_.num_keys() + head - work_.first_value());
+  HWY_INLINE ValueRows<T> ValueTile(int64_t position, int head) const {
+    const T* slab = Slab(work_.args.kv.values, position, head);
+    if constexpr (kScaled) {
+      const int n = work_.num_keys() + head - work_.first_value();
+      return {.data = slab, .scales = OpenedScales(position, n)};
     } else {
-      return Slab(work_.args.kv.values, position, head);
+      return slab;
     }
   }
   // All components of the keys, or values, of the 16 tokens from `position` on.
-  HWY_INLINE Components<T> Keys(int64_t position, int component = 0) const {
-    return {.data = KeyTile(position, component),
+  HWY_INLINE Components<KeyRows<T>> Keys(int64_t position, int component = 0) const {
+    return {.first = KeyTile(position, component),
             .component_stride = key_component_stride(),
+            .scale_stride = kBlockTokens,
             .stride = kTileTokens * kRowsTogether<T>,
             .count = work_.args.kv.spec.key_heads,
             .ahead = NextTile(work_.args.kv.keys, position)};
   }
-  HWY_INLINE Components<T> Values(int64_t position, int component = 0) const {
-    return {.data = ValueTile(position, component),
-            .component_stride = ComponentStride(work_.args.kv.values),
+  HWY_INLINE Components<ValueRows<T>> Values(int64_t position, int component = 0) const {
+    return {.first = ValueTile(position, component),
+            .component_stride = work_.args.kv.values.stride[1],
+            .scale_stride = kBlockTokens,
             .stride = int64_t{head_dim_} * kRowsTogether<T>,
             .count = work_.args.kv.spec.value_heads,
             .ahead = NextTile(work_.args.kv.values, position)};
@@ -86,7 +98,7 @@ class CacheReader {
     return {.data = work_.value_mix + heads.first_mix, .stride = heads.mix_stride};
   }
 
-  int64_t key_component_stride() const { return ComponentStride(work_.args.kv.keys); }
+  int64_t key_component_stride() const { return work_.args.kv.keys.stride[1]; }
 
   // Floats between the composed keys, or values, of two heads.
   int64_t key_stride() const { return int64_t{kBlockTokens} * head_dim_; }
@@ -109,19 +121,18 @@ class CacheReader {
                       .rows = kTileTokens,
                       .columns = head_dim_,
                       .stride = value_stride()};
-    if (head_dim_ % kTileColumns == 0) return Compose(to, heads, block_begin, seen, find);
-    // Unpaired rows whose length no vector divides: the 16 tokens are one long row.
-    to.rows = 1;
-    to.columns = kTileTokens * head_dim_;
-    const auto flat = [&find](int64_t position, int component) HWY_ATTR {
-      const Components<T> b = find(position, component);
-      return Components<Unpaired<T>>{.data = reinterpret_cast<const Unpaired<T>*>(b.data),
-                                     .component_stride = b.component_stride,
-                                     .stride = 0,
-                                     .count = b.count,
-                                     .ahead = b.ahead};
-    };
-    Compose(to, heads, block_begin, seen, flat);
+    if constexpr (!kScaled) {
+      if (head_dim_ % kTileColumns != 0) {
+        // Unpaired rows whose length no vector divides: the 16 tokens are one long row, and nothing
+        // behind them is read. Behind integers lie their scales.
+        to.rows = 1;
+        to.columns = kTileTokens * head_dim_;
+        const auto flat = [this](int64_t position, int component)
+                              HWY_ATTR { return FlatValues(position, component); };
+        return Compose(to, heads, block_begin, seen, flat);
+      }
+    }
+    Compose(to, heads, block_begin, seen, find);
   }
 
  private:
@@ -132,64 +143,53 @@ class CacheReader {
     int64_t stride;
   };
 
-  HWY_INLINE const Stored* Slab(const TensorView& slabs, int64_t position, int head) const {
+  HWY_INLINE const T* Slab(const TensorView& slabs, int64_t position, int head) const {
     const int page_size = work_.args.kv.page_size;
     const int64_t page = work_.pages[position / page_size];
-    return slabs.as<Stored>() + page * slabs.stride[0] + head * slabs.stride[1] +
+    return slabs.as<T>() + page * slabs.stride[0] + head * slabs.stride[1] +
            position % page_size * head_dim_;
   }
 
-  // Slab n of the block, as slabs in the cache lie.
-  HWY_INLINE float* Widened(int64_t position, int n) const {
-    return work_.widened + (int64_t{n} * kBlockTokens + position % kBlockTokens) * head_dim_;
+  // The scales of slab n of the block, those of the keys before those of the values.
+  HWY_INLINE float* OpenedScales(int64_t position, int n) const {
+    return work_.scales + int64_t{n} * kBlockTokens + position % kBlockTokens;
   }
-  // The scales of 16 tokens.
-  HWY_INLINE const Bf16* Scales(const TensorView& slabs, int64_t position, int head) const {
+  // Those of 16 tokens. What lies a block behind them is needed next.
+  HWY_INLINE void OpenScales(const TensorView& slabs, int64_t position, int head, int n) const {
+    const Bf16* from = StoredScales(slabs, position, head);
+    float* to = OpenedScales(position, n);
+    for (int i = 0; i < kTileTokens; i += kLanes) hn::StoreU(LoadWide(from + i), F32(), to + i);
+    const int64_t next = position + kBlockTokens;
+    if (next < end_position()) hwy::Prefetch(StoredScales(slabs, next, head));
+  }
+  HWY_INLINE const Bf16* StoredScales(const TensorView& slabs, int64_t position, int head) const {
     const int page_size = work_.args.kv.page_size;
     const int64_t page = work_.pages[position / page_size];
     const int8_t* slab = slabs.as<int8_t>() + page * slabs.stride[0] + head * slabs.stride[1];
     return SlabScales(slab, page_size, head_dim_) + position % page_size;
   }
-  void WidenKeys(int64_t block_begin, int t, int n) const {
-    const TensorView& keys = work_.args.kv.keys;
-    const int64_t position = block_begin + t;
-    const int head = work_.first_key() + n;
-    const int8_t* from = Slab(keys, position, head);
-    const Bf16* scales = Scales(keys, position, head);
-    float* to = Widened(position, n);
-    for (int column = 0; column < kTileTokens; column += kLanes) {
-      const Vec scale = LoadWide(scales + column);
-      for (int i = 0; i < head_dim_; ++i) {
-        const int at = i * kTileTokens + column;
-        hn::StoreU(hn::Mul(LoadWide(from + at), scale), F32(), to + at);
-      }
-    }
-  }
-  void WidenValues(int64_t block_begin, int t, int n) const {
-    const TensorView& values = work_.args.kv.values;
-    const int64_t position = block_begin + t;
-    const int head = work_.first_value() + n;
-    const Bf16* scales = Scales(values, position, head);
-    for (int token = 0; token < kTileTokens; ++token) {
-      const int8_t* from = Slab(values, position, head) + token * head_dim_;
-      float* to = Widened(position, work_.num_keys() + n) + token * head_dim_;
-      const Vec scale = hn::Set(F32(), ToFloat(scales[token]));
-      int i = 0;
-      for (; i + kLanes <= head_dim_; i += kLanes) {
-        hn::StoreU(hn::Mul(LoadWide(from + i), scale), F32(), to + i);
-      }
-      if (i < head_dim_) {
-        StoreTail(hn::Mul(LoadTail(from + i, head_dim_ - i), scale), to + i, head_dim_ - i);
-      }
-    }
-  }
+
+  // Behind the item's last token.
+  int64_t end_position() const { return work_.first_position + work_.num_tokens; }
+
   // From a tile at `position` to the tile of the 16 tokens behind it, where there are any: on the
-  // next page where this one ends. Of a block that was widened, all is near.
+  // next page where this one ends.
   HWY_INLINE int64_t NextTile(const TensorView& slabs, int64_t position) const {
     const int64_t next = position + kTileTokens;
-    if (next >= work_.first_position + work_.num_tokens) return 0;
-    if constexpr (std::is_same_v<Stored, int8_t>) return 0;
+    if (next >= end_position()) return 0;
     return Slab(slabs, next, 0) - Slab(slabs, position, 0);
+  }
+
+  // Values of 16 tokens as one row, not in pairs even where they are BF16.
+  using Unpaired = std::conditional_t<std::is_same_v<T, Bf16>, PlainBf16, T>;
+  HWY_INLINE Components<const Unpaired*> FlatValues(int64_t position, int component) const {
+    const Components<ValueRows<T>> b = Values(position, component);
+    return {.first = reinterpret_cast<const Unpaired*>(b.first),
+            .component_stride = b.component_stride,
+            .scale_stride = 0,
+            .stride = 0,
+            .count = b.count,
+            .ahead = b.ahead};
   }
 
   // find(position, component) gives the Components there.
@@ -209,9 +209,7 @@ class CacheReader {
     }
   }
 
-  HWY_INLINE int64_t ComponentStride(const TensorView& slabs) const {
-    return std::is_same_v<Stored, int8_t> ? int64_t{kBlockTokens} * head_dim_ : slabs.stride[1];
-  }
+  static constexpr bool kScaled = std::is_same_v<T, int8_t>;
 
   const AttentionWork& work_;
   const int head_dim_;

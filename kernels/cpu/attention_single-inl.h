@@ -24,12 +24,10 @@ using cpu::kRecordHeader;
 using cpu::kTileTokens;
 using cpu::TokenRange;
 
-template <typename Stored>
+template <typename T>
 class SingleRows {
  public:
-  using T = Read<Stored>;
-
-  SingleRows(const AttentionWork& work, const CacheReader<Stored>& cache)
+  SingleRows(const AttentionWork& work, const CacheReader<T>& cache)
       : work_(work), cache_(cache), head_dim_(work.head_dim) {}
 
   // scores[head - begin][token of the block] = q . K_head for heads [begin, end) of the item.
@@ -37,7 +35,7 @@ class SingleRows {
     const HeadsBySource heads = work_.KeyHeads(begin, end);
     const auto find = [&, this](int token, int component)
                           HWY_ATTR { return cache_.KeyTile(block_begin + token, component); };
-    Rows rows;
+    Rows<KeyRows<T>> rows;
     const auto point = [&, this](const int* head, int count, int token) HWY_ATTR {
       for (int i = 0; i < count; ++i) {
         rows.a[i] = work_.queries + int64_t{head[i]} * head_dim_;
@@ -45,7 +43,7 @@ class SingleRows {
       }
     };
     const auto mixed = [&, this](TokenRange tokens) HWY_ATTR {
-      const Components<T> keys = cache_.Keys(block_begin + tokens.begin);
+      const Components<KeyRows<T>> keys = cache_.Keys(block_begin + tokens.begin);
       point(heads.mixed.data(), heads.num_mixed, tokens.begin);
       MultiplyComposed<false>(heads.num_mixed, rows.a, head_dim_, keys, cache_.KeyMix(heads),
                               rows.c);
@@ -66,7 +64,7 @@ class SingleRows {
     const int num_columns = head_dim_ / kTileColumns;
     const auto find = [&, this](int token, int component)
                           HWY_ATTR { return cache_.ValueTile(block_begin + token, component); };
-    Rows rows;
+    Rows<ValueRows<T>> rows;
     const auto point = [&, this](const int* head, int count, int token, int column) HWY_ATTR {
       for (int i = 0; i < count; ++i) {
         rows.a[i] = work_.scores + (head[i] - begin) * kBlockTokens + token;
@@ -74,24 +72,26 @@ class SingleRows {
       }
     };
     const auto mixed = [&, this](TokenRange tokens) HWY_ATTR {
-      Components<T> values = cache_.Values(block_begin + tokens.begin);
-      for (int i = 0; i < num_columns; ++i, values.data += kColumnElements) {
+      Components<ValueRows<T>> values = cache_.Values(block_begin + tokens.begin);
+      for (int i = 0; i < num_columns; ++i) {
         point(heads.mixed.data(), heads.num_mixed, tokens.begin, i * kTileColumns);
         MultiplyComposed<true>(heads.num_mixed, rows.a, tokens.end - tokens.begin, values,
                                cache_.ValueMix(heads), rows.c);
+        values.first = Behind(values.first, kColumnElements, 0);
       }
     };
     const auto plain = [&, this](TokenRange tokens, int first, int count, int64_t ahead) HWY_ATTR {
       for (int i = 0; i < num_columns; ++i) {
         point(heads.plain.data() + first, count, tokens.begin, i * kTileColumns);
         for (int j = 0; j < count; ++j) {
-          rows.b[j] = find(tokens.begin, heads.component[first + j]) + i * kColumnElements;
+          rows.b[j] =
+              Behind(find(tokens.begin, heads.component[first + j]), i * kColumnElements, 0);
         }
         // Columns are visited one after the other, but what comes next is asked for line by line.
-        const int64_t lines_apart = kTileTokens / kRowsTogether<T> - 1;
+        const int64_t bytes = kTileTokens * kTileColumns * sizeof(T);
         MultiplyHeads<true>(count, rows.a, tokens.end - tokens.begin, rows.b,
                             int64_t{head_dim_} * kRowsTogether<T>,
-                            ahead + i * lines_apart * kCacheLine, rows.c);
+                            ahead + i * (bytes - kColumnElements * sizeof(T)), rows.c);
       }
     };
     // From the first token's pair on: a partner behind the window has weight zero.
@@ -104,9 +104,10 @@ class SingleRows {
   static constexpr int kColumnElements = kTileColumns * kRowsTogether<T>;
 
   // Operands of some heads, as MultiplyHeads and MultiplyComposed take them.
+  template <typename B>
   struct Rows {
     const float* a[kMaxTogether];
-    const T* b[kMaxTogether];
+    B b[kMaxTogether];
     float* c[kMaxTogether];
   };
 
@@ -130,12 +131,12 @@ class SingleRows {
     }
     for (int i = 0; i < heads.num_plain; i += kHeadsTogether) {
       for (int t = seen.begin; t < seen.end; t = next(t)) {
-        const T* here = find(t, heads.component[i]);
+        const T* here = DataOf(find(t, heads.component[i]));
         const T* then = here;
         if (next(t) < seen.end) {
-          then = find(next(t), heads.component[i]);
+          then = DataOf(find(next(t), heads.component[i]));
         } else if (i + kHeadsTogether < heads.num_plain) {
-          then = find(seen.begin, heads.component[i + kHeadsTogether]);
+          then = DataOf(find(seen.begin, heads.component[i + kHeadsTogether]));
         }
         plain(tokens(t), i, count(i), static_cast<int64_t>(sizeof(T)) * (then - here));
       }
@@ -143,7 +144,7 @@ class SingleRows {
   }
 
   const AttentionWork& work_;
-  const CacheReader<Stored>& cache_;
+  const CacheReader<T>& cache_;
   const int head_dim_;
 };
 

@@ -8,7 +8,7 @@ namespace {
 
 // Floats of each part of an item's memory, in their order.
 struct Floats {
-  int64_t queries, records, scores, composed, widened, mix;
+  int64_t queries, records, scores, composed, scales, mix;
 
   Floats(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item) {
     const KvSpec& spec = args.kv.spec;
@@ -22,11 +22,10 @@ struct Floats {
     composed = kMaxComposed * (int64_t{kBlockTokens} * spec.head_dim + 16);
     const int64_t read = heads_read(args.mix.key, spec.key_heads, heads) +
                          heads_read(args.mix.value, spec.value_heads, heads);
-    // And so may one of widened values.
-    widened = spec.dtype == DType::kI8 ? read * kBlockTokens * spec.head_dim + 16 : 0;
+    scales = spec.dtype == DType::kI8 ? read * kBlockTokens : 0;
     mix = RoundUp(heads * std::max(spec.key_heads, spec.value_heads), 16);
   }
-  int64_t total() const { return queries + 2 * records + scores + composed + widened + 2 * mix; }
+  int64_t total() const { return queries + 2 * records + scores + composed + scales + 2 * mix; }
   static int64_t heads_read(const TensorView& mix, int64_t components, int64_t heads) {
     return mix.empty() ? heads : components;
   }
@@ -94,8 +93,8 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
       total(part + Floats(a, s, i).records),
       scores(total + Floats(a, s, i).records),
       composed(scores + Floats(a, s, i).scores),
-      widened(composed + Floats(a, s, i).composed),
-      key_mix(widened + Floats(a, s, i).widened),
+      scales(composed + Floats(a, s, i).composed),
+      key_mix(scales + Floats(a, s, i).scales),
       value_mix(key_mix + Floats(a, s, i).mix) {}
 
 int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,

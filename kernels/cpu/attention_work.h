@@ -84,7 +84,7 @@ struct AttentionWork {
   float* const total;      // [num_rows] records of the splits before it
   float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
   float* const composed;   // [heads of a batch] keys or values of the block
-  float* const widened;    // of a cache in 8 bits: [num_keys] and [num_values] slabs of the block
+  float* const scales;     // of a cache in 8 bits: [num_keys + num_values][kBlockTokens]
   float* const key_mix;    // [key_heads][mixed heads of the item]
   float* const value_mix;  // [value_heads][mixed heads of the item]
 

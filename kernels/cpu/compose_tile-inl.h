@@ -25,13 +25,17 @@ template <typename T>
 inline constexpr int kComposedHeads = kLanes == 16 ? 8 : (kComposedVecs<T> == 2 ? 3 : 4);
 
 // Component vectors in the cache, each laid out as B above.
-template <typename T>
+template <typename ComponentRows>
 struct Components {
-  const T* data;
-  int64_t component_stride;
+  using Rows = ComponentRows;
+  Rows first;
+  int64_t component_stride;  // of elements
+  int64_t scale_stride;      // of scales, where there are any
   int64_t stride;
   int count;
   int64_t ahead;  // what lies so far behind is needed next
+
+  Rows Next(const Rows& rows) const { return Behind(rows, component_stride, scale_stride); }
 };
 
 // Loops over heads are marked to be unrolled: GCC 12 else unrolls them too late to keep their
@@ -49,9 +53,10 @@ struct MixColumns {
 // The same chains of multiply-adds as composing first and multiplying then. This is pass `pass` of
 // `num_passes` over the components: each of the first asks for its share of what is needed next, of
 // all components, so that memory is read evenly and in distant streams.
-template <int kHeads, bool kAccumulate, typename T>
-HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<T>& b,
+template <int kHeads, bool kAccumulate, typename Rows>
+HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<Rows>& b,
                                  MixColumns mix, int pass, int num_passes, float* const* c) {
+  using T = ElementOf<Rows>;
   constexpr int kVecs = kComposedVecs<T>;
   constexpr int kHalves = kRowsTogether<T>;
   constexpr int kParts = kTileVecs / kVecs;
@@ -72,7 +77,7 @@ HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<
     int64_t offset = 0;
     for (int i = 0; i < k; i += kHalves, offset += b.stride) {
       if (rows_to_ask-- == 0) {
-        const T* next = b.data + offset + b.ahead;
+        const T* next = DataOf(b.first) + offset + b.ahead;
         for (int n = 0; n < b.count; ++n, next += b.component_stride) hwy::Prefetch(next);
         rows_to_ask = turns - 1;
       }
@@ -82,14 +87,14 @@ HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<
       for (int h = 0; h < kHeads; ++h) {
         for (int v = 0; v < kVecs * kHalves; ++v) composed[h][v] = hn::Zero(d);
       }
-      const T* component = b.data + offset + column * kHalves;
+      Rows component = b.first;
       const float* weights = mix.data;
       for (int n = 0; n < b.count; ++n) {
         Vec columns[kVecs * kHalves];
         for (int v = 0; v < kVecs; ++v) {
-          const T* at = component + v * kLanes * kHalves;
-          columns[v] = LoadColumns<0>(at);
-          if constexpr (kHalves == 2) columns[kVecs + v] = LoadColumns<1>(at);
+          const int at = column + v * kLanes;
+          columns[v] = LoadColumns<0>(component, offset, i, at);
+          if constexpr (kHalves == 2) columns[kVecs + v] = LoadColumns<1>(component, offset, i, at);
         }
 #pragma GCC unroll 8
         for (int h = 0; h < kHeads; ++h) {
@@ -98,7 +103,7 @@ HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<
             composed[h][v] = hn::MulAdd(weight, columns[v], composed[h][v]);
           }
         }
-        component += b.component_stride;
+        component = b.Next(component);
         weights += mix.stride;
       }
       const auto add = [&](auto half) HWY_ATTR {
@@ -126,10 +131,10 @@ HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<
 }
 
 // The same for any number of heads, in passes as equal as may be.
-template <bool kAccumulate, typename T>
+template <bool kAccumulate, typename Rows>
 HWY_INLINE void MultiplyComposed(int num_heads, const float* const* a, int k,
-                                 const Components<T>& b, MixColumns mix, float* const* c) {
-  constexpr int kMany = kComposedHeads<T>;
+                                 const Components<Rows>& b, MixColumns mix, float* const* c) {
+  constexpr int kMany = kComposedHeads<ElementOf<Rows>>;
   const int num_passes = (num_heads + kMany - 1) / kMany;
   int h = 0;
   for (int pass = 0; pass < num_passes; ++pass) {
@@ -173,10 +178,12 @@ HWY_INLINE void MultiplyComposed(int num_heads, const float* const* a, int k,
 
 // Composes whole tiles into scratch memory, as floats row after row:
 // target[head][row][column] = sum_n mix[n, head] * component n [row, column], `columns` to a row.
-template <int kHeads, typename T>
-HWY_INLINE void ComposeTile(const Components<T>& b, int rows, int columns, MixColumns mix,
+// Where no vector divides these, the last of a row writes into the next row, which then is written,
+// and behind the tile.
+template <int kHeads, typename Rows>
+HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, MixColumns mix,
                             float* target, int64_t target_stride) {
-  constexpr int kHalves = kRowsTogether<T>;
+  constexpr int kHalves = kRowsTogether<ElementOf<Rows>>;
   const F32 d;
   for (int row = 0; row < rows; row += kHalves) {
     for (int column = 0; column < columns; column += kLanes) {
@@ -185,18 +192,20 @@ HWY_INLINE void ComposeTile(const Components<T>& b, int rows, int columns, MixCo
       for (int h = 0; h < kHeads; ++h) {
         for (int half = 0; half < kHalves; ++half) sum[h][half] = hn::Zero(d);
       }
-      const T* component = b.data + row / kHalves * b.stride + column * kHalves;
+      const int64_t at = row / kHalves * b.stride;
+      Rows component = b.first;
       const float* weights = mix.data;
       for (int n = 0; n < b.count; ++n) {
-        const Vec first = LoadColumns<0>(component);
-        const Vec second = kHalves == 2 ? LoadColumns<kHalves - 1>(component) : first;
+        const Vec first = LoadColumns<0>(component, at, row, column);
+        const Vec second =
+            kHalves == 2 ? LoadColumns<kHalves - 1>(component, at, row, column) : first;
 #pragma GCC unroll 8
         for (int h = 0; h < kHeads; ++h) {
           const Vec weight = hn::Set(d, weights[h]);
           sum[h][0] = hn::MulAdd(weight, first, sum[h][0]);
           if constexpr (kHalves == 2) sum[h][1] = hn::MulAdd(weight, second, sum[h][1]);
         }
-        component += b.component_stride;
+        component = b.Next(component);
         weights += mix.stride;
       }
       float* out = target + int64_t{row} * columns + column;
@@ -210,8 +219,8 @@ HWY_INLINE void ComposeTile(const Components<T>& b, int rows, int columns, MixCo
   }
 }
 
-template <typename T>
-HWY_INLINE void ComposeTile(const Components<T>& b, int num_heads, int rows, int columns,
+template <typename Rows>
+HWY_INLINE void ComposeTile(const Components<Rows>& b, int num_heads, int rows, int columns,
                             MixColumns mix, float* target, int64_t target_stride) {
   const auto heads = [&](auto count, int h) HWY_ATTR {
     constexpr int kHeads = decltype(count)::value;
@@ -222,22 +231,24 @@ HWY_INLINE void ComposeTile(const Components<T>& b, int num_heads, int rows, int
     return h;
   };
   // As many accumulators as registers hold.
-  constexpr int kMany = kLanes == 16 || kRowsTogether<T> == 1 ? 8 : 4;
+  constexpr int kMany = kLanes == 16 || kRowsTogether<ElementOf<Rows>> == 1 ? 8 : 4;
   int h = heads(std::integral_constant<int, kMany>(), 0);
   h = heads(std::integral_constant<int, 2>(), h);
   heads(std::integral_constant<int, 1>(), h);
 }
 
 // Copies a tile of one component so.
-template <typename T>
-HWY_INLINE void WidenTile(const Components<T>& b, int rows, int columns, float* target) {
-  constexpr int kHalves = kRowsTogether<T>;
+template <typename Rows>
+HWY_INLINE void WidenTile(const Components<Rows>& b, int rows, int columns, float* target) {
+  constexpr int kHalves = kRowsTogether<ElementOf<Rows>>;
   for (int row = 0; row < rows; row += kHalves) {
     for (int column = 0; column < columns; column += kLanes) {
-      const T* from = b.data + row / kHalves * b.stride + column * kHalves;
+      const int64_t at = row / kHalves * b.stride;
       float* out = target + int64_t{row} * columns + column;
-      hn::StoreU(LoadColumns<0>(from), F32(), out);
-      if constexpr (kHalves == 2) hn::StoreU(LoadColumns<1>(from), F32(), out + columns);
+      hn::StoreU(LoadColumns<0>(b.first, at, row, column), F32(), out);
+      if constexpr (kHalves == 2) {
+        hn::StoreU(LoadColumns<1>(b.first, at, row + 1, column), F32(), out + columns);
+      }
     }
   }
 }

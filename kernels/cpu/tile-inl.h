@@ -41,20 +41,58 @@ inline constexpr int kRowsTogether = std::is_same_v<T, Bf16> ? 2 : 1;
 struct PlainBf16 {
   Bf16 value;
 };
-template <typename T>
-using Unpaired = std::conditional_t<std::is_same_v<T, Bf16>, PlainBf16, T>;
 
-template <int kHalf>
-HWY_INLINE Vec LoadColumns(const float* row) {
-  return LoadWide(row);
+// Rows of B are pointed at by their first element, a const T*, or, of a cache in 8 bits, by that
+// and the scales: one for each column (keys: each token), or one for each row (values).
+struct ColumnScaled {
+  const int8_t* data;
+  const float* scales;
+};
+struct RowScaled {
+  const int8_t* data;
+  const float* scales;
+};
+
+template <typename T>
+HWY_INLINE const T* DataOf(const T* rows) {
+  return rows;
+}
+template <typename Rows>
+HWY_INLINE const int8_t* DataOf(const Rows& rows) {
+  return rows.data;
+}
+template <typename Rows>
+using ElementOf = std::remove_cvref_t<decltype(*DataOf(std::declval<Rows>()))>;
+
+// The same rows from another column on, or those of another head: `elements` behind, as are its
+// scales by `scales`.
+template <typename T>
+HWY_INLINE const T* Behind(const T* rows, int64_t elements, int64_t /*scales*/) {
+  return rows + elements;
+}
+template <typename Rows>
+HWY_INLINE Rows Behind(const Rows& rows, int64_t elements, int64_t scales) {
+  return {.data = rows.data + elements, .scales = rows.scales + scales};
+}
+
+// Elements of row `row` from `column` on; `at` is where the row, or its pair, begins.
+template <int kHalf, typename T>
+HWY_INLINE Vec LoadColumns(const T* rows, int64_t at, int /*row*/, int column) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return LoadHalf<kHalf == 1>(rows + at + 2 * column);
+  } else if constexpr (std::is_same_v<T, PlainBf16>) {
+    return LoadWide(&rows[at + column].value);
+  } else {
+    return LoadWide(rows + at + column);
+  }
 }
 template <int kHalf>
-HWY_INLINE Vec LoadColumns(const Bf16* pair) {
-  return LoadHalf<kHalf == 1>(pair);
+HWY_INLINE Vec LoadColumns(const ColumnScaled& rows, int64_t at, int /*row*/, int column) {
+  return hn::Mul(LoadWide(rows.data + at + column), LoadWide(rows.scales + column));
 }
 template <int kHalf>
-HWY_INLINE Vec LoadColumns(const PlainBf16* row) {
-  return LoadWide(&row->value);
+HWY_INLINE Vec LoadColumns(const RowScaled& rows, int64_t at, int row, int column) {
+  return hn::Mul(LoadWide(rows.data + at + column), hn::Set(F32(), rows.scales[row]));
 }
 
 // Calls step(half, row of k, offset of that row's memory) for all k rows in order.
@@ -77,7 +115,7 @@ HWY_INLINE void ForRowsOfK(int k, int64_t stride, Step step) {
 template <bool kPrefetchAhead, typename TileFn>
 struct Tiles {
   static constexpr bool kPrefetch = kPrefetchAhead;
-  using Element = std::remove_cvref_t<decltype(*std::declval<TileFn>()(0))>;
+  using Rows = decltype(std::declval<TileFn>()(0));
   TileFn tile;
   int count;
   int64_t stride;
@@ -98,7 +136,8 @@ HWY_INLINE Tiles<true, TileFn> InCache(TileFn tile, int count, int64_t stride, i
 template <int kRows, int kTiles, bool kAccumulate, typename B>
 HWY_INLINE void MultiplyBlock(const float* a, int64_t a_stride, int k, const B& tiles,
                               int first_tile, float* c, int64_t c_stride) {
-  using T = typename B::Element;
+  using Rows = typename B::Rows;
+  using T = ElementOf<Rows>;
   constexpr int kVecs = kTiles * kTileVecs;
   const F32 d;
   Vec sum[kRows][kVecs];
@@ -107,16 +146,16 @@ HWY_INLINE void MultiplyBlock(const float* a, int64_t a_stride, int k, const B& 
       sum[r][v] = kAccumulate ? hn::LoadU(d, c + r * c_stride + v * kLanes) : hn::Zero(d);
     }
   }
-  const T* b[kTiles];
+  Rows b[kTiles];
   for (int t = 0; t < kTiles; ++t) b[t] = tiles.tile(first_tile + t);
   const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
     // Here and not in a function of its own: GCC drops calls that do nothing but prefetch.
     if constexpr (B::kPrefetch && decltype(half)::value == 0) {
-      for (int t = 0; t < kTiles; ++t) hwy::Prefetch(b[t] + offset + tiles.ahead);
+      for (int t = 0; t < kTiles; ++t) hwy::Prefetch(DataOf(b[t]) + offset + tiles.ahead);
     }
     const auto column = [&](int v) HWY_ATTR {
-      const int within = v % kTileVecs * kLanes * kRowsTogether<T>;
-      return LoadColumns<decltype(half)::value>(b[v / kTileVecs] + offset + within);
+      return LoadColumns<decltype(half)::value>(b[v / kTileVecs], offset, i,
+                                                v % kTileVecs * kLanes);
     };
     if constexpr (kRows <= 2) {  // the values are few: hold them, and one column at a time
       Vec values[kRows];
@@ -187,10 +226,13 @@ constexpr int kHeadsTogether = kTileVecs > 8 ? 1 : 8 / kTileVecs;
 
 // One row for each of kHeads heads, each against a tile of its own: c[h][16 columns] =
 // sum_k a[h][k] * b[h][k, 16 columns], rows of B `stride` apart (added to C where kAccumulate). On
-// the way asks for a run of memory that begins `ahead` bytes behind each tile.
-template <int kHeads, bool kAccumulate, typename T>
-HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const T* const* b, int64_t stride,
+// the way asks for a run of memory that begins `ahead` bytes behind each tile, as long as 16
+// columns of all rows are.
+template <int kHeads, bool kAccumulate, typename Rows>
+HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const Rows* b, int64_t stride,
                                    int64_t ahead, float* const* c) {
+  using T = ElementOf<Rows>;
+  constexpr int kRowsPerLine = kCacheLine / (kTileColumns * sizeof(T));
   const F32 d;
   Vec sum[kHeads][kTileVecs];
 #pragma GCC unroll 8
@@ -202,10 +244,10 @@ HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const T* const*
   const auto step = [&](auto half, int i, int64_t offset) HWY_ATTR {
     constexpr int kHalf = decltype(half)::value;
     // Here and not in a function of its own: GCC drops calls that do nothing but prefetch.
-    if constexpr (kHalf == 0) {
+    if (i % kRowsPerLine == 0) {
 #pragma GCC unroll 8
       for (int h = 0; h < kHeads; ++h) {
-        hwy::Prefetch(reinterpret_cast<const char*>(b[h]) + ahead);
+        hwy::Prefetch(reinterpret_cast<const char*>(DataOf(b[h])) + ahead);
       }
       ahead += kCacheLine;
     }
@@ -213,7 +255,7 @@ HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const T* const*
     for (int h = 0; h < kHeads; ++h) {
       const Vec value = hn::Set(d, a[h][i]);
       for (int v = 0; v < kTileVecs; ++v) {
-        const Vec column = LoadColumns<kHalf>(b[h] + offset + v * kLanes * kRowsTogether<T>);
+        const Vec column = LoadColumns<kHalf>(b[h], offset, i, v * kLanes);
         sum[h][v] = hn::MulAdd(value, column, sum[h][v]);
       }
     }
@@ -226,8 +268,8 @@ HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const T* const*
 }
 
 // The same for up to kHeadsTogether heads.
-template <bool kAccumulate, typename T>
-HWY_INLINE void MultiplyHeads(int num_heads, const float* const* a, int k, const T* const* b,
+template <bool kAccumulate, typename Rows>
+HWY_INLINE void MultiplyHeads(int num_heads, const float* const* a, int k, const Rows* b,
                               int64_t stride, int64_t ahead, float* const* c) {
   int h = 0;
   const auto heads = [&](auto count) HWY_ATTR {
