@@ -91,11 +91,13 @@ class CacheReader {
   }
 
   // The weights of the mixed heads.
-  MixColumns KeyMix(const HeadsBySource& heads) const {
-    return {.data = work_.key_mix + heads.first_mix, .stride = heads.mix_stride};
+  MixWeights KeyMix(const HeadsBySource& heads) const {
+    const int stride = work_.args.kv.spec.key_heads;
+    return {.data = work_.key_mix + heads.first_mix * stride, .stride = stride};
   }
-  MixColumns ValueMix(const HeadsBySource& heads) const {
-    return {.data = work_.value_mix + heads.first_mix, .stride = heads.mix_stride};
+  MixWeights ValueMix(const HeadsBySource& heads) const {
+    const int stride = work_.args.kv.spec.value_heads;
+    return {.data = work_.value_mix + heads.first_mix * stride, .stride = stride};
   }
 
   int64_t key_component_stride() const { return work_.args.kv.keys.stride[1]; }
@@ -138,7 +140,7 @@ class CacheReader {
  private:
   // Heads in tiles of `rows` rows of `columns`, `stride` floats for each head.
   struct Composition {
-    MixColumns mix;
+    MixWeights mix;
     int rows, columns;
     int64_t stride;
   };

@@ -44,10 +44,9 @@ class ItemAttention {
   void LoadMix(const TensorView& mix, const std::vector<int32_t>& sources, int components,
                float* target) {
     if (mix.empty()) return;
-    for (int c = 0; c < components; ++c) {
-      for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
-        if (sources[head] == cpu::kMixedHead) *target++ = mix.row<float>(c)[head];
-      }
+    for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
+      if (sources[head] != cpu::kMixedHead) continue;
+      for (int c = 0; c < components; ++c) *target++ = mix.row<float>(c)[head];
     }
   }
 

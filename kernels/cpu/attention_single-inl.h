@@ -45,8 +45,8 @@ class SingleRows {
     const auto mixed = [&, this](TokenRange tokens) HWY_ATTR {
       const Components<KeyRows<T>> keys = cache_.Keys(block_begin + tokens.begin);
       point(heads.mixed.data(), heads.num_mixed, tokens.begin);
-      MultiplyComposed<false>(heads.num_mixed, rows.a, head_dim_, keys, cache_.KeyMix(heads),
-                              rows.c);
+      MultiplyComposed(false, heads.num_mixed, rows.a, head_dim_, keys, cache_.KeyMix(heads),
+                       rows.c);
     };
     const auto plain = [&, this](TokenRange tokens, int first, int count, int64_t ahead) HWY_ATTR {
       point(heads.plain.data() + first, count, tokens.begin);
@@ -75,8 +75,8 @@ class SingleRows {
       Components<ValueRows<T>> values = cache_.Values(block_begin + tokens.begin);
       for (int i = 0; i < num_columns; ++i) {
         point(heads.mixed.data(), heads.num_mixed, tokens.begin, i * kTileColumns);
-        MultiplyComposed<true>(heads.num_mixed, rows.a, tokens.end - tokens.begin, values,
-                               cache_.ValueMix(heads), rows.c);
+        MultiplyComposed(true, heads.num_mixed, rows.a, tokens.end - tokens.begin, values,
+                         cache_.ValueMix(heads), rows.c);
         values.first = Behind(values.first, kColumnElements, 0);
       }
     };

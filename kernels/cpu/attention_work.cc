@@ -107,7 +107,6 @@ HeadsBySource AttentionWork::BySource(const std::vector<int32_t>& sources, int b
   const int32_t* source = sources.data() + item.head_begin;
   HeadsBySource heads;
   heads.first_mix = static_cast<int>(std::count(source, source + begin, kMixedHead));
-  heads.mix_stride = static_cast<int>(std::count(source, source + num_heads(), kMixedHead));
   for (int head = begin; head < end; ++head) {
     if (source[head] == kMixedHead) {
       heads.mixed[heads.num_mixed++] = head;

@@ -19,8 +19,7 @@ inline constexpr int kMaxTogether = 32;
 struct HeadsBySource {
   int num_mixed = 0;
   int num_plain = 0;
-  int first_mix = 0;   // column of the first mixed head in the item's mix
-  int mix_stride = 0;  // columns there
+  int first_mix = 0;  // where the first mixed head is among those of the item
   std::array<int, kMaxTogether> mixed;
   std::array<int, kMaxTogether> plain;
   std::array<int, kMaxTogether> component;  // of each plain head
@@ -85,8 +84,8 @@ struct AttentionWork {
   float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
   float* const composed;   // [heads of a batch] keys or values of the block
   float* const scales;     // of a cache in 8 bits: [num_keys + num_values][kBlockTokens]
-  float* const key_mix;    // [key_heads][mixed heads of the item]
-  float* const value_mix;  // [value_heads][mixed heads of the item]
+  float* const key_mix;    // [mixed heads of the item][key_heads]
+  float* const value_mix;  // [mixed heads of the item][value_heads]
 
  private:
   HeadsBySource BySource(const std::vector<int32_t>& sources, int begin, int end) const;

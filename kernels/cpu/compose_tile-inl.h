@@ -7,22 +7,19 @@
 #define MEA_KERNELS_CPU_COMPOSE_TILE_INL_H_
 #endif
 
-#include <algorithm>
-#include <utility>
+#include <type_traits>
 
+#include "kernels/cpu/attention_work.h"
 #include "kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mea {
 namespace HWY_NAMESPACE {
 
-// Register block of MultiplyComposed: columns of one tile and heads, with an accumulator for each
-// and a composed vector for each row of k at hand. Vectors of one float go alone: GCC 12 takes two
-// of them for one load and then reads that behind the last component, too.
-template <typename T>
-inline constexpr int kComposedVecs = kTileVecs == 1 || kLanes == 1 || kRowsTogether<T> == 2 ? 1 : 2;
-template <typename T>
-inline constexpr int kComposedHeads = kLanes == 16 ? 8 : (kComposedVecs<T> == 2 ? 3 : 4);
+// Components that are mixed in registers together, over two rows of k: their vectors, two composed
+// ones and a weight fit into 16.
+constexpr int kMixedTogether = 6;
+constexpr int kMixedRows = 2;
 
 // Component vectors in the cache, each laid out as B above.
 template <typename ComponentRows>
@@ -38,142 +35,167 @@ struct Components {
   Rows Next(const Rows& rows) const { return Behind(rows, component_stride, scale_stride); }
 };
 
-// Loops over heads are marked to be unrolled: GCC 12 else unrolls them too late to keep their
-// accumulators in registers (and stores each after every multiply-add, which halves the rate).
-
-// The weights of some heads, those of a component side by side: head h takes data[c * stride + h]
-// of component c.
-struct MixColumns {
+// The weights of some heads: component c of head h has data[h * stride + c].
+struct MixWeights {
   const float* data;
   int64_t stride;
 };
 
-// One row for each of kHeads heads, whose B is composed on the way and never stored:
-// c[head][16] += sum_k a[head][k] * (sum_n mix[n, head] * component n [k, 16]).
-// The same chains of multiply-adds as composing first and multiplying then. This is pass `pass` of
-// `num_passes` over the components: each of the first asks for its share of what is needed next, of
-// all components, so that memory is read evenly and in distant streams.
-template <int kHeads, bool kAccumulate, typename Rows>
-HWY_INLINE void MultiplyComposed(const float* const* a, int k, const Components<Rows>& b,
-                                 MixColumns mix, int pass, int num_passes, float* const* c) {
-  using T = ElementOf<Rows>;
-  constexpr int kVecs = kComposedVecs<T>;
-  constexpr int kHalves = kRowsTogether<T>;
-  constexpr int kParts = kTileVecs / kVecs;
+// Loops over what lies in registers are marked to be unrolled: GCC 12 else unrolls them too late
+// and keeps their vectors in memory.
+
+// A step of MultiplyComposed: kRows rows of k from `row` on, in one vector of columns. Composes,
+// for each head, kCount components from `first` on, behind those that `partial` holds where there
+// were some (kBegins is false); leaves [head][kRows] vectors there where there are more (kEnds is
+// false), else adds them, times the heads' a, to their sums, a vector each.
+template <int kCount, int kRows, bool kBegins, bool kEnds, typename Rows>
+HWY_INLINE void AddComposed(const Components<Rows>& b, const Rows& first, int64_t offset, int row,
+                            int column, MixWeights mix, int num_heads, const float* const* a,
+                            float* partial, float* sums) {
+  constexpr bool kPaired = kRowsTogether<ElementOf<Rows>> == 2;
   const F32 d;
-  for (int part = 0; part < kParts; ++part) {
-    const int column = part * kVecs * kLanes;
-    // Until a row's neighbours `ahead` are asked for: in the first half of all parts, to be early.
-    const int turn = pass * kParts + part;
-    const int turns = std::max(1, num_passes * kParts / 2);
-    int rows_to_ask = turn < turns ? turn : k;
-    Vec sum[kHeads][kVecs];
+  Vec components[kCount][kRows];
+  Rows at = first;
 #pragma GCC unroll 8
-    for (int h = 0; h < kHeads; ++h) {
-      for (int v = 0; v < kVecs; ++v) {
-        sum[h][v] = kAccumulate ? hn::LoadU(d, c[h] + column + v * kLanes) : hn::Zero(d);
+  for (int n = 0; n < kCount; ++n, at = b.Next(at)) {
+    components[n][0] = LoadColumns<0>(at, offset, row, column);
+    if constexpr (kRows == 2) {
+      components[n][1] =
+          LoadColumns<kPaired>(at, offset + (kPaired ? 0 : b.stride), row + 1, column);
+    }
+  }
+  const float* weights = mix.data;
+  for (int h = 0; h < num_heads; ++h, weights += mix.stride) {
+    Vec composed[kRows];
+#pragma GCC unroll 8
+    for (int n = 0; n < kCount; ++n) {
+      const Vec weight = hn::Set(d, weights[n]);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        if (n > 0) {
+          composed[r] = hn::MulAdd(weight, components[n][r], composed[r]);
+        } else if constexpr (kBegins) {
+          composed[r] = hn::Mul(weight, components[n][r]);
+        } else {
+          const Vec before = hn::Load(d, partial + (h * kRows + r) * kLanes);
+          composed[r] = hn::MulAdd(weight, components[n][r], before);
+        }
       }
     }
-    int64_t offset = 0;
-    for (int i = 0; i < k; i += kHalves, offset += b.stride) {
-      if (rows_to_ask-- == 0) {
-        const T* next = DataOf(b.first) + offset + b.ahead;
-        for (int n = 0; n < b.count; ++n, next += b.component_stride) hwy::Prefetch(next);
-        rows_to_ask = turns - 1;
+    if constexpr (kEnds) {
+      Vec sum = hn::Load(d, sums + h * kLanes);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        sum = hn::MulAdd(hn::Set(d, a[h][row + r]), composed[r], sum);
       }
-      // Of a row, or of both of a pair: [half * kVecs + v].
-      Vec composed[kHeads][kVecs * kHalves];
-#pragma GCC unroll 8
-      for (int h = 0; h < kHeads; ++h) {
-        for (int v = 0; v < kVecs * kHalves; ++v) composed[h][v] = hn::Zero(d);
-      }
-      Rows component = b.first;
-      const float* weights = mix.data;
-      for (int n = 0; n < b.count; ++n) {
-        Vec columns[kVecs * kHalves];
-        for (int v = 0; v < kVecs; ++v) {
-          const int at = column + v * kLanes;
-          columns[v] = LoadColumns<0>(component, offset, i, at);
-          if constexpr (kHalves == 2) columns[kVecs + v] = LoadColumns<1>(component, offset, i, at);
-        }
-#pragma GCC unroll 8
-        for (int h = 0; h < kHeads; ++h) {
-          const Vec weight = hn::Set(d, weights[h]);
-          for (int v = 0; v < kVecs * kHalves; ++v) {
-            composed[h][v] = hn::MulAdd(weight, columns[v], composed[h][v]);
-          }
-        }
-        component = b.Next(component);
-        weights += mix.stride;
-      }
-      const auto add = [&](auto half) HWY_ATTR {
-#pragma GCC unroll 8
-        for (int h = 0; h < kHeads; ++h) {
-          const Vec value = hn::Set(d, a[h][i + half]);
-          for (int v = 0; v < kVecs; ++v) {
-            sum[h][v] = hn::MulAdd(value, composed[h][half * kVecs + v], sum[h][v]);
-          }
-        }
-      };
-      add(std::integral_constant<int, 0>());
-      // The partner of an odd last row may be a token that does not exist: it is not used.
-      if constexpr (kHalves == 2) {
-        if (i + 1 < k) add(std::integral_constant<int, 1>());
-      }
-    }
-#pragma GCC unroll 8
-    for (int h = 0; h < kHeads; ++h) {
-      for (int v = 0; v < kVecs; ++v) {
-        hn::StoreU(sum[h][v], d, c[h] + column + v * kLanes);
+      hn::Store(sum, d, sums + h * kLanes);
+    } else {
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        hn::Store(composed[r], d, partial + (h * kRows + r) * kLanes);
       }
     }
   }
 }
 
-// The same for any number of heads, in passes as equal as may be.
-template <bool kAccumulate, typename Rows>
-HWY_INLINE void MultiplyComposed(int num_heads, const float* const* a, int k,
-                                 const Components<Rows>& b, MixColumns mix, float* const* c) {
-  constexpr int kMany = kComposedHeads<ElementOf<Rows>>;
-  const int num_passes = (num_heads + kMany - 1) / kMany;
-  int h = 0;
-  for (int pass = 0; pass < num_passes; ++pass) {
-    const int count = (num_heads - h + num_passes - pass - 1) / (num_passes - pass);
-    const auto heads = [&](auto size) HWY_ATTR {
-      constexpr int kHeads = decltype(size)::value;
-      if constexpr (kHeads <= kMany) {
-        const MixColumns columns = {.data = mix.data + h, .stride = mix.stride};
-        MultiplyComposed<kHeads, kAccumulate>(a + h, k, b, columns, pass, num_passes, c + h);
-        h += kHeads;
-      }
+// Calls call(n) with a constant equal to `count`, in [1, kMixedTogether].
+template <typename Call>
+HWY_INLINE void WithCount(int count, Call call) {
+  static_assert(kMixedTogether == 6);
+  switch (count) {
+    case 1:
+      return call(std::integral_constant<int, 1>());
+    case 2:
+      return call(std::integral_constant<int, 2>());
+    case 3:
+      return call(std::integral_constant<int, 3>());
+    case 4:
+      return call(std::integral_constant<int, 4>());
+    case 5:
+      return call(std::integral_constant<int, 5>());
+    default:
+      return call(std::integral_constant<int, 6>());
+  }
+}
+
+// One step of all components: of kCount, or, where that is 0, of more than kMixedTogether.
+template <int kCount, int kRows, typename Rows>
+HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int row, int column,
+                               MixWeights mix, int num_heads, const float* const* a, float* partial,
+                               float* sums) {
+  if constexpr (kCount > 0) {
+    AddComposed<kCount, kRows, true, true>(b, b.first, offset, row, column, mix, num_heads, a,
+                                           partial, sums);
+  } else {
+    Rows first = b.first;
+    AddComposed<kMixedTogether, kRows, true, false>(b, first, offset, row, column, mix, num_heads,
+                                                    a, partial, sums);
+    const auto go_on = [&]() HWY_ATTR {
+      first = Behind(first, kMixedTogether * b.component_stride, kMixedTogether * b.scale_stride);
+      mix.data += kMixedTogether;
     };
-    switch (count) {
-      case 1:
-        heads(std::integral_constant<int, 1>());
-        break;
-      case 2:
-        heads(std::integral_constant<int, 2>());
-        break;
-      case 3:
-        heads(std::integral_constant<int, 3>());
-        break;
-      case 4:
-        heads(std::integral_constant<int, 4>());
-        break;
-      case 5:
-        heads(std::integral_constant<int, 5>());
-        break;
-      case 6:
-        heads(std::integral_constant<int, 6>());
-        break;
-      case 7:
-        heads(std::integral_constant<int, 7>());
-        break;
-      default:
-        heads(std::integral_constant<int, 8>());
-        break;
+    int left = b.count - kMixedTogether;
+    for (go_on(); left > kMixedTogether; left -= kMixedTogether, go_on()) {
+      AddComposed<kMixedTogether, kRows, false, false>(b, first, offset, row, column, mix,
+                                                       num_heads, a, partial, sums);
+    }
+    WithCount(left, [&](auto count) HWY_ATTR {
+      AddComposed<decltype(count)::value, kRows, false, true>(b, first, offset, row, column, mix,
+                                                              num_heads, a, partial, sums);
+    });
+  }
+}
+
+// MultiplyComposed of kCount components, or, where that is 0, of more than kMixedTogether. The
+// first of the tile's vectors asks for what is needed next, of all components in turn, so that
+// memory is read in distant streams.
+template <int kCount, typename Rows>
+void MultiplyComposedOf(bool accumulate, int num_heads, const float* const* a, int k,
+                        const Components<Rows>& b, MixWeights mix, float* const* c) {
+  using T = ElementOf<Rows>;
+  const F32 d;
+  HWY_ALIGN float sums[cpu::kMaxTogether * kLanes];
+  HWY_ALIGN float partial[cpu::kMaxTogether * kMixedRows * kLanes];
+  constexpr int kSteps = kMixedRows / kRowsTogether<T>;  // strides that two rows take
+  for (int column = 0; column < kTileColumns; column += kLanes) {
+    for (int h = 0; h < num_heads; ++h) {
+      const Vec before = accumulate ? hn::LoadU(d, c[h] + column) : hn::Zero(d);
+      hn::Store(before, d, sums + h * kLanes);
+    }
+    const auto rows = [&](auto count, int row, int64_t offset) HWY_ATTR {
+      for (int step = 0; step < kSteps && column == 0; ++step) {
+        const T* next = DataOf(b.first) + offset + step * b.stride + b.ahead;
+        for (int n = 0; n < b.count; ++n, next += b.component_stride) hwy::Prefetch(next);
+      }
+      AddAllComposed<kCount, decltype(count)::value>(b, offset, row, column, mix, num_heads, a,
+                                                     partial, sums);
+    };
+    int row = 0;
+    int64_t offset = 0;
+    for (; row + kMixedRows <= k; row += kMixedRows, offset += kSteps * b.stride) {
+      rows(std::integral_constant<int, kMixedRows>(), row, offset);
+    }
+    // The partner of an odd last row may be a token that does not exist: it is not used.
+    if (row < k) rows(std::integral_constant<int, 1>(), row, offset);
+    for (int h = 0; h < num_heads; ++h) {
+      hn::StoreU(hn::Load(d, sums + h * kLanes), d, c[h] + column);
     }
   }
+}
+
+// One row for each head, whose B is composed on the way and never stored:
+// c[head][16 columns] = sum_k a[head][k] * (sum_n mix[n, head] * component n [k, 16 columns]),
+// added to C where `accumulate`. The same chains of multiply-adds as composing first and
+// multiplying then.
+template <typename Rows>
+void MultiplyComposed(bool accumulate, int num_heads, const float* const* a, int k,
+                      const Components<Rows>& b, MixWeights mix, float* const* c) {
+  if (b.count > kMixedTogether) {
+    return MultiplyComposedOf<0>(accumulate, num_heads, a, k, b, mix, c);
+  }
+  WithCount(b.count, [&](auto count) HWY_ATTR {
+    MultiplyComposedOf<decltype(count)::value>(accumulate, num_heads, a, k, b, mix, c);
+  });
 }
 
 // Composes whole tiles into scratch memory, as floats row after row:
@@ -181,7 +203,7 @@ HWY_INLINE void MultiplyComposed(int num_heads, const float* const* a, int k,
 // Where no vector divides these, the last of a row writes into the next row, which then is written,
 // and behind the tile.
 template <int kHeads, typename Rows>
-HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, MixColumns mix,
+HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, MixWeights mix,
                             float* target, int64_t target_stride) {
   constexpr int kHalves = kRowsTogether<ElementOf<Rows>>;
   const F32 d;
@@ -201,12 +223,12 @@ HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, Mi
             kHalves == 2 ? LoadColumns<kHalves - 1>(component, at, row, column) : first;
 #pragma GCC unroll 8
         for (int h = 0; h < kHeads; ++h) {
-          const Vec weight = hn::Set(d, weights[h]);
+          const Vec weight = hn::Set(d, weights[h * mix.stride]);
           sum[h][0] = hn::MulAdd(weight, first, sum[h][0]);
           if constexpr (kHalves == 2) sum[h][1] = hn::MulAdd(weight, second, sum[h][1]);
         }
         component = b.Next(component);
-        weights += mix.stride;
+        ++weights;
       }
       float* out = target + int64_t{row} * columns + column;
 #pragma GCC unroll 8
@@ -221,11 +243,11 @@ HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, Mi
 
 template <typename Rows>
 HWY_INLINE void ComposeTile(const Components<Rows>& b, int num_heads, int rows, int columns,
-                            MixColumns mix, float* target, int64_t target_stride) {
+                            MixWeights mix, float* target, int64_t target_stride) {
   const auto heads = [&](auto count, int h) HWY_ATTR {
     constexpr int kHeads = decltype(count)::value;
     for (; h + kHeads <= num_heads; h += kHeads) {
-      const MixColumns weights = {.data = mix.data + h, .stride = mix.stride};
+      const MixWeights weights = {.data = mix.data + h * mix.stride, .stride = mix.stride};
       ComposeTile<kHeads>(b, rows, columns, weights, target + h * target_stride, target_stride);
     }
     return h;

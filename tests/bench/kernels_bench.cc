@@ -144,6 +144,7 @@ constexpr Heads kHeads[] = {
     {"32/8 heads d=128, h'=4", 32, 8, 4, 4, 128},
     {"12 heads d=64, h'=6, pivot form", 12, 12, 6, 6, 64, true},
     {"32/8 heads d=64, h'=4, pivot form", 32, 8, 4, 4, 64, true},
+    {"32 heads d=128, h'=16, pivot form", 32, 32, 16, 16, 128, true},
 };
 
 Tensor Mix(const Heads& heads, int components) {
@@ -237,7 +238,7 @@ void Register() {
                     ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
-                    ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6}, {1}, {1}, {8192}, {bf16, i8}})
+                    ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6, 7}, {1}, {1}, {8192}, {bf16, i8}})
                     ->ArgsProduct({{0, 1}, {1}, {1}, {512}, {bf16}})
                     ->ArgsProduct({{0, 1, 3, 5}, {16}, {1}, {512}, {bf16}})
                     ->ArgsProduct({{0, 1, 2, 3, 5, 6}, {1}, {512}, {512, 4096}, {bf16}}));
