@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -13,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/engine_loop.h"
 #include "engine/load.h"
+#include "engine/model/in_parallel.h"
 
 namespace mea {
 namespace {
@@ -57,7 +57,7 @@ void FillIn(EngineOptions& options, const DeviceDefaults& device) {
   fill(options.page_size, device.page_size);
   fill(options.max_batch_tokens, device.max_batch_tokens);
   fill(options.max_num_seqs, std::min(device.max_num_seqs, options.max_batch_tokens));
-  fill(options.num_threads, std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  fill(options.num_threads, UsableThreads());
 }
 
 // Configuration and, unless the weights are made up, the tensors of a model that is not loaded yet.

@@ -128,7 +128,7 @@ class Loader {
     const int64_t worth_a_thread = std::max<int64_t>(1, kWorthAThread / k);
     for (int64_t first = 0; first < task.shape[0]; first += rows_per_report) {
       const int64_t count = std::min(rows_per_report, task.shape[0] - first);
-      std::atomic<int64_t> bad_row = count;
+      std::atomic<int64_t> bad_row = count;  // any, where there are several
       InParallel(count, worth_a_thread, UsableThreads(), [&](int64_t begin, int64_t end) {
         std::vector<float> row(k);
         for (int64_t i = begin; i < end; ++i) {

@@ -22,9 +22,8 @@ constexpr int kMixedTogether = 6;
 constexpr int kMixedRows = 2;
 
 // Component vectors in the cache, each laid out as B above.
-template <typename ComponentRows>
+template <typename Rows>
 struct Components {
-  using Rows = ComponentRows;
   Rows first;
   int64_t component_stride;  // of elements
   int64_t scale_stride;      // of scales, where there are any
