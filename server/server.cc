@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "server/address.h"
-#include "server/admin_http.h"
 #include "server/build_info.h"
+#include "server/http/http_server.h"
 #include "server/limits.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
@@ -51,13 +51,18 @@ class GrpcServer final : public Server {
 
   std::string listen_address() const override { return listen_address_; }
   std::string admin_address() const override { return admin_ ? admin_->address() : ""; }
+  std::string http_address() const override { return http_ ? http_->address() : ""; }
   std::string ready_line() const override {
-    return ReadyLine(serving_, listen_address(), admin_address());
+    return ReadyLine(serving_, listen_address(), admin_address(), http_address());
   }
 
  private:
   absl::Status ListenGrpc();
   absl::Status ListenAdmin();
+  absl::Status CheckHttp() const;
+  absl::Status ListenHttp();
+  HttpOptions OptionsOfHttp(const std::string& listen) const;
+  HttpServer::Route AdminPage(std::string path, std::function<HttpAnswer()> page) const;
   HttpAnswer Health() const;
   void LogState(ServingState state);
   void WatchHeartbeat();
@@ -71,20 +76,25 @@ class GrpcServer final : public Server {
   std::unique_ptr<grpc::Server> grpc_;
   std::string listen_address_;
   ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
-  std::unique_ptr<AdminHttp> admin_;
+  std::unique_ptr<HttpServer> admin_;
+  std::unique_ptr<HttpServer> http_;
   absl::Notification stop_watching_;
   std::thread watcher_;
 };
 
 absl::Status GrpcServer::Listen() {
-  // The admin port first: nobody can have been served where it fails.
+  // The admin port first, and the others only once all can be had: nobody can have been served
+  // where one fails.
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
+  if (absl::Status status = CheckHttp(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
+  if (absl::Status status = ListenHttp(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
   serving_.log.Write(LogLevel::kInfo, "ready",
                      {{"model", serving_.model_name},
                       {"listen", listen_address_},
                       {"admin", admin_address()},
+                      {"http", http_address()},
                       {"version", Version()},
                       {"max_context", serving_.engine.max_context()},
                       {"kv_cache_bytes", serving_.engine.memory_plan().kv_cache_bytes}});
@@ -118,20 +128,57 @@ absl::Status GrpcServer::ListenGrpc() {
   return absl::OkStatus();
 }
 
+HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen) const {
+  HttpOptions options{.listen = listen, .server_name = absl::StrCat("mea/", Version())};
+  options.warn = [this](std::string_view message) {
+    serving_.log.Write(LogLevel::kWarning, "http", {{"message", std::string(message)}});
+  };
+  return options;
+}
+
+// A page that is made at once, anew each time.
+HttpServer::Route GrpcServer::AdminPage(std::string path, std::function<HttpAnswer()> page) const {
+  return {"GET", std::move(path), [page = std::move(page)](std::shared_ptr<HttpExchange> exchange) {
+            HttpAnswer answer = page();
+            answer.headers.emplace_back("Cache-Control", "no-store");
+            exchange->Send(std::move(answer));
+            return nullptr;
+          }};
+}
+
 absl::Status GrpcServer::ListenAdmin() {
   if (options_.admin.empty()) return absl::OkStatus();
-  auto admin = AdminHttp::Start(
-      options_.admin,
-      {{"/",
-        [this] {
-          return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
-        }},
-       {"/health", [this] { return Health(); }},
-       {"/metrics", [this] {
-          return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
-        }}});
+  const auto status_page = [this] {
+    return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
+  };
+  const auto metrics = [this] {
+    return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
+  };
+  auto admin = HttpServer::Start(
+      OptionsOfHttp(options_.admin),
+      {AdminPage("/", status_page), AdminPage("/health", [this] { return Health(); }),
+       AdminPage("/metrics", metrics)});
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::CheckHttp() const {
+  if (options_.http.empty()) return absl::OkStatus();
+  const absl::StatusOr<Address> address = ParseAddress(options_.http);
+  if (!address.ok()) return address.status();
+  return CheckBindable(*address);
+}
+
+// The routes of the OpenAI API go here.
+absl::Status GrpcServer::ListenHttp() {
+  if (options_.http.empty()) return absl::OkStatus();
+  HttpOptions options = OptionsOfHttp(options_.http);
+  options.cors_origins = options_.http_cors;
+  auto http =
+      HttpServer::Start(std::move(options), {AdminPage("/health", [this] { return Health(); })});
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
   return absl::OkStatus();
 }
 
@@ -170,8 +217,11 @@ void GrpcServer::Drain(absl::Time deadline) {
                      {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(deadline);
-  serving_.open_calls.AwaitNone(absl::Now() + kFlushTimeout);
+  const absl::Time flushed = absl::Now() + kFlushTimeout;
+  serving_.open_calls.AwaitNone(flushed);
+  if (http_) http_->Drain(flushed);
   ShutDown(absl::Now() + kCloseTimeout);
+  if (admin_) admin_->Drain(absl::Now() + kCloseTimeout);
   serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", absl::Now() - start}});
 }
 
@@ -188,6 +238,7 @@ GrpcServer::~GrpcServer() {
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(absl::Now());
   ShutDown(absl::Now());
+  http_.reset();                        // what its clients asked for is cancelled
   serving_.requests.AwaitNone();        // a client that left does not wait for its request's end
   serving_.readiness.Observe(nullptr);  // the health service goes with grpc_
 }

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -14,13 +15,15 @@ namespace mea {
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:50051";  // gRPC; port 0 takes a free one
-  std::string admin = "127.0.0.1:9090";    // HTTP; empty = none
+  std::string admin = "127.0.0.1:9090";    // HTTP: metrics, health, status; empty = none
+  std::string http = "127.0.0.1:8000";     // HTTP: the OpenAI API; empty = none
+  std::vector<std::string> http_cors;      // origins whose pages may call it; "*": all
   std::string model_name;
   // The engine shows no sign of life for so long: NOT_SERVING, until it does.
   absl::Duration stall_timeout = absl::Seconds(5);
 };
 
-// An engine behind gRPC and the admin HTTP port, from the first request to the last. Owns the text
+// An engine behind gRPC and two HTTP ports, from the first request to the last. Owns the text
 // workers, the services and a thread that watches the engine's heartbeat; the engine, the
 // tokenizer, the metrics and the log are the caller's and outlive it.
 class Server {
@@ -37,6 +40,7 @@ class Server {
 
   virtual std::string listen_address() const = 0;  // with the real port
   virtual std::string admin_address() const = 0;   // empty where there is none
+  virtual std::string http_address() const = 0;    // empty where there is none
   virtual std::string ready_line() const = 0;
 };
 

@@ -90,14 +90,16 @@ std::string StatusPage(const Serving& serving) {
   return page;
 }
 
-std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin) {
+std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
+                      const std::string& http) {
   const KvCacheStats kv = serving.engine.stats().kv;
   const MemoryPlan plan = serving.engine.memory_plan();
   const int context = serving.engine.max_context();
   return absl::StrFormat(
-      "serving %s on %s%s; KV cache %s, room for %d tokens or %d sequences of %d; %s",
+      "serving %s on %s%s%s; KV cache %s, room for %d tokens or %d sequences of %d; %s",
       serving.model_name, listen, admin.empty() ? "" : absl::StrCat(", http://", admin),
-      MemoryLine(plan), kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
+      http.empty() ? "" : absl::StrCat(", OpenAI on http://", http), MemoryLine(plan),
+      kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
 }
 
 std::string HumanBytes(int64_t bytes) {

@@ -11,7 +11,8 @@ namespace mea {
 std::string StatusPage(const Serving& serving);
 
 // What `serve` says when it is ready, in one line.
-std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin);
+std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
+                      const std::string& http);
 
 // "1.50 GiB".
 std::string HumanBytes(int64_t bytes);

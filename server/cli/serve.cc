@@ -64,6 +64,14 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "HTTP address of /metrics, /health and the status page, or 'off'")
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  command.add_option("--http", flags.server.http, "HTTP address of the OpenAI API, or 'off'")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      .add_option("--http-cors", flags.server.http_cors,
+                  "Origin whose pages may call it from a browser, e.g. https://chat.example.org; "
+                  "'*': all")
+      ->type_name("ORIGIN");
   command
       .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
                   "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
@@ -151,6 +159,7 @@ absl::Status Serve(ServeFlags flags) {
   flags.engine.kv_cache_bytes = *bytes;
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
   if (flags.server.admin == "off") flags.server.admin.clear();
+  if (flags.server.http == "off") flags.server.http.clear();
   if (flags.server.model_name.empty()) {
     flags.server.model_name = DirectoryName(flags.engine.model_dir);
   }

@@ -9,8 +9,8 @@ ServedModel::ServedModel(const std::string& model, EngineOptions options) {
   metrics_ = std::make_unique<Metrics>(MetricsOptions{.model_name = model});
   engine_ = StartEngine(options).value();
   tokenizer_ = Tokenizer::Load(options.model_dir + "/tokenizer.json").value();
-  server_ = Server::Start({.listen = "127.0.0.1:0", .admin = "", .model_name = model}, *engine_,
-                          *tokenizer_, *metrics_, log_)
+  server_ = Server::Start({.listen = "127.0.0.1:0", .admin = "", .http = "", .model_name = model},
+                          *engine_, *tokenizer_, *metrics_, log_)
                 .value();
   channel_ = grpc::CreateChannel(server_->listen_address(), grpc::InsecureChannelCredentials());
   inference_ = v1::Inference::NewStub(channel_);

@@ -59,6 +59,7 @@ const std::vector<Library>& Libraries() {
        {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
+      {"Boost", {"boost/"}, {"server/http/"}},
       {"logging", {"spdlog/"}, {"server/log.cc"}},
       {"Eigen", {"Eigen/"}, {"engine/convert/", "tests/engine/convert/"}},
       {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},

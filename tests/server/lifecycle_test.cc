@@ -31,6 +31,7 @@ TEST(LifecycleTest, ReadyLineNamesModelAddressesAndMemory) {
   EXPECT_EQ(
       f.server->ready_line(),
       "serving fake on " + f.server->listen_address() + ", http://" + f.server->admin_address() +
+          ", OpenAI on http://" + f.server->http_address() +
           "; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
           "tokens or 10 sequences of 160; weights 1000 B, workspace 500 B, scratch 300 B, set "
           "aside for graphs 100 B");
@@ -138,15 +139,17 @@ TEST(LifecycleTest, SilentEngineIsNotServing) {
 
 TEST(LifecycleTest, PortInUseIsSaidSo) {
   ServerFixture f;
-  const auto again = [&](std::string listen, std::string admin) {
-    return Server::Start({std::move(listen), std::move(admin), "again"}, f.engine, *f.tokenizer,
-                         f.metrics, *f.log)
+  const auto again = [&](std::string listen, std::string admin, std::string http = "") {
+    return Server::Start({std::move(listen), std::move(admin), std::move(http), {}, "again"},
+                         f.engine, *f.tokenizer, f.metrics, *f.log)
         .status();
   };
   EXPECT_EQ(again(f.server->listen_address(), "").message(),
             "cannot listen on " + f.server->listen_address() + ": Address already in use");
   EXPECT_EQ(again("127.0.0.1:0", f.server->admin_address()).message(),
             "cannot listen on " + f.server->admin_address() + ": Address already in use");
+  EXPECT_EQ(again("127.0.0.1:0", "", f.server->http_address()).message(),
+            "cannot listen on " + f.server->http_address() + ": Address already in use");
   EXPECT_EQ(again("nonsense", "").message(),
             "address 'nonsense' is not HOST:PORT with a port of 0..65535");
   EXPECT_EQ(again("127.0.0.1:0", "127.0.0.1:99999").message(),

@@ -77,8 +77,8 @@ class Process {
 
 Process Serve(const std::string& listen = "127.0.0.1:0",
               const std::vector<std::string>& more = {"--log-level", "off"}) {
-  std::vector<std::string> arguments = {"serve",   kModel, "--listen",  listen,
-                                        "--admin", "off",  "--threads", "1"};
+  std::vector<std::string> arguments = {"serve", kModel,   "--listen", listen,      "--admin",
+                                        "off",   "--http", "off",      "--threads", "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return Process(std::move(arguments));
 }

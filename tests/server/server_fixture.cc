@@ -18,6 +18,7 @@ ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names)
   gpr_set_log_function([](gpr_log_func_args*) {});
   auto started = Server::Start({.listen = "127.0.0.1:0",
                                 .admin = "127.0.0.1:0",
+                                .http = "127.0.0.1:0",
                                 .model_name = "fake",
                                 .stall_timeout = absl::Milliseconds(500)},
                                engine, *tokenizer, metrics, *log);
@@ -76,7 +77,8 @@ std::string ServerFixture::HttpGet(const std::string& path, std::string* head) c
   peer.sin_port = htons(static_cast<uint16_t>(address->port));
   inet_pton(AF_INET, address->host.c_str(), &peer.sin_addr);
   EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)), 0);
-  const std::string request = absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  const std::string request =
+      absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(send(fd, request.data(), request.size(), 0), std::ssize(request));
   std::string answer;
   char buffer[4096];

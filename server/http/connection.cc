@@ -1,0 +1,416 @@
+#include "server/http/connection.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace mea {
+namespace {
+
+constexpr size_t kReadBytes = 4 << 10;
+constexpr size_t kBodyReadBytes = 64 << 10;
+constexpr size_t kKeptBytes = 64 << 10;  // of a write buffer that is used again
+constexpr int64_t kMinBodyBytesPerSecond = 16 << 10;
+// What a client sends behind a request whose answer is being made; more ends the connection.
+constexpr int64_t kMaxPipelinedBytes = 64 << 10;
+// What is read and dropped so that a client that still sends gets to see its answer.
+constexpr int64_t kMaxLingerBytes = 64 << 20;
+constexpr absl::Duration kLingerTimeout = absl::Seconds(5);
+constexpr char kContinue[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+// A peer that has vanished without a word is noticed: the kernel asks after a minute of silence.
+constexpr int kKeepaliveIdleSeconds = 60;
+constexpr int kKeepaliveIntervalSeconds = 15;
+constexpr int kKeepaliveProbes = 4;
+
+void SetSocketOptions(int fd, absl::Duration write_timeout) {
+  const auto set = [fd](int level, int name, int value) {
+    setsockopt(fd, level, name, &value, sizeof(value));
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+  // Tokens are small: the kernel would take them for many minutes after the peer has vanished.
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(absl::ToInt64Milliseconds(write_timeout)));
+}
+
+// Some clients end a request with one too many.
+bool IsEmptyLine(std::string_view bytes) { return bytes.find_first_not_of("\r\n") == bytes.npos; }
+
+// Posts to the connection's thread; whether the request is still the current one is known there.
+class ConnectionExchange final : public HttpExchange {
+ public:
+  ConnectionExchange(std::shared_ptr<HttpConnection> connection, uint64_t id, HttpRequest request)
+      : connection_(std::move(connection)), id_(id), request_(std::move(request)) {}
+  ~ConnectionExchange() override {
+    if (over_) return;
+    connection_->Post([c = connection_, id = id_] { c->Abandon(id); });
+  }
+
+  const HttpRequest& request() const override { return request_; }
+  void Send(HttpAnswer answer) override {
+    over_ = true;
+    connection_->Post([c = connection_, id = id_, answer = std::move(answer)]() mutable {
+      c->Send(id, std::move(answer));
+    });
+  }
+  void Begin(HttpAnswer head) override {
+    connection_->Post([c = connection_, id = id_, head = std::move(head)]() mutable {
+      c->Begin(id, std::move(head));
+    });
+  }
+  void Write(std::string piece) override {
+    connection_->Post([c = connection_, id = id_, piece = std::move(piece)]() mutable {
+      c->Write(id, std::move(piece));
+    });
+  }
+  void End() override {
+    over_ = true;
+    connection_->Post([c = connection_, id = id_] { c->End(id); });
+  }
+  void Abort() override {
+    over_ = true;
+    connection_->Post([c = connection_, id = id_] { c->Abort(id); });
+  }
+
+ private:
+  // Keeps the object, not the connection: it closes while the exchange lives.
+  const std::shared_ptr<HttpConnection> connection_;
+  const uint64_t id_;
+  const HttpRequest request_;
+  std::atomic<bool> over_ = false;
+};
+
+}  // namespace
+
+HttpAnswer HttpSite::ErrorAnswer(int code, std::string_view message) const {
+  if (options.error_answer) return options.error_answer(code, message);
+  HttpAnswer answer{.code = code};
+  answer.body.append(message).append("\n");
+  return answer;
+}
+
+HttpConnection::HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site,
+                               Stream stream, std::string peer)
+    : loop_(std::move(loop)),
+      site_(std::move(site)),
+      stream_(std::move(stream)),
+      peer_(std::move(peer)) {}
+
+void HttpConnection::Start() {
+  SetSocketOptions(stream_.native_handle(), site_->options.write_timeout);
+  SetDeadline(site_->options.header_timeout);
+  Read();
+  if (loop_->draining) Drain();
+}
+
+void HttpConnection::SetDeadline(absl::Duration timeout) {
+  deadline_ = HttpLoop::Clock::now() + absl::ToChronoNanoseconds(timeout);
+}
+
+void HttpConnection::OnTick(HttpLoop::Clock::time_point now) {
+  if (state_ == State::kClosed) return;
+  if (now >= write_deadline_) {
+    Close();
+  } else if (now >= deadline_) {
+    if (state_ != State::kReading || !parser_ || !parser_->has_begun()) return Close();
+    Refuse(408,
+           absl::StrCat("the request's ", saw_header_ ? "body" : "header", " did not come within ",
+                        absl::FormatDuration(saw_header_ ? site_->options.body_timeout
+                                                         : site_->options.header_timeout)));
+  }
+}
+
+void HttpConnection::Drain() {
+  if (state_ == State::kReading && !(parser_ && parser_->has_begun())) Close();
+}
+
+void HttpConnection::CutOff() { Close(); }
+
+// ---- what the client sends
+
+void HttpConnection::Read() {
+  const size_t wanted = state_ == State::kReading && saw_header_ ? kBodyReadBytes : kReadBytes;
+  if (in_.size() != wanted) in_ = std::vector<char>(wanted);
+  stream_.async_read_some(
+      boost::asio::buffer(in_),
+      [self = shared_from_this()](const error_code& ec, size_t count) { self->OnRead(ec, count); });
+}
+
+void HttpConnection::OnRead(const error_code& ec, size_t count) {
+  if (state_ == State::kClosed) return;
+  if (ec) return OnReadEnd(ec == boost::asio::error::eof);
+  const std::string_view bytes(in_.data(), count);
+  if (state_ == State::kReading) {
+    Parse(bytes);
+  } else {
+    Discard(bytes);
+  }
+  if (state_ != State::kClosed) Read();
+}
+
+// A client that closes its side while its answer is made is taken to have left, as most servers
+// do; one whose answer is whole may have closed it on purpose.
+void HttpConnection::OnReadEnd(bool clean) {
+  if (clean && state_ == State::kFlushing) {
+    read_ended_ = true;
+  } else {
+    Close();
+  }
+}
+
+void HttpConnection::Parse(std::string_view bytes) {
+  const HttpOptions& options = site_->options;
+  if (!parser_) parser_.emplace(options.max_header_bytes, options.max_body_bytes);
+  const bool had_begun = parser_->has_begun();
+  if (!parser_->Put(bytes)) {
+    return Refuse(parser_->refusal().code, parser_->refusal().message);
+  }
+  if (!AdmitBody()) return Refuse(503, "too many requests are being received at once");
+  if (parser_->is_done()) return Dispatch(bytes);
+  if (!had_begun && parser_->has_begun()) SetDeadline(options.header_timeout);
+  if (!parser_->is_header_done()) return;
+  if (!saw_header_) {
+    saw_header_ = true;
+    body_start_ = HttpLoop::Clock::now();
+    const std::string_view expected = parser_->request().Header("expect");
+    if (!expected.empty() && parser_->http_minor() > 0) {
+      if (!absl::EqualsIgnoreCase(absl::string_view(expected.data(), expected.size()),
+                                  "100-continue")) {
+        return Refuse(417, absl::StrCat("Expect '", Printable(expected), "' is not 100-continue"));
+      }
+      if (body_bytes_ == 0) {
+        out_ += kContinue;
+        Flush();
+      }
+    }
+  }
+  deadline_ =
+      body_start_ + absl::ToChronoNanoseconds(options.body_timeout +
+                                              absl::Seconds(body_bytes_ / kMinBodyBytesPerSecond));
+}
+
+// False where all bodies together would exceed their bound.
+bool HttpConnection::AdmitBody() {
+  const int64_t size = static_cast<int64_t>(parser_->request().body.size());
+  const int64_t more = size - std::exchange(body_bytes_, size);
+  return (site_->bodies_bytes += more) <= site_->options.max_bodies_bytes;
+}
+
+void HttpConnection::ReleaseBody() { site_->bodies_bytes -= std::exchange(body_bytes_, 0); }
+
+// What comes while an answer is under way is no request that we would answer.
+void HttpConnection::Discard(std::string_view bytes) {
+  if (IsEmptyLine(bytes)) return;
+  close_after_ = unread_ = true;
+  discarded_bytes_ += static_cast<int64_t>(bytes.size());
+  if (discarded_bytes_ > (state_ == State::kAnswering ? kMaxPipelinedBytes : kMaxLingerBytes)) {
+    Close();
+  }
+}
+
+// ---- from a request to its answer
+
+// What the answer's head depends on.
+void HttpConnection::Adopt(const HttpRequest& request) {
+  deadline_ = HttpLoop::Clock::time_point::max();
+  is_head_ = request.method == "HEAD";
+  http_minor_ = parser_->http_minor();
+  cors_ = CorsHeaders(request, site_->options.cors_origins);
+  framing_ = HttpFraming::kLength;
+  begun_ = piece_pending_ = unread_ = saw_header_ = false;
+  discarded_bytes_ = 0;
+}
+
+// `rest` came behind the request: pipelining is refused by closing after this answer.
+void HttpConnection::Dispatch(std::string_view rest) {
+  HttpRequest request = std::move(parser_->request());
+  Adopt(request);
+  unread_ = !IsEmptyLine(rest);
+  close_after_ = unread_ || !parser_->keep_alive();
+  parser_.reset();
+  ReleaseBody();
+  request.peer = peer_;
+  const HttpRoutes::Match match = site_->routes.Find(request.method, request.path);
+  if (match.route != nullptr) {
+    state_ = State::kAnswering;
+    call_ = match.route->start(
+        std::make_shared<ConnectionExchange>(shared_from_this(), ++id_, std::move(request)));
+  } else if (request.method == "OPTIONS" && (!match.allow.empty() || request.path == "*")) {
+    SendHere(OptionsAnswer(request, match.allow, !site_->options.cors_origins.empty()));
+  } else if (match.allow.empty()) {
+    SendHere(site_->ErrorAnswer(404, absl::StrCat("there is no ", Printable(request.path))));
+  } else {
+    HttpAnswer answer =
+        site_->ErrorAnswer(405, absl::StrCat(Printable(request.path), " takes ", match.allow,
+                                             ", not ", Printable(request.method)));
+    answer.headers.emplace_back("Allow", match.allow);
+    SendHere(std::move(answer));
+  }
+}
+
+// The answer to what is no request, or none that is served; the connection's last.
+void HttpConnection::Refuse(int code, std::string_view message) {
+  Adopt(parser_->request());
+  close_after_ = unread_ = true;
+  HttpAnswer answer = site_->ErrorAnswer(code, message);
+  if (code == 503) answer.headers.emplace_back("Retry-After", "1");
+  parser_.reset();
+  ReleaseBody();
+  SendHere(std::move(answer));
+}
+
+void HttpConnection::SendHere(HttpAnswer answer) {
+  state_ = State::kFlushing;
+  out_ += Head(answer, HttpFraming::kLength);
+  if (!is_head_ && answer.code != 204 && answer.code != 304) out_ += answer.body;
+  Flush();
+}
+
+std::string HttpConnection::Head(const HttpAnswer& answer, HttpFraming framing) {
+  if (loop_->draining) close_after_ = true;
+  const std::string_view connection = close_after_ ? "close" : http_minor_ == 0 ? "keep-alive" : "";
+  return HttpHead(answer, framing, connection, site_->options.server_name, cors_, absl::Now());
+}
+
+// ---- the exchange
+
+void HttpConnection::Send(uint64_t id, HttpAnswer answer) {
+  if (IsCurrent(id) && !begun_) SendHere(std::move(answer));
+}
+
+void HttpConnection::Begin(uint64_t id, HttpAnswer head) {
+  if (!IsCurrent(id) || begun_) return;
+  begun_ = true;
+  framing_ = http_minor_ == 0 ? HttpFraming::kClose : HttpFraming::kChunked;
+  if (framing_ == HttpFraming::kClose) close_after_ = true;
+  out_ += Head(head, framing_);
+  if (is_head_) {
+    state_ = State::kFlushing;
+    if (const auto call = std::move(call_)) call->OnGone();
+    Flush();
+  } else {  // the first piece has often been posted already: it goes along
+    Post([self = shared_from_this()] { self->Flush(); });
+  }
+}
+
+void HttpConnection::Write(uint64_t id, std::string piece) {
+  if (!IsCurrent(id) || !begun_) return;
+  if (framing_ == HttpFraming::kClose) {
+    out_ += piece;
+  } else if (!piece.empty()) {  // an empty chunk would be the last
+    AppendChunk(piece, out_);
+  }
+  piece_pending_ = true;
+  if (out_.empty() && !writing_) return OnAllWritten();
+  Flush();
+}
+
+void HttpConnection::End(uint64_t id) {
+  if (!IsCurrent(id) || !begun_) return;
+  if (framing_ == HttpFraming::kChunked) out_ += kLastChunk;
+  state_ = State::kFlushing;
+  if (out_.empty() && !writing_) return OnAllWritten();
+  Flush();
+}
+
+void HttpConnection::Abort(uint64_t id) {
+  if (!IsCurrent(id)) return;
+  if (framing_ == HttpFraming::kClose) {  // a plain end would look like the end of the answer
+    error_code ignored;
+    stream_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+  }
+  call_.reset();  // it knows
+  Close();
+}
+
+void HttpConnection::Abandon(uint64_t id) {
+  if (!IsCurrent(id)) return;
+  if (begun_) return Abort(id);
+  SendHere(site_->ErrorAnswer(500, "the request was dropped without an answer"));
+}
+
+// ---- what goes to the client
+
+void HttpConnection::Flush() {
+  if (writing_ || out_.empty() || state_ == State::kClosed) return;
+  writing_ = true;
+  std::swap(out_, sending_);
+  sent_ = 0;
+  WriteSome();
+}
+
+void HttpConnection::WriteSome() {
+  write_deadline_ =
+      HttpLoop::Clock::now() + absl::ToChronoNanoseconds(site_->options.write_timeout);
+  stream_.async_write_some(boost::asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
+                           [self = shared_from_this()](const error_code& ec, size_t count) {
+                             self->OnWrote(ec, count);
+                           });
+}
+
+void HttpConnection::OnWrote(const error_code& ec, size_t count) {
+  if (state_ == State::kClosed) return;
+  if (ec) return Close();
+  sent_ += count;
+  if (sent_ < sending_.size()) return WriteSome();
+  writing_ = false;
+  write_deadline_ = HttpLoop::Clock::time_point::max();
+  sending_.clear();
+  if (sending_.capacity() > kKeptBytes) std::string().swap(sending_);
+  if (out_.empty()) {
+    OnAllWritten();
+  } else {
+    Flush();
+  }
+}
+
+void HttpConnection::OnAllWritten() {
+  if (state_ == State::kFlushing) return Finish();
+  if (state_ != State::kAnswering || !std::exchange(piece_pending_, false)) return;
+  if (const auto call = call_) call->OnWritten();
+}
+
+// The answer is with the kernel.
+void HttpConnection::Finish() {
+  call_.reset();
+  cors_.clear();
+  if (close_after_ && unread_ && !read_ended_) {
+    state_ = State::kLingering;
+    SetDeadline(std::min(kLingerTimeout, site_->options.idle_timeout));
+    error_code ignored;
+    stream_.shutdown(Stream::shutdown_send, ignored);
+  } else if (close_after_ || read_ended_ || loop_->draining) {
+    Close();
+  } else {
+    state_ = State::kReading;
+    SetDeadline(site_->options.idle_timeout);
+  }
+}
+
+void HttpConnection::Close() {
+  if (state_ == State::kClosed) return;
+  const auto self = shared_from_this();
+  state_ = State::kClosed;
+  if (const auto call = std::move(call_)) call->OnGone();
+  error_code ignored;
+  stream_.close(ignored);
+  parser_.reset();
+  ReleaseBody();
+  std::vector<char>().swap(in_);
+  loop_->connections.erase(self);
+  absl::MutexLock lock(&site_->mu);
+  --site_->num_connections;
+}
+
+}  // namespace mea
