@@ -15,7 +15,7 @@
 namespace mea {
 namespace {
 
-constexpr int kBacklog = 64;  // connections that wait to be accepted
+constexpr int kBacklog = 1024;  // connections that wait to be accepted
 
 }  // namespace
 
