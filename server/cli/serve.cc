@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kServeExamples[] = R"(
 Examples:
-  mea serve models/demo                                      gRPC on 127.0.0.1:50051
+  mea serve models/demo                                      gRPC on 127.0.0.1:50051, OpenAI on :8000
   mea serve models/demo --listen 0.0.0.0:50051 --admin off   for other machines, no admin port
   mea serve models/demo --kv-cache-bytes 4GiB --max-context 8192
 
@@ -199,7 +199,7 @@ absl::Status Serve(ServeFlags flags) {
 }  // namespace
 
 void AddServe(CLI::App& program, Action& action) {
-  CLI::App& command = *program.add_subcommand("serve", "Serve a checkpoint over gRPC");
+  CLI::App& command = *program.add_subcommand("serve", "Serve a checkpoint over gRPC and HTTP");
   command.footer(kServeExamples);
   auto flags = std::make_shared<ServeFlags>();
   AddFlags(command, *flags);
