@@ -38,6 +38,16 @@ void SetChannelOptions(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
 }
 
+// A page that is made at once, anew each time.
+HttpServer::Route Page(std::string path, std::function<HttpAnswer()> page) {
+  return {"GET", std::move(path), [page = std::move(page)](std::shared_ptr<HttpExchange> exchange) {
+            HttpAnswer answer = page();
+            answer.headers.emplace_back("Cache-Control", "no-store");
+            exchange->Send(std::move(answer));
+            return nullptr;
+          }};
+}
+
 class GrpcServer final : public Server {
  public:
   GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics,
@@ -62,7 +72,6 @@ class GrpcServer final : public Server {
   absl::Status CheckHttp() const;
   absl::Status ListenHttp();
   HttpOptions OptionsOfHttp(const std::string& listen) const;
-  HttpServer::Route AdminPage(std::string path, std::function<HttpAnswer()> page) const;
   HttpAnswer Health() const;
   void LogState(ServingState state);
   void WatchHeartbeat();
@@ -136,16 +145,6 @@ HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen) const {
   return options;
 }
 
-// A page that is made at once, anew each time.
-HttpServer::Route GrpcServer::AdminPage(std::string path, std::function<HttpAnswer()> page) const {
-  return {"GET", std::move(path), [page = std::move(page)](std::shared_ptr<HttpExchange> exchange) {
-            HttpAnswer answer = page();
-            answer.headers.emplace_back("Cache-Control", "no-store");
-            exchange->Send(std::move(answer));
-            return nullptr;
-          }};
-}
-
 absl::Status GrpcServer::ListenAdmin() {
   if (options_.admin.empty()) return absl::OkStatus();
   const auto status_page = [this] {
@@ -154,10 +153,10 @@ absl::Status GrpcServer::ListenAdmin() {
   const auto metrics = [this] {
     return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
   };
-  auto admin = HttpServer::Start(
-      OptionsOfHttp(options_.admin),
-      {AdminPage("/", status_page), AdminPage("/health", [this] { return Health(); }),
-       AdminPage("/metrics", metrics)});
+  auto admin =
+      HttpServer::Start(OptionsOfHttp(options_.admin),
+                        {Page("/", status_page), Page("/health", [this] { return Health(); }),
+                         Page("/metrics", metrics)});
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -175,8 +174,7 @@ absl::Status GrpcServer::ListenHttp() {
   if (options_.http.empty()) return absl::OkStatus();
   HttpOptions options = OptionsOfHttp(options_.http);
   options.cors_origins = options_.http_cors;
-  auto http =
-      HttpServer::Start(std::move(options), {AdminPage("/health", [this] { return Health(); })});
+  auto http = HttpServer::Start(std::move(options), {Page("/health", [this] { return Health(); })});
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
   return absl::OkStatus();

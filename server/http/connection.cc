@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/http/exchange.h"
 
 namespace mea {
 namespace {
@@ -46,50 +47,6 @@ void SetSocketOptions(int fd, absl::Duration write_timeout) {
 
 // Some clients end a request with one too many.
 bool IsEmptyLine(std::string_view bytes) { return bytes.find_first_not_of("\r\n") == bytes.npos; }
-
-// Posts to the connection's thread; whether the request is still the current one is known there.
-class ConnectionExchange final : public HttpExchange {
- public:
-  ConnectionExchange(std::shared_ptr<HttpConnection> connection, uint64_t id, HttpRequest request)
-      : connection_(std::move(connection)), id_(id), request_(std::move(request)) {}
-  ~ConnectionExchange() override {
-    if (over_) return;
-    connection_->Post([c = connection_, id = id_] { c->Abandon(id); });
-  }
-
-  const HttpRequest& request() const override { return request_; }
-  void Send(HttpAnswer answer) override {
-    over_ = true;
-    connection_->Post([c = connection_, id = id_, answer = std::move(answer)]() mutable {
-      c->Send(id, std::move(answer));
-    });
-  }
-  void Begin(HttpAnswer head) override {
-    connection_->Post([c = connection_, id = id_, head = std::move(head)]() mutable {
-      c->Begin(id, std::move(head));
-    });
-  }
-  void Write(std::string piece) override {
-    connection_->Post([c = connection_, id = id_, piece = std::move(piece)]() mutable {
-      c->Write(id, std::move(piece));
-    });
-  }
-  void End() override {
-    over_ = true;
-    connection_->Post([c = connection_, id = id_] { c->End(id); });
-  }
-  void Abort() override {
-    over_ = true;
-    connection_->Post([c = connection_, id = id_] { c->Abort(id); });
-  }
-
- private:
-  // Keeps the object, not the connection: it closes while the exchange lives.
-  const std::shared_ptr<HttpConnection> connection_;
-  const uint64_t id_;
-  const HttpRequest request_;
-  std::atomic<bool> over_ = false;
-};
 
 }  // namespace
 
@@ -244,8 +201,7 @@ void HttpConnection::Dispatch(std::string_view rest) {
   const HttpRoutes::Match match = site_->routes.Find(request.method, request.path);
   if (match.route != nullptr) {
     state_ = State::kAnswering;
-    call_ = match.route->start(
-        std::make_shared<ConnectionExchange>(shared_from_this(), ++id_, std::move(request)));
+    call_ = match.route->start(MakeExchange(shared_from_this(), ++id_, std::move(request)));
   } else if (request.method == "OPTIONS" && (!match.allow.empty() || request.path == "*")) {
     SendHere(OptionsAnswer(request, match.allow, !site_->options.cors_origins.empty()));
   } else if (match.allow.empty()) {

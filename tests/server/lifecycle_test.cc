@@ -137,6 +137,13 @@ TEST(LifecycleTest, SilentEngineIsNotServing) {
   context.TryCancel();
 }
 
+TEST(LifecycleTest, PortOfTheApiAnswersProbesToo) {
+  ServerFixture f;
+  std::string head;
+  EXPECT_EQ(f.HttpGet("/health", &head, f.server->http_address()), "SERVING\n");
+  EXPECT_THAT(head, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Server: mea/")));
+}
+
 TEST(LifecycleTest, PortInUseIsSaidSo) {
   ServerFixture f;
   const auto again = [&](std::string listen, std::string admin, std::string http = "") {

@@ -68,8 +68,9 @@ grpc::health::v1::HealthCheckResponse::ServingStatus ServerFixture::Health(
   return response.status();
 }
 
-std::string ServerFixture::HttpGet(const std::string& path, std::string* head) const {
-  const auto address = ParseAddress(server->admin_address());
+std::string ServerFixture::HttpGet(const std::string& path, std::string* head,
+                                   const std::string& port) const {
+  const auto address = ParseAddress(port.empty() ? server->admin_address() : port);
   MEA_CHECK(address.ok());
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in peer{};

@@ -64,8 +64,10 @@ class ServerFixture {
   grpc::Status Try(const v1::GenerateRequest& request) const;
   grpc::health::v1::HealthCheckResponse::ServingStatus Health(
       const std::string& service = "") const;
-  // The body of GET `path` on the admin port; `head` receives the status line and headers.
-  std::string HttpGet(const std::string& path, std::string* head = nullptr) const;
+  // The body of GET `path` on the admin port, or on another; `head` receives the status line and
+  // headers.
+  std::string HttpGet(const std::string& path, std::string* head = nullptr,
+                      const std::string& port = "") const;
 
   std::shared_ptr<grpc::Channel> NewChannel() const;
 

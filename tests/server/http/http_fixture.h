@@ -101,12 +101,13 @@ class HttpFixture {
   std::shared_ptr<TestCall> AwaitCall();
   std::vector<std::string> warnings();
 
-  std::unique_ptr<HttpServer> server;
-
  private:
   absl::Mutex mu_;
   std::deque<std::shared_ptr<TestCall>> calls_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> warnings_ ABSL_GUARDED_BY(mu_);
+
+ public:
+  std::unique_ptr<HttpServer> server;  // ends before what its routes use
 };
 
 inline constexpr char kGetHello[] = "GET /hello HTTP/1.1\r\n\r\n";
