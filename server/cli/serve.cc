@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -152,12 +154,21 @@ std::string DirectoryName(const std::string& dir) {
   return error ? dir : path.filename().string();
 }
 
+// Each client takes a file descriptor; the usual bound of 1024 is for programs that use select().
+void RaiseFileLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 absl::Status Serve(ServeFlags flags) {
   static Signals& signals = *new Signals();  // its thread lives as long as the program
   const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
+  RaiseFileLimit();
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
   if (flags.server.model_name.empty()) {
