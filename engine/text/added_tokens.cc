@@ -67,13 +67,18 @@ int32_t AddedTokenMatcher::Child(int32_t node, char c) const {
   return it != children.end() && it->first == c ? it->second : -1;
 }
 
-std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(std::string_view text,
-                                                                size_t from) const {
+std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(
+    std::string_view text, size_t from, std::span<const TextRange>* literal) const {
   for (size_t begin = from; begin < text.size(); ++begin) {
     int32_t node = roots_children_[static_cast<uint8_t>(text[begin])];
+    if (node < 0) continue;
+    while (!literal->empty() && literal->front().second <= begin) *literal = literal->subspan(1);
+    // Where the first byte of input from here on is.
+    const size_t input = literal->empty() ? text.size() : std::max(begin, literal->front().first);
     std::optional<Match> longest;
     for (size_t end = begin + 1; node >= 0; ++end) {
-      if (const int32_t token = nodes_[node].token; token >= 0) {
+      if (const int32_t token = nodes_[node].token;
+          token >= 0 && !(tokens_[token].special && input < end)) {
         longest = Match{begin, end, &tokens_[token]};
       }
       if (end == text.size()) break;
@@ -84,13 +89,19 @@ std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(std::string_view
   return std::nullopt;
 }
 
-void AddedTokenMatcher::Split(std::string_view text, bool parse_special, SegmentSink sink) const {
+bool AddedTokenMatcher::HasSpecial() const {
+  return std::any_of(tokens_.begin(), tokens_.end(),
+                     [](const AddedToken& token) { return token.special; });
+}
+
+void AddedTokenMatcher::Split(std::string_view text, bool parse_special,
+                              std::span<const TextRange> literal, SegmentSink sink) const {
   size_t done = 0;  // end of the last part given
   const auto give = [&](size_t begin, size_t end, const AddedToken* token) {
     if (begin < end) sink(text.substr(begin, end - begin), begin, token);
   };
   for (size_t from = 0; !tokens_.empty();) {
-    const std::optional<Match> match = Find(text, from);
+    const std::optional<Match> match = Find(text, from, &literal);
     if (!match.has_value()) break;
     from = match->end;
     auto [begin, end, token] = *match;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +23,9 @@ struct AddedToken {
   bool normalized = false;              // sought in the normalized text
 };
 
+// Bytes [first, second) of a text.
+using TextRange = std::pair<size_t, size_t>;
+
 // Finds added tokens: of those that begin leftmost the longest. Immutable.
 class AddedTokenMatcher {
  public:
@@ -34,8 +38,11 @@ class AddedTokenMatcher {
   AddedTokenMatcher(std::vector<AddedToken> tokens, const std::vector<std::string>& patterns);
 
   // Gives the parts of `text` (valid UTF-8) in order, none empty. With `parse_special` off the
-  // special tokens are ordinary text.
-  void Split(std::string_view text, bool parse_special, SegmentSink sink) const;
+  // special tokens are ordinary text; so they are with it on where any of their bytes lie in
+  // `literal`, which is sorted and disjoint.
+  void Split(std::string_view text, bool parse_special, std::span<const TextRange> literal,
+             SegmentSink sink) const;
+  bool HasSpecial() const;
 
  private:
   struct Node {
@@ -48,7 +55,9 @@ class AddedTokenMatcher {
   };
 
   int32_t Child(int32_t node, char c) const;  // -1: none
-  std::optional<Match> Find(std::string_view text, size_t from) const;
+  // Ranges of `literal` that end before the match are taken from its front.
+  std::optional<Match> Find(std::string_view text, size_t from,
+                            std::span<const TextRange>* literal) const;
 
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_;  // a trie; nodes_[0] is its root

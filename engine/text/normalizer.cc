@@ -90,6 +90,16 @@ std::string ReplaceAll(const Replace& replace, std::string_view text) {
   return result;
 }
 
+Normalizer Normalizer::WithoutEnds() const {
+  std::vector<NormalizerStep> steps;
+  for (const NormalizerStep& step : steps_) {
+    const bool at_end =
+        std::holds_alternative<Prepend>(step) || std::holds_alternative<Strip>(step);
+    if (!at_end) steps.push_back(step);
+  }
+  return Normalizer(std::move(steps));
+}
+
 std::string_view Normalizer::Apply(std::string_view text, std::string* buffer) const {
   for (const NormalizerStep& step : steps_) {
     std::optional<std::string> changed =

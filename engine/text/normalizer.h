@@ -34,6 +34,8 @@ class Normalizer {
 
   // `text` as it should be, kept in `buffer` unless nothing changed. Valid UTF-8 in and out.
   std::string_view Apply(std::string_view text, std::string* buffer) const;
+  // The same without the steps that concern the start or the end of a text: for a part of one.
+  Normalizer WithoutEnds() const;
 
  private:
   std::vector<NormalizerStep> steps_;

@@ -1,5 +1,6 @@
 #include "engine/text/tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -46,14 +47,20 @@ struct Tokenizer::Parts {
         prefix(std::move(spec.prefix)),
         suffix(std::move(spec.suffix)),
         decoder(std::move(spec.decoder), vocabulary, spec.added_tokens, spec.normalizer),
+        inner_normalizer(spec.normalizer.WithoutEnds()),
         normalizer(std::move(spec.normalizer)),
         pre_tokenizer(std::move(spec.pre_tokenizer)) {}
 
-  // Encodes what lies between the added tokens of the raw text.
+  // Encodes what lies between the added tokens of the raw text; `literal` are ranges of it.
   void EncodePlain(std::string_view text, bool at_start, bool parse_special,
-                   std::vector<int32_t>* ids) const {
+                   std::span<const TextRange> literal, std::vector<int32_t>* ids) const {
     std::string buffer;
-    normalized_matcher.Split(normalizer.Apply(text, &buffer), parse_special,
+    const std::string_view normalized = normalizer.Apply(text, &buffer);
+    std::vector<TextRange> moved;
+    if (!literal.empty() && parse_special && normalized_matcher.HasSpecial()) {
+      moved = LiteralOfNormalized(text, normalized, literal);
+    }
+    normalized_matcher.Split(normalized, parse_special, moved,
                              [&](std::string_view part, size_t offset, const AddedToken* token) {
                                if (token != nullptr) return ids->push_back(token->id);
                                pre_tokenizer.Split(
@@ -62,11 +69,38 @@ struct Tokenizer::Parts {
                              });
   }
 
+  // Where the bytes of `literal` are once `text` is normalized. The parts of the text between the
+  // bounds of the ranges are normalized one by one; where they do not make the whole again, as when
+  // a code point composes across a bound, all of the text is taken as literal.
+  std::vector<TextRange> LiteralOfNormalized(std::string_view text, std::string_view normalized,
+                                             std::span<const TextRange> literal) const {
+    std::vector<TextRange> ranges;
+    std::string pieces, buffer;
+    size_t done = 0;
+    const auto piece = [&](size_t end) {
+      pieces += inner_normalizer.Apply(text.substr(done, end - done), &buffer);
+      done = end;
+      return pieces.size();
+    };
+    for (const auto& [begin, end] : literal) {
+      const size_t from = piece(begin);
+      ranges.emplace_back(from, piece(end));
+    }
+    piece(text.size());
+    if (!normalized.ends_with(pieces)) return {{0, normalized.size()}};
+    for (auto& [begin, end] : ranges) {  // after what the normalizer puts before a text
+      begin += normalized.size() - pieces.size();
+      end += normalized.size() - pieces.size();
+    }
+    return ranges;
+  }
+
   const Vocabulary vocabulary;
   const AddedTokenMatcher raw_matcher, normalized_matcher;
   const Bpe bpe;
   const std::vector<int32_t> prefix, suffix;
   const Decoder decoder;
+  const Normalizer inner_normalizer;  // for a part of a text that is normalized already
   const Normalizer normalizer;
   const PreTokenizer pre_tokenizer;
 };
@@ -99,18 +133,30 @@ Tokenizer::~Tokenizer() = default;
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
   std::string repaired;
+  std::span<const TextRange> literal = options.literal;
+  bool parse_special = options.parse_special;
   if (!IsValidUtf8(text)) {
     repaired = ReplaceInvalidUtf8(text);
     text = repaired;
+    parse_special &= literal.empty();  // the ranges are those of another text
+    literal = {};
   }
   std::vector<int32_t> ids;
   if (options.add_special_tokens) ids = parts_->prefix;
-  parts_->raw_matcher.Split(text, options.parse_special,
-                            [&](std::string_view part, size_t offset, const AddedToken* token) {
-                              if (token != nullptr) return ids.push_back(token->id);
-                              parts_->EncodePlain(part, /*at_start=*/offset == 0,
-                                                  options.parse_special, &ids);
-                            });
+  std::vector<TextRange> within;
+  parts_->raw_matcher.Split(
+      text, parse_special, literal,
+      [&](std::string_view part, size_t offset, const AddedToken* token) {
+        if (token != nullptr) return ids.push_back(token->id);
+        within.clear();
+        const size_t end = offset + part.size();
+        while (!literal.empty() && literal.front().second <= offset) literal = literal.subspan(1);
+        for (const auto& [from, to] : literal) {
+          if (from >= end) break;
+          within.emplace_back(std::max(from, offset) - offset, std::min(to, end) - offset);
+        }
+        parts_->EncodePlain(part, /*at_start=*/offset == 0, parse_special, within, &ids);
+      });
   if (options.add_special_tokens) {
     ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
   }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mea {
@@ -21,6 +22,11 @@ struct EncodeOptions {
   // of strangers: special tokens are then encoded as ordinary characters, so nobody can end a turn
   // or open a system prompt by typing it. Added tokens that are not special are still recognised.
   bool parse_special = true;
+  // Bytes [first, second) of the text in which special tokens are ordinary text, sorted and
+  // disjoint: what came from strangers into a text that the server wrote around it. A special token
+  // is read only where none of its bytes lie in them; all else is as for the whole text. With such
+  // ranges a text that is not valid UTF-8 is read without special tokens.
+  std::span<const std::pair<size_t, size_t>> literal = {};
 };
 
 // Text to token ids and back, as the Hugging Face `tokenizers` library does with the same

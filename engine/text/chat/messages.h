@@ -1,0 +1,31 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <string_view>
+
+#include "engine/text/jinja/value.h"
+
+namespace mea {
+
+struct MessageOptions {
+  bool takes_parts = false;     // the template goes through the parts of a content
+  bool parse_arguments = true;  // arguments of tool calls that are JSON texts become objects
+  bool continue_final = false;  // the end of the last message is to be found again: kContinueTag
+};
+
+// Stands in a rendered chat for the end of the last message.
+inline constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+struct ChatMessages {
+  jinja::Value list;
+  bool parsed_arguments = false;  // some arguments were texts
+  std::string final_text;         // with continue_final: the text to continue
+};
+
+// The value of `messages`: null fields go, reasoning is put under all of its names, contents of
+// parts become what the template takes. Errors name the field: `messages[2].content[1].type
+// "image_url" is not supported`.
+absl::StatusOr<ChatMessages> ReadMessages(std::string_view json, const MessageOptions& options);
+
+}  // namespace mea
