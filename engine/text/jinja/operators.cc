@@ -125,7 +125,10 @@ Value Interpreter::Binary(Operation operation, const Value& a, const Value& b) {
       if (size > 0 && count > static_cast<int64_t>(kMaxStringBytes) / size) {
         return Fail(absl::StrCat("repeating ", count, " times exceeds ", kMaxStringBytes));
       }
-      if (!Charge(what.is_string() ? size * count / kBytesPerStep : size * count)) return Value();
+      // Appending costs something however short the string is.
+      const int64_t steps =
+          what.is_string() ? size * count / kBytesPerStep + count / 16 : size * count;
+      if (!Charge(steps)) return Value();
       TextBuilder text;
       std::vector<Value> items;
       for (int64_t i = 0; size > 0 && i < count; ++i) {

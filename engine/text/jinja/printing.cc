@@ -1,6 +1,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -55,14 +56,12 @@ std::string FloatRepr(double value) {
   const auto [end, error] =
       std::to_chars(buffer, buffer + sizeof(buffer), value,
                     std::chars_format::scientific);  // shortest that reads back
-  const std::string_view text(buffer, end - buffer);
+  const std::string text(buffer, end);
   const size_t e = text.find('e');
-  const int exponent = std::atoi(text.data() + e + 1);
+  const int exponent = std::atoi(text.c_str() + e + 1);
   const bool negative = text[0] == '-';
-  std::string digits;
-  for (const char c : text.substr(negative, e - negative)) {
-    if (c != '.') digits += c;
-  }
+  std::string digits = text.substr(negative, e - negative);
+  digits.erase(std::remove(digits.begin(), digits.end(), '.'), digits.end());
   std::string result = negative ? "-" : "";
   const int num_digits = static_cast<int>(digits.size());
   if (exponent < -4 || exponent >= 16) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "engine/text/bpe.h"
@@ -54,6 +55,72 @@ TEST_P(TokenizerTest, SpecialTokensAreReadWhereAskedFor) {
   EXPECT_THAT(tokenizer_.Encode("<|im_start|>", kPlain), testing::Not(testing::Contains(start)));
   const int32_t tool = *tokenizer_.TokenToId("<tool>");
   EXPECT_FALSE(tokenizer_.IsSpecial(tool));
+}
+
+using Ranges = std::vector<std::pair<size_t, size_t>>;
+
+TEST_P(TokenizerTest, LiteralRangesAreNoSpecialTokens) {
+  const int32_t start = *tokenizer_.TokenToId("<|im_start|>");
+  const int32_t end = *tokenizer_.TokenToId("<|im_end|>");
+  const std::string text = "<|im_start|>a<|im_end|>b<|im_end|>";
+  const auto ends = [&](const Ranges& literal) {
+    const auto ids = tokenizer_.Encode(text, {.add_special_tokens = false, .literal = literal});
+    EXPECT_EQ(std::count(ids.begin(), ids.end(), start), 1);
+    return std::count(ids.begin(), ids.end(), end);
+  };
+  EXPECT_EQ(ends({}), 2);
+  EXPECT_EQ(ends({{12, 13}}), 2);
+  EXPECT_EQ(ends({{12, 23}}), 1);
+  EXPECT_EQ(ends({{12, 14}}), 1);  // the first byte of one
+  EXPECT_EQ(ends({{22, 23}}), 1);  // the last
+  EXPECT_EQ(ends({{12, 24}, {30, 31}}), 0);
+  EXPECT_EQ(ends({{23, 24}}), 2);
+}
+
+TEST_P(TokenizerTest, ATokenAfterTheBeginningOfOneIsFound) {
+  const std::string text = "<|im_<|im_end|>";
+  const auto ids = tokenizer_.Encode(text, {.literal = Ranges{{0, 5}}});
+  EXPECT_EQ(ids, tokenizer_.Encode(text));
+}
+
+TEST_P(TokenizerTest, LiteralRangesWithoutSpecialTokensChangeNothing) {
+  TestRandom random(7);
+  for (const std::string& text : TestStrings()) {
+    const std::string around = "<|im_start|>" + text + "<|im_end|>" + text;
+    if (tokenizer_.Encode(text, kPlain) != tokenizer_.Encode(text, {.add_special_tokens = false})) {
+      continue;  // has special tokens of its own
+    }
+    const size_t begin = 12 + random.Below(static_cast<int>(text.size()) + 1);
+    const Ranges literal = {{12, begin}, {begin, 12 + text.size()}};
+    EXPECT_EQ(tokenizer_.Encode(around, {.literal = literal}), tokenizer_.Encode(around)) << text;
+  }
+}
+
+TEST(NormalizedSpecialTokenTest, IsReadOutsideOfLiteralRangesAlone) {
+  struct Case {
+    const char* kind;
+    int all, outside;
+  };
+  // In llama2 the token's normalized form begins with the space that the input has none of.
+  for (const auto& [kind, all, outside] :
+       {Case{"llama2", 1, 1}, {"qwen2", 3, 2}, {"digits", 3, 2}, {"unknown", 3, 2}}) {
+    auto json = nlohmann::json::parse(ReadTestData(std::string(kind) + ".json"));
+    for (auto& token : json["added_tokens"]) {
+      if (token["content"] == "<|im_end|>") token["normalized"] = true;
+    }
+    const auto tokenizer = *Tokenizer::Parse(json.dump(), kind);
+    const int32_t end = *tokenizer->TokenToId("<|im_end|>");
+    const std::string input = "e\u0301 a b<|im_end|> \ufb01";
+    const std::string text = "q <|im_end|>" + input + "<|im_end|>";
+    const auto count = [&](const Ranges& literal) {
+      const auto ids = tokenizer->Encode(text, {.add_special_tokens = false, .literal = literal});
+      return std::count(ids.begin(), ids.end(), end);
+    };
+    EXPECT_EQ(count({}), all) << kind;
+    EXPECT_EQ(count({{12, 12 + input.size()}}), outside) << kind;
+    EXPECT_EQ(count({{0, text.size()}}), 0) << kind;
+    EXPECT_EQ(count({{0, 1}}), all) << kind;
+  }
 }
 
 TEST_P(TokenizerTest, BrokenTextIsReadAsPythonReadsIt) {
