@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "engine/text/reply/call_sink.h"
+#include "engine/text/reply/parameter_types.h"
+#include "engine/text/reply/reply_format.h"
+
+namespace mea {
+
+// Tells content, reasoning and calls of tools apart in the text of one completion, as it comes.
+// What the deltas add up to does not depend on how the text was cut; a whole text is Push and
+// Finish. Nothing fails: what is no call is content. Time is linear in the text; only what may
+// begin a marker or a call waits, at most 1 MiB. One thread.
+class ReplyParser {
+ public:
+  struct Options {
+    ReplyFormat format;
+    // False without tools, or with tool_choice "none": nothing is a call then.
+    bool tools_enabled = false;
+    // False: calls behind the first are read and dropped (OpenAI's parallel_tool_calls).
+    bool parallel = true;
+    // The prompt ended inside a reasoning block, see EndsInReasoning.
+    bool begins_in_reasoning = false;
+    // For formats that write every value as plain text.
+    ParameterTypes parameter_types;
+    // The ids of the calls follow from it.
+    uint64_t id_seed = 0;
+  };
+
+  explicit ReplyParser(Options options);
+  ~ReplyParser();
+  ReplyParser(ReplyParser&&) noexcept;
+  ReplyParser& operator=(ReplyParser&&) noexcept;
+
+  // The text is valid UTF-8 that ends with a whole code point; so are the deltas then.
+  ReplyDelta Push(std::string_view text);
+  // Once, at the end. A call that was cut off stays as it is.
+  ReplyDelta Finish();
+
+  // Whether a call began: the reason of the end is "tool_calls" then.
+  bool has_tool_calls() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mea

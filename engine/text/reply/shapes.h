@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "engine/text/reply/reply_format.h"
+
+namespace mea::reply {
+
+// The texts around the calls of a format. All of them live as long as the program.
+struct ToolShape {
+  // Open a section of calls; they vanish with the calls and are text without any.
+  std::vector<std::string_view> preludes;
+  // Begin a call.
+  std::vector<std::string_view> openers;
+  // Begin a call, and are its first byte, where the content has not begun: '{' or '['.
+  std::string_view bare_opener;
+  // Vanish after a call, in this order.
+  std::vector<std::string_view> closers;
+  // Vanishes between two calls.
+  std::string_view separator;
+  // Special tokens inside calls.
+  std::vector<std::string_view> inner;
+};
+
+struct ReasoningShape {
+  std::string_view open;
+  std::string_view close;
+  // Frame the content and vanish.
+  std::vector<std::string_view> silent;
+};
+
+// Without markers for kNone; kHarmony is read by a parser of its own.
+const ToolShape& ShapeOf(ToolFormat format);
+const ReasoningShape& ShapeOf(ReasoningFormat format);
+
+}  // namespace mea::reply

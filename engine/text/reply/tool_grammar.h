@@ -1,0 +1,34 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <string_view>
+
+#include "engine/text/reply/reply_format.h"
+
+namespace mea {
+
+struct ToolGrammarOptions {
+  enum class Choice {
+    kAuto,      // free text; a call that begins keeps to the schema of its tool if that is strict
+    kRequired,  // calls of any of the tools and nothing else
+    kNamed,     // one call of the tool `name` and nothing else
+  };
+  Choice choice = Choice::kRequired;
+  std::string name;
+  bool parallel = true;
+  // The prompt ended inside a reasoning block; reasoning is free and comes before the calls.
+  bool begins_in_reasoning = false;
+  // The model may open such a block itself.
+  bool may_reason = false;
+};
+
+// The structural tag of xgrammar 0.2.9, as JSON, of the replies that `options` allow. `tools` is
+// the array of an OpenAI request. What completes under it is to be parsed with
+// ForcedFormat(format). Empty for kAuto without a strict tool: nothing is to be forced.
+// INVALID_ARGUMENT names the field.
+absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::string_view tools,
+                                            const ToolGrammarOptions& options);
+
+}  // namespace mea
