@@ -192,11 +192,12 @@ void ReplyParser::Impl::ChooseMarkers() {
   if (sink_.num_calls() < reply::kMaxCalls) {
     for (const auto text : tools_.preludes) markers_.push_back({text, Role::kPrelude});
     for (const auto text : tools_.openers) markers_.push_back({text, Role::kOpener});
-    if (mode_ == Mode::kContent && fresh_) {
-      if (!tools_.bare_opener.empty()) markers_.push_back({tools_.bare_opener, Role::kBareOpener});
-      if (!tools_.separator.empty() && has_tool_calls()) {
-        markers_.push_back({tools_.separator, Role::kPrelude});
-      }
+    const bool bare = !tools_.bare_opener.empty() && (fresh_ || tools_.bare_in_lines);
+    if (mode_ == Mode::kContent && bare) {
+      markers_.push_back({tools_.bare_opener, Role::kBareOpener});
+    }
+    if (mode_ == Mode::kContent && fresh_ && has_tool_calls() && !tools_.separator.empty()) {
+      markers_.push_back({tools_.separator, Role::kPrelude});
     }
   }
   first_bytes_.reset();
@@ -249,12 +250,16 @@ void ReplyParser::Impl::OnMarker(const Marker& marker) {
       may_reason_ = false;
       break;
     case Role::kOpener:
-    case Role::kBareOpener:
       OpenCall(marker.text);
-      if (marker.role == Role::kBareOpener) {
-        raw_.resize(raw_.size() - marker.text.size());
-        for (const char c : marker.text) CallByte(c);
+      return;
+    case Role::kBareOpener:
+      if (!fresh_ && !pending_.ends_with('\n')) {
+        Plain(marker.text.front());
+        return;
       }
+      OpenCall(marker.text);
+      raw_.pop_back();  // the reader takes it
+      CallByte(marker.text.front());
       return;
     case Role::kCloser:
       if (reply::IsAllBlank(pending_)) pending_.clear();

@@ -6,7 +6,7 @@ const ToolShape& ShapeOf(ToolFormat format) {
   static const ToolShape none;
   static const ToolShape hermes = {.openers = {"<tool_call>"}, .closers = {"</tool_call>"}};
   static const ToolShape llama3_json = {
-      .openers = {"<|python_tag|>"}, .bare_opener = "{", .separator = ";"};
+      .openers = {"<|python_tag|>"}, .bare_opener = "{", .bare_in_lines = true, .separator = ";"};
   static const ToolShape pythonic = {
       .openers = {"<|python_start|>"}, .bare_opener = "[", .closers = {"<|python_end|>"}};
   static const ToolShape mistral = {.openers = {"[TOOL_CALLS]"}, .inner = {"[ARGS]", "[CALL_ID]"}};

@@ -13,8 +13,9 @@ struct ToolShape {
   std::vector<std::string_view> preludes;
   // Begin a call.
   std::vector<std::string_view> openers;
-  // Begin a call, and are its first byte, where the content has not begun: '{' or '['.
+  // '{' or '[', the first byte of a call without a marker, where the content has not begun.
   std::string_view bare_opener;
+  bool bare_in_lines = false;  // at the beginning of a later line as well
   // Vanish after a call, in this order.
   std::vector<std::string_view> closers;
   // Vanishes between two calls.

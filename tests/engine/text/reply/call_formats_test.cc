@@ -288,8 +288,7 @@ class CallFormatTest : public testing::TestWithParam<FormatCase> {
   }
   bool needs_beginning() const {
     const ToolFormat format = GetParam().format;
-    return format == ToolFormat::kPythonic ||
-           (format == ToolFormat::kLlama3Json && GetParam().before.empty());
+    return format == ToolFormat::kPythonic;
   }
 };
 
@@ -349,6 +348,17 @@ TEST(CallFormatsTest, TheModelsOwnIdsAreKept) {
   EXPECT_THAT(
       ParseReply(WithTools(ToolFormat::kMistralV11), "[TOOL_CALLS]f[CALL_ID]abc123XYZ[ARGS]{}").ids,
       ElementsAre("abc123XYZ"));
+}
+
+TEST(CallFormatsTest, LlamaBeginsACallAtTheBeginningOfALineOnly) {
+  const auto options = WithTools(ToolFormat::kLlama3Json);
+  const std::string call = R"({"name": "f", "parameters": {}})";
+  EXPECT_THAT(ParseReply(options, "So:\n" + call + "\n" + call).calls,
+              ElementsAre(Call{"f", "{}"}, Call{"f", "{}"}));
+  for (const std::string& text :
+       {"So: " + call, "{\"a\": " + call + "}", "{\n  \"a\": " + call + "}"}) {
+    EXPECT_EQ(ParseReply(options, text).content, text);
+  }
 }
 
 TEST(CallFormatsTest, MistralWritesOneCallWithoutBracketsAndNamesBeforeBraces) {
