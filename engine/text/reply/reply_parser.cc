@@ -182,6 +182,8 @@ void ReplyParser::Impl::ChooseMarkers() {
   markers_.clear();
   if (mode_ == Mode::kReasoning) {
     markers_.push_back({reasoning_.close, Role::kCloseReasoning});
+    // Some models open the block that the prompt has opened once more.
+    if (fresh_) markers_.push_back({reasoning_.open, Role::kSilent});
   } else {
     if (may_reason_ && fresh_) markers_.push_back({reasoning_.open, Role::kOpenReasoning});
     for (const auto text : reasoning_.silent) markers_.push_back({text, Role::kSilent});

@@ -78,13 +78,7 @@ inline ReplyParser::Options WithTools(ToolFormat tools,
 }
 
 // Types of the parameters that the tests use.
-inline ParameterTypes TestParameterTypes() {
-  return *ParameterTypes::Read(R"([{"type": "function", "function": {"name": "f", "parameters": {
-      "type": "object", "properties": {"s": {"type": "string"}, "n": {"type": "integer"},
-      "x": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
-      "a": {"type": "array"}, "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-      "pick": {"enum": [1, 2, "three"]}}}}}])");
-}
+ParameterTypes TestParameterTypes();
 
 // One text of each format with reasoning, content and calls; what the properties are tried on.
 struct SampleReply {

@@ -2,6 +2,16 @@
 
 namespace mea {
 
+ParameterTypes TestParameterTypes() {
+  static const ParameterTypes types =
+      *ParameterTypes::Read(R"([{"type": "function", "function": {"name": "f", "parameters": {
+      "type": "object", "properties": {"s": {"type": "string"}, "n": {"type": "integer"},
+      "x": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
+      "a": {"type": "array"}, "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+      "pick": {"enum": [1, 2, "three"]}}}}}])");
+  return types;
+}
+
 std::vector<SampleReply> SampleReplies() {
   using T = ToolFormat;
   using R = ReasoningFormat;
