@@ -10,6 +10,14 @@ namespace mea {
 void Sampler::Clear() {
   rows_.clear();
   edits_.clear();
+  masks_.clear();
+}
+
+Sampler::Mask Sampler::AddMask() {
+  const size_t words = MaskWords(std::ssize(edit_of_));
+  const size_t begin = masks_.size();
+  masks_.resize(begin + words);
+  return {.index = static_cast<int>(begin / words), .words = std::span(masks_).subspan(begin)};
 }
 
 void Sampler::Add(const SamplerInput& input) {
@@ -31,6 +39,7 @@ void Sampler::Add(const SamplerInput& input) {
                    .edits_begin = static_cast<int32_t>(first),
                    .edits_end = static_cast<int32_t>(edits_.size()),
                    .restricted = params.allowed_token_ids.empty() ? 0 : 1,
+                   .mask = input.mask,
                    .num_top = input.num_logprobs.value_or(-1)});
 }
 
@@ -80,7 +89,7 @@ void Sampler::KeepOnly(std::vector<int32_t> allowed, size_t first) {
 void Sampler::Start(Backend& backend, TensorView logits, size_t first) {
   tokens_.resize(rows_.size());
   const size_t count = logits.shape[0];
-  backend.Sample(logits, std::span(rows_).subspan(first, count), edits_,
+  backend.Sample(logits, std::span(rows_).subspan(first, count), edits_, masks_,
                  std::span(tokens_).subspan(first, count));
 }
 

@@ -18,6 +18,7 @@ struct SamplerInput {
   std::span<const int32_t> output;  // drawn so far; its length is the counter of the generator
   std::span<const int32_t> banned_tokens;  // cannot be drawn (eos and stops before min_tokens)
   std::optional<int> num_logprobs;
+  int mask = -1;  // of AddMask; -1: everything can be drawn that the parameters allow
 };
 
 // Turns the sampling parameters of a step's requests into the rows of Backend::Sample, and what
@@ -29,6 +30,12 @@ class Sampler {
   // A new step; its rows are those of the logits, in the order of Add.
   void Clear();
   void Add(const SamplerInput& input);
+  // The place of another mask of this step, until the next AddMask, and its number.
+  struct Mask {
+    int index = 0;
+    std::span<uint32_t> words;  // [MaskWords(vocab_size)]
+  };
+  Mask AddMask();
   // Starts the draws of rows [first, first + rows of the logits); the results are there once the
   // back end has been waited for.
   void Start(Backend& backend, TensorView logits, size_t first = 0);
@@ -47,6 +54,7 @@ class Sampler {
 
   std::vector<SampleRow> rows_;
   std::vector<LogitEdit> edits_;
+  std::vector<uint32_t> masks_;
   std::vector<SampledToken> tokens_;
   // [vocab] index of the present row's edit of each token; kNoEdit everywhere between rows.
   std::vector<int32_t> edit_of_;

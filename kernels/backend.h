@@ -243,6 +243,7 @@ class Backend {
   // memory, left alone until Synchronize(); only then is `tokens` there.
   virtual void Sample(TensorView logits,  // [rows.size(), vocab] wide
                       std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+                      std::span<const uint32_t> masks,  // [n, MaskWords(vocab)]
                       std::span<SampledToken> tokens) = 0;
   // logprobs[i] = log softmax(logits[i])[targets[i]]. Host memory as for Sample.
   virtual void TokenLogprobs(TensorView logits,  // [targets.size(), vocab] wide

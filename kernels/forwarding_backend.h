@@ -72,8 +72,8 @@ class ForwardingBackend : public Backend {
     to_->InterleavedAttention(args);
   }
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<SampledToken> tokens) override {
-    to_->Sample(logits, rows, edits, tokens);
+              std::span<const uint32_t> masks, std::span<SampledToken> tokens) override {
+    to_->Sample(logits, rows, edits, masks, tokens);
   }
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs) override {

@@ -42,6 +42,14 @@ int32_t ArgMax(std::span<const float> logits) {
   return static_cast<int32_t>(std::find(logits.begin(), logits.end(), max) - logits.begin());
 }
 
+// What the mask leaves out becomes impossible.
+void KeepMasked(std::span<const uint32_t> mask, std::span<float> edited) {
+  for (size_t i = 0; i < edited.size(); ++i) {
+    const bool kept = (mask[i / kMaskBits] >> (i % kMaskBits) & 1) != 0;
+    edited[i] = kept ? edited[i] : kImpossible;
+  }
+}
+
 }  // namespace
 
 double LogSumExp(std::span<const float> logits) {
@@ -52,12 +60,13 @@ double LogSumExp(std::span<const float> logits) {
 }
 
 SampledToken HostSampler::Sample(std::span<const float> logits, const SampleRow& row,
-                                 std::span<const LogitEdit> edits) {
+                                 std::span<const LogitEdit> edits,
+                                 std::span<const uint32_t> masks) {
   SampledToken token;
   token.is_finite = AreFinite(logits);
   if (!token.is_finite) return token;
 
-  const std::span<const float> edited = Edit(logits, row, edits);
+  const std::span<const float> edited = Edit(logits, row, edits, masks);
   token.token_id = row.temperature == 0 ? ArgMax(edited) : Draw(edited, row);
   if (row.num_top >= 0) ReportLogprobs(logits, row.num_top, token);
   return token;
@@ -86,16 +95,21 @@ void HostSampler::ReportLogprobs(std::span<const float> logits, int num_top, Sam
 }
 
 std::span<const float> HostSampler::Edit(std::span<const float> logits, const SampleRow& row,
-                                         std::span<const LogitEdit> edits) {
+                                         std::span<const LogitEdit> edits,
+                                         std::span<const uint32_t> masks) {
   if (row.restricted) {
     edited_.assign(logits.size(), kImpossible);
-  } else if (row.edits_begin == row.edits_end) {
+  } else if (row.edits_begin == row.edits_end && row.mask < 0) {
     return logits;
   } else {
     edited_.assign(logits.begin(), logits.end());
   }
   for (const LogitEdit& edit : edits.subspan(row.edits_begin, row.edits_end - row.edits_begin)) {
     edited_[edit.token_id] = WithPenalty(WithBiasAndRepetition(logits[edit.token_id], edit), edit);
+  }
+  if (row.mask >= 0) {
+    const int64_t words = MaskWords(std::ssize(logits));
+    KeepMasked(masks.subspan(row.mask * words, words), edited_);
   }
   return edited_;
 }

@@ -16,7 +16,7 @@ class HostSampler {
   // Rows of so many logits will ask for no memory.
   void Expect(int64_t vocab_size);
   SampledToken Sample(std::span<const float> logits, const SampleRow& row,
-                      std::span<const LogitEdit> edits);
+                      std::span<const LogitEdit> edits, std::span<const uint32_t> masks);
 
  private:
   struct Rank {
@@ -29,9 +29,9 @@ class HostSampler {
     uint64_t weight;
   };
 
-  // The logits themselves where nothing is edited.
+  // The logits themselves where nothing is edited or masked.
   std::span<const float> Edit(std::span<const float> logits, const SampleRow& row,
-                              std::span<const LogitEdit> edits);
+                              std::span<const LogitEdit> edits, std::span<const uint32_t> masks);
   int32_t Draw(std::span<const float> edited, const SampleRow& row);
   uint64_t TotalWeight() const;
   void ReportLogprobs(std::span<const float> logits, int num_top, SampledToken& token);

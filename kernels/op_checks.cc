@@ -206,7 +206,16 @@ void CheckInterleavedAttention(const InterleavedAttentionArgs& args, ActivationD
   MEA_CHECK(args.turns.dtype == dtypes.wide);
 }
 
-void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes) {
+void CheckSample(TensorView logits, std::span<const SampleRow> rows,
+                 std::span<const uint32_t> masks, size_t num_results, ActivationDTypes dtypes) {
+  CheckTokenLogprobs(logits, rows.size(), num_results, dtypes);
+  const int64_t words = MaskWords(logits.shape[1]);
+  MEA_CHECK(std::ssize(masks) % words == 0);
+  for (const SampleRow& row : rows) MEA_CHECK(row.mask < std::ssize(masks) / words);
+}
+
+void CheckTokenLogprobs(TensorView logits, size_t num_rows, size_t num_results,
+                        ActivationDTypes dtypes) {
   MEA_CHECK(logits.dtype == dtypes.wide);
   MEA_CHECK(HasShape(logits, {static_cast<int64_t>(num_rows), logits.shape[1]}));
   MEA_CHECK(num_results == num_rows);

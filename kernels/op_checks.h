@@ -30,7 +30,10 @@ void CheckPrepareQueries(const PrepareQueriesArgs& args, ActivationDTypes dtypes
 void CheckAppendKv(const AppendKvArgs& args, ActivationDTypes dtypes);
 void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes);
 void CheckInterleavedAttention(const InterleavedAttentionArgs& args, ActivationDTypes dtypes);
-void CheckSample(TensorView logits, size_t num_rows, size_t num_results, ActivationDTypes dtypes);
+void CheckSample(TensorView logits, std::span<const SampleRow> rows,
+                 std::span<const uint32_t> masks, size_t num_results, ActivationDTypes dtypes);
+void CheckTokenLogprobs(TensorView logits, size_t num_rows, size_t num_results,
+                        ActivationDTypes dtypes);
 // Of q_offsets and kv_lens, where the host can read them.
 void CheckSequenceLengths(const PagedAttentionArgs& args, std::span<const int32_t> q_offsets,
                           std::span<const int32_t> kv_lens);

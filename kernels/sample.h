@@ -4,9 +4,18 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/uniform.h"
+
 namespace mea {
 
 inline constexpr int kMaxTopLogprobs = 20;
+
+// A mask is MaskWords(vocab) words: token t can be drawn where bit t % 32 of word t / 32 is set. At
+// least one of the tokens that edits leave possible has its bit set.
+inline constexpr int kMaskBits = 32;
+MEA_HOST_DEVICE constexpr int64_t MaskWords(int64_t vocab) {
+  return (vocab + kMaskBits - 1) / kMaskBits;
+}
 
 // A change to one token's logit x before anything else looks at it:
 //   x <- x + bias;  x <- x > 0 ? x / repetition : x * repetition;  x <- x - penalty
@@ -35,6 +44,7 @@ struct SampleRow {
   int32_t edits_begin = 0;  // [edits_begin, edits_end) of the edits: at most one for each token
   int32_t edits_end = 0;
   int32_t restricted = 0;  // 1: only tokens with an edit can be drawn
+  int32_t mask = -1;       // which of the masks says what can be drawn; -1: none does
   int32_t num_top = -1;    // most likely tokens to report, 0..kMaxTopLogprobs; -1: no logprobs
 };
 

@@ -122,8 +122,9 @@ void OpMeter::InterleavedAttention(const InterleavedAttentionArgs& args) {
 
 // Reads the logits, as StepCost leaves out.
 void OpMeter::Sample(TensorView logits, std::span<const SampleRow> rows,
-                     std::span<const LogitEdit> edits, std::span<SampledToken> tokens) {
-  Time("Sample", {}, [&] { ForwardingBackend::Sample(logits, rows, edits, tokens); });
+                     std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
+                     std::span<SampledToken> tokens) {
+  Time("Sample", {}, [&] { ForwardingBackend::Sample(logits, rows, edits, masks, tokens); });
 }
 
 void OpMeter::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,

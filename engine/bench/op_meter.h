@@ -43,7 +43,7 @@ class OpMeter : public ForwardingBackend {
   void PagedAttention(const PagedAttentionArgs& args) override;
   void InterleavedAttention(const InterleavedAttentionArgs& args) override;
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<SampledToken> tokens) override;
+              std::span<const uint32_t> masks, std::span<SampledToken> tokens) override;
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs) override;
 

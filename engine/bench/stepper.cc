@@ -87,7 +87,7 @@ void Stepper::Launch(std::vector<SampledToken>& tokens) {
   for (size_t first = 0; first < rows_.size(); first += group) {
     const size_t count = std::min(group, rows_.size() - first);
     const TensorView logits = model_->Logits(std::span(rows_).subspan(first, count));
-    model_->backend().Sample(logits, std::span(draws_).subspan(first, count), {},
+    model_->backend().Sample(logits, std::span(draws_).subspan(first, count), {}, {},
                              std::span(tokens).subspan(first, count));
   }
 }

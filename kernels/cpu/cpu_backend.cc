@@ -147,17 +147,17 @@ class CpuBackend final : public Backend {
   }
 
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<SampledToken> tokens) override {
-    CheckSample(logits, rows.size(), tokens.size(), DType::kF32);
+              std::span<const uint32_t> masks, std::span<SampledToken> tokens) override {
+    CheckSample(logits, rows, masks, tokens.size(), DType::kF32);
     for (HostSampler& sampler : samplers_) sampler.Expect(logits.shape[1]);
     pool_.ParallelFor(std::ssize(rows), [&](int64_t i, int thread) {
-      tokens[i] = samplers_[thread].Sample(Row(logits, i), rows[i], edits);
+      tokens[i] = samplers_[thread].Sample(Row(logits, i), rows[i], edits, masks);
     });
   }
 
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs) override {
-    CheckSample(logits, targets.size(), logprobs.size(), DType::kF32);
+    CheckTokenLogprobs(logits, targets.size(), logprobs.size(), DType::kF32);
     pool_.ParallelFor(std::ssize(targets), [&](int64_t i, int) {
       const std::span<const float> row = Row(logits, i);
       logprobs[i] = static_cast<float>(row[targets[i]] - LogSumExp(row));

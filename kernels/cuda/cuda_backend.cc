@@ -106,16 +106,17 @@ absl::Status CudaBackend::Await(int64_t mark) {
 // ---- Sampling.
 
 void CudaBackend::Sample(TensorView logits, std::span<const SampleRow> rows,
-                         std::span<const LogitEdit> edits, std::span<SampledToken> tokens) {
-  CheckSample(logits, rows.size(), tokens.size(), DTypes());
+                         std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
+                         std::span<SampledToken> tokens) {
+  CheckSample(logits, rows, masks, tokens.size(), DTypes());
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
   At<float>(logits);
-  Op("Sample", [&] { samples_->Sample(logits, rows, edits, tokens); });
+  Op("Sample", [&] { samples_->Sample(logits, rows, edits, masks, tokens); });
 }
 
 void CudaBackend::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                                 std::span<float> logprobs) {
-  CheckSample(logits, targets.size(), logprobs.size(), DTypes());
+  CheckTokenLogprobs(logits, targets.size(), logprobs.size(), DTypes());
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
   At<float>(logits);
   Op("TokenLogprobs", [&] { samples_->TokenLogprobs(logits, targets, logprobs); });

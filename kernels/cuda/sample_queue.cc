@@ -11,9 +11,10 @@ namespace {
 // Room for the edits of one row, which may touch the whole vocabulary, or of many usual rows.
 constexpr int kLeastEdits = 1 << 18;
 
-SampleQueue::Buffers CarveBuffers(int max_rows, int max_edits, Carver& carver) {
+SampleQueue::Buffers CarveBuffers(int max_rows, int max_edits, int64_t mask_words, Carver& carver) {
   return {.rows = carver.Take<SampleRow>(max_rows),
           .edits = carver.Take<LogitEdit>(max_edits),
+          .masks = carver.Take<uint32_t>(max_rows * mask_words),
           .tokens = carver.Take<SampledToken>(max_rows),
           .targets = carver.Take<int32_t>(max_rows),
           .logprobs = carver.Take<float>(max_rows)};
@@ -27,27 +28,31 @@ SampleQueue::Scratch SampleQueue::Carve(const BackendLimits& limits, Carver& dev
   const int64_t most = int64_t{max_rows} * limits.vocab_size;
   const int max_edits =
       static_cast<int>(std::min<int64_t>(most, std::max(kLeastEdits, limits.vocab_size)));
-  Scratch scratch{
-      .device = CarveBuffers(max_rows, max_edits, device),
-      .host = {CarveBuffers(max_rows, max_edits, host), CarveBuffers(max_rows, max_edits, host)},
-      .max_rows = max_rows,
-      .max_edits = max_edits};
+  const int64_t words = MaskWords(limits.vocab_size);
+  Scratch scratch{.device = CarveBuffers(max_rows, max_edits, words, device),
+                  .host = {CarveBuffers(max_rows, max_edits, words, host),
+                           CarveBuffers(max_rows, max_edits, words, host)},
+                  .max_rows = max_rows,
+                  .max_edits = max_edits};
   scratch.edited = device.Take<float>(most);
   return scratch;
 }
 
 void SampleQueue::Sample(TensorView logits, std::span<const SampleRow> rows,
-                         std::span<const LogitEdit> edits, std::span<SampledToken> tokens) {
+                         std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
+                         std::span<SampledToken> tokens) {
   for (size_t first = 0; first < rows.size();) {
     if (!Flush()) return;
-    const int count = Stage(rows.subspan(first), edits);
+    const int count = Stage(rows.subspan(first), edits, masks, MaskWords(logits.shape[1]));
     Launch(logits.Rows(static_cast<int64_t>(first), count), tokens.subspan(first, count));
     first += count;
   }
 }
 
-int SampleQueue::Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits) {
+int SampleQueue::Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+                       std::span<const uint32_t> masks, int64_t mask_words) {
   num_staged_edits_ = 0;
+  num_staged_masks_ = 0;
   const int most = static_cast<int>(std::min<size_t>(rows.size(), scratch_.max_rows));
   for (int i = 0; i < most; ++i) {
     const int count = rows[i].edits_end - rows[i].edits_begin;
@@ -58,6 +63,10 @@ int SampleQueue::Stage(std::span<const SampleRow> rows, std::span<const LogitEdi
     row.edits_end = num_staged_edits_ + count;
     std::copy_n(edits.data() + rows[i].edits_begin, count, host().edits + num_staged_edits_);
     num_staged_edits_ += count;
+    if (rows[i].mask < 0) continue;
+    row.mask = num_staged_masks_++;
+    std::copy_n(masks.data() + rows[i].mask * mask_words, mask_words,
+                host().masks + row.mask * mask_words);
   }
   return most;
 }
@@ -70,10 +79,15 @@ void SampleQueue::Launch(TensorView logits, std::span<SampledToken> tokens) {
                            cudaMemcpyHostToDevice) ||
       !runtime_->CopyBytes(host.edits, device.edits, num_staged_edits_ * sizeof(LogitEdit),
                            cudaMemcpyHostToDevice) ||
+      (num_staged_masks_ > 0 &&
+       !runtime_->CopyBytes(host.masks, device.masks,
+                            num_staged_masks_ * MaskWords(logits.shape[1]) * sizeof(uint32_t),
+                            cudaMemcpyHostToDevice)) ||
       !runtime_->Check(LaunchSample({.logits = logits.as<float>(),
                                      .logits_stride = logits.stride[0],
                                      .rows = device.rows,
                                      .edits = device.edits,
+                                     .masks = device.masks,
                                      .edited = scratch_.edited,
                                      .tokens = device.tokens,
                                      .num_rows = static_cast<int>(count),

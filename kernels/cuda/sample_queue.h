@@ -24,6 +24,7 @@ class SampleQueue {
   struct Buffers {
     SampleRow* rows = nullptr;       // [max_rows]
     LogitEdit* edits = nullptr;      // [max_edits]
+    uint32_t* masks = nullptr;       // [max_rows, MaskWords(vocab)]
     SampledToken* tokens = nullptr;  // [max_rows]
     int32_t* targets = nullptr;      // [max_rows]
     float* logprobs = nullptr;       // [max_rows]
@@ -41,7 +42,7 @@ class SampleQueue {
   // Within an op of the runtime. More rows or edits than fit at once go one part after the other,
   // waiting in between.
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<SampledToken> tokens);
+              std::span<const uint32_t> masks, std::span<SampledToken> tokens);
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs);
 
@@ -62,13 +63,15 @@ class SampleQueue {
   Buffers& host() { return scratch_.host[slot_]; }
   // Makes the slot free for the next part.
   bool Flush();
-  // The first rows whose edits fit, into pinned memory; how many.
-  int Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits);
+  // The first rows whose edits fit, with these and their masks, into pinned memory; how many.
+  int Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
+            std::span<const uint32_t> masks, int64_t mask_words);
   void Launch(TensorView logits, std::span<SampledToken> tokens);
 
   Runtime* const runtime_;
   Scratch scratch_;
   int num_staged_edits_ = 0;
+  int num_staged_masks_ = 0;
   int slot_ = 0;
   std::array<Destination, 2> destinations_;  // by slot
 };

@@ -136,16 +136,16 @@ class ReferenceBackend final : public Backend {
   }
 
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<SampledToken> tokens) override {
-    CheckSample(logits, rows.size(), tokens.size(), DType::kF64);
+              std::span<const uint32_t> masks, std::span<SampledToken> tokens) override {
+    CheckSample(logits, rows, masks, tokens.size(), DType::kF64);
     for (size_t i = 0; i < rows.size(); ++i) {
-      tokens[i] = sampler_.Sample(NarrowRow(logits, i), rows[i], edits);
+      tokens[i] = sampler_.Sample(NarrowRow(logits, i), rows[i], edits, masks);
     }
   }
 
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs) override {
-    CheckSample(logits, targets.size(), logprobs.size(), DType::kF64);
+    CheckTokenLogprobs(logits, targets.size(), logprobs.size(), DType::kF64);
     for (size_t i = 0; i < targets.size(); ++i) {
       const std::vector<float> row = NarrowRow(logits, i);
       logprobs[i] = static_cast<float>(row[targets[i]] - LogSumExp(row));

@@ -28,7 +28,7 @@ class NullBackend final : public ForwardingBackend {
   void AppendKv(const AppendKvArgs&) override {}
   void PagedAttention(const PagedAttentionArgs&) override {}
   void Sample(TensorView, std::span<const SampleRow>, std::span<const LogitEdit>,
-              std::span<SampledToken> tokens) override {
+              std::span<const uint32_t>, std::span<SampledToken> tokens) override {
     for (SampledToken& token : tokens) token.token_id = 7;
   }
 };

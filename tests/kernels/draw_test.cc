@@ -120,7 +120,47 @@ TEST(DrawTest, TheHostDrawsByTheDefinition) {
                            .min_p = random() % 2 ? 0.0f : 0.01f * static_cast<float>(i % 100),
                            .seed = random(),
                            .counter = random() % 1000};
-    ASSERT_EQ(sampler.Sample(logits, row, {}).token_id, PlainDraw(logits, row)) << "case " << i;
+    ASSERT_EQ(sampler.Sample(logits, row, {}, {}).token_id, PlainDraw(logits, row)) << "case " << i;
+  }
+}
+
+TEST(DrawTest, AMaskIsABanOfAllItLeavesOut) {
+  std::mt19937_64 random(5);
+  HostSampler sampler;
+  for (int i = 0; i < 500; ++i) {
+    const int vocab = 1 + static_cast<int>(random() % 300);
+    std::vector<float> logits(vocab);
+    for (float& logit : logits) logit = static_cast<float>(random() % 40) * 0.25f;
+    SampleRow masked = {.temperature = i % 4 == 0 ? 0.0f : 0.8f,
+                        .top_k = i % 3 == 0 ? 5 : 0,
+                        .top_p = i % 2 == 0 ? 0.8f : 1.0f,
+                        .seed = random(),
+                        .mask = 1,
+                        .num_top = 2};
+    // The second of two; what others edit stays possible only where the mask has it.
+    std::vector<uint32_t> masks(2 * MaskWords(vocab), 0);
+    const std::span<uint32_t> mask = std::span(masks).subspan(MaskWords(vocab));
+    const int kept = static_cast<int>(random() % vocab);
+    mask[kept / kMaskBits] |= uint32_t{1} << (kept % kMaskBits);
+    for (uint32_t& word : mask) word |= static_cast<uint32_t>(random() & random());
+    std::vector<LogitEdit> edits;
+    std::vector<LogitEdit> bans;
+    for (int id = 0; id < vocab; ++id) {
+      const LogitEdit edit = {.token_id = id, .bias = id % 7 == 0 ? 5.0f : 0.0f};
+      if (id % 7 == 0) edits.push_back(edit);
+      bans.push_back(edit);
+      const bool is_kept = (mask[id / kMaskBits] >> (id % kMaskBits) & 1) != 0;
+      if (!is_kept) bans.back().penalty = LogitEdit::kBanned;
+    }
+    masked.edits_end = static_cast<int32_t>(edits.size());
+    SampleRow banned = masked;
+    banned.mask = -1;
+    banned.edits_end = static_cast<int32_t>(bans.size());
+    const SampledToken actual = sampler.Sample(logits, masked, edits, masks);
+    const SampledToken expected = sampler.Sample(logits, banned, bans, {});
+    ASSERT_EQ(actual.token_id, expected.token_id) << "case " << i;
+    ASSERT_EQ(actual.logprob, expected.logprob);  // of the model, whatever is masked
+    ASSERT_EQ(actual.top_ids, expected.top_ids);
   }
 }
 

@@ -191,8 +191,9 @@ void StagedBackend::InterleavedAttention(const InterleavedAttentionArgs& args) {
 }
 
 void StagedBackend::Sample(TensorView logits, std::span<const SampleRow> rows,
-                           std::span<const LogitEdit> edits, std::span<SampledToken> tokens) {
-  device_.Sample(Up(logits), rows, edits, tokens);
+                           std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
+                           std::span<SampledToken> tokens) {
+  device_.Sample(Up(logits), rows, edits, masks, tokens);
   Down();
 }
 

@@ -16,15 +16,19 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 __device__ SampleScratch& Scratch() { return *reinterpret_cast<SampleScratch*>(DynamicShared()); }
 
-// The row after its edits.
+// The row after its edits and its mask, if it has one.
 __device__ void EditRow(const float* logits, int vocab, const SampleRow& row,
-                        const LogitEdit* edits, float* edited) {
+                        const LogitEdit* edits, const uint32_t* mask, float* edited) {
+  const auto can_be_drawn = [mask](int id) {
+    return mask == nullptr || (mask[id / kMaskBits] >> (id % kMaskBits) & 1) != 0;
+  };
   for (int i = threadIdx.x; i < vocab; i += static_cast<int>(blockDim.x)) {
-    edited[i] = row.restricted != 0 ? kImpossible : logits[i];
+    edited[i] = row.restricted != 0 || !can_be_drawn(i) ? kImpossible : logits[i];
   }
   SyncThreads();
   const int first = row.edits_begin + static_cast<int>(threadIdx.x);
   for (int i = first; i < row.edits_end; i += static_cast<int>(blockDim.x)) {
+    if (!can_be_drawn(edits[i].token_id)) continue;
     edited[edits[i].token_id] = WithBiasAndRepetition(logits[edits[i].token_id], edits[i]);
   }
   SyncThreads();  // through memory, so that the product is rounded
@@ -130,9 +134,10 @@ __global__ void __launch_bounds__(kMaxThreads)
 
   Source edited = logits;
   Best best = likeliest;
-  if (row.edits_end > row.edits_begin) {
+  if (row.edits_end > row.edits_begin || row.mask >= 0) {
     float* values = p.edited + r * p.vocab;
-    EditRow(logits.values, p.vocab, row, p.edits, values);
+    const uint32_t* mask = row.mask < 0 ? nullptr : p.masks + row.mask * MaskWords(p.vocab);
+    EditRow(logits.values, p.vocab, row, p.edits, mask, values);
     edited.values = values;
     edited.is_aligned = is_aligned && p.vocab % 4 == 0;
     best = FindBest(scratch, edited);

@@ -17,7 +17,8 @@ struct SampleParams {
   int64_t logits_stride = 0;         // elements from row to row
   const SampleRow* rows = nullptr;   // [num_rows]
   const LogitEdit* edits = nullptr;  // those of all rows
-  float* edited = nullptr;           // [num_rows, vocab]: scratch, used where a row has edits
+  const uint32_t* masks = nullptr;   // [n, MaskWords(vocab)]: those of all rows
+  float* edited = nullptr;           // [num_rows, vocab]: scratch where a row has edits or a mask
   SampledToken* tokens = nullptr;    // [num_rows]
   int num_rows = 0;
   int vocab = 0;  // at most kMaxSampleVocab

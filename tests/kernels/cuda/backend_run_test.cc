@@ -73,7 +73,7 @@ class TinyModel {
     std::vector<SampleRow> rows(n);
     for (int i = 0; i < n; ++i) rows[i] = {.temperature = 1, .seed = 3, .counter = 5, .num_top = 2};
     std::vector<SampledToken> tokens(n);
-    backend_.Sample(logits_.view().Rows(0, n), rows, {}, tokens);
+    backend_.Sample(logits_.view().Rows(0, n), rows, {}, {}, tokens);
     if (absl::Status status = backend_.Synchronize(); !status.ok()) return status;
     return tokens;
   }

@@ -302,15 +302,24 @@ TEST_F(CudaBackendTest, DrawsWhatTheReferenceDraws) {
     const int num_edits = i == 7 ? kVocab : i;
     for (int e = 0; e < num_edits; ++e) edits.push_back({.token_id = e, .bias = 2.0f});
     rows[i].edits_end = static_cast<int32_t>(edits.size());
+    if (i % 3 != 1) continue;
+    rows[i].mask = 3 - i / 3;  // rows and masks are not in the same order
   }
+  std::vector<uint32_t> masks(4 * MaskWords(kVocab));
+  for (size_t word = 0; word < masks.size(); ++word) masks[word] = 0x11111111u << word % 4;
   std::vector<SampledToken> actual(kRows);
   std::vector<SampledToken> expected(kRows);
-  staged_.Sample(logits.view(), rows, edits, actual);
-  reference_->Sample(Wide(logits).view(), rows, edits, expected);
+  staged_.Sample(logits.view(), rows, edits, masks, actual);
+  reference_->Sample(Wide(logits).view(), rows, edits, masks, expected);
   for (int i = 0; i < kRows; ++i) {
     SCOPED_TRACE(i);
     EXPECT_EQ(actual[i].token_id, expected[i].token_id);
     EXPECT_EQ(actual[i].is_finite, 1);
+    if (rows[i].mask >= 0) {
+      const uint32_t word =
+          masks[rows[i].mask * MaskWords(kVocab) + actual[i].token_id / kMaskBits];
+      EXPECT_NE(word >> (actual[i].token_id % kMaskBits) & 1, 0u);
+    }
     if (rows[i].num_top < 0) continue;
     EXPECT_NEAR(actual[i].logprob, expected[i].logprob, 1e-4);
     for (int top = 0; top < rows[i].num_top; ++top) {

@@ -20,6 +20,7 @@ struct Batch {
   std::vector<float> logits;  // [rows.size(), vocab]
   std::vector<SampleRow> rows;
   std::vector<LogitEdit> edits;
+  std::vector<uint32_t> masks;  // [n, MaskWords(vocab)]
   int left = 0;
   int right = 0;
 };
@@ -30,12 +31,15 @@ std::vector<SampledToken> SampleOnDevice(const Batch& batch) {
   const simt::DeviceVector<SampleRow> rows(batch.rows);
   const simt::DeviceVector<LogitEdit> edits(batch.edits.empty() ? std::vector<LogitEdit>(1)
                                                                 : batch.edits);
+  const simt::DeviceVector<uint32_t> masks(batch.masks.empty() ? std::vector<uint32_t>(1)
+                                                               : batch.masks);
   const simt::DeviceVector<float> edited(batch.logits.size());
   const simt::DeviceVector<SampledToken> tokens(num_rows);
   EXPECT_EQ(LaunchSample({.logits = logits.data(),
                           .logits_stride = logits.stride(),
                           .rows = rows.data(),
                           .edits = edits.data(),
+                          .masks = masks.data(),
                           .edited = edited.data(),
                           .tokens = tokens.data(),
                           .num_rows = num_rows,
@@ -52,7 +56,7 @@ void ExpectSameAsHost(const Batch& batch) {
   for (size_t r = 0; r < actual.size(); ++r) {
     SCOPED_TRACE("row " + std::to_string(r));
     const std::span<const float> logits(batch.logits.data() + r * batch.vocab, batch.vocab);
-    const SampledToken expected = sampler.Sample(logits, batch.rows[r], batch.edits);
+    const SampledToken expected = sampler.Sample(logits, batch.rows[r], batch.edits, batch.masks);
     ASSERT_EQ(actual[r].is_finite, expected.is_finite);
     if (!expected.is_finite) continue;
     ASSERT_EQ(actual[r].token_id, expected.token_id);
@@ -154,6 +158,37 @@ TEST_P(SampleTest, EditsChangeTheDrawAndNotTheLogprobs) {
     row.restricted = static_cast<int32_t>(r % 2);
   }
   ExpectSameAsHost(batch);
+}
+
+TEST_P(SampleTest, MasksGoWithEditsAndFilters) {
+  Batch batch{.vocab = GetParam(), .rows = ManyRows(), .left = 1};
+  batch.logits = NormalFloats(static_cast<int64_t>(batch.rows.size()) * batch.vocab, 31, 3.0);
+  std::mt19937_64 random(32);
+  const int64_t words = MaskWords(batch.vocab);
+  for (size_t r = 0; r < batch.rows.size(); ++r) {
+    SampleRow& row = batch.rows[r];
+    row.num_top = 3;
+    row.edits_begin = static_cast<int32_t>(batch.edits.size());
+    for (int id = 0; r % 2 == 0 && id < batch.vocab; id += 1 + static_cast<int>(random() % 9)) {
+      batch.edits.push_back({.token_id = id, .bias = 4.0f, .repetition = 1.2f, .penalty = 0.5f});
+    }
+    row.edits_end = static_cast<int32_t>(batch.edits.size());
+    if (r % 5 == 4) continue;  // without a mask
+    // About half of the tokens, or one.
+    row.mask = static_cast<int32_t>(batch.masks.size() / words);
+    std::vector<uint32_t> mask(words);
+    for (uint32_t& word : mask) word = r % 3 == 0 ? static_cast<uint32_t>(random()) : 0;
+    const int kept = static_cast<int>(random() % batch.vocab);
+    mask[kept / kMaskBits] |= uint32_t{1} << (kept % kMaskBits);
+    batch.masks.insert(batch.masks.end(), mask.begin(), mask.end());
+  }
+  ExpectSameAsHost(batch);
+  const auto tokens = SampleOnDevice(batch);
+  for (size_t r = 0; r < tokens.size(); ++r) {
+    if (batch.rows[r].mask < 0) continue;
+    const uint32_t* mask = batch.masks.data() + batch.rows[r].mask * words;
+    EXPECT_NE(mask[tokens[r].token_id / kMaskBits] >> (tokens[r].token_id % kMaskBits) & 1, 0u);
+  }
 }
 
 TEST_P(SampleTest, ARowDependsOnItselfAlone) {
