@@ -20,4 +20,7 @@ if(TARGET mea_cuda)
   target_link_options(mea_cuda PRIVATE -Wl,--disable-new-dtags)
   install(TARGETS mea_cuda RUNTIME_DEPENDENCY_SET mea_libraries DESTINATION lib)
 endif()
+# What its licence asks for where the library is passed on, linked into mea.
+install(FILES ${MEA_DEPS_DIR}/xgrammar/LICENSE ${MEA_DEPS_DIR}/xgrammar/NOTICE
+  DESTINATION share/doc/mea/xgrammar OPTIONAL)
 install(DIRECTORY models/demo-mea DESTINATION share/mea/models OPTIONAL)

@@ -1,0 +1,98 @@
+#include "engine/grammar/grammar_compiler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/grammar/prepare.h"
+#include "engine/grammar/xgrammar_library.h"
+#include "engine/text/tokenizer.h"
+
+namespace mea {
+namespace {
+
+// Equal for equal specs and for no others.
+std::string KeyOf(const GrammarSpec& spec) {
+  std::string key =
+      absl::StrCat(static_cast<int>(spec.kind), ":", spec.text.size(), ":", spec.text);
+  for (const std::string& choice : spec.choices) absl::StrAppend(&key, choice.size(), ":", choice);
+  return key;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(const Tokenizer& tokenizer,
+                                                                         int vocab_size,
+                                                                         Options options) {
+  std::vector<std::string> vocabulary(std::min(vocab_size, tokenizer.vocab_size()));
+  for (size_t id = 0; id < vocabulary.size(); ++id) {
+    const auto token = static_cast<int32_t>(id);
+    if (!tokenizer.IsSpecial(token)) vocabulary[id] = std::string(tokenizer.TokenBytes(token));
+  }
+  return OfVocabulary(vocabulary, vocab_size, options);
+}
+
+absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::OfVocabulary(
+    const std::vector<std::string>& vocabulary, int vocab_size, Options options) {
+  auto library = grammar::XgrammarLibrary::Create(vocabulary, vocab_size);
+  if (!library.ok()) return library.status();
+  return std::unique_ptr<GrammarCompiler>(new GrammarCompiler(*std::move(library), options));
+}
+
+GrammarCompiler::GrammarCompiler(std::unique_ptr<grammar::XgrammarLibrary> library, Options options)
+    : library_(std::move(library)), options_(options) {}
+
+GrammarCompiler::~GrammarCompiler() = default;
+
+absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarSpec& spec) {
+  // Before anything is copied or waited for.
+  absl::StatusOr<grammar::PreparedGrammar> prepared = grammar::Prepare(spec);
+  if (!prepared.ok()) return prepared.status();
+
+  const std::string key = KeyOf(spec);
+  std::shared_ptr<UnderWay> mine;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (const auto it = cached_.find(key); it != cached_.end()) {
+      ++stats_.found;
+      cache_.splice(cache_.begin(), cache_, it->second);
+      return it->second->grammar;
+    }
+    std::shared_ptr<UnderWay>& place = under_way_[key];
+    if (place != nullptr) {
+      ++stats_.found;
+      const std::shared_ptr<UnderWay> theirs = place;
+      mutex_.Await(absl::Condition(&theirs->is_done));
+      return theirs->grammar;
+    }
+    mine = place = std::make_shared<UnderWay>();
+  }
+
+  absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(*prepared);
+  absl::MutexLock lock(&mutex_);
+  ++stats_.compiled;
+  mine->grammar = grammar;
+  mine->is_done = true;
+  under_way_.erase(key);
+  if (grammar.ok()) Keep(key, *grammar);
+  return grammar;
+}
+
+void GrammarCompiler::Keep(std::string key, const std::shared_ptr<const Grammar>& grammar) {
+  const int64_t bytes = grammar->memory_bytes() + 2 * static_cast<int64_t>(key.size());
+  cache_.push_front({.key = key, .grammar = grammar, .bytes = bytes});
+  cached_[std::move(key)] = cache_.begin();
+  stats_.cached_bytes += bytes;
+  while (stats_.cached_bytes > options_.cache_bytes) {
+    stats_.cached_bytes -= cache_.back().bytes;
+    cached_.erase(cache_.back().key);
+    cache_.pop_back();
+  }
+}
+
+GrammarCompiler::Stats GrammarCompiler::stats() const {
+  absl::MutexLock lock(&mutex_);
+  return stats_;
+}
+
+}  // namespace mea

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/grammar/grammar.h"
+
+namespace mea {
+
+class Tokenizer;
+namespace grammar {
+class XgrammarLibrary;
+}
+
+// Makes grammars of what clients ask for, over one vocabulary, and keeps those used last. Thread-
+// safe; a call compiles in its own thread, for as long as README.md says at most. Whoever asks for
+// a grammar that another thread is compiling waits for that one.
+class GrammarCompiler {
+ public:
+  struct Options {
+    int64_t cache_bytes = 256 << 20;  // of compiled grammars that no request needs to hold
+  };
+  struct Stats {
+    int64_t compiled = 0;
+    int64_t found = 0;  // in the cache, or under way
+    int64_t cached_bytes = 0;
+  };
+
+  // Takes what it needs of the tokenizer. Special tokens, and ids without a token up to
+  // `vocab_size`, stand for no text: no grammar allows them but as stop tokens.
+  static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
+                                                                 int vocab_size, Options options);
+  static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
+                                                                 int vocab_size) {
+    return Create(tokenizer, vocab_size, Options{});
+  }
+  // Of tokens that stand for these bytes; empty: for no text.
+  static absl::StatusOr<std::unique_ptr<GrammarCompiler>> OfVocabulary(
+      const std::vector<std::string>& vocabulary, int vocab_size, Options options);
+  ~GrammarCompiler();
+
+  // INVALID_ARGUMENT with one line that names what is not supported or out of bounds.
+  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec);
+  Stats stats() const;
+
+ private:
+  struct Entry {
+    std::string key;
+    std::shared_ptr<const Grammar> grammar;
+    int64_t bytes = 0;
+  };
+  // A grammar that somebody is compiling.
+  struct UnderWay {
+    bool is_done = false;
+    absl::StatusOr<std::shared_ptr<const Grammar>> grammar = absl::UnknownError("");
+  };
+
+  GrammarCompiler(std::unique_ptr<grammar::XgrammarLibrary> library, Options options);
+  void Keep(std::string key, const std::shared_ptr<const Grammar>& grammar)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::unique_ptr<grammar::XgrammarLibrary> library_;
+  const Options options_;
+  mutable absl::Mutex mutex_;
+  std::list<Entry> cache_ ABSL_GUARDED_BY(mutex_);  // the last used first
+  std::unordered_map<std::string, std::list<Entry>::iterator> cached_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::shared_ptr<UnderWay>> under_way_ ABSL_GUARDED_BY(mutex_);
+  Stats stats_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mea

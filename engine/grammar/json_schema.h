@@ -1,0 +1,39 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/grammar/limits.h"
+
+namespace mea::grammar {
+
+// A JSON schema as the library holds it exactly: whatever it would pass over in silence has been
+// put another way or refused. Documents that match it match the client's schema.
+struct Patterns {
+  std::vector<std::string> regexes;  // of strings and keys, each once
+  int64_t budget = kMaxRegexStates;  // characters that more of them may have
+};
+struct PreparedSchema {
+  std::string text;
+  Patterns patterns;
+};
+
+// INVALID_ARGUMENT names keyword, value and bound. README.md has the list of keywords.
+absl::StatusOr<PreparedSchema> PrepareSchema(std::string_view text);
+// The same for a schema inside of another document, in place; adds to `patterns`.
+absl::Status PrepareSchema(nlohmann::ordered_json& schema, Patterns& patterns);
+
+// Within kMaxJsonDepth, so that it can be parsed.
+absl::Status CheckJsonDepth(std::string_view field, std::string_view text);
+absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view field, std::string_view text);
+
+// Whether no document matches two of these schemas, as far as can be told from their types, their
+// constants and the properties that they require. `root` is where their references point to.
+bool AreDisjoint(const nlohmann::ordered_json& schemas, const nlohmann::ordered_json& root);
+// What a reference within the document points to; null where there is no such place.
+const nlohmann::ordered_json* Resolve(const nlohmann::ordered_json& root, std::string_view ref);
+
+}  // namespace mea::grammar

@@ -1,0 +1,163 @@
+#include "engine/grammar/prepare.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/grammar/json_schema.h"
+#include "engine/grammar/limits.h"
+#include "engine/grammar/regex_check.h"
+#include "engine/text/utf8.h"
+
+namespace mea::grammar {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+constexpr char kTagField[] = "structural_tag";
+
+absl::Status RefuseTag(const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat(kTagField, " ", what));
+}
+
+absl::StatusOr<PreparedGrammar> PrepareChoice(const std::vector<std::string>& choices) {
+  if (choices.empty() || choices.size() > kMaxChoices) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("choice of ", choices.size(), " texts is outside 1..", kMaxChoices));
+  }
+  PreparedGrammar prepared{.kind = PreparedGrammar::Kind::kEbnf, .text = "root ::= "};
+  size_t num_bytes = 0;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    if (choices[i].empty())
+      return absl::InvalidArgumentError(absl::StrCat("choice ", i, " is empty"));
+    if (!IsValidUtf8(choices[i]) || choices[i].find('\0') != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("choice ", i, " is not valid UTF-8 without NUL characters"));
+    }
+    num_bytes += choices[i].size();
+    if (num_bytes > kMaxChoiceBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("choice exceeds ", kMaxChoiceBytes, " bytes in all"));
+    }
+    absl::StrAppend(&prepared.text, i == 0 ? "" : " | ", EbnfQuoted(choices[i]));
+  }
+  return prepared;
+}
+
+// Formats within formats; those that hold a schema, a regex or a grammar are checked as these are.
+class TagPreparer {
+ public:
+  explicit TagPreparer(Patterns& patterns) : patterns_(patterns) {}
+
+  absl::Status Prepare(OrderedJson& value) {
+    if (++num_values_ > kMaxSchemaNodes) {
+      return RefuseTag(absl::StrCat("has more than ", kMaxSchemaNodes, " values"));
+    }
+    if (value.is_number() && (value < 0 || value > kMaxCount)) {
+      return RefuseTag(
+          absl::StrCat("has a number ", value.dump().substr(0, 24), " outside 0..", kMaxCount));
+    }
+    if (value.is_object()) {
+      if (absl::Status s = PrepareFormat(value); !s.ok()) return s;
+    }
+    if (!value.is_object() && !value.is_array()) return absl::OkStatus();
+    for (auto& [key, member] : value.items()) {
+      if (value.is_object() && (key == "json_schema" || key == "schema")) continue;
+      if (absl::Status s = Prepare(member); !s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status PrepareFormat(OrderedJson& format) {
+    if (format.contains("schema")) return RefuseTag("\"schema\" is not supported; use a format");
+    if (format.contains("json_schema")) {
+      if (absl::Status s = PrepareSchema(format["json_schema"], patterns_); !s.ok()) return s;
+      if (!format.contains("style") && format.value("type", OrderedJson()) == "json_schema") {
+        format["max_whitespace_cnt"] = kMaxWhitespace;
+      }
+    }
+    const OrderedJson type = format.value("type", OrderedJson());
+    if (type == "regex" && format.contains("pattern") && format["pattern"].is_string()) {
+      absl::StatusOr<std::string> regex =
+          PrepareRegex(absl::StrCat(kTagField, " pattern"), format["pattern"].get<std::string>(),
+                       patterns_.budget);
+      if (!regex.ok()) return regex.status();
+      format["pattern"] = *std::move(regex);
+    }
+    if (type == "grammar") {
+      if (format.value("syntax", OrderedJson("ebnf")) != "ebnf") {
+        return RefuseTag("has a grammar whose syntax is not ebnf");
+      }
+      if (!format.contains("grammar") || !format["grammar"].is_string()) {
+        return RefuseTag("has a grammar without its text");
+      }
+      return CheckEbnf(absl::StrCat(kTagField, " grammar"), format["grammar"].get<std::string>());
+    }
+    return absl::OkStatus();
+  }
+
+  Patterns& patterns_;
+  int num_values_ = 0;
+};
+
+absl::StatusOr<PreparedGrammar> PrepareStructuralTag(const std::string& text) {
+  absl::StatusOr<OrderedJson> tag = ParseJson(kTagField, text);
+  if (!tag.ok()) return tag.status();
+  PreparedGrammar prepared{.kind = PreparedGrammar::Kind::kStructuralTag};
+  Patterns patterns;
+  if (absl::Status s = TagPreparer(patterns).Prepare(*tag); !s.ok()) return s;
+  prepared.patterns = std::move(patterns.regexes);
+  prepared.text = tag->dump();
+  return prepared;
+}
+
+}  // namespace
+
+std::string EbnfQuoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      constexpr char kHex[] = "0123456789abcdef";
+      absl::StrAppend(&out, "\\x", std::string{kHex[byte >> 4], kHex[byte & 15]});
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+absl::StatusOr<PreparedGrammar> Prepare(const GrammarSpec& spec) {
+  using Kind = PreparedGrammar::Kind;
+  switch (spec.kind) {
+    case GrammarSpec::Kind::kJsonObject:
+      return PreparedGrammar{.kind = Kind::kJsonSchema,
+                             .text = R"({"type":"object","additionalProperties":true})"};
+    case GrammarSpec::Kind::kJsonSchema: {
+      absl::StatusOr<PreparedSchema> schema = PrepareSchema(spec.text);
+      if (!schema.ok()) return schema.status();
+      return PreparedGrammar{.kind = Kind::kJsonSchema,
+                             .text = std::move(schema->text),
+                             .patterns = std::move(schema->patterns.regexes)};
+    }
+    case GrammarSpec::Kind::kRegex: {
+      int64_t budget = kMaxRegexStates;
+      absl::StatusOr<std::string> regex = PrepareRegex("regex", spec.text, budget);
+      if (!regex.ok()) return regex.status();
+      return PreparedGrammar{.kind = Kind::kRegex, .text = *std::move(regex)};
+    }
+    case GrammarSpec::Kind::kChoice:
+      return PrepareChoice(spec.choices);
+    case GrammarSpec::Kind::kEbnf:
+      if (absl::Status s = CheckEbnf("grammar", spec.text); !s.ok()) return s;
+      return PreparedGrammar{.kind = Kind::kEbnf, .text = spec.text};
+    case GrammarSpec::Kind::kStructuralTag:
+      return PrepareStructuralTag(spec.text);
+  }
+  return absl::InvalidArgumentError("unknown kind of grammar");
+}
+
+}  // namespace mea::grammar

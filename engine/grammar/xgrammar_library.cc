@@ -1,0 +1,295 @@
+#include "engine/grammar/xgrammar_library.h"
+
+#include <dlpack/dlpack.h>
+#include <xgrammar/xgrammar.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/grammar/limits.h"
+
+namespace mea::grammar {
+namespace {
+
+// What the library warns of while a grammar is made: most often that it will not hold something.
+thread_local std::vector<std::string>* warnings_of_thread = nullptr;
+
+class WarningCollector {
+ public:
+  WarningCollector() : outer_(std::exchange(warnings_of_thread, &warnings_)) {}
+  ~WarningCollector() { warnings_of_thread = outer_; }
+  WarningCollector(const WarningCollector&) = delete;
+  WarningCollector& operator=(const WarningCollector&) = delete;
+
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  std::vector<std::string> warnings_;
+  std::vector<std::string>* const outer_;
+};
+
+// One line of printable characters, of bounded length.
+std::string OneLine(std::string_view message) {
+  std::string line;
+  for (const char c : message.substr(0, kMaxMessageBytes)) {
+    line += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
+}
+
+// Of a warning that changes nothing: an escaped character that needed no escape; branches of oneOf
+// that are known to be disjoint (PrepareSchema).
+bool IsHarmless(const std::string& warning) {
+  return absl::StrContains(warning, "is not recognized") ||
+         absl::StrContains(warning, "falling back to anyOf");
+}
+
+// Calls the library; whatever it throws is the client's fault or a lack of memory.
+template <typename Call>
+auto Guarded(Call call) -> absl::StatusOr<decltype(call())> {
+  WarningCollector collector;
+  try {
+    auto result = call();
+    for (const std::string& warning : collector.warnings()) {
+      if (!IsHarmless(warning)) return absl::InvalidArgumentError(OneLine(warning));
+    }
+    return result;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("the grammar takes more memory than there is");
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(OneLine(error.what()));
+  }
+}
+
+xgrammar::Grammar FromSchema(const std::string& schema) {
+  return xgrammar::Grammar::FromJSONSchema(schema, /*any_whitespace=*/true, std::nullopt,
+                                           std::nullopt, /*strict_mode=*/false, kMaxWhitespace);
+}
+
+// The library holds a pattern within the quotes of a JSON string where it can make an automaton of
+// it; else it would let quotes and control characters through.
+absl::Status CheckPattern(const std::string& pattern) {
+  const nlohmann::ordered_json schema = {{"type", "string"}, {"pattern", pattern}};
+  const absl::StatusOr<std::string> text =
+      Guarded([&] { return FromSchema(schema.dump()).ToString(); });
+  if (!text.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)),
+                                                   "\": ", text.status().message()));
+  }
+  if (absl::StrContains(*text, "json_string=true")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)),
+                                                 "\" is not supported in a schema"));
+}
+
+xgrammar::Grammar MakeGrammar(const PreparedGrammar& prepared,
+                              const xgrammar::TokenizerInfo& tokenizer) {
+  switch (prepared.kind) {
+    case PreparedGrammar::Kind::kJsonSchema:
+      return FromSchema(prepared.text);
+    case PreparedGrammar::Kind::kRegex:
+      // As one automaton, which is followed a hundred times as fast as rules.
+      return xgrammar::Grammar::FromEBNF(
+          absl::StrCat("root ::= Regex(", EbnfQuoted(prepared.text), ")"));
+    case PreparedGrammar::Kind::kEbnf:
+      return xgrammar::Grammar::FromEBNF(prepared.text);
+    case PreparedGrammar::Kind::kStructuralTag:
+      break;
+  }
+  auto made = xgrammar::Grammar::FromStructuralTag(prepared.text, tokenizer);
+  if (auto* grammar = std::get_if<xgrammar::Grammar>(&made)) return std::move(*grammar);
+  throw std::runtime_error(std::visit([](const auto& error) { return std::string(error.what()); },
+                                      std::get<xgrammar::StructuralTagError>(made)));
+}
+
+double ThreadMs() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
+}
+
+class XgrammarMatcher : public GrammarMatcher {
+ public:
+  XgrammarMatcher(const xgrammar::CompiledGrammar& compiled, int vocab_size, std::vector<int> stops)
+      : vocab_size_(vocab_size),
+        stops_(std::move(stops)),
+        matcher_(compiled, stops_.empty() ? std::nullopt : std::optional(stops_)) {}
+
+  absl::Status FillMask(std::span<uint32_t> mask) override {
+    if (!status_.ok()) return status_;
+    WarningCollector unheard;
+    std::array<int64_t, 1> shape = {MaskWords(vocab_size_)};
+    if (static_cast<int64_t>(mask.size()) != shape[0]) {
+      return absl::InternalError("a mask is not of the vocabulary's size");
+    }
+    DLTensor tensor{.data = mask.data(),
+                    .device = {kDLCPU, 0},
+                    .ndim = 1,
+                    .dtype = xgrammar::GetBitmaskDLType(),
+                    .shape = shape.data(),
+                    .strides = nullptr,
+                    .byte_offset = 0};
+    Timed([&] { matcher_.FillNextTokenBitmask(&tensor); });
+    const int tail = vocab_size_ % kMaskBits;
+    if (tail != 0) mask.back() &= (uint32_t{1} << tail) - 1;
+    return status_;
+  }
+
+  bool Accept(int32_t token) override {
+    if (!status_.ok()) return false;
+    WarningCollector unheard;
+    bool accepted = false;
+    Timed([&] { accepted = matcher_.AcceptToken(token); });
+    return accepted;
+  }
+
+  bool is_finished() override {
+    if (matcher_.IsTerminated()) return true;
+    if (!matcher_.IsCompleted()) return false;
+    mask_.resize(MaskWords(vocab_size_));
+    if (!FillMask(mask_).ok()) return false;
+    for (const int32_t stop : stops_) mask_[stop / kMaskBits] &= ~(uint32_t{1} << stop % kMaskBits);
+    return std::all_of(mask_.begin(), mask_.end(), [](uint32_t word) { return word == 0; });
+  }
+
+ private:
+  // An ambiguous grammar takes longer with every token. The engine's thread serves everybody: a
+  // sequence that goes on taking more than its share ends before it has held that up for long. In
+  // CPU time, which a busy machine does not change.
+  template <typename Call>
+  void Timed(Call call) {
+    constexpr double kShareMs = 5;
+    constexpr double kMostMs = 500;
+    const double start = ThreadMs();
+    try {
+      call();
+    } catch (const std::exception& error) {
+      status_ = absl::FailedPreconditionError(
+          absl::StrCat("structured output cannot continue: ", OneLine(error.what())));
+    }
+    excess_ms_ = std::max(0.0, excess_ms_ + ThreadMs() - start - kShareMs);
+    if (excess_ms_ > kMostMs && status_.ok()) {
+      status_ = absl::ResourceExhaustedError(
+          "structured output cannot continue: the grammar is too ambiguous to follow");
+    }
+  }
+  const int vocab_size_;
+  const std::vector<int> stops_;
+  xgrammar::GrammarMatcher matcher_;
+  std::vector<uint32_t> mask_;
+  absl::Status status_;
+  double excess_ms_ = 0;  // what its calls took beyond their share
+};
+
+class XgrammarGrammar : public Grammar {
+ public:
+  XgrammarGrammar(xgrammar::CompiledGrammar compiled, int vocab_size)
+      : compiled_(std::move(compiled)),
+        vocab_size_(vocab_size),
+        memory_bytes_(static_cast<int64_t>(compiled_.MemorySizeBytes())) {}
+
+  std::unique_ptr<GrammarMatcher> NewMatcher(
+      std::span<const int32_t> stop_token_ids) const override {
+    std::vector<int> stops(stop_token_ids.begin(), stop_token_ids.end());
+    std::erase_if(stops, [&](int id) { return id < 0 || id >= vocab_size_; });
+    return std::make_unique<XgrammarMatcher>(compiled_, vocab_size_, std::move(stops));
+  }
+  int64_t memory_bytes() const override { return memory_bytes_; }
+
+ private:
+  const xgrammar::CompiledGrammar compiled_;
+  const int vocab_size_;
+  const int64_t memory_bytes_;
+};
+
+class Library : public XgrammarLibrary {
+ public:
+  Library(xgrammar::TokenizerInfo tokenizer, int vocab_size)
+      : tokenizer_(std::move(tokenizer)), vocab_size_(vocab_size) {}
+
+  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
+      const PreparedGrammar& prepared) const override {
+    for (const std::string& pattern : prepared.patterns) {
+      if (absl::Status s = CheckPattern(pattern); !s.ok()) return s;
+    }
+    const auto compile = [&](const auto& make) {
+      // One thread, and no cache: ours is bounded, and an exception in a thread of its own would be
+      // the end of the process.
+      return Guarded([&] {
+        xgrammar::GrammarCompiler compiler(tokenizer_, /*max_threads=*/1, /*cache_enabled=*/false);
+        return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()),
+                                                       vocab_size_);
+      });
+    };
+    auto grammar = compile([&] { return MakeGrammar(prepared, tokenizer_); });
+    if (!grammar.ok() && prepared.kind == PreparedGrammar::Kind::kRegex) {
+      // Rules do what the automata cannot.
+      grammar = compile([&] { return xgrammar::Grammar::FromRegex(prepared.text); });
+    }
+    if (!grammar.ok()) return grammar.status();
+    if ((*grammar)->memory_bytes() > kMaxGrammarBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("the grammar takes ",
+                                                     (*grammar)->memory_bytes(),
+                                                     " bytes, more than ", kMaxGrammarBytes));
+    }
+    // A text must be able to begin.
+    std::vector<uint32_t> mask(MaskWords(vocab_size_));
+    const std::unique_ptr<GrammarMatcher> matcher = (*grammar)->NewMatcher({});
+    if (absl::Status s = matcher->FillMask(mask); !s.ok()) return s;
+    if (std::all_of(mask.begin(), mask.end(), [](uint32_t word) { return word == 0; }) &&
+        !matcher->is_finished()) {
+      return absl::InvalidArgumentError("no text of this model's tokens matches the grammar");
+    }
+    return *std::move(grammar);
+  }
+
+ private:
+  const xgrammar::TokenizerInfo tokenizer_;
+  const int vocab_size_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<XgrammarLibrary>> XgrammarLibrary::Create(
+    const std::vector<std::string>& vocabulary, int vocab_size) {
+  absl::StatusOr<xgrammar::TokenizerInfo> tokenizer = Guarded([&] {
+    return xgrammar::TokenizerInfo(vocabulary, xgrammar::VocabType::RAW, vocab_size,
+                                   std::vector<int32_t>());
+  });
+  if (!tokenizer.ok()) {
+    return absl::InternalError(
+        absl::StrCat("no grammars over this vocabulary: ", tokenizer.status().message()));
+  }
+  return std::make_unique<Library>(*std::move(tokenizer), vocab_size);
+}
+
+}  // namespace mea::grammar
+
+// The library is built to call these (tools/deps/xgrammar), in whatever thread it runs.
+namespace xgrammar {
+
+[[noreturn]] void LogFatalImpl(const std::string& file, int line, const std::string& message);
+void LogMessageImpl(const std::string& file, int line, int level, const std::string& message);
+
+void LogFatalImpl(const std::string& /*file*/, int /*line*/, const std::string& message) {
+  throw std::runtime_error(message);
+}
+
+void LogMessageImpl(const std::string& /*file*/, int /*line*/, int level,
+                    const std::string& message) {
+  constexpr int kWarning = 2;
+  if (level >= kWarning && mea::grammar::warnings_of_thread != nullptr) {
+    mea::grammar::warnings_of_thread->push_back(message);
+  }
+}
+
+}  // namespace xgrammar
