@@ -1,18 +1,19 @@
 #include "engine/engine_core.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/prompt_logprobs.h"
 
 namespace mea {
 namespace {
 
 // Whether a draw depends on which tokens were drawn before, not just on how many.
-bool DependsOnOutput(const SamplingParams& params) {
-  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-         params.frequency_penalty != 0.0f;
+bool DependsOnOutput(const Request& request) {
+  const SamplingParams& params = request.sampling;
+  return request.grammar != nullptr || params.repetition_penalty != 1.0f ||
+         params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f;
 }
 
 }  // namespace
@@ -55,6 +56,9 @@ void EngineCore::Add(Request request, std::vector<std::shared_ptr<TokenSink>> si
     sequences.push_back(std::make_unique<Sequence>(std::move(own), std::move(sink),
                                                    kv_->NewPageTable(), num_arrivals_++, index));
     completions.push_back(sequences.back().get());
+    if (request.grammar != nullptr) {
+      sequences.back()->grammar.emplace(*request.grammar, StopTokens(*sequences.back()));
+    }
   }
   std::unique_ptr<Sequence> first = std::move(sequences.front());
   sequences.erase(sequences.begin());
@@ -110,22 +114,39 @@ void EngineCore::PrepareDraws(Step& step) {
     Sequence& sequence = *step.schedule[s].sequence;
     const Request& request = sequence.request;
     std::vector<int32_t> banned;
-    if (sequence.num_output() < request.stopping.min_tokens) banned = StopTokens(sequence);
+    int mask = -1;
+    if (sequence.grammar.has_value()) {
+      if (sequence.has_ended) continue;
+      const Sampler::Mask place = step.sampler.AddMask();
+      if (!FillMask(sequence, place)) continue;
+      mask = place.index;
+    } else if (sequence.num_output() < request.stopping.min_tokens) {
+      banned = StopTokens(sequence);
+    }
     step.sampler.Add({.params = &request.sampling,
                       .prompt = request.prompt,
                       .output = sequence.output(),
                       .banned_tokens = banned,
-                      .num_logprobs = request.logprobs});
+                      .num_logprobs = request.logprobs,
+                      .mask = mask});
     step.draw_rows.push_back(step.batch.last_row(static_cast<int>(s)));
     step.draws.push_back({.sequence = &sequence, .position = sequence.num_tokens()});
     sequence.tokens.push_back(-static_cast<int32_t>(step.draws.size()));
     ++sequence.num_pending;
     sequence.awaits_end = HasAllTokens(sequence, sequence.num_tokens());
-    next_needs_tokens |= !sequence.awaits_end && DependsOnOutput(request.sampling);
+    next_needs_tokens |= !sequence.awaits_end && DependsOnOutput(request);
   }
   step.lets_next_begin = model_->backend().device() != Device::kCpu &&
                          !step.wants_prompt_logprobs && !next_needs_tokens &&
                          std::ssize(step.draws) <= model_->limits().max_logit_rows;
+}
+
+// The model is at work meanwhile, where it runs on a device.
+bool EngineCore::FillMask(Sequence& sequence, Sampler::Mask mask) {
+  const bool may_stop = sequence.num_output() >= sequence.request.stopping.min_tokens;
+  absl::Status status = sequence.grammar->FillMask(may_stop, mask.words);
+  if (!status.ok()) Retire(&sequence, {.status = std::move(status)});
+  return !sequence.has_ended;
 }
 
 StepReport EngineCore::Collect() {
@@ -167,32 +188,22 @@ void EngineCore::FinishExpired(absl::Time now) {
   }
 }
 
-// Row p of a prompt predicts token p + 1. A prompt computed anew after a preemption has them
-// already.
 absl::Status EngineCore::ComputePromptLogprobs(Step& step) {
   if (!step.wants_prompt_logprobs) return absl::OkStatus();
   for (size_t s = 0; s < step.schedule.size(); ++s) {
     const ScheduledChunk& chunk = step.schedule[s];
     Sequence& sequence = *chunk.sequence;
     if (!sequence.request.prompt_logprobs || sequence.has_ended) continue;
-    std::vector<float>& logprobs = sequence.prompt_logprobs;
-    const int known = static_cast<int>(logprobs.size());
-    const int end = std::min(chunk.end(), sequence.prompt_length() - 1);
-    for (int first = known; first < end;) {
-      const int count = std::min(end - first, model_->limits().max_logit_rows);
-      std::vector<int32_t> rows(count);
-      std::iota(rows.begin(), rows.end(),
-                step.batch.first_row(static_cast<int>(s)) + first - chunk.begin);
-      logprobs.resize(first + count);
-      Backend& backend = model_->backend();
-      backend.TokenLogprobs(model_->Logits(rows),
-                            std::span(sequence.request.prompt).subspan(first + 1, count),
-                            std::span(logprobs).subspan(first));
-      if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
-      first += count;
+    const size_t known = sequence.prompt_logprobs.size();
+    if (absl::Status status =
+            ExtendPromptLogprobs(*model_, step.batch.first_row(static_cast<int>(s)) - chunk.begin,
+                                 chunk.end(), sequence);
+        !status.ok()) {
+      return status;
     }
-    if (end == sequence.prompt_length() - 1 && end > known) {
-      EventsOf(&sequence).prompt_logprobs = logprobs;
+    const size_t now = sequence.prompt_logprobs.size();
+    if (now > known && now + 1 == sequence.request.prompt.size()) {
+      EventsOf(&sequence).prompt_logprobs = sequence.prompt_logprobs;
     }
   }
   return absl::OkStatus();
@@ -233,9 +244,14 @@ void EngineCore::AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event)
   --sequence->num_pending;
 
   const bool is_stop = event->is_stop = IsStopToken(*sequence, token);
+  absl::StatusOr<bool> is_complete = false;
+  if (sequence->grammar.has_value()) is_complete = sequence->grammar->Accept(token, is_stop);
+  if (!is_complete.ok()) return Retire(sequence, {.status = is_complete.status()});
   EventsOf(sequence).tokens.push_back(*std::move(event));
 
-  if (is_stop) {
+  if (*is_complete && !is_stop) {
+    Retire(sequence, {.reason = FinishReason::kStop});
+  } else if (is_stop) {
     Retire(sequence, {.reason = FinishReason::kStop, .stop_token_id = token});
   } else if (HasAllTokens(*sequence, sequence->num_known_tokens())) {
     Retire(sequence, {.reason = FinishReason::kLength});

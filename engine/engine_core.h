@@ -69,6 +69,9 @@ class EngineCore {
  private:
   void FinishExpired(absl::Time now);
   void PrepareDraws(Step& step);
+  // What the next token of a sequence with a grammar can be; false: none, and the sequence has
+  // ended.
+  bool FillMask(Sequence& sequence, Sampler::Mask mask);
   absl::Status ComputePromptLogprobs(Step& step);
   // The draws [first, first + one group), from their logits on.
   void StartDraws(Step& step, size_t first);

@@ -13,8 +13,8 @@ namespace {
 // Collects the events of one request.
 class Collector final : public TokenSink {
  public:
-  void OnPromptLogprobs(std::vector<float> logprobs) override {
-    prompt_logprobs = std::move(logprobs);
+  void OnPromptLogprobs(std::vector<PromptLogprob> logprobs) override {
+    for (const PromptLogprob& position : logprobs) prompt_logprobs.push_back(position.logprob);
   }
   void OnToken(TokenEvent event) override {
     if (!event.is_stop) tokens.push_back(event.token_id);

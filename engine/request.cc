@@ -75,6 +75,10 @@ absl::Status ValidateRequest(const Request& request, const RequestLimits& limits
       !s.ok()) {
     return s;
   }
+  if (request.grammar != nullptr && !request.sampling.allowed_token_ids.empty()) {
+    return absl::InvalidArgumentError(
+        "allowed_token_ids and a grammar for structured output exclude each other");
+  }
   const StoppingParams& stopping = request.stopping;
   if (absl::Status s = InRange("max_tokens", stopping.max_tokens, 1, limits.max_context); !s.ok()) {
     return s;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -8,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/grammar/grammar.h"
 
 namespace mea {
 
@@ -41,8 +43,11 @@ struct Request {
   std::vector<int32_t> prompt;
   SamplingParams sampling;
   StoppingParams stopping;
+  // What the completions must match; null: nothing. Shared: a compiled grammar serves many
+  // requests.
+  std::shared_ptr<const Grammar> grammar;
   std::optional<int> logprobs;   // per output token: its own and this many most likely ones (0..20)
-  bool prompt_logprobs = false;  // log-probability of every prompt token but the first
+  bool prompt_logprobs = false;  // the same of every prompt token but the first
   int priority = 0;              // higher first; -1000..1000
   // Whether it neither uses nor leaves cached prefixes; else it shares them with requests of the
   // same salt.
@@ -68,6 +73,12 @@ struct TokenLogprob {
       0;  // natural log of the probability under the model, before any sampling parameter
 };
 
+// What the model made of a token of the prompt.
+struct PromptLogprob {
+  float logprob = 0;
+  std::vector<TokenLogprob> top;  // most likely first; as many as Request.logprobs asks for
+};
+
 struct TokenEvent {
   int32_t token_id = 0;
   bool is_stop = false;  // eos or a stop token: the last one, not part of the text
@@ -86,7 +97,8 @@ struct Usage {
 };
 
 // The one terminal event of a request. status is OK for kStop and kLength; CANCELLED,
-// DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL otherwise.
+// DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL otherwise; FAILED_PRECONDITION or RESOURCE_EXHAUSTED
+// where a grammar cannot be followed any more.
 struct FinishEvent {
   absl::Status status;
   FinishReason reason = FinishReason::kStop;
@@ -100,8 +112,8 @@ struct FinishEvent {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
-  virtual void OnScheduled(absl::Time /*when*/) {}                   // left the queue
-  virtual void OnPromptLogprobs(std::vector<float> /*logprobs*/) {}  // [prompt length - 1]
+  virtual void OnScheduled(absl::Time /*when*/) {}                           // left the queue
+  virtual void OnPromptLogprobs(std::vector<PromptLogprob> /*logprobs*/) {}  // [prompt length - 1]
   virtual void OnToken(TokenEvent event) = 0;
   virtual void OnFinish(FinishEvent event) = 0;
 };

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/grammar_state.h"
 #include "engine/request.h"
 #include "kvcache/page_table.h"
 
@@ -12,7 +14,7 @@ namespace mea {
 // What a sink is to hear of one step; see TokenSink for the order.
 struct SequenceEvents {
   std::optional<absl::Time> scheduled;
-  std::vector<float> prompt_logprobs;
+  std::vector<PromptLogprob> prompt_logprobs;
   std::vector<TokenEvent> tokens;
   std::optional<FinishEvent> finish;
 
@@ -54,7 +56,8 @@ struct Sequence {
   int num_computed = 0;         // tokens whose keys and values are in the cache, or on their way
   int num_indexed = 0;          // of these: told to the prefix cache
   int num_cached = 0;           // of the prompt: found in the prefix cache at first admission
-  std::vector<float> prompt_logprobs;  // of prompt tokens 1, 2, ...; grows with the computed part
+  std::vector<PromptLogprob> prompt_logprobs;  // of tokens 1, 2, ...; grows with the computed part
+  std::optional<GrammarState> grammar;  // where the request has one; not undone by preemption
   bool was_scheduled = false;
   bool awaits_end = false;      // its last token is pending: there is nothing more to compute
   bool has_ended = false;       // it has left the scheduler, and nothing more is told of it

@@ -22,7 +22,7 @@ class Generation::Sink final : public TokenSink {
   Sink(std::shared_ptr<Generation> to, int index) : to_(std::move(to)), index_(index) {}
 
   void OnScheduled(absl::Time when) override { to_->Receive({index_, Scheduled{when}}); }
-  void OnPromptLogprobs(std::vector<float> logprobs) override {
+  void OnPromptLogprobs(std::vector<PromptLogprob> logprobs) override {
     to_->Receive({index_, PromptLogprobs{std::move(logprobs)}});
   }
   void OnToken(TokenEvent event) override {
@@ -173,7 +173,9 @@ void Generation::Handle(int /*index*/, PromptLogprobs prompt) {
   for (size_t i = 0; i < ids.size(); ++i) {
     PositionLogprob& position = prompt_output_->logprobs.emplace_back();
     position.token_id = ids[i];
-    if (i > 0 && i <= prompt.logprobs.size()) position.logprob = prompt.logprobs[i - 1];
+    if (i == 0 || i > prompt.logprobs.size()) continue;
+    position.logprob = prompt.logprobs[i - 1].logprob;
+    position.top = std::move(prompt.logprobs[i - 1].top);
   }
   FlushPrompt();
 }

@@ -55,7 +55,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     absl::Time time;
   };
   struct PromptLogprobs {
-    std::vector<float> logprobs;
+    std::vector<PromptLogprob> logprobs;
   };
   struct Token {
     TokenEvent event;

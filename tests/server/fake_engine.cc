@@ -249,7 +249,9 @@ std::optional<FinishEvent> FakeEngine::Advance(Running& running) {
   if (!std::exchange(running.scheduled, true)) {
     running.sink->OnScheduled(absl::Now());
     if (request.prompt_logprobs) {
-      running.sink->OnPromptLogprobs(std::vector<float>(request.prompt.size() - 1, -0.5f));
+      PromptLogprob position{.logprob = -0.5f};
+      for (int i = 0; i < request.logprobs.value_or(0); ++i) position.top.push_back({i, -1.0f - i});
+      running.sink->OnPromptLogprobs({request.prompt.size() - 1, position});
     }
   }
   const std::vector<int32_t>& stops = request.stopping.stop_token_ids;

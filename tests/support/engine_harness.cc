@@ -12,9 +12,12 @@ void RecordingSink::OnScheduled(absl::Time /*when*/) {
   scheduled = true;
 }
 
-void RecordingSink::OnPromptLogprobs(std::vector<float> logprobs) {
+void RecordingSink::OnPromptLogprobs(std::vector<PromptLogprob> logprobs) {
   MEA_CHECK(scheduled && prompt_logprobs.empty() && tokens.empty());
-  prompt_logprobs = std::move(logprobs);
+  for (PromptLogprob& position : logprobs) {
+    prompt_logprobs.push_back(position.logprob);
+    prompt_tops.push_back(std::move(position.top));
+  }
 }
 
 void RecordingSink::OnToken(TokenEvent event) {

@@ -13,7 +13,7 @@ namespace mea::testing {
 class RecordingSink final : public TokenSink {
  public:
   void OnScheduled(absl::Time when) override;
-  void OnPromptLogprobs(std::vector<float> logprobs) override;
+  void OnPromptLogprobs(std::vector<PromptLogprob> logprobs) override;
   void OnToken(TokenEvent event) override;
   void OnFinish(FinishEvent event) override;
 
@@ -22,6 +22,7 @@ class RecordingSink final : public TokenSink {
 
   bool scheduled = false;
   std::vector<float> prompt_logprobs;
+  std::vector<std::vector<TokenLogprob>> prompt_tops;
   std::vector<TokenEvent> tokens;
   std::optional<FinishEvent> finish;
 };

@@ -1,0 +1,56 @@
+#include "engine/prompt_logprobs.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace mea {
+namespace {
+
+// The most likely tokens of each row, as the greedy draws of these rows report them.
+absl::Status TopOfRows(Backend& backend, TensorView logits, int num_top,
+                       std::span<PromptLogprob> logprobs) {
+  const std::vector<SampleRow> rows(logprobs.size(), {.temperature = 0, .num_top = num_top});
+  std::vector<SampledToken> tokens(rows.size());
+  backend.Sample(logits, rows, {}, {}, tokens);
+  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+  const int count = static_cast<int>(std::min<int64_t>(num_top, logits.shape[1]));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].is_finite == 0) continue;  // the draw that follows will say so
+    for (int top = 0; top < count; ++top) {
+      logprobs[i].top.push_back({tokens[i].top_ids[top], tokens[i].top_logprobs[top]});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ExtendPromptLogprobs(Model& model, int first_row, int end, Sequence& sequence) {
+  Backend& backend = model.backend();
+  const std::span<const int32_t> prompt = sequence.request.prompt;
+  const int num_top = sequence.request.logprobs.value_or(0);
+  std::vector<PromptLogprob>& logprobs = sequence.prompt_logprobs;
+  end = std::min(end, sequence.prompt_length() - 1);
+  for (int first = static_cast<int>(logprobs.size()); first < end;) {
+    const int count = std::min(end - first, model.limits().max_logit_rows);
+    std::vector<int32_t> rows(count);
+    std::iota(rows.begin(), rows.end(), first_row + first);
+    std::vector<float> own(count);
+    const TensorView logits = model.Logits(rows);
+    backend.TokenLogprobs(logits, prompt.subspan(first + 1, count), own);
+    if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+    for (const float logprob : own) logprobs.push_back({.logprob = logprob});
+    if (num_top > 0) {
+      if (absl::Status status =
+              TopOfRows(backend, logits, num_top, std::span(logprobs).subspan(first));
+          !status.ok()) {
+        return status;
+      }
+    }
+    first += count;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mea
