@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/engine/grammar/byte_grammar.h"
 
@@ -34,14 +35,18 @@ std::vector<SchemaLine> ReadSchemas(const std::string& name) {
   return lines;
 }
 
-void CheckSchemas(const std::vector<SchemaLine>& lines) {
+// How many of the schemas are refused as not supported; the others are held.
+int CheckSchemas(const std::vector<SchemaLine>& lines) {
+  int num_refused = 0;
   const std::unique_ptr<GrammarCompiler> compiler = MakeByteCompiler();
   for (const SchemaLine& line : lines) {
     SCOPED_TRACE(absl::StrCat(line.place, " ", line.schema.substr(0, 300)));
     const auto grammar =
         compiler->Compile({.kind = GrammarSpec::Kind::kJsonSchema, .text = line.schema});
     if (!grammar.ok()) {
-      ADD_FAILURE() << grammar.status();
+      EXPECT_TRUE(absl::StrContains(grammar.status().message(), "not supported"))
+          << grammar.status();
+      ++num_refused;
       continue;
     }
     for (const std::string& document : line.good) {
@@ -52,16 +57,20 @@ void CheckSchemas(const std::vector<SchemaLine>& lines) {
       EXPECT_FALSE(Matches(**grammar, document)) << document;
     }
   }
+  return num_refused;
 }
 
 TEST(SchemaTest, LetsThroughWhatMatchesAndNothingElse) {
   const std::vector<SchemaLine> lines = ReadSchemas("schemas_own.jsonl");
   ASSERT_GT(lines.size(), 20u);
-  CheckSchemas(lines);
+  EXPECT_EQ(CheckSchemas(lines), 0);
 }
 
 // A larger collection, where it is there.
-TEST(SchemaTest, HoldsTheCollection) { CheckSchemas(ReadSchemas("schemas.jsonl")); }
+TEST(SchemaTest, HoldsTheCollection) {
+  const std::vector<SchemaLine> lines = ReadSchemas("schemas.jsonl");
+  EXPECT_LE(CheckSchemas(lines), static_cast<int>(lines.size() / 50));
+}
 
 struct Refusal {
   std::string schema;
