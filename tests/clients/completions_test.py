@@ -90,7 +90,9 @@ def test_an_echo_carries_the_logprobs_of_the_prompt(complete, server):
     assert logprobs.token_logprobs[0] is None
     assert logprobs.top_logprobs[0] is None
     for logprob, top in list(zip(logprobs.token_logprobs, logprobs.top_logprobs))[1:]:
-        assert logprob <= max(top.values()) + 1e-4
+        assert logprob <= max(top.values())
+        if logprob > max(top.values()) - 1e-5:
+            assert logprob == max(top.values())  # lm-eval calls a token greedy where both are equal to the last digit
     assert answer.text.startswith("Once upon a time there was")
 
 

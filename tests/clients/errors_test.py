@@ -74,7 +74,7 @@ SAMPLING = [
     ({"response_format": {"type": "json_schema"}}, "response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 5}}}, "response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"type": "strin"}}}}, "response_format"),
-    ({"response_format": FORMAT, "guided_regex": "a"}, "guided_regex"),
+    ({"response_format": FORMAT, "guided_regex": "a"}, "response_format"),
 ]
 
 CHAT_ONLY = [
