@@ -42,8 +42,8 @@ class ChatTemplate {
   // "chat_template" in tokenizer_config.json, else chat_template.json. Null where there is none. A
   // template that cannot be read is INVALID_ARGUMENT with file and line.
   static absl::StatusOr<std::unique_ptr<const ChatTemplate>> Load(const std::string& model_dir);
-  // One template, with the special tokens of `model_dir` or with those given. `name` stands for it
-  // in messages.
+  // One template that a file or a flag gives; LoadSpecialTokens has those of a checkpoint. `name`
+  // stands for it in messages.
   static absl::StatusOr<std::unique_ptr<const ChatTemplate>> Parse(std::string source,
                                                                    SpecialTokens special_tokens,
                                                                    const std::string& name);

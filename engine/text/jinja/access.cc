@@ -108,9 +108,10 @@ Value PythonAttribute(const Value& object, std::string_view name) {
     case Kind::kTuple:
       if (object.list().grouped && name == "grouper") return object.items()[0];
       if (object.list().grouped && name == "list") return object.items()[1];
-      return method(FindListMethod(name));
-    case Kind::kList:
+      return method(name == "copy" ? nullptr : FindListMethod(name));
     case Kind::kRange:
+      return method(name == "copy" ? nullptr : FindListMethod(name));
+    case Kind::kList:
       return method(FindListMethod(name));
     case Kind::kNamespace: {
       const Value* value = object.name_space().Find(name);
@@ -192,7 +193,9 @@ std::vector<Value> Interpreter::Items(const Value& value) {
     const std::string_view text = value.text();
     for (size_t at = 0; at < text.size() && !failed();) {
       const size_t next = at + CodePointSize(text[at]);
-      items.push_back(Slice(value, at, next));
+      TextBuilder character;
+      character.Add(value.marked(), at, next);
+      items.push_back(NewString(std::move(character)));
       at = next;
     }
   } else {

@@ -220,7 +220,7 @@ Value Interpreter::SliceOf(const Expr& expr, Scope* scope) {
     if (stride >= uint64_t(distance)) break;
   }
   if (!is_string) {
-    return NewList(std::move(items), object.Is(Kind::kTuple) ? Kind::kTuple : Kind::kList);
+    return NewList(std::move(items), object.kind());
   }
   TextBuilder text;
   for (const Value& item : items) text.Add(item.marked());

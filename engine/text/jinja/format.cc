@@ -74,9 +74,10 @@ std::string Digits(const Value& value, const FormatSpec& spec) {
     uint64_t magnitude =
         value.as_int() < 0 ? uint64_t{0} - uint64_t(value.as_int()) : uint64_t(value.as_int());
     const unsigned base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
+    const std::string_view alphabet = type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
     std::string digits;
     do {
-      digits += (type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[magnitude % base];
+      digits += alphabet[magnitude % base];
       magnitude /= base;
     } while (magnitude > 0);
     std::reverse(digits.begin(), digits.end());
@@ -351,7 +352,8 @@ Value FormatPercent(Interpreter& interpreter, const Value& format, const Value& 
     AddConversion(interpreter, text, &at, value, &out);
   }
   const bool all_used = tuple ? used == args.items().size()
-                              : used == 1 || by_name || args.is_dict() || args.Is(Kind::kList);
+                              : used == 1 || by_name || args.is_dict() || args.Is(Kind::kList) ||
+                                    args.Is(Kind::kRange) || args.undefined();
   if (!interpreter.failed() && !all_used) {
     return interpreter.Fail("% has more values than its format uses");
   }

@@ -63,8 +63,6 @@ bool Interpreter::Charge(int64_t steps) {
     Fail(absl::StrCat("rendering takes more than ", kMaxSteps, " steps"));
   } else if (meter_.live_bytes > kMaxLiveBytes) {
     Fail(absl::StrCat("the template's values take more than ", kMaxLiveBytes, " bytes"));
-  } else if (bytes_made_ > kMaxBytesMade) {
-    Fail(absl::StrCat("rendering copies more than ", kMaxBytesMade, " bytes"));
   } else if (steps_ >= next_check_) {
     next_check_ = steps_ + kStepsBetweenChecks;
     if (absl::Status status = options_.interrupted(); !status.ok()) Raise(std::move(status));
@@ -73,7 +71,6 @@ bool Interpreter::Charge(int64_t steps) {
 }
 
 Value Interpreter::NewString(MarkedText text, bool safe) {
-  bytes_made_ += static_cast<int64_t>(text.size());
   if (text.size() > kMaxStringBytes) {
     return Fail(absl::StrCat("a string exceeds ", kMaxStringBytes, " bytes"));
   }
@@ -249,7 +246,6 @@ void Interpreter::Print(const Value& value) {
   const size_t before = out_->size();
   AddStr(value, out_);
   const auto added = static_cast<int64_t>(out_->size() - before);
-  bytes_made_ += added;
   meter_.live_bytes += added;
   Charge(added / kBytesPerStep);
   if (out_->overflown()) Fail(absl::StrCat("the text exceeds ", kMaxStringBytes, " bytes"));

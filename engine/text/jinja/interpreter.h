@@ -146,7 +146,6 @@ class Interpreter {
   int line_ = 1;
   int64_t steps_ = 0;
   int64_t next_check_;
-  int64_t bytes_made_ = 0;
   int eval_depth_ = 0;
   int call_depth_ = 0;
   TextBuilder output_;

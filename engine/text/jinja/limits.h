@@ -15,9 +15,8 @@ inline constexpr int kMaxEvalDepth = 1500;          // nodes being evaluated wit
 inline constexpr int kMaxValueDepth = 200;          // lists within lists
 inline constexpr size_t kMaxStringBytes = 8 << 20;  // one string, the rendered text too
 inline constexpr int64_t kMaxLiveBytes = 64 << 20;  // all values that the template holds
-inline constexpr int64_t kMaxBytesMade = int64_t{1} << 30;  // all strings together, over the run
-inline constexpr int64_t kMaxRange = 100'000;               // items of a range()
-inline constexpr int64_t kBytesPerStep = 256;               // of string that count as one step
-inline constexpr int64_t kStepsBetweenChecks = 4096;        // for interruptions
+inline constexpr int64_t kMaxRange = 100'000;       // items of a range()
+inline constexpr int64_t kBytesPerStep = 256;  // of string that count as one step: 512 MB in all
+inline constexpr int64_t kStepsBetweenChecks = 4096;  // for interruptions
 
 }  // namespace mea::jinja

@@ -130,8 +130,11 @@ Value TruncateFilter(Interpreter& in, const Value& input, const CallArgs& args) 
   const int64_t length = bound.Int(0, 255), leeway = bound.Int(3, 5);
   const MarkedText end = bound.Text(2, "...");
   if (!bound.ok()) return Value();
-  const Value text = in.Str(input);
-  if (in.failed()) return Value();
+  if (!input.is_string()) {  // what is short enough stays what it is
+    if (in.Length(input) - leeway <= length || in.failed()) return input;
+    return in.Fail(absl::StrCat("truncate takes a string, not a ", TypeName(input).data()));
+  }
+  const Value& text = input;
   const auto end_length = static_cast<int64_t>(
       std::count_if(end.text.begin(), end.text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
   if (length < end_length || leeway < 0) return in.Fail("the length of truncate is too small");

@@ -60,7 +60,7 @@ TEST(JinjaLimitsTest, LongLoopsEnd) {
               HasSubstr("more than 100000"));
   EXPECT_THAT(
       ErrorOf("{{ range(9)[::-9223372036854775807] }}{{ range(9)[::9223372036854775807] }}"),
-      HasSubstr("renders [8][0]"));
+      HasSubstr("renders range(8, 9)range(0, 1)"));
 }
 
 TEST(JinjaLimitsTest, StringsDoNotGrowWithoutEnd) {
@@ -86,7 +86,7 @@ TEST(JinjaLimitsTest, MemoryIsBounded) {
               HasSubstr("line 1"));
   EXPECT_THAT(ErrorOf("{% set s = 'x' * 1000000 %}{% for i in range(99999) %}"
                       "{{ (s ~ i) | length }}{% endfor %}"),
-              HasSubstr("copies more than 1073741824 bytes"));
+              HasSubstr("more than 2000000 steps"));
 }
 
 TEST(JinjaLimitsTest, ValuesAreNotNestedWithoutEnd) {
