@@ -1,5 +1,7 @@
 #include "engine/text/decoder.h"
 
+#include <algorithm>
+
 namespace mea {
 namespace {
 
@@ -73,7 +75,10 @@ std::string Decoder::FirstPiece(int32_t id) const {
 
 void DecodeStream::Push(int32_t id, std::string* text) {
   const Decoder::Piece& piece = decoder_->piece(id);
-  if (!piece.known || (piece.special && skip_special_)) return;
+  if (!piece.known) return;
+  if (piece.special && skip_special_ && !std::binary_search(shown_.begin(), shown_.end(), id)) {
+    return;
+  }
   const bool first = first_;
   first_ = false;
   switch (decoder_->spec().kind) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/text/added_tokens.h"
@@ -67,8 +68,12 @@ class Decoder {
 // decoder must outlive it.
 class DecodeStream {
  public:
-  DecodeStream(const Decoder* decoder, bool skip_special_tokens)
-      : decoder_(decoder), skip_special_(skip_special_tokens), strip_left_(strip_start()) {}
+  // `shown`: special tokens that are not skipped all the same, sorted.
+  DecodeStream(const Decoder* decoder, bool skip_special_tokens, std::vector<int32_t> shown = {})
+      : decoder_(decoder),
+        skip_special_(skip_special_tokens),
+        shown_(std::move(shown)),
+        strip_left_(strip_start()) {}
 
   // Appends to `text` what is certain now: valid UTF-8.
   void Push(int32_t id, std::string* text);
@@ -93,6 +98,7 @@ class DecodeStream {
 
   const Decoder* decoder_;
   bool skip_special_;
+  std::vector<int32_t> shown_;
   bool first_ = true;        // no token yet
   int strip_left_;           // how many more leading code points may be stripped
   Utf8Assembler assembler_;  // kByteLevel

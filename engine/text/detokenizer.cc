@@ -15,7 +15,8 @@ struct Detokenizer::State {
   State(const Tokenizer* tokenizer, DetokenizerOptions options)
       : stop_strings(std::move(options.stop)),
         include_stop(options.include_stop),
-        stream(&tokenizer->decoder(), options.skip_special_tokens),
+        stream(&tokenizer->decoder(), options.skip_special_tokens,
+               std::move(options.shown_special_tokens)),
         matcher(&stop_strings),
         run_matcher(matcher) {}
 

@@ -18,6 +18,8 @@ struct DetokenizerOptions {
   std::vector<std::string> stop;
   bool include_stop = false;  // whether the text ends with the stop string or just before it
   bool skip_special_tokens = true;
+  // Special tokens that are not skipped all the same, sorted.
+  std::vector<int32_t> shown_special_tokens;
 };
 
 // What one token added to the text of a stream.

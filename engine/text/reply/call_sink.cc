@@ -2,6 +2,23 @@
 
 #include <algorithm>
 
+namespace mea {
+
+void ReplyDelta::Append(ReplyDelta next) {
+  content += next.content;
+  reasoning += next.reasoning;
+  for (ToolCallDelta& call : next.tool_calls) {
+    // Calls come one after the other: only the last one can go on.
+    if (!tool_calls.empty() && tool_calls.back().index == call.index) {
+      tool_calls.back().arguments += call.arguments;
+    } else {
+      tool_calls.push_back(std::move(call));
+    }
+  }
+}
+
+}  // namespace mea
+
 namespace mea::reply {
 namespace {
 

@@ -26,6 +26,8 @@ struct ReplyDelta {
   std::vector<ToolCallDelta> tool_calls;
 
   bool empty() const { return content.empty() && reasoning.empty() && tool_calls.empty(); }
+  // What follows: pieces of one call become one.
+  void Append(ReplyDelta next);
 };
 
 namespace reply {

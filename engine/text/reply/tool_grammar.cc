@@ -146,7 +146,9 @@ absl::StatusOr<std::vector<GrammarTool>> ReadTools(std::string_view text) {
                                                      reply::kMaxNameBytes,
                                                      " letters, digits and any of _-./:"));
     }
-    tool.schema = {{"type", "object"}};
+    // Without parameters a function takes none.
+    tool.schema = {
+        {"type", "object"}, {"properties", TagJson::object()}, {"additionalProperties", false}};
     const auto parameters = function.find("parameters");
     if (parameters != function.end() && !parameters->is_null()) {
       if (!parameters->is_object()) {
@@ -210,6 +212,11 @@ TagJson FreeTextWithCalls(ToolFormat format, std::vector<GrammarTool> tools, boo
           {"stop_after_first", !several}};
 }
 
+std::string TagText(TagJson root) {
+  const TagJson tag = {{"type", "structural_tag"}, {"format", std::move(root)}};
+  return tag.dump(-1, ' ', /*ensure_ascii=*/false, TagJson::error_handler_t::replace);
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::string_view tools_text,
@@ -243,8 +250,14 @@ absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::stri
     parts.push_back(Calls(forced.tools, *tools, several));
     root = Sequence(std::move(parts));
   }
-  const TagJson tag = {{"type", "structural_tag"}, {"format", std::move(root)}};
-  return tag.dump(-1, ' ', /*ensure_ascii=*/false, TagJson::error_handler_t::replace);
+  return TagText(std::move(root));
+}
+
+std::string AfterReasoning(const ReplyFormat& format, std::string_view content) {
+  TagJson after = TagJson::parse(content, nullptr, /*allow_exceptions=*/false);
+  TagJson reasoning = ReasoningPart(format, {.begins_in_reasoning = true});
+  if (reasoning.is_null()) return TagText(std::move(after));
+  return TagText(Sequence({std::move(reasoning), std::move(after)}));
 }
 
 }  // namespace mea

@@ -31,4 +31,8 @@ struct ToolGrammarOptions {
 absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::string_view tools,
                                             const ToolGrammarOptions& options);
 
+// The structural tag of a reply whose reasoning is under way, and free until it ends; what comes
+// then is `content`: the JSON of a format inside a structural tag.
+std::string AfterReasoning(const ReplyFormat& format, std::string_view content);
+
 }  // namespace mea

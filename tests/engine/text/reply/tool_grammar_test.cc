@@ -147,5 +147,16 @@ TEST(ToolGrammarInputTest, NothingIsForcedWithoutAStrictTool) {
   EXPECT_EQ(*grammar, "");
 }
 
+TEST(AfterReasoningTest, ContentFollowsThoughtsThatAreUnderWay) {
+  const std::string content = R"({"type":"regex","pattern":"a+"})";
+  const ReplyFormat thinks{.reasoning = ReasoningFormat::kThinkTags};
+  const auto tag = nlohmann::json::parse(AfterReasoning(thinks, content));
+  ASSERT_EQ(tag["format"]["type"], "sequence");
+  EXPECT_EQ(tag["format"]["elements"].back(), nlohmann::json::parse(content));
+  EXPECT_NE(tag["format"]["elements"][0].dump().find("</think>"), std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(AfterReasoning({}, content))["format"],
+            nlohmann::json::parse(content));
+}
+
 }  // namespace
 }  // namespace mea
