@@ -40,7 +40,7 @@ absl::StatusOr<bool> GrammarState::Accept(int32_t token, bool is_stop) {
   const bool is_accepted = matcher_->Accept(token);
   if (is_stop) return true;
   if (!is_accepted) {
-    return absl::InternalError(
+    return absl::FailedPreconditionError(
         absl::StrCat("structured output: token ", token, " was drawn against its grammar"));
   }
   return stop_tokens_.empty() && matcher_->is_finished();

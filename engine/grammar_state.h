@@ -20,8 +20,8 @@ class GrammarState {
   // Which tokens can be drawn next. One who must not stop yet stops only where nothing else can
   // follow. FAILED_PRECONDITION where no token can be drawn at all.
   absl::Status FillMask(bool may_stop, std::span<uint32_t> mask);
-  // The token that was drawn; whether the completion has ended with it. INTERNAL where the grammar
-  // does not allow it.
+  // The token that was drawn; whether the completion has ended with it. FAILED_PRECONDITION where
+  // the grammar does not allow it.
   absl::StatusOr<bool> Accept(int32_t token, bool is_stop);
 
  private:

@@ -27,7 +27,10 @@ absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(const T
   std::vector<std::string> vocabulary(std::min(vocab_size, tokenizer.vocab_size()));
   for (size_t id = 0; id < vocabulary.size(); ++id) {
     const auto token = static_cast<int32_t>(id);
-    if (!tokenizer.IsSpecial(token)) vocabulary[id] = std::string(tokenizer.TokenBytes(token));
+    const bool is_spelled =
+        std::count(options.spelled_tokens.begin(), options.spelled_tokens.end(), token) > 0;
+    if (is_spelled || !tokenizer.IsSpecial(token))
+      vocabulary[id] = std::string(tokenizer.TokenBytes(token));
   }
   return OfVocabulary(vocabulary, vocab_size, options);
 }
@@ -43,6 +46,16 @@ GrammarCompiler::GrammarCompiler(std::unique_ptr<grammar::XgrammarLibrary> libra
     : library_(std::move(library)), options_(options) {}
 
 GrammarCompiler::~GrammarCompiler() = default;
+
+std::shared_ptr<const Grammar> GrammarCompiler::Find(const GrammarSpec& spec) {
+  const std::string key = KeyOf(spec);
+  absl::MutexLock lock(&mutex_);
+  const auto it = cached_.find(key);
+  if (it == cached_.end()) return nullptr;
+  ++stats_.found;
+  cache_.splice(cache_.begin(), cache_, it->second);
+  return it->second->grammar;
+}
 
 absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarSpec& spec) {
   // Before anything is copied or waited for.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <string>
@@ -25,6 +26,8 @@ class GrammarCompiler {
  public:
   struct Options {
     int64_t cache_bytes = 256 << 20;  // of compiled grammars that no request needs to hold
+    // Special tokens that stand for their text all the same: what a model writes around its calls.
+    std::vector<int32_t> spelled_tokens;
   };
   struct Stats {
     int64_t compiled = 0;
@@ -32,7 +35,7 @@ class GrammarCompiler {
     int64_t cached_bytes = 0;
   };
 
-  // Takes what it needs of the tokenizer. Special tokens, and ids without a token up to
+  // Takes what it needs of the tokenizer. Other special tokens, and ids without a token up to
   // `vocab_size`, stand for no text: no grammar allows them but as stop tokens.
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
                                                                  int vocab_size, Options options);
@@ -47,6 +50,8 @@ class GrammarCompiler {
 
   // INVALID_ARGUMENT with one line that names what is not supported or out of bounds.
   absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec);
+  // One that is kept; null where it is to be compiled.
+  std::shared_ptr<const Grammar> Find(const GrammarSpec& spec);
   Stats stats() const;
 
  private:

@@ -73,7 +73,7 @@ auto Guarded(Call call) -> absl::StatusOr<decltype(call())> {
 
 xgrammar::Grammar FromSchema(const std::string& schema) {
   return xgrammar::Grammar::FromJSONSchema(schema, /*any_whitespace=*/true, std::nullopt,
-                                           std::nullopt, /*strict_mode=*/false, kMaxWhitespace);
+                                           std::nullopt, /*strict_mode=*/false);
 }
 
 // The library holds a pattern within the quotes of a JSON string where it can make an automaton of
@@ -117,10 +117,28 @@ double ThreadMs() {
   return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
 }
 
+// The tokens that are nothing but blanks, tabs and line ends.
+struct BlankTokens {
+  explicit BlankTokens(const std::vector<std::string>& vocabulary, int vocab_size)
+      : mask(MaskWords(vocab_size)), sizes(vocab_size) {
+    for (size_t id = 0; id < vocabulary.size(); ++id) {
+      const std::string& token = vocabulary[id];
+      if (token.empty() || token.find_first_not_of(" \t\r\n") != token.npos) continue;
+      mask[id / kMaskBits] |= uint32_t{1} << id % kMaskBits;
+      sizes[id] = static_cast<int>(token.size());
+    }
+  }
+  std::vector<uint32_t> mask;
+  std::vector<int> sizes;  // bytes; 0: of a token with anything else
+};
+
 class XgrammarMatcher : public GrammarMatcher {
  public:
-  XgrammarMatcher(const xgrammar::CompiledGrammar& compiled, int vocab_size, std::vector<int> stops)
+  // `blanks`: of a grammar in which runs of blanks are bounded, else null.
+  XgrammarMatcher(const xgrammar::CompiledGrammar& compiled, int vocab_size, std::vector<int> stops,
+                  std::shared_ptr<const BlankTokens> blanks)
       : vocab_size_(vocab_size),
+        blanks_(std::move(blanks)),
         stops_(std::move(stops)),
         matcher_(compiled, stops_.empty() ? std::nullopt : std::optional(stops_)) {}
 
@@ -141,14 +159,19 @@ class XgrammarMatcher : public GrammarMatcher {
     Timed([&] { matcher_.FillNextTokenBitmask(&tensor); });
     const int tail = vocab_size_ % kMaskBits;
     if (tail != 0) mask.back() &= (uint32_t{1} << tail) - 1;
+    BoundBlanks(mask);
     return status_;
   }
 
   bool Accept(int32_t token) override {
     if (!status_.ok()) return false;
+    if (token < 0 || token >= vocab_size_) return false;
+    const int blank = blanks_ == nullptr ? 0 : blanks_->sizes[token];
+    if (blank > 0 && blanks_are_cut_) return false;
     WarningCollector unheard;
     bool accepted = false;
     Timed([&] { accepted = matcher_.AcceptToken(token); });
+    if (accepted) blank_run_ = blank > 0 ? blank_run_ + blank : 0;
     return accepted;
   }
 
@@ -162,6 +185,18 @@ class XgrammarMatcher : public GrammarMatcher {
   }
 
  private:
+  // After a long run of blanks another one may come only where nothing else can. The library can
+  // bound runs too, but its masks then take three times as long.
+  void BoundBlanks(std::span<uint32_t> mask) {
+    blanks_are_cut_ = false;
+    if (blanks_ == nullptr || blank_run_ < kMaxWhitespace) return;
+    for (size_t i = 0; i < mask.size(); ++i) {
+      blanks_are_cut_ = blanks_are_cut_ || (mask[i] & ~blanks_->mask[i]) != 0;
+    }
+    if (!blanks_are_cut_) return;
+    for (size_t i = 0; i < mask.size(); ++i) mask[i] &= ~blanks_->mask[i];
+  }
+
   // An ambiguous grammar takes longer with every token. The engine's thread serves everybody: a
   // sequence that goes on taking more than its share ends before it has held that up for long. In
   // CPU time, which a busy machine does not change.
@@ -183,6 +218,9 @@ class XgrammarMatcher : public GrammarMatcher {
     }
   }
   const int vocab_size_;
+  const std::shared_ptr<const BlankTokens> blanks_;
+  int blank_run_ = 0;  // bytes of the blank tokens that came last
+  bool blanks_are_cut_ = false;
   const std::vector<int> stops_;
   xgrammar::GrammarMatcher matcher_;
   std::vector<uint32_t> mask_;
@@ -192,42 +230,49 @@ class XgrammarMatcher : public GrammarMatcher {
 
 class XgrammarGrammar : public Grammar {
  public:
-  XgrammarGrammar(xgrammar::CompiledGrammar compiled, int vocab_size)
+  XgrammarGrammar(xgrammar::CompiledGrammar compiled, int vocab_size,
+                  std::shared_ptr<const BlankTokens> blanks)
       : compiled_(std::move(compiled)),
         vocab_size_(vocab_size),
+        blanks_(std::move(blanks)),
         memory_bytes_(static_cast<int64_t>(compiled_.MemorySizeBytes())) {}
 
   std::unique_ptr<GrammarMatcher> NewMatcher(
       std::span<const int32_t> stop_token_ids) const override {
     std::vector<int> stops(stop_token_ids.begin(), stop_token_ids.end());
     std::erase_if(stops, [&](int id) { return id < 0 || id >= vocab_size_; });
-    return std::make_unique<XgrammarMatcher>(compiled_, vocab_size_, std::move(stops));
+    return std::make_unique<XgrammarMatcher>(compiled_, vocab_size_, std::move(stops), blanks_);
   }
   int64_t memory_bytes() const override { return memory_bytes_; }
 
  private:
   const xgrammar::CompiledGrammar compiled_;
   const int vocab_size_;
+  const std::shared_ptr<const BlankTokens> blanks_;
   const int64_t memory_bytes_;
 };
 
 class Library : public XgrammarLibrary {
  public:
-  Library(xgrammar::TokenizerInfo tokenizer, int vocab_size)
-      : tokenizer_(std::move(tokenizer)), vocab_size_(vocab_size) {}
+  Library(xgrammar::TokenizerInfo tokenizer, const std::vector<std::string>& vocabulary,
+          int vocab_size)
+      : tokenizer_(std::move(tokenizer)),
+        vocab_size_(vocab_size),
+        blanks_(std::make_shared<const BlankTokens>(vocabulary, vocab_size)) {}
 
   absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
       const PreparedGrammar& prepared) const override {
     for (const std::string& pattern : prepared.patterns) {
       if (absl::Status s = CheckPattern(pattern); !s.ok()) return s;
     }
+    const bool is_json = prepared.kind == PreparedGrammar::Kind::kJsonSchema;
     const auto compile = [&](const auto& make) {
       // One thread, and no cache: ours is bounded, and an exception in a thread of its own would be
       // the end of the process.
       return Guarded([&] {
         xgrammar::GrammarCompiler compiler(tokenizer_, /*max_threads=*/1, /*cache_enabled=*/false);
-        return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()),
-                                                       vocab_size_);
+        return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()), vocab_size_,
+                                                       is_json ? blanks_ : nullptr);
       });
     };
     auto grammar = compile([&] { return MakeGrammar(prepared, tokenizer_); });
@@ -255,6 +300,7 @@ class Library : public XgrammarLibrary {
  private:
   const xgrammar::TokenizerInfo tokenizer_;
   const int vocab_size_;
+  const std::shared_ptr<const BlankTokens> blanks_;
 };
 
 }  // namespace
@@ -269,7 +315,7 @@ absl::StatusOr<std::unique_ptr<XgrammarLibrary>> XgrammarLibrary::Create(
     return absl::InternalError(
         absl::StrCat("no grammars over this vocabulary: ", tokenizer.status().message()));
   }
-  return std::make_unique<Library>(*std::move(tokenizer), vocab_size);
+  return std::make_unique<Library>(*std::move(tokenizer), vocabulary, vocab_size);
 }
 
 }  // namespace mea::grammar
