@@ -23,6 +23,11 @@ absl::Status ResourceExhausted(std::string_view message, std::string_view reason
   return status;
 }
 
+absl::Status WithReason(absl::Status status, std::string_view reason) {
+  status.SetPayload(kReason, absl::Cord(absl::string_view(reason.data(), reason.size())));
+  return status;
+}
+
 std::optional<std::string> RefusalReason(const absl::Status& status) {
   const auto reason = status.GetPayload(kReason);
   if (!reason) return std::nullopt;

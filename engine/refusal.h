@@ -14,6 +14,9 @@ namespace mea {
 absl::Status ResourceExhausted(std::string_view message, std::string_view reason,
                                absl::Duration retry_delay = absl::ZeroDuration());
 
+// The same status, with a reason that a program can read.
+absl::Status WithReason(absl::Status status, std::string_view reason);
+
 // What such a status says; nothing of one that says nothing.
 std::optional<std::string> RefusalReason(const absl::Status& status);
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);

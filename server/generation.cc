@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/echo.h"
+#include "server/field_error.h"
 #include "server/limits.h"
+#include "server/prepare_prompt.h"
 #include "server/status.h"
 
 namespace mea {
@@ -83,6 +85,23 @@ void Generation::Receive(Message message) {
 
 void Generation::EncodeAndSubmit() {
   absl::Status status = PrepareRequest();
+  if (status.ok() && spec_.grammar && spec_.request.grammar == nullptr) {
+    if (serving_.compilers.Post([self = shared_from_this()] { self->CompileAndSubmit(); })) return;
+    status = ResourceExhausted(
+        absl::StrCat("the queue of ", kMaxGrammarJobs, " grammars to compile is full"),
+        "GRAMMAR_QUEUE_FULL", kRetryDelay);
+  }
+  SubmitPrepared(std::move(status));
+}
+
+void Generation::CompileAndSubmit() {
+  absl::Status status = StillWanted();
+  if (status.ok()) status = CompileGrammar(serving_, spec_);
+  SubmitPrepared(std::move(status));
+}
+
+void Generation::SubmitPrepared(absl::Status prepared) {
+  absl::Status status = std::move(prepared);
   if (status.ok()) status = Submit();
   if (!status.ok()) {
     End({.status = std::move(status)});
@@ -95,21 +114,40 @@ void Generation::EncodeAndSubmit() {
 
 // Everything that needs the tokens of the prompt.
 absl::Status Generation::PrepareRequest() {
-  Request& request = spec_.request;
-  if (request.prompt.empty()) request.prompt = serving_.tokenizer.Encode(spec_.prompt_text);
+  const Request& request = spec_.request;
+  if (absl::Status status = PreparePrompt(
+          serving_, [this] { return StillWanted(); }, spec_);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = FitToContext(spec_, serving_.engine.max_context()); !status.ok()) {
     return status;
   }
   if (absl::Status status = PrepareCompletions(); !status.ok()) return status;
   prompt_output_ = PromptOutput{.num_tokens = static_cast<int>(request.prompt.size())};
+  if (spec_.prompt_token_ids) prompt_output_->token_ids = request.prompt;
   return spec_.echo ? PrepareEcho() : absl::OkStatus();
 }
 
+absl::Status Generation::StillWanted() {
+  absl::MutexLock lock(&mu_);
+  if (!cancelled_.ok()) return cancelled_;
+  if (absl::Now() < spec_.request.deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError("the deadline passed before the request was queued");
+}
+
 absl::Status Generation::PrepareCompletions() {
+  const bool reads_reply = spec_.chat && !spec_.chat->raw_reply;
+  DetokenizerOptions options{.stop = spec_.stop, .include_stop = spec_.include_stop};
+  if (reads_reply) options.shown_special_tokens = serving_.reply_markers;
   completions_.resize(spec_.n);
   for (int i = 0; i < spec_.n; ++i) {
-    auto detokenizer = Detokenizer::Create(
-        &serving_.tokenizer, {.stop = spec_.stop, .include_stop = spec_.include_stop});
+    if (reads_reply) {
+      auto reply_options = ReplyOptions(spec_, serving_, i);
+      if (!reply_options.ok()) return reply_options.status();
+      completions_[i].reply_parser.emplace(*std::move(reply_options));
+    }
+    auto detokenizer = Detokenizer::Create(&serving_.tokenizer, options);
     if (!detokenizer.ok()) return detokenizer.status();
     completions_[i].detokenizer.emplace(*std::move(detokenizer));
     completions_[i].detokenizer->StartAfter(spec_.request.prompt);
@@ -122,16 +160,14 @@ absl::Status Generation::PrepareEcho() {
   echo_ = MakeEcho(spec_, serving_.tokenizer);
   const int64_t bytes = spec_.n * OutputBytes(*echo_);
   if (bytes <= kMaxEchoBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("response.echo repeats a prompt of ", bytes,
-                                                 " bytes, the most is ", kMaxEchoBytes));
+  return FieldError("response.echo", absl::StrCat("repeats a prompt of ", bytes,
+                                                  " bytes, the most is ", kMaxEchoBytes));
 }
 
 absl::Status Generation::Submit() {
+  if (absl::Status status = StillWanted(); !status.ok()) return status;
   absl::MutexLock lock(&mu_);
   if (!cancelled_.ok()) return cancelled_;
-  if (absl::Now() >= spec_.request.deadline) {
-    return absl::DeadlineExceededError("the deadline passed before the request was queued");
-  }
   std::vector<std::shared_ptr<TokenSink>> sinks;
   for (int i = 0; i < spec_.n; ++i) sinks.push_back(std::make_shared<Sink>(shared_from_this(), i));
   absl::Status status = serving_.engine.Submit(spec_.request, std::move(sinks));
@@ -183,6 +219,7 @@ void Generation::Handle(int /*index*/, PromptLogprobs prompt) {
 void Generation::Handle(int index, Token token) {
   Completion& completion = completions_[index];
   if (completion.stop_string || bound_reached_) return;  // drawn before the engine heard of it
+  if (spec_.echo_only) return;
   if (!times_.first_token) {
     times_.first_token = token.time - arrival_;
     serving_.metrics.ObserveFirstToken(*times_.first_token);
@@ -205,8 +242,15 @@ void Generation::AppendToken(int index, const TokenEvent& event) {
   if (event.is_stop) return;  // not part of the text
   TextDelta text = completion.detokenizer->Push(event.token_id);
   completion.delta.text += text.text;
+  if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(text.text));
   if (completion.delta.token_ids.size() >= kMaxDeltaTokens) FlushDelta(index);
   if (text.stop_index >= 0) Stop(index, {spec_.stop[text.stop_index]});
+}
+
+void Generation::AppendReply(Completion& completion, ReplyDelta reply) {
+  if (reply.empty()) return;
+  if (!completion.delta.reply) completion.delta.reply.emplace();
+  completion.delta.reply->Append(std::move(reply));
 }
 
 void Generation::Stop(int index, StopStringMatch match) {
@@ -222,19 +266,26 @@ void Generation::Handle(int index, FinishEvent event) {
                       .reason = event.reason,
                       .usage = event.usage,
                       .seed = spec_.request.sampling.seed + index};
+  if (spec_.echo_only) finish.usage.completion_tokens = 0;
   if (completion.stop_string) {
     finish.status = absl::OkStatus();
     finish.reason = FinishReason::kStop;
     finish.usage.completion_tokens = completion.num_tokens;
     finish.match = *std::move(completion.stop_string);
   } else if (finish.status.ok()) {
-    completion.delta.text += completion.detokenizer->Finish().text;
+    const std::string rest = completion.detokenizer->Finish().text;
+    if (!spec_.echo_only) completion.delta.text += rest;
+    if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(rest));
     if (event.stop_token_id &&
         Contains(spec_.request.stopping.stop_token_ids, *event.stop_token_id)) {
       finish.match = StopTokenMatch{*event.stop_token_id};
     } else if (event.stop_token_id) {
       finish.match = EosMatch{*event.stop_token_id};
     }
+  }
+  if (completion.reply_parser && finish.status.ok()) {
+    AppendReply(completion, completion.reply_parser->Finish());
+    finish.has_tool_calls = completion.reply_parser->has_tool_calls();
   }
   if (absl::IsInternal(finish.status)) serving_.readiness.Set(ServingState::kFailed);
   FlushPrompt();
@@ -259,7 +310,7 @@ void Generation::FlushPrompt() {
 
 void Generation::FlushDelta(int index) {
   DeltaOutput& delta = completions_[index].delta;
-  if (delta.token_ids.empty() && delta.text.empty()) return;
+  if (delta.token_ids.empty() && delta.text.empty() && !delta.reply) return;
   FlushPrompt();
   if (!mailbox_.Put(std::exchange(delta, {.index = index}))) ReachBound();
   Notify();

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/request.h"
 #include "engine/text/detokenizer.h"
+#include "engine/text/reply/reply_parser.h"
 #include "server/generation_spec.h"
 #include "server/mailbox.h"
 #include "server/request_log.h"
@@ -72,7 +73,8 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   // One way on from the prompt; of the job at hand.
   struct Completion {
     std::optional<Detokenizer> detokenizer;
-    DeltaOutput delta;  // until it is sent
+    std::optional<ReplyParser> reply_parser;  // of a chat, unless its replies stay raw
+    DeltaOutput delta;                        // until it is sent
     int num_tokens = 0;
     std::optional<StopStringMatch> stop_string;  // found: nothing more is output
     absl::Time last_token_time = absl::InfinitePast();
@@ -81,9 +83,13 @@ class Generation final : public std::enable_shared_from_this<Generation> {
 
   void Receive(Message message) ABSL_LOCKS_EXCLUDED(inbox_mu_);
 
+  // A compiler of grammars, between two of the text workers' jobs.
+  void CompileAndSubmit();
   // Text worker.
   void EncodeAndSubmit();
+  void SubmitPrepared(absl::Status prepared);
   absl::Status PrepareRequest();
+  absl::Status StillWanted() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status PrepareCompletions();
   absl::Status PrepareEcho();
   absl::Status Submit() ABSL_LOCKS_EXCLUDED(mu_);
@@ -93,6 +99,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   void Handle(int index, Token token);
   void Handle(int index, FinishEvent event);
   void AppendToken(int index, const TokenEvent& event);
+  void AppendReply(Completion& completion, ReplyDelta reply);
   void Stop(int index, StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
   void FlushPrompt();
   void FlushDelta(int index);

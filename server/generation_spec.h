@@ -5,18 +5,39 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/grammar/grammar.h"
 #include "engine/request.h"
+#include "engine/text/chat/chat_template.h"
 
 namespace mea {
 
+enum class ToolChoice { kAuto, kNone, kRequired };
+
+// A conversation to complete, its form checked, not yet rendered.
+struct ChatSpec {
+  ChatInput input;
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string tool_name;            // with kRequired: the one function to call; empty: any
+  bool parallel_tool_calls = true;  // more than one call in a reply
+  bool raw_reply = false;           // the text alone is reported
+
+  // Whether calls of tools are sought in the reply.
+  bool seeks_calls() const { return !input.tools.empty() && tool_choice != ToolChoice::kNone; }
+};
+
 // A request as the server holds it: the engine's part, checked, and what concerns text alone.
 struct GenerationSpec {
-  std::string trace_id;               // of the caller's trace; empty: none
-  Request request;                    // prompt is empty where prompt_text is not
-  int n = 1;                          // completions
-  std::string prompt_text;            // to be tokenized
-  std::vector<std::string> stop;      // checked against limits.h
-  bool echo = false;                  // output begins with the prompt
+  std::string trace_id;     // of the caller's trace; empty: none
+  Request request;          // prompt is empty until the text is tokenized
+  int n = 1;                // completions
+  std::string prompt_text;  // to be tokenized; of a chat: once it is rendered
+  std::optional<ChatSpec> chat;
+  std::optional<GrammarSpec> structured_output;  // as asked for
+  std::optional<GrammarSpec> grammar;            // of the whole completion, once it is known
+  std::vector<std::string> stop;                 // checked against limits.h
+  bool echo = false;                             // output begins with the prompt
+  bool prompt_token_ids = false;                 // are reported
+  bool echo_only = false;                        // and is nothing else: max_tokens was 0
   bool include_stop = false;          // keep the stop string, or the stop token, in the output
   std::optional<int> max_tokens;      // as asked for; unset: max_new_tokens, or all that is left
   std::optional<int> max_new_tokens;  // of generation_config.json

@@ -8,8 +8,10 @@ namespace mea {
 
 // Every bound of the server that is not an option. Those of a request are shown by GetModelInfo.
 
-inline constexpr int64_t kMaxRequestBytes = 8 << 20;   // one gRPC message in
-inline constexpr int64_t kMaxPromptBytes = 4 << 20;    // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one gRPC message in
+inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
+inline constexpr int64_t kMaxStructuredOutputBytes = 256 << 10;  // a schema or grammar
 inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: what clients take
 // Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
@@ -17,15 +19,26 @@ inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt th
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
+inline constexpr int kMaxJsonDepth = 128;                 // of an HTTP body
+inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
+inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
+// Bodies up to here are parsed where they arrive, longer ones by a text worker.
+inline constexpr int64_t kMaxInlineBodyBytes = 32 << 10;
+
 inline constexpr int kMaxRequestIdBytes = 128;
+inline constexpr size_t kMaxRequestIdLabelBytes = 1024;  // of the header X-Request-Id
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopStringBytes = 256;
 inline constexpr int kMaxStopTokenIds = 64;
 inline constexpr int kMaxLogitBias = 1024;
 inline constexpr int kMaxCacheSaltBytes = 256;
 
-inline constexpr int kNumTextWorkers = 2;
-inline constexpr int kMaxTextJobs = 1024;  // prompts and texts that wait for a text worker
+inline constexpr int kNumTextWorkers = 3;
+inline constexpr int kNumOutputWorkers = 1;  // of these: for output alone
+inline constexpr int kMaxTextJobs = 1024;    // prompts and texts that wait for a text worker
+
+inline constexpr int kNumGrammarCompilers = 2;  // threads: a grammar may take seconds
+inline constexpr int kMaxGrammarJobs = 256;     // requests that wait for one of them
 
 inline constexpr int kMaxLogLines = 4096;      // that wait for the log's thread
 inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line

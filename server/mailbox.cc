@@ -22,6 +22,12 @@ int64_t OutputBytes(const DeltaOutput& delta) {
   for (const PositionLogprob& position : delta.logprobs) {
     bytes += (1 + std::ssize(position.top)) * kLogprobBytes;
   }
+  if (delta.reply) {
+    bytes += std::ssize(delta.reply->content) + std::ssize(delta.reply->reasoning);
+    for (const ToolCallDelta& call : delta.reply->tool_calls) {
+      bytes += std::ssize(call.id) + std::ssize(call.name) + std::ssize(call.arguments);
+    }
+  }
   return bytes;
 }
 
@@ -46,6 +52,8 @@ bool Mailbox::Put(DeltaOutput delta) {
     unread->text += delta.text;
     Append(unread->token_ids, std::move(delta.token_ids));
     Append(unread->logprobs, std::move(delta.logprobs));
+    if (delta.reply && !unread->reply) unread->reply.emplace();
+    if (delta.reply) unread->reply->Append(*std::move(delta.reply));
   }
   return true;
 }

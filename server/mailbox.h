@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/request.h"
+#include "engine/text/reply/call_sink.h"
 
 namespace mea {
 
@@ -23,6 +24,7 @@ struct PositionLogprob {
 
 struct PromptOutput {
   int num_tokens = 0;
+  std::vector<int32_t> token_ids;         // where asked for, else empty
   std::vector<PositionLogprob> logprobs;  // [num_tokens] where asked for, else empty
 };
 
@@ -31,6 +33,7 @@ struct DeltaOutput {
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprob> logprobs;  // one per token id where asked for, else empty
+  std::optional<ReplyDelta> reply;        // of a chat: what the text is made of
 };
 
 // What it takes on the wire, about.
@@ -56,6 +59,7 @@ struct FinishOutput {
   std::variant<std::monostate, EosMatch, StopTokenMatch, StopStringMatch> match;
   Usage usage;
   uint64_t seed = 0;
+  bool has_tool_calls = false;  // of a chat: its reply called tools
 };
 
 using Output = std::variant<PromptOutput, DeltaOutput, FinishOutput>;

@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   mea::Action action;
   mea::AddServe(program, action);
   mea::AddGenerate(program, action);
+  mea::AddChat(program, action);
   mea::AddHealth(program, action);
   mea::AddInspect(program, action);
   mea::AddPlan(program, action);

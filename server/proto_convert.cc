@@ -6,8 +6,9 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/field_reader.h"
 #include "server/limits.h"
-#include "server/request_ranges.h"
+#include "server/proto_convert_prompt.h"
 #include "server/sampling_defaults.h"
 
 namespace mea {
@@ -18,77 +19,14 @@ uint64_t RandomU64() {
   return absl::Uniform<uint64_t>(bits);
 }
 
-// Reads fields one after the other and keeps the first complaint.
-class Reader {
- public:
-  explicit Reader(int vocab_size) : vocab_size_(vocab_size) {}
-
-  void Refuse(absl::Status status) {
-    if (status_.ok()) status_ = std::move(status);
-  }
-  template <typename... Parts>
-  void Invalid(const Parts&... parts) {
-    Refuse(absl::InvalidArgumentError(absl::StrCat(parts...)));
-  }
-  template <typename T>
-  T Value(const FieldRange& range, T value) {
-    Refuse(CheckRange(range, value));
-    return value;
-  }
-  template <typename T>
-  T ValueOr(const FieldRange& range, bool has, T value, T unset) {
-    return has ? Value(range, value) : unset;
-  }
-  template <typename Name>
-  void TokenId(const Name& name, int32_t id) {
-    if (id >= 0 && id < vocab_size_) return;
-    Invalid(name, " ", id, " is outside the vocabulary 0..", vocab_size_ - 1);
-  }
-  template <typename Ids>
-  std::vector<int32_t> TokenIds(const char* field, const Ids& ids) {
-    for (int i = 0; i < ids.size(); ++i) {
-      if (ids[i] < 0 || ids[i] >= vocab_size_) TokenId(absl::StrCat(field, "[", i, "]"), ids[i]);
-    }
-    return {ids.begin(), ids.end()};
-  }
-  void AtMost(const char* field, int64_t count, int64_t most, const char* unit) {
-    if (count > most) Invalid(field, " has ", count, " ", unit, ", the most is ", most);
-  }
-
-  const absl::Status& status() const { return status_; }
-
- private:
-  const int vocab_size_;
-  absl::Status status_;
-};
-
-void CheckId(const std::string& id, Reader& reader) {
+void CheckId(const std::string& id, FieldReader& reader) {
   reader.AtMost("request_id", std::ssize(id), kMaxRequestIdBytes, "bytes");
   if (!std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
-    reader.Invalid("request_id holds a character that is not printable ASCII");
+    reader.Invalid("request_id", "holds a character that is not printable ASCII");
   }
 }
 
-void ReadPrompt(const v1::GenerateRequest& from, Reader& reader, GenerationSpec& spec) {
-  switch (from.prompt_case()) {
-    case v1::GenerateRequest::kText:
-      if (from.text().empty()) reader.Invalid("text is empty");
-      reader.AtMost("text", std::ssize(from.text()), kMaxPromptBytes, "bytes");
-      spec.prompt_text = from.text();
-      return;
-    case v1::GenerateRequest::kTokenIds:
-      if (from.token_ids().ids().empty()) reader.Invalid("token_ids.ids is empty");
-      spec.request.prompt = reader.TokenIds("token_ids.ids", from.token_ids().ids());
-      return;
-    case v1::GenerateRequest::kChat:
-      reader.Refuse(absl::UnimplementedError("chat is not served; send text or token_ids"));
-      return;
-    case v1::GenerateRequest::PROMPT_NOT_SET:
-      reader.Invalid("prompt is not set; send text or token_ids");
-  }
-}
-
-void ReadSampling(const v1::SamplingParams& from, int vocab_size, Reader& reader,
+void ReadSampling(const v1::SamplingParams& from, int vocab_size, FieldReader& reader,
                   SamplingParams& to) {
   to.temperature =
       reader.ValueOr(kTemperatureRange, from.has_temperature(), from.temperature(), to.temperature);
@@ -104,7 +42,7 @@ void ReadSampling(const v1::SamplingParams& from, int vocab_size, Reader& reader
   to.seed = from.has_seed() ? from.seed() : RandomU64();
   reader.AtMost("sampling.logit_bias", std::ssize(from.logit_bias()), kMaxLogitBias, "entries");
   for (const auto& [id, bias] : from.logit_bias()) {
-    reader.TokenId("sampling.logit_bias key", id);
+    reader.TokenId("sampling.logit_bias", id, "key ");
     to.logit_bias.emplace_back(id, reader.Value(kLogitBiasRange, bias));
   }
   std::sort(to.logit_bias.begin(), to.logit_bias.end());
@@ -112,10 +50,13 @@ void ReadSampling(const v1::SamplingParams& from, int vocab_size, Reader& reader
   to.allowed_token_ids = reader.TokenIds("sampling.allowed_token_ids", from.allowed_token_ids());
 }
 
-void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reader,
+void ReadStopping(const v1::StoppingParams& from, int max_context, FieldReader& reader,
                   GenerationSpec& spec) {
   StoppingParams& to = spec.request.stopping;
-  if (from.has_max_tokens()) {
+  if (from.max_tokens() == 0 && from.has_max_tokens() && spec.echo) {
+    spec.echo_only = true;
+    spec.max_tokens = 1;  // an engine draws at least one
+  } else if (from.has_max_tokens()) {
     spec.max_tokens = reader.Value(MaxTokensRange(max_context), from.max_tokens());
   }
   to.min_tokens = reader.ValueOr(MinTokensRange(max_context), from.has_min_tokens(),
@@ -123,9 +64,9 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reade
   reader.AtMost("stopping.stop", from.stop_size(), kMaxStopStrings, "strings");
   for (int i = 0; i < from.stop_size(); ++i) {
     const std::string& stop = from.stop(i);
-    if (stop.empty()) reader.Invalid("stopping.stop[", i, "] is empty");
-    reader.AtMost(absl::StrCat("stopping.stop[", i, "]").c_str(), std::ssize(stop),
-                  kMaxStopStringBytes, "bytes");
+    const std::string field = absl::StrCat("stopping.stop[", i, "]");
+    if (stop.empty()) reader.Invalid(field, "is empty");
+    reader.AtMost(field, std::ssize(stop), kMaxStopStringBytes, "bytes");
     spec.stop.push_back(stop);
   }
   reader.AtMost("stopping.stop_token_ids", from.stop_token_ids_size(), kMaxStopTokenIds, "entries");
@@ -135,10 +76,11 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, Reader& reade
   to.is_watched = !spec.stop.empty();
 }
 
-void ReadResponse(const v1::ResponseParams& from, Reader& reader, GenerationSpec& spec) {
+void ReadResponse(const v1::ResponseParams& from, FieldReader& reader, GenerationSpec& spec) {
   if (from.has_logprobs()) spec.request.logprobs = reader.Value(kLogprobsRange, from.logprobs());
   spec.request.prompt_logprobs = from.prompt_logprobs();
   spec.echo = from.echo();
+  spec.prompt_token_ids = from.prompt_token_ids();
 }
 
 }  // namespace
@@ -169,16 +111,17 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.max_new_tokens = defaults.max_new_tokens;
   spec.request.deadline = call.deadline;
   spec.request.sampling = DefaultSampling(defaults);
-  Reader reader(vocab_size);
+  FieldReader reader(vocab_size);
   spec.request.id = call.request_id;
   spec.trace_id = call.trace_id;
   CheckId(call.request_id, reader);
-  ReadPrompt(request, reader, spec);
+  ReadPrompt(request, serving, reader, spec);
+  ReadStructuredOutput(request, serving, reader, spec);
   ReadSampling(request.sampling(), vocab_size, reader, spec.request.sampling);
   const FieldRange completions = CompletionsRange(serving.engine.options().max_num_seqs);
   spec.n = reader.ValueOr(completions, request.sampling().has_n(), request.sampling().n(), 1);
-  ReadStopping(request.stopping(), max_context, reader, spec);
   ReadResponse(request.response(), reader, spec);
+  ReadStopping(request.stopping(), max_context, reader, spec);
   reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,
                 "bytes");
   spec.request.cache_salt = request.cache().cache_salt();
@@ -190,14 +133,14 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  Reader reader(serving.engine.config().vocab_size);
+  FieldReader reader(serving.engine.config().vocab_size);
   reader.AtMost("text", std::ssize(request.text()), kMaxPromptBytes, "bytes");
   return reader.status();
 }
 
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  Reader reader(serving.engine.config().vocab_size);
+  FieldReader reader(serving.engine.config().vocab_size);
   reader.TokenIds("token_ids", request.token_ids());
   return reader.status();
 }

@@ -34,6 +34,9 @@ absl::Status CheckModel(const std::string& model, const Serving& serving);
 absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,
                                          const Serving& serving);
 
+// The conversation alone, checked in the same way.
+absl::StatusOr<ChatSpec> FromProto(const v1::RenderChatRequest& request, const Serving& serving);
+
 absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving);
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving& serving);
 

@@ -116,6 +116,10 @@ void ModelInfoToProto(const Serving& serving, v1::GetModelInfoResponse& to) {
     field.set_min_exclusive(range.min_exclusive);
   }
   DefaultsToProto(engine.generation_defaults(), to);
+  v1::ChatInfo& chat = *to.mutable_chat();
+  chat.set_is_available(serving.chat != nullptr);
+  chat.set_tool_format(std::string(NameOf(serving.reply_format.tools)));
+  chat.set_reasoning_format(std::string(NameOf(serving.reply_format.reasoning)));
 }
 
 void ServerInfoToProto(const Serving& serving, v1::GetServerInfoResponse& to) {

@@ -15,11 +15,29 @@ void ToProto(const PositionLogprob& from, v1::TokenLogprob& to) {
   }
 }
 
+// Pieces of a call are appended to what there is of it.
+void AppendReply(ReplyDelta from, v1::Reply& to) {
+  to.mutable_content()->append(from.content);
+  to.mutable_reasoning()->append(from.reasoning);
+  for (ToolCallDelta& piece : from.tool_calls) {
+    v1::ToolCall* call = nullptr;
+    for (v1::ToolCall& known : *to.mutable_tool_calls()) {
+      if (known.index() == piece.index) call = &known;
+    }
+    if (call == nullptr) call = to.add_tool_calls();
+    call->set_index(piece.index);
+    if (!piece.id.empty()) call->set_id(std::move(piece.id));
+    if (!piece.name.empty()) call->set_name(std::move(piece.name));
+    call->mutable_arguments()->append(piece.arguments);
+  }
+}
+
 template <typename Proto>
 void AppendDelta(DeltaOutput delta, Proto& to) {
   to.mutable_text()->append(delta.text);
   to.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
   for (const PositionLogprob& position : delta.logprobs) ToProto(position, *to.add_logprobs());
+  if (delta.reply) AppendReply(*std::move(delta.reply), *to.mutable_reply());
 }
 
 v1::FinishReason ToProto(FinishReason reason) {
@@ -49,6 +67,7 @@ void ToProto(const PromptOutput& prompt, const std::string& request_id, const Se
   to.set_request_id(request_id);
   to.set_model(serving.model_name);
   to.set_prompt_tokens(prompt.num_tokens);
+  to.mutable_token_ids()->Add(prompt.token_ids.begin(), prompt.token_ids.end());
   for (const PositionLogprob& position : prompt.logprobs) ToProto(position, *to.add_logprobs());
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/request.h"
+#include "server/field_error.h"
 
 namespace mea {
 
@@ -73,10 +74,9 @@ absl::Status CheckRange(const FieldRange& range, T value) {
   const auto bound = [](double x) {
     return x == std::floor(x) ? std::to_string(static_cast<int64_t>(x)) : absl::StrCat(x);
   };
-  const std::string field(range.field);
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, " ", value, " is outside ", bound(range.min), "..", bound(range.max),
-                   range.min_exclusive ? ", the least excluded" : ""));
+  return FieldError(range.field,
+                    absl::StrCat(value, " is outside ", bound(range.min), "..", bound(range.max),
+                                 range.min_exclusive ? ", the least excluded" : ""));
 }
 
 }  // namespace mea

@@ -13,6 +13,8 @@
 #include "server/build_info.h"
 #include "server/http/http_server.h"
 #include "server/limits.h"
+#include "server/openai/error.h"
+#include "server/openai/routes.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/status_page.h"
@@ -53,7 +55,17 @@ class GrpcServer final : public Server {
   GrpcServer(ServerOptions options, Engine& engine, const Tokenizer& tokenizer, Metrics& metrics,
              Log& log)
       : options_(std::move(options)),
-        serving_{options_.model_name, engine, tokenizer, metrics, log, workers_} {}
+        serving_{options_.model_name,
+                 engine,
+                 tokenizer,
+                 metrics,
+                 log,
+                 workers_,
+                 compilers_,
+                 options_.chat.get(),
+                 options_.reply_format,
+                 options_.reply_markers,
+                 options_.grammars.get()} {}
   ~GrpcServer() override;
 
   absl::Status Listen();
@@ -79,7 +91,9 @@ class GrpcServer final : public Server {
 
   const ServerOptions options_;
   Serving serving_;
-  TextWorkers workers_{kNumTextWorkers, kMaxTextJobs};  // their jobs use serving_: they end first
+  // Their jobs use serving_: they end first.
+  TextWorkers workers_{kNumTextWorkers, kMaxTextJobs, kNumOutputWorkers};
+  TextWorkers compilers_{kNumGrammarCompilers, kMaxGrammarJobs};
   InferenceService inference_{serving_};
   ControlService control_{serving_};
   std::unique_ptr<grpc::Server> grpc_;
@@ -169,12 +183,14 @@ absl::Status GrpcServer::CheckHttp() const {
   return CheckBindable(*address);
 }
 
-// The routes of the OpenAI API go here.
 absl::Status GrpcServer::ListenHttp() {
   if (options_.http.empty()) return absl::OkStatus();
   HttpOptions options = OptionsOfHttp(options_.http);
   options.cors_origins = options_.http_cors;
-  auto http = HttpServer::Start(std::move(options), {Page("/health", [this] { return Health(); })});
+  options.error_answer = [](int code, std::string_view message) {
+    return openai::ErrorAnswer(code, message);
+  };
+  auto http = HttpServer::Start(std::move(options), openai::Routes(serving_));
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
   return absl::OkStatus();

@@ -7,6 +7,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "engine/grammar/grammar_compiler.h"
+#include "engine/text/chat/chat_template.h"
+#include "engine/text/reply/reply_format.h"
 #include "engine/text/tokenizer.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -19,6 +22,10 @@ struct ServerOptions {
   std::string http = "127.0.0.1:8000";     // HTTP: the OpenAI API; empty = none
   std::vector<std::string> http_cors;      // origins whose pages may call it; "*": all
   std::string model_name;
+  std::shared_ptr<const ChatTemplate> chat;   // null: chats are not served
+  ReplyFormat reply_format;                   // how the model writes tool calls and reasoning
+  std::vector<int32_t> reply_markers;         // special tokens that this takes, sorted
+  std::shared_ptr<GrammarCompiler> grammars;  // null: structured output is not served
   // The engine shows no sign of life for so long: NOT_SERVING, until it does.
   absl::Duration stall_timeout = absl::Seconds(5);
 };

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
+#include "server/prepare_prompt.h"
 
 namespace mea {
 namespace {
@@ -175,6 +176,30 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
     const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
     response->set_text(serving_.tokenizer.Decode(
         {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())}, skip));
+    reactor->Finish(grpc::Status::OK);
+  };
+  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
+                                                       const v1::RenderChatRequest* request,
+                                                       v1::RenderChatResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<ChatSpec> chat = FromProto(*request, serving_);
+  absl::Status status = chat.status();
+  // The reactor, and with it the context, lives until it is finished.
+  const auto job = [this, reactor, context, chat, response] {
+    const auto still_wanted = [context] {
+      return context->IsCancelled() ? absl::CancelledError("cancelled by the client")
+                                    : absl::OkStatus();
+    };
+    absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving_, still_wanted);
+    if (!prompt.ok()) return reactor->Finish(ToGrpcStatus(prompt.status()));
+    response->set_text(std::move(prompt->text));
+    response->mutable_token_ids()->Add(prompt->token_ids.begin(), prompt->token_ids.end());
+    response->set_max_context(serving_.engine.max_context());
     reactor->Finish(grpc::Status::OK);
   };
   if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();

@@ -1,9 +1,14 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "engine/grammar/grammar_compiler.h"
+#include "engine/text/chat/chat_template.h"
+#include "engine/text/reply/reply_format.h"
 #include "engine/text/tokenizer.h"
 #include "server/in_flight.h"
 #include "server/log.h"
@@ -23,6 +28,11 @@ struct Serving {
   Metrics& metrics;
   Log& log;
   TextWorkers& workers;
+  TextWorkers& compilers;               // of grammars
+  const ChatTemplate* chat = nullptr;   // null: the model has none
+  ReplyFormat reply_format;             // how it writes calls and thoughts
+  std::vector<int32_t> reply_markers;   // special tokens that its text must show for that
+  GrammarCompiler* grammars = nullptr;  // null: no structured output
   RequestLog request_log{log};
   Readiness readiness;
   InFlight requests;

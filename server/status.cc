@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/field_error.h"
 
 namespace mea {
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -15,15 +16,25 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   const auto code = static_cast<grpc::StatusCode>(status.code());
   const std::string message(status.message());
   const std::optional<std::string> reason = RefusalReason(status);
-  if (!reason) return grpc::Status(code, message);
+  const std::optional<std::string> field = FieldOf(status);
+  if (!reason && !field) return grpc::Status(code, message);
 
   google::rpc::Status details;
   details.set_code(code);
   details.set_message(message);
-  google::rpc::ErrorInfo info;
-  info.set_reason(*reason);
-  info.set_domain("mea");
-  details.add_details()->PackFrom(info);
+  if (reason) {
+    google::rpc::ErrorInfo info;
+    info.set_reason(*reason);
+    info.set_domain("mea");
+    details.add_details()->PackFrom(info);
+  }
+  if (field) {
+    google::rpc::BadRequest bad;
+    google::rpc::BadRequest::FieldViolation& violation = *bad.add_field_violations();
+    violation.set_field(*field);
+    violation.set_description(message);
+    details.add_details()->PackFrom(bad);
+  }
   if (const std::optional<absl::Duration> delay = RetryDelay(status)) {
     const int64_t ms = absl::ToInt64Milliseconds(*delay);
     google::rpc::RetryInfo retry;

@@ -9,8 +9,9 @@ class Status;
 
 namespace mea {
 
-// The same code and message. Of a refusal (engine/refusal.h) google.rpc.ErrorInfo carries the
-// reason and google.rpc.RetryInfo the delay, in grpc-status-details-bin.
+// The same code and message. In grpc-status-details-bin: of a refusal (engine/refusal.h)
+// google.rpc.ErrorInfo with the reason and google.rpc.RetryInfo with the delay; of a wrong field
+// (field_error.h) google.rpc.BadRequest with its path.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace mea

@@ -11,13 +11,15 @@
 namespace mea {
 
 // The threads that tokenize and detokenize, so that neither the engine's thread nor gRPC's does.
-// Jobs of the same request that must keep their order are kept in it by Generation, which has at
-// most one of them here at a time. Thread-safe; the destructor finishes what was posted.
+// Some threads may be kept for output, whatever the input costs. Jobs of the same request that must
+// keep their order are kept in it by Generation, which has at most one of them here at a time.
+// Thread-safe; the destructor finishes what was posted.
 class TextWorkers {
  public:
   using Job = std::function<void()>;
 
-  TextWorkers(int num_threads, int max_jobs);
+  // `num_kept` of the threads never run what clients asked for.
+  TextWorkers(int num_threads, int max_jobs, int num_kept = 0);
   ~TextWorkers();
   TextWorkers(const TextWorkers&) = delete;
   TextWorkers& operator=(const TextWorkers&) = delete;
@@ -30,13 +32,18 @@ class TextWorkers {
 
  private:
   void Run();
+  bool CanTakeJob() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !jobs_.empty() && num_jobs_running_ < max_jobs_running_;
+  }
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return stopping_ || !jobs_.empty() || !output_jobs_.empty();
+    return stopping_ || CanTakeJob() || !output_jobs_.empty();
   }
 
   const size_t max_jobs_;
+  const int max_jobs_running_;
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  int num_jobs_running_ ABSL_GUARDED_BY(mu_) = 0;  // of jobs_
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mu_);
   std::deque<Job> output_jobs_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;

@@ -13,6 +13,7 @@ using Action = std::function<absl::Status()>;
 // Each adds one subcommand to the program; where it is called, it sets `action`.
 void AddServe(CLI::App& program, Action& action);
 void AddGenerate(CLI::App& program, Action& action);
+void AddChat(CLI::App& program, Action& action);
 void AddHealth(CLI::App& program, Action& action);
 void AddInspect(CLI::App& program, Action& action);
 void AddPlan(CLI::App& program, Action& action);

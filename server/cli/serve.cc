@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
+#include "server/cli/load_text.h"
 #include "server/cli/progress.h"
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
@@ -43,6 +44,7 @@ LogLevel ParseLogLevel(const std::string& name) {
 struct ServeFlags {
   EngineOptions engine;
   ServerOptions server;
+  TextFlags text;
   std::string log_level = "info";
   std::string log_format = "text";
   std::string kv_cache_bytes = "0";
@@ -74,6 +76,20 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "Origin whose pages may call it from a browser, e.g. https://chat.example.org; "
                   "'*': all")
       ->type_name("ORIGIN");
+  command
+      .add_option("--chat-template", flags.text.chat_template,
+                  "Jinja file in place of the checkpoint's chat template")
+      ->type_name("FILE");
+  command
+      .add_option("--tool-parser", flags.text.tool_parser,
+                  "How the model writes tool calls: " + ToolParserNames())
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--reasoning-parser", flags.text.reasoning_parser,
+                  "How it sets its reasoning apart: " + ReasoningParserNames())
+      ->type_name("NAME")
+      ->capture_default_str();
   command
       .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
                   "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
@@ -119,7 +135,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command.add_flag("--random-weights", engine.random_weights,
-                   "Make the weights up: MODEL needs no more than config.json and tokenizer.json; "
+                   "Use random weights: MODEL needs no more than config.json and tokenizer.json; "
                    "for measuring");
   command.add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core")
       ->capture_default_str();
@@ -140,10 +156,10 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--log-level", flags.log_level,
-                  "Least that is written on stderr: trace, debug, info, warning, error, off")
+                  "Lowest level written on stderr: trace, debug, info, warning, error, off")
       ->check(CLI::IsMember(kLogLevels))
       ->capture_default_str();
-  command.add_option("--log-format", flags.log_format, "Of its lines: text, json")
+  command.add_option("--log-format", flags.log_format, "Format of log lines: text, json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
 }
@@ -189,9 +205,16 @@ absl::Status Serve(ServeFlags flags) {
         [&](const StepReport& step) { metrics.ObserveStep(step); });
     if (!started.ok()) return started.status();
     engine = *std::move(started);
-    auto loaded = Tokenizer::Load(absl::StrCat(flags.engine.model_dir, "/tokenizer.json"));
-    if (!loaded.ok()) return loaded.status();
-    tokenizer = *std::move(loaded);
+    auto text = LoadText(flags.engine.model_dir, flags.text);
+    if (!text.ok()) return text.status();
+    tokenizer = std::move(text->tokenizer);
+    flags.server.chat = text->chat;
+    flags.server.reply_format = text->reply_format;
+    flags.server.reply_markers = text->reply_markers;
+    auto grammars = GrammarCompiler::Create(*tokenizer, engine->config().vocab_size,
+                                            {.spelled_tokens = text->reply_markers});
+    if (!grammars.ok()) return grammars.status();
+    flags.server.grammars = *std::move(grammars);
   }
   auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();

@@ -142,6 +142,16 @@ HttpHeaders CorsHeaders(const HttpRequest& request, const std::vector<std::strin
   return headers;
 }
 
+bool IsFromAllowedPage(const HttpRequest& request, const std::vector<std::string>& origins) {
+  const std::string_view origin = request.Header("origin");
+  if (origin.empty() || request.method == "GET" || request.method == "HEAD") return true;
+  const size_t host = origin.find("://");
+  if (host != origin.npos && origin.substr(host + 3) == request.Header("host")) return true;
+  return std::any_of(origins.begin(), origins.end(), [&](const std::string& allowed) {
+    return allowed == "*" || allowed == origin;
+  });
+}
+
 HttpAnswer OptionsAnswer(const HttpRequest& request, const std::string& allow, bool cors) {
   HttpAnswer answer{.code = 204, .headers = {{"Allow", allow}}};
   if (!cors || request.Header("access-control-request-method").empty()) return answer;

@@ -28,6 +28,10 @@ std::string HttpHead(const HttpAnswer& answer, HttpFraming framing, std::string_
 void AppendChunk(std::string_view piece, std::string& out);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
+// Whether a browser's page may have this done: one of this server, or of an origin that may call.
+// Browsers send simple POSTs of any page without asking first; other clients send no Origin.
+bool IsFromAllowedPage(const HttpRequest& request, const std::vector<std::string>& origins);
+
 // What lets a page of `origins` read the answer to `request`; nothing where it is of none of them.
 HttpHeaders CorsHeaders(const HttpRequest& request, const std::vector<std::string>& origins);
 

@@ -199,7 +199,11 @@ void HttpConnection::Dispatch(std::string_view rest) {
   ReleaseBody();
   request.peer = peer_;
   const HttpRoutes::Match match = site_->routes.Find(request.method, request.path);
-  if (match.route != nullptr) {
+  if (match.route != nullptr && !IsFromAllowedPage(request, site_->options.cors_origins)) {
+    SendHere(site_->ErrorAnswer(
+        403, absl::StrCat("pages of ", Printable(request.Header("origin")),
+                          " may not call this server: start it with --http-cors to allow them")));
+  } else if (match.route != nullptr) {
     state_ = State::kAnswering;
     call_ = match.route->start(MakeExchange(shared_from_this(), ++id_, std::move(request)));
   } else if (request.method == "OPTIONS" && (!match.allow.empty() || request.path == "*")) {

@@ -2,17 +2,20 @@
 // engine begins to tell a step to the moment a gRPC client has read the token. Server and clients
 // are a process each; the engine is the tests' and computes nothing, so that a step takes no time
 // of its own.
-//   stream_bench [STREAMS [STEPS [MILLISECONDS_BETWEEN_STEPS]]]       default: 1 500 5
+//   stream_bench [STREAMS [STEPS [MILLISECONDS_BETWEEN_STEPS [http]]]]       default: 1 500 5
+// With "http" the clients are those of the OpenAI API, where an event is taken to be one token.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <thread>
 
 #include "kernels/check.h"
 #include "server/bench/grpc_client.h"
+#include "server/bench/openai_client.h"
 #include "server/bench/statistics.h"
 #include "tests/server/server_fixture.h"
 
@@ -23,6 +26,7 @@ struct Load {
   int num_streams;
   int num_steps;
   std::chrono::milliseconds between;
+  bool over_http;
 };
 
 double CpuSeconds() {
@@ -52,7 +56,8 @@ void ReadAll(int fd, void* data, size_t size) {
 void Serve(const Load& load, int to) {
   ServerFixture f({.max_num_seqs = load.num_streams, .automatic = false});
   f.engine.SetScript([&](const Request&) { return std::vector<int32_t>(load.num_steps, 'a'); });
-  const std::string address = f.server->listen_address();
+  const std::string address =
+      load.over_http ? f.server->http_address() : f.server->listen_address();
   const int port = std::atoi(address.substr(address.rfind(':') + 1).c_str());
   WriteAll(to, &port, sizeof(port));
   MEA_CHECK(f.engine.AwaitSubmitted(load.num_streams));
@@ -85,9 +90,11 @@ void AppendDelays(const RequestRecord& record, double sent, const std::vector<do
 void Measure(const Load& load, int from) {
   int port = 0;
   ReadAll(from, &port, sizeof(port));
-  const BenchClientFactory clients = GrpcBenchClients(
-      grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()),
-      {});
+  const std::string address = "127.0.0.1:" + std::to_string(port);
+  const BenchClientFactory clients =
+      load.over_http
+          ? OpenAiBenchClients("http://" + address, {.model = "fake"})
+          : GrpcBenchClients(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()), {});
   const BenchClock::time_point due = BenchClock::now();
   const double due_seconds = Now();
   const double cpu_before = CpuSeconds();
@@ -117,12 +124,13 @@ void Measure(const Load& load, int from) {
   const Summary s = Summarize(std::move(delays));
   const double tokens = static_cast<double>(load.num_steps) * load.num_streams;
   std::printf(
-      "%d streams, a token each every %d ms: %.1f us from engine to client (median), %.1f (p90), "
+      "%s, %d streams, a token each every %d ms: %.1f us from engine to client (median), %.1f "
+      "(p90), "
       "%.1f (p99), %.1f (max); CPU time per token: server %.1f us, client %.1f us; %.2f tokens in "
       "a message\n",
-      load.num_streams, static_cast<int>(load.between.count()), 1e6 * s.median, 1e6 * s.p90,
-      1e6 * s.p99, 1e6 * s.max, 1e6 * server_cpu / tokens, 1e6 * client_cpu / tokens,
-      tokens / messages);
+      load.over_http ? "HTTP" : "gRPC", load.num_streams, static_cast<int>(load.between.count()),
+      1e6 * s.median, 1e6 * s.p90, 1e6 * s.p99, 1e6 * s.max, 1e6 * server_cpu / tokens,
+      1e6 * client_cpu / tokens, tokens / messages);
 }
 
 }  // namespace
@@ -131,7 +139,8 @@ void Measure(const Load& load, int from) {
 int main(int argc, char** argv) {
   const auto argument = [&](int i, int unset) { return argc > i ? std::atoi(argv[i]) : unset; };
   const mea::testing::Load load{argument(1, 1), argument(2, 500),
-                                std::chrono::milliseconds(argument(3, 5))};
+                                std::chrono::milliseconds(argument(3, 5)),
+                                argc > 4 && std::string_view(argv[4]) == "http"};
   int fds[2];
   MEA_CHECK(pipe(fds) == 0);
   if (const pid_t server = fork(); server > 0) {

@@ -96,6 +96,14 @@ def test_an_echo_carries_the_logprobs_of_the_prompt(complete, server):
     assert answer.text.startswith("Once upon a time there was")
 
 
+def test_an_echo_that_ends_at_once_still_has_an_entry_for_the_end(complete, server):
+    """lm-eval drops the last entry as the drawn token's: without one for the end it would drop a token of the prompt."""
+    tokens = server.tokens("Once upon a time there was")
+    answer = complete(tokens, max_tokens=1, temperature=0, logprobs=1, echo=True, logit_bias={"0": 100}).choices[0]
+    assert answer.finish_reason == "stop"
+    assert len(answer.logprobs.token_logprobs) == len(tokens) + 1
+
+
 def test_a_prompt_is_scored_as_it_was_drawn(complete, server):
     """What greedy drawing reported token by token, an echo of the same tokens reports again."""
     drawn = complete("Once upon a time", max_tokens=12, temperature=0, logprobs=1, extra_body={**GO_ON, "return_token_ids": True}).choices[0]

@@ -25,8 +25,9 @@ def test_a_text_is_answered(client, server):
 
 
 def test_an_answer_that_ends_by_itself_is_completed(client, server):
-    answer = client.responses.create(model=server.model, input="Hello", max_output_tokens=50, extra_body={"structured_outputs": {"choice": ["The end."]}})
-    assert (answer.status, answer.output_text) == ("completed", "The end.")
+    form = {"format": {"type": "json_schema", "name": "end", "schema": {"enum": ["The end."]}, "strict": True}}
+    answer = client.responses.create(model=server.model, input="Hello", max_output_tokens=50, text=form)
+    assert (answer.status, answer.output_text) == ("completed", '"The end."')
 
 
 def test_instructions_and_turns_are_the_conversation(client, server, chat):

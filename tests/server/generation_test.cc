@@ -64,7 +64,7 @@ class GenerationTest : public ::testing::Test {
   Log log_{{.level = LogLevel::kOff}};
   absl::Notification held_, release_;
   TextWorkers workers_{1, 2};
-  Serving serving_{"fake", engine_, *tokenizer_, metrics_, log_, workers_};
+  Serving serving_{"fake", engine_, *tokenizer_, metrics_, log_, workers_, workers_};
   std::shared_ptr<Listener> listener_ = std::make_shared<Listener>();
 };
 

@@ -140,7 +140,7 @@ TEST(LifecycleTest, SilentEngineIsNotServing) {
 TEST(LifecycleTest, PortOfTheApiAnswersProbesToo) {
   ServerFixture f;
   std::string head;
-  EXPECT_EQ(f.HttpGet("/health", &head, f.server->http_address()), "SERVING\n");
+  EXPECT_EQ(f.HttpGet("/health", &head, f.server->http_address()), "{\"status\":\"ok\"}");
   EXPECT_THAT(head, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Server: mea/")));
 }
 

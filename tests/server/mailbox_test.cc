@@ -74,6 +74,24 @@ TEST(MailboxTest, FailureDropsWhatIsUnread) {
   EXPECT_FALSE(mailbox.Take().has_value());
 }
 
+TEST(TextWorkersTest, InputLeavesTheKeptThreadsToOutput) {
+  absl::Notification release, output_done;
+  int num_ran = 0;
+  {
+    TextWorkers workers(2, 8, /*num_kept=*/1);
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_TRUE(workers.Post([&] {
+        release.WaitForNotification();
+        ++num_ran;  // one at a time
+      }));
+    }
+    workers.PostOutput([&] { output_done.Notify(); });
+    EXPECT_TRUE(output_done.WaitForNotificationWithTimeout(absl::Seconds(10)));
+    release.Notify();
+  }
+  EXPECT_EQ(num_ran, 3);  // the end runs what was posted
+}
+
 TEST(TextWorkersTest, OutputGoesFirstAndJobsBeyondTheBoundAreRefused) {
   absl::Mutex mu;
   std::vector<int> order;

@@ -13,15 +13,14 @@
 
 namespace mea::testing {
 
-ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names)
+ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names,
+                             ServerOptions server_options)
     : engine(std::move(options)), metrics({.model_name = "fake", .vllm_names = vllm_names}) {
   gpr_set_log_function([](gpr_log_func_args*) {});
-  auto started = Server::Start({.listen = "127.0.0.1:0",
-                                .admin = "127.0.0.1:0",
-                                .http = "127.0.0.1:0",
-                                .model_name = "fake",
-                                .stall_timeout = absl::Milliseconds(500)},
-                               engine, *tokenizer, metrics, *log);
+  server_options.listen = server_options.admin = server_options.http = "127.0.0.1:0";
+  server_options.model_name = "fake";
+  server_options.stall_timeout = absl::Milliseconds(500);
+  auto started = Server::Start(std::move(server_options), engine, *tokenizer, metrics, *log);
   MEA_CHECK(started.ok());
   server = *std::move(started);
   channel = NewChannel();

@@ -54,7 +54,9 @@ class LogLines {
 // A server on free ports of the loopback, before a fake engine, and clients of it.
 class ServerFixture {
  public:
-  explicit ServerFixture(FakeEngineOptions options = {}, bool vllm_names = false);
+  // Addresses, the model's name and the patience of `server_options` are the fixture's.
+  explicit ServerFixture(FakeEngineOptions options = {}, bool vllm_names = false,
+                         ServerOptions server_options = {});
 
   std::unique_ptr<grpc::ClientContext> Context(absl::Duration timeout = absl::Seconds(20)) const;
 

@@ -27,11 +27,11 @@ std::vector<BadRequest> InvalidRequests() {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   using R = v1::GenerateRequest;
   return {
-      {"prompt is not set; send text or token_ids", [](R& r) { r.clear_prompt(); }},
+      {"prompt is not set; send text, token_ids or chat", [](R& r) { r.clear_prompt(); }},
       {"text is empty", [](R& r) { r.set_text(""); }},
       {"text has 4194305 bytes, the most is 4194304",
        [](R& r) { r.set_text(std::string(kMaxPromptBytes + 1, 'x')); }},
-      {"prompt of 64 tokens exceeds 63, the context of 64 less one",
+      {"prompt has 64 tokens; at most 63 fit in the context of 64",
        [](R& r) { r.set_text(std::string(kContext, 'x')); }},
       {"token_ids.ids is empty", [](R& r) { r.mutable_token_ids(); }},
       {"token_ids.ids[1] 258 is outside the vocabulary 0..257",
@@ -128,7 +128,7 @@ TEST(StatusTest, InvalidArgumentNamesFieldValueAndBound) {
 TEST(StatusTest, WhatIsNotServedIsUnimplementedAndNamed) {
   ServerFixture f;
   const std::vector<BadRequest> requests = {
-      {"chat is not served; send text or token_ids",
+      {"chat is not served: the model has no chat template; send text or token_ids",
        [](v1::GenerateRequest& r) { r.mutable_chat()->add_messages()->set_role("user"); }},
   };
   for (const BadRequest& bad : requests) {

@@ -71,6 +71,24 @@ TEST(HttpCorsTest, StreamsCarryTheSameHeaders) {
   EXPECT_EQ(client.Read().Header("Access-Control-Allow-Origin"), "https://a.example");
 }
 
+// A browser sends a POST of plain text without asking first, wherever the page comes from.
+TEST(HttpCorsTest, PagesOfOtherOriginsMayNotPost) {
+  constexpr char kPost[] =
+      "POST /echo HTTP/1.1\r\nHost: h:1\r\nOrigin: https://%s\r\n"
+      "Content-Length: 2\r\n\r\nab";
+  const auto post = [&](std::vector<std::string> origins, std::string origin) {
+    HttpFixture f({.cors_origins = std::move(origins)});
+    std::string request = kPost;
+    request.replace(request.find("%s"), 2, origin);
+    return f.Connect().Ask(request).code;
+  };
+  EXPECT_EQ(post({}, "a.example"), 403);
+  EXPECT_EQ(post({"https://b.example"}, "a.example"), 403);
+  EXPECT_EQ(post({"https://a.example"}, "a.example"), 200);
+  EXPECT_EQ(post({"*"}, "a.example"), 200);
+  EXPECT_EQ(post({}, "h:1"), 200);  // its own
+}
+
 TEST(HttpCorsTest, OptionsOfNoPathIsNotFound) {
   HttpFixture f({.cors_origins = {"*"}});
   RawClient client = f.Connect();

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/mailbox.h"
+#include "server/openai/json.h"
+
+namespace mea::openai {
+
+// What is known of every answer.
+struct AnswerInfo {
+  std::string id;  // "chatcmpl-..."
+  std::string model;
+  int64_t created = 0;  // Unix seconds
+  int num_prompts = 1;
+  int n = 1;  // completions of each
+};
+
+// Turns the output of one request's prompts into the JSON of one kind of answer: events of a stream
+// as they come, or a whole at the end. Used by one thread at a time.
+class Answer {
+ public:
+  explicit Answer(AnswerInfo info) : info_(std::move(info)) {}
+  virtual ~Answer() = default;
+
+  // Of each prompt once, first.
+  virtual void Add(int prompt, PromptOutput output) = 0;
+  virtual void Add(int prompt, DeltaOutput delta) = 0;
+  // The end of one completion; its status is OK.
+  virtual void Add(int prompt, FinishOutput finish) = 0;
+  // All have ended.
+  virtual void End() = 0;
+  // A stream that has begun ends so.
+  virtual void Fail(const Json& /*error*/) {}
+
+  // What has come since: bytes of the stream, or after End() the whole body.
+  std::string TakeText() { return std::exchange(text_, {}); }
+  int64_t num_bytes() const { return static_cast<int64_t>(text_.size()); }
+
+  const AnswerInfo& info() const { return info_; }
+
+ protected:
+  // The number of a completion among all choices of the answer.
+  int ChoiceOf(int prompt, int completion) const { return prompt * info_.n + completion; }
+  int num_choices() const { return info_.num_prompts * info_.n; }
+
+  void SendEvent(const Json& data) { text_ += "data: " + Dump(data) + "\n\n"; }
+  void SendEvent(std::string_view name, const Json& data) {
+    text_ += "event: " + std::string(name) + "\n";
+    SendEvent(data);
+  }
+
+  const AnswerInfo info_;
+  std::string text_;
+};
+
+// Tokens and cache memory of all prompts and completions of an answer.
+class UsageSum {
+ public:
+  void AddPrompt(const PromptOutput& output) { prompt_tokens_ += output.num_tokens; }
+  void AddFinish(int prompt, const FinishOutput& finish);
+  int64_t completion_tokens() const { return completion_tokens_; }
+  // As OpenAI's chat and completions report it, and what the caches of the request took.
+  Json ToJson() const;
+  // As OpenAI's responses report it.
+  Json ToResponsesJson() const;
+
+ private:
+  Json KvCache() const;
+
+  int64_t prompt_tokens_ = 0;
+  int64_t completion_tokens_ = 0;
+  std::vector<int64_t> cached_tokens_;  // by prompt
+  int64_t kv_bytes_ = 0;
+  int64_t kv_bytes_uncompressed_ = 0;
+};
+
+// "stop", "length" or "tool_calls".
+std::string FinishReasonOf(const FinishOutput& finish);
+// What stopped it where that is not the end of the sequence: a string, a token id, or null.
+Json StopReasonOf(const FinishOutput& finish);
+
+}  // namespace mea::openai

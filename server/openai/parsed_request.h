@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mea/v1/inference.pb.h"
+#include "server/openai/answer.h"
+#include "server/openai/error.h"
+#include "server/openai/json.h"
+#include "server/serving.h"
+
+namespace mea::openai {
+
+// What a client asks for: requests of mea.v1, one for each prompt, and how the answer is to look.
+struct ParsedRequest {
+  std::vector<v1::GenerateRequest> requests;
+  ParamNames names;  // of fields whose complaints come later
+  bool stream = false;
+  std::optional<absl::Duration> timeout;
+  std::unique_ptr<Answer> answer;
+};
+
+// Each reads one kind of body. INVALID_ARGUMENT names the field as the client wrote it; ranges are
+// left to FromProto. `id` is the answer's.
+absl::StatusOr<ParsedRequest> ReadChatCompletion(const Json& body, const std::string& id,
+                                                 const Serving& serving);
+absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string& id,
+                                             const Serving& serving);
+absl::StatusOr<ParsedRequest> ReadResponse(const Json& body, const std::string& id,
+                                           const Serving& serving);
+
+}  // namespace mea::openai

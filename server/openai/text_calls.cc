@@ -1,0 +1,81 @@
+#include "server/openai/text_calls.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/refusal.h"
+#include "server/limits.h"
+#include "server/openai/chat_fields.h"
+#include "server/openai/error.h"
+#include "server/openai/json_reader.h"
+#include "server/openai/token_text.h"
+
+namespace mea::openai {
+
+void AnswerOnTextWorker(Serving& serving, std::shared_ptr<HttpExchange> exchange,
+                        TextAnswer answer) {
+  const auto job = [&serving, exchange, answer] {
+    const absl::StatusOr<Json> body = ParseBody(exchange->request().body);
+    const absl::StatusOr<Json> json = body.ok() ? answer(*body, serving) : body;
+    exchange->Send(json.ok() ? JsonAnswer(*json) : ErrorAnswer(json.status()));
+  };
+  if (serving.workers.Post(job)) return;
+  exchange->Send(
+      ErrorAnswer(ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
+                                    "TEXT_QUEUE_FULL", kRetryDelay)));
+}
+
+absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving) {
+  absl::Status complaint;
+  JsonReader reader(body, &complaint);
+  std::vector<int32_t> ids;
+  if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
+  const auto special = reader.Bool("add_special_tokens");
+  if (reader.Has("messages")) {
+    absl::StatusOr<std::vector<int32_t>> rendered = RenderMessages(reader, serving);
+    if (!rendered.ok()) return rendered.status();
+    ids = *std::move(rendered);
+  } else {
+    const auto prompt = reader.String("prompt");
+    if (!prompt) reader.Invalid("prompt", "is not set; a prompt or messages are expected");
+    if (!complaint.ok()) return complaint;
+    if (std::ssize(*prompt) > kMaxPromptBytes) {
+      reader.Invalid("prompt",
+                     absl::StrCat("has ", prompt->size(), " bytes, the most is ", kMaxPromptBytes));
+      return complaint;
+    }
+    ids = serving.tokenizer.Encode(*prompt, {.add_special_tokens = special.value_or(true)});
+  }
+  const bool with_texts = reader.Bool("return_token_strs").value_or(false);
+  if (!complaint.ok()) return complaint;
+  Json answer = {{"count", ids.size()},
+                 {"max_model_len", serving.engine.max_context()},
+                 {"tokens", ids},
+                 {"token_strs", nullptr}};
+  if (with_texts) {
+    const TokenText tokens(serving.tokenizer, /*as_ids=*/false);
+    answer["token_strs"] = Json::array();
+    for (const int32_t id : ids) answer["token_strs"].push_back(tokens.Text(id));
+  }
+  return answer;
+}
+
+absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving) {
+  absl::Status complaint;
+  JsonReader reader(body, &complaint);
+  if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
+  if (!reader.Has("tokens")) reader.Invalid("tokens", "is not set");
+  const std::vector<int32_t> ids = reader.Ints("tokens");
+  const bool skip = reader.Bool("skip_special_tokens").value_or(false);
+  const int32_t vocab_size = serving.engine.config().vocab_size;
+  for (size_t i = 0; i < ids.size() && complaint.ok(); ++i) {
+    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
+    reader.Invalid(absl::StrCat("tokens[", i, "]"),
+                   absl::StrCat(ids[i], " is outside the vocabulary 0..", vocab_size - 1));
+  }
+  if (!complaint.ok()) return complaint;
+  return Json{{"prompt", serving.tokenizer.Decode(ids, skip)}};
+}
+
+}  // namespace mea::openai

@@ -1,0 +1,19 @@
+#pragma once
+
+#include "mea/v1/inference.pb.h"
+#include "server/field_reader.h"
+#include "server/generation_spec.h"
+#include "server/serving.h"
+
+namespace mea {
+
+// The parts of FromProto that say what is read and what must be written: prompt, conversation,
+// structured output. Complaints go to `reader`.
+
+void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, FieldReader& reader,
+                GenerationSpec& spec);
+ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, FieldReader& reader);
+void ReadStructuredOutput(const v1::GenerateRequest& from, const Serving& serving,
+                          FieldReader& reader, GenerationSpec& spec);
+
+}  // namespace mea
