@@ -55,7 +55,7 @@ std::vector<BadField> BadFields() {
       {kChat,
        {{"response_format", {{"type", "json_schema"}}}},
        "response_format.json_schema",
-       "not set"},
+       "a JSON Schema is expected"},
       {kChat, {{"guided_json", {{"type", "nonsense"}}}}, "guided_json", "type is not one"},
       {kChat, {{"guided_regex", "("}}, "guided_regex", ""},
       {kChat, {{"guided_regex", "a"}, {"guided_choice", {"b"}}}, "guided_choice", "second"},
