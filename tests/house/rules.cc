@@ -61,9 +61,7 @@ const std::vector<Library>& Libraries() {
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Boost", {"boost/"}, {"server/http/"}},
       {"logging", {"spdlog/"}, {"server/log.cc"}},
-      {"xgrammar",
-       {"xgrammar/", "dlpack/", "picojson"},
-       {"engine/grammar/xgrammar_library.cc"}},
+      {"xgrammar", {"xgrammar/", "dlpack/", "picojson"}, {"engine/grammar/xgrammar_library.cc"}},
       {"Eigen", {"Eigen/"}, {"engine/convert/", "tests/engine/convert/"}},
       {"Highway", {"hwy/"}, {"kernels/", "tests/kernels/", "tests/bench/"}},
   };
