@@ -19,7 +19,11 @@ inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt th
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
-inline constexpr int kMaxJsonDepth = 128;                 // of an HTTP body
+inline constexpr int kMaxJsonDepth = 128;  // of a client's JSON
+inline constexpr int64_t kMaxJsonContainers = 200'000;
+// Of n keys in one object: n^2 / 2, since a parser that keeps their order seeks each among those
+// before it; 4,000 keys are 8 million.
+inline constexpr int64_t kMaxJsonLookUps = 20'000'000;
 inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
 inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
 // Bodies up to here are parsed where they arrive, longer ones by a text worker.

@@ -6,9 +6,9 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/field_reader.h"
 #include "server/limits.h"
 #include "server/proto_convert_prompt.h"
+#include "server/request_reader.h"
 #include "server/sampling_defaults.h"
 
 namespace mea {
@@ -19,14 +19,14 @@ uint64_t RandomU64() {
   return absl::Uniform<uint64_t>(bits);
 }
 
-void CheckId(const std::string& id, FieldReader& reader) {
+void CheckId(const std::string& id, RequestReader& reader) {
   reader.AtMost("request_id", std::ssize(id), kMaxRequestIdBytes, "bytes");
   if (!std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
     reader.Invalid("request_id", "holds a character that is not printable ASCII");
   }
 }
 
-void ReadSampling(const v1::SamplingParams& from, int vocab_size, FieldReader& reader,
+void ReadSampling(const v1::SamplingParams& from, int vocab_size, RequestReader& reader,
                   SamplingParams& to) {
   to.temperature =
       reader.ValueOr(kTemperatureRange, from.has_temperature(), from.temperature(), to.temperature);
@@ -50,7 +50,7 @@ void ReadSampling(const v1::SamplingParams& from, int vocab_size, FieldReader& r
   to.allowed_token_ids = reader.TokenIds("sampling.allowed_token_ids", from.allowed_token_ids());
 }
 
-void ReadStopping(const v1::StoppingParams& from, int max_context, FieldReader& reader,
+void ReadStopping(const v1::StoppingParams& from, int max_context, RequestReader& reader,
                   GenerationSpec& spec) {
   StoppingParams& to = spec.request.stopping;
   if (from.max_tokens() == 0 && from.has_max_tokens() && spec.echo) {
@@ -76,7 +76,7 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, FieldReader& 
   to.is_watched = !spec.stop.empty();
 }
 
-void ReadResponse(const v1::ResponseParams& from, FieldReader& reader, GenerationSpec& spec) {
+void ReadResponse(const v1::ResponseParams& from, RequestReader& reader, GenerationSpec& spec) {
   if (from.has_logprobs()) spec.request.logprobs = reader.Value(kLogprobsRange, from.logprobs());
   spec.request.prompt_logprobs = from.prompt_logprobs();
   spec.echo = from.echo();
@@ -111,7 +111,7 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.max_new_tokens = defaults.max_new_tokens;
   spec.request.deadline = call.deadline;
   spec.request.sampling = DefaultSampling(defaults);
-  FieldReader reader(vocab_size);
+  RequestReader reader(vocab_size);
   spec.request.id = call.request_id;
   spec.trace_id = call.trace_id;
   CheckId(call.request_id, reader);
@@ -133,14 +133,14 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  FieldReader reader(serving.engine.config().vocab_size);
+  RequestReader reader(serving.engine.config().vocab_size);
   reader.AtMost("text", std::ssize(request.text()), kMaxPromptBytes, "bytes");
   return reader.status();
 }
 
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  FieldReader reader(serving.engine.config().vocab_size);
+  RequestReader reader(serving.engine.config().vocab_size);
   reader.TokenIds("token_ids", request.token_ids());
   return reader.status();
 }

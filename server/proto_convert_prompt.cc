@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "server/json_bounds.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 
@@ -16,6 +17,14 @@ using Json = nlohmann::ordered_json;
 // Proto strings are UTF-8, so that nothing is replaced.
 std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void CheckJson(const std::string& text, const std::string& field, RequestReader& reader) {
+  if (const absl::Status status = CheckJsonBounds(text); !status.ok()) {
+    reader.Invalid(field, status.message());
+  } else if (!Json::accept(text)) {
+    reader.Invalid(field, "is not JSON");
+  }
 }
 
 std::string MessageJson(const v1::ChatMessage& from) {
@@ -34,7 +43,7 @@ std::string MessageJson(const v1::ChatMessage& from) {
   return Dump(message);
 }
 
-void CheckMessage(const v1::ChatMessage& from, const std::string& field, FieldReader& reader) {
+void CheckMessage(const v1::ChatMessage& from, const std::string& field, RequestReader& reader) {
   if (from.json().empty()) {
     if (from.role().empty()) reader.Invalid(absl::StrCat(field, ".role"), "is empty");
     return;
@@ -44,22 +53,22 @@ void CheckMessage(const v1::ChatMessage& from, const std::string& field, FieldRe
   if (rest.ByteSizeLong() > 0) {
     reader.Invalid(absl::StrCat(field, ".json"), "stands beside other fields of the message");
   }
-  if (!Json::accept(from.json())) reader.Invalid(absl::StrCat(field, ".json"), "is not JSON");
+  CheckJson(from.json(), absl::StrCat(field, ".json"), reader);
 }
 
 // A JSON array of JSON texts, each checked.
 std::string ArrayOf(const google::protobuf::RepeatedPtrField<std::string>& texts, const char* field,
-                    FieldReader& reader) {
+                    RequestReader& reader) {
   if (texts.empty()) return "";
   std::string array = "[";
   for (int i = 0; i < texts.size(); ++i) {
-    if (!Json::accept(texts[i])) reader.Invalid(absl::StrCat(field, "[", i, "]"), "is not JSON");
+    CheckJson(texts[i], absl::StrCat(field, "[", i, "]"), reader);
     absl::StrAppend(&array, i > 0 ? "," : "", texts[i]);
   }
   return array + "]";
 }
 
-ToolChoice ReadToolChoice(const v1::Chat& from, FieldReader& reader) {
+ToolChoice ReadToolChoice(const v1::Chat& from, RequestReader& reader) {
   const bool required = from.tool_choice() == v1::TOOL_CHOICE_REQUIRED;
   if (required && from.tools().empty()) {
     reader.Invalid("chat.tool_choice", "requires a call, and there are no tools");
@@ -73,7 +82,7 @@ ToolChoice ReadToolChoice(const v1::Chat& from, FieldReader& reader) {
 
 }  // namespace
 
-void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, FieldReader& reader,
+void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, RequestReader& reader,
                 GenerationSpec& spec) {
   switch (from.prompt_case()) {
     case v1::GenerateRequest::kText:
@@ -93,7 +102,7 @@ void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, FieldRe
   }
 }
 
-ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, FieldReader& reader) {
+ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, RequestReader& reader) {
   if (serving.chat == nullptr) {
     reader.Refuse(absl::UnimplementedError(
         "chat is not served: the model has no chat template; send text or token_ids"));
@@ -126,8 +135,8 @@ ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, FieldReader& rea
                    "cannot be set together with add_generation_prompt: one goes on with the last "
                    "message, the other begins a new one");
   }
-  if (!from.template_kwargs().empty() && !Json::accept(from.template_kwargs())) {
-    reader.Invalid("chat.template_kwargs", "is not JSON");
+  if (!from.template_kwargs().empty()) {
+    CheckJson(from.template_kwargs(), "chat.template_kwargs", reader);
   }
   chat.tool_choice = ReadToolChoice(from, reader);
   chat.tool_name = from.tool_name();
@@ -138,14 +147,14 @@ ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, FieldReader& rea
 
 absl::StatusOr<ChatSpec> FromProto(const v1::RenderChatRequest& request, const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  FieldReader reader(serving.engine.config().vocab_size);
+  RequestReader reader(serving.engine.config().vocab_size);
   ChatSpec chat = ReadChat(request.chat(), serving, reader);
   if (!reader.status().ok()) return reader.status();
   return chat;
 }
 
 void ReadStructuredOutput(const v1::GenerateRequest& from, const Serving& serving,
-                          FieldReader& reader, GenerationSpec& spec) {
+                          RequestReader& reader, GenerationSpec& spec) {
   if (!from.has_structured_output()) return;
   const v1::StructuredOutput& output = from.structured_output();
   reader.AtMost("structured_output", static_cast<int64_t>(output.ByteSizeLong()),
@@ -167,6 +176,7 @@ void ReadStructuredOutput(const v1::GenerateRequest& from, const Serving& servin
       spec.structured_output = {.kind = Kind::kJsonObject};
       return;
     case v1::StructuredOutput::kJsonSchema:
+      CheckJson(output.json_schema(), "structured_output.json_schema", reader);
       spec.structured_output = {.kind = Kind::kJsonSchema, .text = output.json_schema()};
       return;
     case v1::StructuredOutput::kRegex:

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "mea/v1/inference.pb.h"
-#include "server/field_reader.h"
 #include "server/generation_spec.h"
+#include "server/request_reader.h"
 #include "server/serving.h"
 
 namespace mea {
@@ -10,10 +10,10 @@ namespace mea {
 // The parts of FromProto that say what is read and what must be written: prompt, conversation,
 // structured output. Complaints go to `reader`.
 
-void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, FieldReader& reader,
+void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, RequestReader& reader,
                 GenerationSpec& spec);
-ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, FieldReader& reader);
+ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, RequestReader& reader);
 void ReadStructuredOutput(const v1::GenerateRequest& from, const Serving& serving,
-                          FieldReader& reader, GenerationSpec& spec);
+                          RequestReader& reader, GenerationSpec& spec);
 
 }  // namespace mea

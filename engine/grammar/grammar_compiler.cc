@@ -49,7 +49,7 @@ GrammarCompiler::~GrammarCompiler() = default;
 
 std::shared_ptr<const Grammar> GrammarCompiler::Find(const GrammarSpec& spec) {
   const std::string key = KeyOf(spec);
-  absl::MutexLock lock(&mutex_);
+  std::unique_lock lock(mutex_);
   const auto it = cached_.find(key);
   if (it == cached_.end()) return nullptr;
   ++stats_.found;
@@ -65,7 +65,7 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const Gr
   const std::string key = KeyOf(spec);
   std::shared_ptr<UnderWay> mine;
   {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     if (const auto it = cached_.find(key); it != cached_.end()) {
       ++stats_.found;
       cache_.splice(cache_.begin(), cache_, it->second);
@@ -75,17 +75,18 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const Gr
     if (place != nullptr) {
       ++stats_.found;
       const std::shared_ptr<UnderWay> theirs = place;
-      mutex_.Await(absl::Condition(&theirs->is_done));
+      compiled_.wait(lock, [&] { return theirs->is_done; });
       return theirs->grammar;
     }
     mine = place = std::make_shared<UnderWay>();
   }
 
   absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(*prepared);
-  absl::MutexLock lock(&mutex_);
+  std::unique_lock lock(mutex_);
   ++stats_.compiled;
   mine->grammar = grammar;
   mine->is_done = true;
+  compiled_.notify_all();
   under_way_.erase(key);
   if (grammar.ok()) Keep(key, *grammar);
   return grammar;
@@ -104,7 +105,7 @@ void GrammarCompiler::Keep(std::string key, const std::shared_ptr<const Grammar>
 }
 
 GrammarCompiler::Stats GrammarCompiler::stats() const {
-  absl::MutexLock lock(&mutex_);
+  std::unique_lock lock(mutex_);
   return stats_;
 }
 

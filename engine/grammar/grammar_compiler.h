@@ -1,15 +1,15 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/grammar/grammar.h"
 
 namespace mea {
@@ -67,16 +67,17 @@ class GrammarCompiler {
   };
 
   GrammarCompiler(std::unique_ptr<grammar::XgrammarLibrary> library, Options options);
-  void Keep(std::string key, const std::shared_ptr<const Grammar>& grammar)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Keep(std::string key, const std::shared_ptr<const Grammar>& grammar);
 
   const std::unique_ptr<grammar::XgrammarLibrary> library_;
   const Options options_;
-  mutable absl::Mutex mutex_;
-  std::list<Entry> cache_ ABSL_GUARDED_BY(mutex_);  // the last used first
-  std::unordered_map<std::string, std::list<Entry>::iterator> cached_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_map<std::string, std::shared_ptr<UnderWay>> under_way_ ABSL_GUARDED_BY(mutex_);
-  Stats stats_ ABSL_GUARDED_BY(mutex_);
+  // Of all below. The standard library's: the thread sanitizer does not see Abseil's.
+  mutable std::mutex mutex_;
+  std::condition_variable compiled_;  // another grammar is no longer under way
+  std::list<Entry> cache_;            // the last used first
+  std::unordered_map<std::string, std::list<Entry>::iterator> cached_;
+  std::unordered_map<std::string, std::shared_ptr<UnderWay>> under_way_;
+  Stats stats_;
 };
 
 }  // namespace mea

@@ -185,6 +185,38 @@ absl::StatusOr<std::string> WithoutAnchors(std::string_view field, std::string_v
   return out;
 }
 
+// "(x)?" as "(|x)": of the first, the library's automaton also takes the end of x alone where x
+// ends with a repetition. A second '?', which would make it lazy, changes nothing for whole texts.
+std::string WithoutOptionalGroups(std::string_view regex) {
+  std::string out;
+  std::vector<size_t> groups;  // where those that are open begin in `out`, behind the bracket
+  for (size_t i = 0; i < regex.size(); ++i) {
+    const char c = regex[i];
+    out.push_back(c);
+    if (c == '\\' && i + 1 < regex.size()) {
+      out.push_back(regex[++i]);
+    } else if (c == '[') {
+      while (i + 1 < regex.size() && regex[i + 1] != ']') {
+        out.push_back(regex[++i]);
+        if (regex[i] == '\\' && i + 1 < regex.size()) out.push_back(regex[++i]);
+      }
+    } else if (c == '(') {
+      groups.push_back(out.size());
+    } else if (c == ')' && !groups.empty()) {
+      size_t begin = groups.back();
+      groups.pop_back();
+      if (i + 1 >= regex.size() || regex[i + 1] != '?') continue;
+      if (out[begin] == '?') {
+        if (out[begin + 1] != ':') continue;  // the library's to refuse
+        begin += 2;
+      }
+      out.insert(begin, 1, '|');
+      while (i + 1 < regex.size() && regex[i + 1] == '?') ++i;
+    }
+  }
+  return out;
+}
+
 std::string Escaped(std::string_view valid) {
   std::string out;
   for (size_t i = 0; i < valid.size(); i += CodePointSize(valid[i])) {
@@ -214,7 +246,7 @@ absl::StatusOr<std::string> PrepareRegex(std::string_view field, std::string_vie
   if (absl::Status s = ExpandedSize(field, regex, false, budget).Check(); !s.ok()) return s;
   absl::StatusOr<std::string> plain = WithoutAnchors(field, regex);
   if (!plain.ok()) return plain;
-  return Escaped(*plain);
+  return Escaped(WithoutOptionalGroups(*plain));
 }
 
 absl::Status CheckEbnf(std::string_view field, std::string_view text) {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/field_error.h"
-#include "server/limits.h"
+#include "server/json_bounds.h"
 
 namespace mea::openai {
 namespace {
@@ -25,21 +25,10 @@ std::string Quoted(const Json& value) {
 absl::StatusOr<Json> ParseBody(std::string_view body) {
   if (body.empty())
     return absl::InvalidArgumentError("the body is empty; a JSON object is expected");
-  // The parser itself needs no stack for what is nested, but those who walk through its result do.
-  int depth = 0;
-  bool too_deep = false;
-  const auto watch = [&](int, Json::parse_event_t event, Json&) {
-    using Event = Json::parse_event_t;
-    depth += event == Event::object_start || event == Event::array_start;
-    depth -= event == Event::object_end || event == Event::array_end;
-    too_deep |= depth > kMaxJsonDepth;
-    return !too_deep;
-  };
-  Json json = Json::parse(body, watch, /*allow_exceptions=*/false);
-  if (too_deep) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the body nests JSON deeper than ", kMaxJsonDepth));
+  if (absl::Status status = CheckJsonBounds(body); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("the body ", status.message()));
   }
+  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return absl::InvalidArgumentError("the body is not valid JSON in UTF-8");
   if (!json.is_object()) {
     return absl::InvalidArgumentError(

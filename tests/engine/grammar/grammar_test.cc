@@ -46,6 +46,22 @@ TEST(GrammarTest, ARegexMatchesTheWholeText) {
   EXPECT_FALSE(Matches(*grammar, "ab123"));
 }
 
+// The library itself takes "ayc" for the first.
+TEST(GrammarTest, AnOptionalGroupIsThereAsAWholeOrNotAtAll) {
+  for (const std::string regex : {"a(xy+)?c", "a(?:xy{1,3})?c", "a((x)y+)?c", "a(z|xy*)?c"}) {
+    const auto grammar = CompileOrDie({.kind = Kind::kRegex, .text = regex});
+    EXPECT_TRUE(Matches(*grammar, "ac")) << regex;
+    EXPECT_TRUE(Matches(*grammar, "axyyc")) << regex;
+    EXPECT_FALSE(Matches(*grammar, "ayc")) << regex;
+    EXPECT_FALSE(Matches(*grammar, "ayyc")) << regex;
+  }
+  const auto time =
+      CompileOrDie({.kind = Kind::kJsonSchema, .text = R"({"type": "string", "format": "time"})"});
+  EXPECT_TRUE(Matches(*time, R"("12:00:00.125Z")"));
+  EXPECT_TRUE(Matches(*time, R"("12:00:00+01:30")"));
+  EXPECT_FALSE(Matches(*time, R"("12:00:00125Z")"));
+}
+
 TEST(GrammarTest, AChoiceIsOneOfItsTexts) {
   const auto grammar =
       CompileOrDie({.kind = Kind::kChoice, .choices = {"yes", "no", "a \"b\" \\ \n\té"}});

@@ -54,5 +54,19 @@ TEST(JsonReaderTest, DeepBodiesAreRefused) {
   EXPECT_THAT(std::string(ParseBody(deep).status().message()), ::testing::HasSubstr("deeper than"));
 }
 
+TEST(JsonReaderTest, BodiesThatWouldTakeLongToParseAreRefused) {
+  std::string objects = "{\"x\":[";
+  for (int i = 0; i < 1'000'000; ++i) objects += "{},";
+  EXPECT_THAT(std::string(ParseBody(objects + "1]}").status().message()),
+              ::testing::HasSubstr("lists and objects"));
+  std::string keys = "{";
+  for (int i = 0; i < 100'000; ++i) keys += "\"" + std::to_string(i) + "\":1,";
+  EXPECT_THAT(std::string(ParseBody(keys + "\"x\":1}").status().message()),
+              ::testing::HasSubstr("too many keys"));
+  // Colons and brackets inside strings are none.
+  const std::string text = "{\"x\": \"" + std::string(300'000, '[') + "\\\":" + "\"}";
+  EXPECT_TRUE(ParseBody(text).ok());
+}
+
 }  // namespace
 }  // namespace mea::openai

@@ -13,9 +13,9 @@
 namespace mea {
 
 // Checks the fields of a request one after the other and keeps the first complaint.
-class FieldReader {
+class RequestReader {
  public:
-  explicit FieldReader(int vocab_size) : vocab_size_(vocab_size) {}
+  explicit RequestReader(int vocab_size) : vocab_size_(vocab_size) {}
 
   void Refuse(absl::Status status) {
     if (status_.ok()) status_ = std::move(status);
