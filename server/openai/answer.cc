@@ -37,6 +37,31 @@ Json UsageSum::ToResponsesJson() const {
           {"kv_cache", KvCache()}};
 }
 
+void ChunkStream::Add(int /*prompt*/, PromptOutput output) { usage_.AddPrompt(output); }
+
+void ChunkStream::End() {
+  if (include_usage_) {
+    Json chunk = Chunk(Json::array());
+    chunk["usage"] = usage_.ToJson();
+    SendEvent(chunk);
+  }
+  text_ += "data: [DONE]\n\n";
+}
+
+void ChunkStream::SendChunk(Json choice) {
+  Json chunk = Chunk(Json::array({std::move(choice)}));
+  if (include_usage_) chunk["usage"] = nullptr;
+  SendEvent(chunk);
+}
+
+Json ChunkStream::Chunk(Json choices) const {
+  return {{"id", info_.id},
+          {"object", object_},
+          {"created", info_.created},
+          {"model", info_.model},
+          {"choices", std::move(choices)}};
+}
+
 std::string FinishReasonOf(const FinishOutput& finish) {
   if (finish.reason == FinishReason::kLength) return "length";
   return finish.has_tool_calls ? "tool_calls" : "stop";

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -76,6 +78,29 @@ class UsageSum {
   std::vector<int64_t> cached_tokens_;  // by prompt
   int64_t kv_bytes_ = 0;
   int64_t kv_bytes_uncompressed_ = 0;
+};
+
+// A stream of OpenAI's chunks, as chats and completions have it: each with choices of one kind.
+class ChunkStream : public Answer {
+ public:
+  // `object` is the kind; a last chunk has the usage where `include_usage`.
+  ChunkStream(AnswerInfo info, const char* object, bool include_usage)
+      : Answer(std::move(info)), object_(object), include_usage_(include_usage) {}
+
+  void Add(int prompt, PromptOutput output) override;
+  void End() override;
+  void Fail(const Json& error) override { SendEvent({{"error", error}}); }
+  using Answer::Add;
+
+ protected:
+  void SendChunk(Json choice);
+  UsageSum usage_;
+
+ private:
+  Json Chunk(Json choices) const;
+
+  const char* const object_;
+  const bool include_usage_;
 };
 
 // "stop", "length" or "tool_calls".

@@ -23,12 +23,14 @@ Json ToolCallJson(const ToolCallDelta& call, bool streamed) {
   return json;
 }
 
-class ChatStream final : public Answer {
+class ChatStream final : public ChunkStream {
  public:
   ChatStream(AnswerInfo info, ChatAnswerOptions options, TokenText tokens)
-      : Answer(std::move(info)), options_(options), tokens_(tokens) {}
+      : ChunkStream(std::move(info), "chat.completion.chunk", options.include_usage),
+        options_(options),
+        tokens_(tokens) {}
 
-  void Add(int /*prompt*/, PromptOutput output) override { usage_.AddPrompt(output); }
+  using ChunkStream::Add;
   void Add(int /*prompt*/, DeltaOutput delta) override {
     Begin(delta.index);
     ReplyDelta reply = delta.reply ? *std::move(delta.reply) : ReplyDelta{};
@@ -56,16 +58,6 @@ class ChatStream final : public Answer {
     choice["stop_reason"] = StopReasonOf(finish);
     SendChunk(std::move(choice));
   }
-  void End() override {
-    if (options_.include_usage) {
-      Json chunk = Chunk();
-      chunk["choices"] = Json::array();
-      chunk["usage"] = usage_.ToJson();
-      SendEvent(chunk);
-    }
-    text_ += "data: [DONE]\n\n";
-  }
-  void Fail(const Json& error) override { SendEvent({{"error", error}}); }
 
  private:
   // The first event of a choice says whose turn it is.
@@ -81,22 +73,9 @@ class ChatStream final : public Answer {
             {"logprobs", nullptr},
             {"finish_reason", finish_reason}};
   }
-  Json Chunk() const {
-    return {{"id", info_.id},
-            {"object", "chat.completion.chunk"},
-            {"created", info_.created},
-            {"model", info_.model}};
-  }
-  void SendChunk(Json choice) {
-    Json chunk = Chunk();
-    chunk["choices"] = Json::array({std::move(choice)});
-    if (options_.include_usage) chunk["usage"] = nullptr;
-    SendEvent(chunk);
-  }
 
   const ChatAnswerOptions options_;
   const TokenText tokens_;
-  UsageSum usage_;
   std::vector<char> begun_;  // by choice
 };
 

@@ -59,12 +59,15 @@ Json Head(const AnswerInfo& info) {
           {"model", info.model}};
 }
 
-class CompletionStream final : public Answer {
+class CompletionStream final : public ChunkStream {
  public:
   CompletionStream(AnswerInfo info, CompletionAnswerOptions options, TokenText tokens)
-      : Answer(std::move(info)), options_(options), tokens_(tokens), logprobs_(num_choices()) {}
+      : ChunkStream(std::move(info), "text_completion", options.include_usage),
+        options_(options),
+        tokens_(tokens),
+        logprobs_(num_choices()) {}
 
-  void Add(int /*prompt*/, PromptOutput output) override { usage_.AddPrompt(output); }
+  using ChunkStream::Add;
   void Add(int prompt, DeltaOutput delta) override {
     if (delta.text.empty() && !options_.logprobs && !options_.return_token_ids) return;
     const int index = ChoiceOf(prompt, delta.index);
@@ -87,28 +90,10 @@ class CompletionStream final : public Answer {
                {"finish_reason", FinishReasonOf(finish)},
                {"stop_reason", StopReasonOf(finish)}});
   }
-  void End() override {
-    if (options_.include_usage) {
-      Json chunk = Head(info_);
-      chunk["choices"] = Json::array();
-      chunk["usage"] = usage_.ToJson();
-      SendEvent(chunk);
-    }
-    text_ += "data: [DONE]\n\n";
-  }
-  void Fail(const Json& error) override { SendEvent({{"error", error}}); }
 
  private:
-  void SendChunk(Json choice) {
-    Json chunk = Head(info_);
-    chunk["choices"] = Json::array({std::move(choice)});
-    if (options_.include_usage) chunk["usage"] = nullptr;
-    SendEvent(chunk);
-  }
-
   const CompletionAnswerOptions options_;
   const TokenText tokens_;
-  UsageSum usage_;
   std::vector<Logprobs> logprobs_;  // by choice
 };
 

@@ -78,7 +78,7 @@ void GenerationCall::ReadAndStart() {
     Fail(status);
     started = generations_;
   }
-  for (const auto& generation : started) generation->Cancel(absl::CancelledError("refused"));
+  CancelAll(started);
 }
 
 // All prompts, or none.
@@ -128,17 +128,31 @@ void GenerationCall::OnOutput(int prompt) {
     if (!parsed_.stream && !generations_[prompt]->mailbox().finished()) return;
     if (std::find(ready_.begin(), ready_.end(), prompt) == ready_.end()) ready_.push_back(prompt);
     Pump();
-    if (ended_ && num_finished_ < std::ssize(generations_)) failed = generations_;
+    failed = LeftRunning();
   }
-  for (const auto& generation : failed) {
-    generation->Cancel(absl::CancelledError("another prompt of the request failed"));
-  }
+  CancelAll(failed);
 }
 
 void GenerationCall::OnWritten() {
-  absl::MutexLock lock(&mu_);
-  writing_ = false;
-  if (!ended_) Pump();
+  Generations failed;
+  {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (ended_) return;
+    Pump();
+    failed = LeftRunning();
+  }
+  CancelAll(failed);
+}
+
+GenerationCall::Generations GenerationCall::LeftRunning() const {
+  return ended_ && num_finished_ < std::ssize(generations_) ? generations_ : Generations();
+}
+
+void GenerationCall::CancelAll(const Generations& generations) {
+  for (const auto& generation : generations) {
+    generation->Cancel(absl::CancelledError("another prompt of the request failed"));
+  }
 }
 
 void GenerationCall::OnGone() {

@@ -40,6 +40,9 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   void ReadAndStart() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Start() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnOutput(int prompt) ABSL_LOCKS_EXCLUDED(mu_);
+  // The prompts that run on though the answer has failed: to be cancelled without the lock.
+  Generations LeftRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static void CancelAll(const Generations& generations);
   // Moves what the mailboxes of `ready_` hold to the answer, and that to the client.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Drain(int prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
