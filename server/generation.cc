@@ -284,8 +284,10 @@ void Generation::Handle(int index, FinishEvent event) {
     }
   }
   if (completion.reply_parser && finish.status.ok()) {
+    // A stop string inside a call cuts it off: nobody should run it.
+    const bool cut_off = completion.stop_string && completion.reply_parser->in_call();
     AppendReply(completion, completion.reply_parser->Finish());
-    finish.has_tool_calls = completion.reply_parser->has_tool_calls();
+    finish.has_tool_calls = completion.reply_parser->has_tool_calls() && !cut_off;
   }
   if (absl::IsInternal(finish.status)) serving_.readiness.Set(ServingState::kFailed);
   FlushPrompt();

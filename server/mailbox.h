@@ -59,7 +59,7 @@ struct FinishOutput {
   std::variant<std::monostate, EosMatch, StopTokenMatch, StopStringMatch> match;
   Usage usage;
   uint64_t seed = 0;
-  bool has_tool_calls = false;  // of a chat: its reply called tools
+  bool has_tool_calls = false;  // of a chat: its reply called tools, and no stop string cut it off
 };
 
 using Output = std::variant<PromptOutput, DeltaOutput, FinishOutput>;

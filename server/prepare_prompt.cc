@@ -37,6 +37,18 @@ const char* FieldOfGrammar(const GenerationSpec& spec) {
   return "structured_output";
 }
 
+// What a complaint of the template's begins with; what the template itself raises is about
+// messages.
+const char* FieldOfRendering(std::string_view message) {
+  const std::string_view name = message.substr(0, message.find_first_of(" .["));
+  if (name == "tools") return "chat.tools";
+  if (name == "documents") return "chat.documents";
+  if (name == "chat_template") return "chat.template_name";
+  if (name == "chat_template_kwargs") return "chat.template_kwargs";
+  if (name == "continue_final_message") return "chat.continue_final_message";
+  return "chat.messages";
+}
+
 // The model is to think first, whatever it has to write then.
 bool ThinksFirst(const GenerationSpec& spec, const Serving& serving) {
   return spec.chat && EndsInReasoning(serving.reply_format, spec.prompt_text);
@@ -123,7 +135,7 @@ absl::StatusOr<RenderedPrompt> RenderPrompt(const ChatSpec& chat, const Serving&
   absl::StatusOr<RenderedChat> rendered =
       serving.chat->Render(chat.input, absl::Now(), still_wanted);
   if (absl::IsInvalidArgument(rendered.status())) {
-    return WithField(rendered.status(), "chat.messages");
+    return WithField(rendered.status(), FieldOfRendering(std::string(rendered.status().message())));
   }
   if (!rendered.ok()) return rendered.status();
   if (rendered->text.empty()) return FieldError("chat.messages", "render to an empty text");
@@ -175,7 +187,10 @@ absl::StatusOr<ReplyParser::Options> ReplyOptions(const GenerationSpec& spec,
       .begins_in_reasoning = ThinksFirst(spec, serving),
       .id_seed = spec.request.sampling.seed + static_cast<uint64_t>(index)};
   if (!chat.seeks_calls()) return options;
-  if (chat.tool_choice == ToolChoice::kRequired) options.format = ForcedFormat(options.format);
+  if (chat.tool_choice == ToolChoice::kRequired) {
+    options.format = ForcedFormat(options.format);
+    options.only_calls = true;
+  }
   absl::StatusOr<ParameterTypes> types = ParameterTypes::Read(chat.input.tools);
   if (!types.ok()) return WithField(types.status(), "chat.tools");
   options.parameter_types = *std::move(types);

@@ -1,13 +1,14 @@
 #include "server/openai/generation_call.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <variant>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/field_error.h"
+#include "server/http/answer.h"
 #include "server/limits.h"
 #include "server/openai/id.h"
 #include "server/openai/json_reader.h"
@@ -18,15 +19,16 @@
 namespace mea::openai {
 namespace {
 
-// Seconds from now, of the header that proxies and clients send.
-std::optional<absl::Duration> TimeoutOf(const HttpRequest& request) {
-  double seconds = 0;
+// Seconds from now, of the header that proxies and clients send; infinite without one.
+absl::StatusOr<absl::Duration> TimeoutOf(const HttpRequest& request) {
   const std::string_view header = request.Header("x-request-timeout");
-  if (header.empty() || !absl::SimpleAtod({header.data(), header.size()}, &seconds)) {
-    return std::nullopt;
+  if (header.empty()) return absl::InfiniteDuration();
+  double seconds = 0;
+  if (absl::SimpleAtod({header.data(), header.size()}, &seconds) && seconds > 0) {
+    return absl::Seconds(seconds);  // more than it can say is infinite
   }
-  if (!std::isfinite(seconds) || seconds <= 0) return std::nullopt;
-  return absl::Seconds(seconds);
+  return FieldError("X-Request-Timeout",
+                    absl::StrCat("is '", Printable(header), "', not a number of seconds above 0"));
 }
 
 }  // namespace
@@ -83,10 +85,11 @@ void GenerationCall::ReadAndStart() {
 
 // All prompts, or none.
 absl::Status GenerationCall::Start() {
-  std::optional<absl::Duration> timeout = parsed_.timeout;
-  if (!timeout) timeout = TimeoutOf(exchange_->request());
+  const absl::StatusOr<absl::Duration> timeout =
+      parsed_.timeout ? *parsed_.timeout : TimeoutOf(exchange_->request());
+  if (!timeout.ok()) return timeout.status();
   CallInfo call{.trace_id = TraceId(std::string(exchange_->request().Header("traceparent")))};
-  if (timeout) call.deadline = arrival_ + *timeout;
+  call.deadline = arrival_ + *timeout;
   std::vector<GenerationSpec> specs;
   for (const v1::GenerateRequest& request : parsed_.requests) {
     call.request_id = request.request_id();

@@ -107,6 +107,9 @@ CHAT_ONLY = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": TOOLS, "parallel_tool_calls": "x"}, "parallel_tool_calls"),
     ({"chat_template_kwargs": [1]}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+    ({"documents": "x"}, "documents"),
+    ({"documents": [1]}, "documents"),
     ({"add_generation_prompt": "x"}, "add_generation_prompt"),
     ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
 ]
@@ -170,6 +173,15 @@ def test_a_bad_field_is_named(server, case):
     named = (error["param"] or "").replace("max_completion_tokens", "max_tokens") if param == "max_tokens" else error["param"] or ""
     assert named.split(".")[0].split("[")[0] == param, error
     assert error["message"] and "\n" not in error["message"]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "soon", "-1", "0"])
+def test_a_time_limit_that_is_none_is_refused(server, seconds):
+    answer = server.post("/v1/chat/completions", {"model": server.model, **CHAT}, headers={"X-Request-Timeout": seconds})
+    assert answer.status == 400, answer.body
+    error = answer.json()["error"]
+    assert error["param"] == "X-Request-Timeout"
+    assert seconds in error["message"]
 
 
 @pytest.mark.parametrize("change", [{"temperature": None}, {"stop": None}, {"tools": None}, {"response_format": None}, {"seed": None},

@@ -89,6 +89,19 @@ def test_without_parallel_calls_there_is_one(chat, seed):
     assert len(choice.message.tool_calls) == 1
 
 
+@pytest.mark.parametrize("max_tokens", [1, 3, 8, 40, 60])
+def test_what_is_left_of_a_call_that_was_forced_is_no_content(chat, max_tokens):
+    choice = chat("What is it?", tools=TOOLS, tool_choice="required", max_completion_tokens=max_tokens, temperature=1, seed=0).choices[0]
+    assert not choice.message.content
+    assert choice.finish_reason in ("length", "tool_calls")
+
+
+def test_a_call_that_a_stop_string_cut_off_is_not_for_running(chat):
+    choice = chat("What is it?", tools=TOOLS, tool_choice=NAMED, stop=["}"], **DRAWN).choices[0]
+    assert choice.message.tool_calls and not choice.message.content
+    assert choice.finish_reason == "stop"
+
+
 def test_no_call_is_made_where_none_is_wanted(chat):
     body = {"structured_outputs": {"choice": [WRITTEN_CALL]}}
     choice = chat("What is it?", tools=TOOLS, tool_choice="none", extra_body=body, max_completion_tokens=200).choices[0]

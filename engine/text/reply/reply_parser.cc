@@ -80,6 +80,7 @@ class ReplyParser::Impl {
   ReplyDelta Push(std::string_view text);
   ReplyDelta Finish();
   bool has_tool_calls() const { return sink_.num_calls() > 0; }
+  bool in_call() const { return sink_.in_call(); }
 
  private:
   enum class Mode { kContent, kReasoning, kCall };
@@ -169,7 +170,11 @@ ReplyDelta ReplyParser::Impl::Finish() {
   }
   if (mode_ == Mode::kCall) {
     reader_->Finish(sink_);
-    LeaveCall(/*whole=*/false);
+    LeaveCall(/*whole=*/options_.only_calls);
+  }
+  if (options_.only_calls && mode_ == Mode::kContent) {
+    held_.clear();
+    pending_.clear();
   }
   for (const char c : std::exchange(held_, {})) Plain(c);
   const bool swallowed =
@@ -364,5 +369,6 @@ ReplyParser& ReplyParser::operator=(ReplyParser&&) noexcept = default;
 ReplyDelta ReplyParser::Push(std::string_view text) { return impl_->Push(text); }
 ReplyDelta ReplyParser::Finish() { return impl_->Finish(); }
 bool ReplyParser::has_tool_calls() const { return impl_->has_tool_calls(); }
+bool ReplyParser::in_call() const { return impl_->in_call(); }
 
 }  // namespace mea

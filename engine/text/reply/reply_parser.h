@@ -22,6 +22,8 @@ class ReplyParser {
     bool tools_enabled = false;
     // False: calls behind the first are read and dropped (OpenAI's parallel_tool_calls).
     bool parallel = true;
+    // A grammar forces calls: what is left of one that was cut off before its name is no content.
+    bool only_calls = false;
     // The prompt ended inside a reasoning block, see EndsInReasoning.
     bool begins_in_reasoning = false;
     // For formats that write every value as plain text.
@@ -42,6 +44,8 @@ class ReplyParser {
 
   // Whether a call began: the reason of the end is "tool_calls" then.
   bool has_tool_calls() const;
+  // Whether a call that began has not ended yet.
+  bool in_call() const;
 
  private:
   class Impl;

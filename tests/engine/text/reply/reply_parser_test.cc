@@ -77,6 +77,25 @@ TEST(ReplyParserTest, ABrokenCallIsContentWithItsMarkers) {
   }
 }
 
+TEST(ReplyParserTest, WhatIsLeftOfAForcedCallIsNoContent) {
+  ReplyParser::Options options = WithTools(ToolFormat::kHermes, ReasoningFormat::kThinkTags);
+  options.only_calls = true;
+  const std::string calls = std::string("<think>a</think>") + kCall + "\n" + kCall;
+  for (size_t size = 0; size <= calls.size(); ++size) {
+    const ReplyText reply = ParseReply(options, calls.substr(0, size));
+    EXPECT_EQ(reply.content, "") << calls.substr(0, size);
+    EXPECT_EQ(reply.reasoning.substr(0, 1), size > 7 ? "a" : "") << calls.substr(0, size);
+  }
+}
+
+TEST(ReplyParserTest, SaysWhetherACallIsOpen) {
+  ReplyParser parser(WithTools(ToolFormat::kHermes));
+  parser.Push("<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": ");
+  EXPECT_TRUE(parser.in_call());
+  parser.Push("1}}");
+  EXPECT_FALSE(parser.in_call());
+}
+
 TEST(ReplyParserTest, ABrokenCallDoesNotHideTheNextOne) {
   const ReplyText reply = Hermes("<tool_call><tool_call>{\"x\" <tool_call>" + std::string(kCall));
   EXPECT_EQ(reply.content, "<tool_call><tool_call>{\"x\" <tool_call>");
