@@ -1,31 +1,23 @@
 """A gRPC client in Python, with stubs made of the .proto files alone."""
 
-import importlib
 import json
-import pathlib
 import sys
 
 import grpc
-import grpc_tools
 import jsonschema
 import pytest
 import serving
-from grpc_tools import protoc
+from grpc_stubs import make_stubs
 from structured_test import EVENT
 from tools_test import SCHEMAS, TOOLS, WRITTEN_CALL
 
 
 @pytest.fixture(scope="module")
 def protocol(tmp_path_factory):
-    """The modules inference_pb2 and inference_pb2_grpc."""
-    out = tmp_path_factory.mktemp("stubs")
-    root = serving.ROOT / "proto"
-    files = [str(path.relative_to(root)) for path in root.glob("mea/v1/*.proto")]
-    include = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    assert protoc.main(["protoc", f"-I{root}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
-    sys.path.insert(0, str(out))
-    yield importlib.import_module("mea.v1.types_pb2"), importlib.import_module("mea.v1.inference_pb2"), importlib.import_module("mea.v1.inference_pb2_grpc")
-    sys.path.remove(str(out))
+    """The modules types_pb2, inference_pb2 and inference_pb2_grpc."""
+    folder = tmp_path_factory.mktemp("stubs")
+    yield make_stubs(folder)
+    sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="module")

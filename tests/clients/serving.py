@@ -53,6 +53,8 @@ class Answer:
 class Server:
     """Addresses of a server, and what tests ask it outside of any client library."""
 
+    process = None  # where it is ours
+
     def __init__(self, http_address, grpc_address=None, admin_address=None, model=NAME):
         self.http_address = http_address
         self.grpc_address = grpc_address
@@ -101,8 +103,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(model_dir, *flags):
-    """`mea serve` on free ports of the loopback, ready; killed at the end."""
+def serve(model_dir, *flags, may_end=False):
+    """`mea serve` on free ports of the loopback, ready; killed at the end. It must live until then unless it may end."""
     http_port, grpc_port, admin_port = free_ports(3)
     addresses = [f"127.0.0.1:{port}" for port in (http_port, grpc_port, admin_port)]
     command = [os.environ["MEA_BINARY"], "serve", "--model", str(model_dir), "--model-name", NAME, "--http", addresses[0],
@@ -111,8 +113,10 @@ def serve(model_dir, *flags):
         try:
             line = process.stdout.readline()  # it is ready, or it is gone
             assert line, f"{' '.join(command)} ended with {process.wait()}"
-            yield Server(*addresses)
-            assert process.poll() is None, f"the server died with {process.poll()}"
+            server = Server(*addresses)
+            server.process = process
+            yield server
+            assert may_end or process.poll() is None, f"the server died with {process.poll()}"
         finally:
             process.kill()
 
