@@ -50,12 +50,15 @@ absl::Status RunToEnd(EngineCore& core, const Collectors& collectors) {
 
 }  // namespace
 
-Documents SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
-                         std::span<const int32_t> end_tokens, int window) {
+absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
+                                         std::span<const int32_t> end_tokens, int window) {
   const std::vector<int32_t> opening = tokenizer.Encode("");
+  TextWork work;
+  const auto ids = tokenizer.Encode(text, {.add_special_tokens = false}, work);
+  if (!ids.ok()) return ids.status();
   Documents wholes;
   bool is_open = false;
-  for (const int32_t id : tokenizer.Encode(text, {.add_special_tokens = false})) {
+  for (const int32_t id : *ids) {
     if (!std::exchange(is_open, true)) wholes.push_back(opening);
     wholes.back().push_back(id);
     if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end()) is_open = false;
@@ -91,8 +94,9 @@ absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer
                                     std::string_view text, std::span<const int32_t> end_tokens) {
   // One token of the context is left for the output that every request has.
   const int window = core.request_limits().max_context - 1;
-  absl::StatusOr<TextScore> score =
-      ScoreDocuments(core, SplitDocuments(tokenizer, text, end_tokens, window));
+  const absl::StatusOr<Documents> documents = SplitDocuments(tokenizer, text, end_tokens, window);
+  if (!documents.ok()) return documents.status();
+  absl::StatusOr<TextScore> score = ScoreDocuments(core, *documents);
   if (!score.ok()) return score.status();
   if (score->num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
   score->num_bytes = static_cast<int64_t>(text.size());

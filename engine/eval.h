@@ -27,8 +27,8 @@ using Documents = std::vector<std::vector<int32_t>>;
 // document), each after what the tokenizer puts before a text, as a prompt would be. A document
 // longer than `window` tokens is cut into windows that overlap by one token. So every token is
 // predicted once, but those that nothing goes before. None is shorter than two tokens.
-Documents SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
-                         std::span<const int32_t> end_tokens, int window);
+absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
+                                         std::span<const int32_t> end_tokens, int window);
 
 // How well the model predicts all tokens of the documents but their first; num_bytes is left 0.
 // INVALID_ARGUMENT for a document longer than the model's context less one.

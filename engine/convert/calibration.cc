@@ -42,8 +42,10 @@ absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   const auto tokenizer = Tokenizer::Load((checkpoint.dir / "tokenizer.json").string());
   if (!tokenizer.ok()) return tokenizer.status();
-  Documents documents = SplitDocuments(**tokenizer, text, checkpoint.generation.eos_token_ids,
-                                       WindowOf(checkpoint.config));
+  absl::StatusOr<Documents> split = SplitDocuments(
+      **tokenizer, text, checkpoint.generation.eos_token_ids, WindowOf(checkpoint.config));
+  if (!split.ok()) return split.status();
+  Documents documents = *std::move(split);
   const int64_t total = NumTokens(documents);
   if (total < kMinTokens) {
     return absl::InvalidArgumentError(

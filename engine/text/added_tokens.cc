@@ -24,15 +24,17 @@ bool StandsAlone(std::string_view text, size_t begin, size_t end) {
          (end == text.size() || !IsWord(CodePointAt(text, end)));
 }
 
-size_t SpaceBefore(std::string_view text, size_t at) {
-  while (at > 0 && IsSpace(CodePointAt(text, CodePointBefore(text, at)))) {
+// White space is not sought before `first`.
+size_t SpaceBefore(std::string_view text, size_t first, size_t at, TextWork& work) {
+  while (at > first && work.Go(1) && IsSpace(CodePointAt(text, CodePointBefore(text, at)))) {
     at = CodePointBefore(text, at);
   }
   return at;
 }
 
-size_t SpaceAfter(std::string_view text, size_t at) {
-  while (at < text.size() && IsSpace(CodePointAt(text, at))) at += CodePointSize(text[at]);
+size_t SpaceAfter(std::string_view text, size_t at, TextWork& work) {
+  while (at < text.size() && work.Go(1) && IsSpace(CodePointAt(text, at)))
+    at += CodePointSize(text[at]);
   return at;
 }
 
@@ -67,9 +69,10 @@ int32_t AddedTokenMatcher::Child(int32_t node, char c) const {
   return it != children.end() && it->first == c ? it->second : -1;
 }
 
-std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(
-    std::string_view text, size_t from, std::span<const TextRange>* literal) const {
-  for (size_t begin = from; begin < text.size(); ++begin) {
+std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(std::string_view text, size_t from,
+                                                                std::span<const TextRange>* literal,
+                                                                TextWork& work) const {
+  for (size_t begin = from; begin < text.size() && work.Go(1); ++begin) {
     int32_t node = roots_children_[static_cast<uint8_t>(text[begin])];
     if (node < 0) continue;
     while (!literal->empty() && literal->front().second <= begin) *literal = literal->subspan(1);
@@ -83,6 +86,7 @@ std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::Find(
       }
       if (end == text.size()) break;
       node = Child(node, text[end]);
+      work.Go(1);
     }
     if (longest.has_value()) return longest;
   }
@@ -95,21 +99,22 @@ bool AddedTokenMatcher::HasSpecial() const {
 }
 
 void AddedTokenMatcher::Split(std::string_view text, bool parse_special,
-                              std::span<const TextRange> literal, SegmentSink sink) const {
+                              std::span<const TextRange> literal, TextWork& work,
+                              SegmentSink sink) const {
   size_t done = 0;  // end of the last part given
   const auto give = [&](size_t begin, size_t end, const AddedToken* token) {
-    if (begin < end) sink(text.substr(begin, end - begin), begin, token);
+    if (begin < end && !work.stopped()) sink(text.substr(begin, end - begin), begin, token);
   };
   for (size_t from = 0; !tokens_.empty();) {
-    const std::optional<Match> match = Find(text, from, &literal);
+    const std::optional<Match> match = Find(text, from, &literal, work);
     if (!match.has_value()) break;
     from = match->end;
     auto [begin, end, token] = *match;
     if (token->special && !parse_special) continue;
     if (token->single_word && !StandsAlone(text, begin, end)) continue;
     // White space that a token before has taken is not taken again.
-    if (token->lstrip) begin = std::max(SpaceBefore(text, begin), done);
-    if (token->rstrip) end = SpaceAfter(text, end);
+    if (token->lstrip) begin = SpaceBefore(text, done, begin, work);
+    if (token->rstrip) end = SpaceAfter(text, end, work);
     if (done < begin) give(done, begin, nullptr);
     give(begin, end, token);
     done = end;

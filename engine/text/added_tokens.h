@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/text/text_work.h"
+
 namespace mea {
 
 // A token that is found in the text itself, before the text is split into words.
@@ -41,7 +43,7 @@ class AddedTokenMatcher {
   // special tokens are ordinary text; so they are with it on where any of their bytes lie in
   // `literal`, which is sorted and disjoint.
   void Split(std::string_view text, bool parse_special, std::span<const TextRange> literal,
-             SegmentSink sink) const;
+             TextWork& work, SegmentSink sink) const;
   bool HasSpecial() const;
 
  private:
@@ -56,8 +58,8 @@ class AddedTokenMatcher {
 
   int32_t Child(int32_t node, char c) const;  // -1: none
   // Ranges of `literal` that end before the match are taken from its front.
-  std::optional<Match> Find(std::string_view text, size_t from,
-                            std::span<const TextRange>* literal) const;
+  std::optional<Match> Find(std::string_view text, size_t from, std::span<const TextRange>* literal,
+                            TextWork& work) const;
 
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_;  // a trie; nodes_[0] is its root

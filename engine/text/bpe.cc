@@ -72,19 +72,20 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<Merge>& merges, const O
   }
 }
 
-void Bpe::Encode(std::string_view word, std::vector<int32_t>* ids) const {
+void Bpe::Encode(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const {
+  if (!work.Go(static_cast<int64_t>(word.size()))) return;
   if (options_.ignore_merges) {
     const auto it = whole_words_.find(word);
     if (it != whole_words_.end()) return ids->push_back(it->second);
   }
   if (options_.byte_level) {
-    EncodeBytes(word, ids);
+    EncodeBytes(word, work, ids);
   } else {
-    EncodeCodePoints(word, ids);
+    EncodeCodePoints(word, work, ids);
   }
 }
 
-void Bpe::EncodeBytes(std::string_view word, std::vector<int32_t>* ids) const {
+void Bpe::EncodeBytes(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const {
   const size_t begin = ids->size();
   bool unknown_before = false;
   for (const char c : word) {
@@ -97,10 +98,10 @@ void Bpe::EncodeBytes(std::string_view word, std::vector<int32_t>* ids) const {
       ids->push_back(*options_.unk_id);
     }
   }
-  MergeFrom(begin, ids);
+  MergeFrom(begin, work, ids);
 }
 
-void Bpe::EncodeCodePoints(std::string_view word, std::vector<int32_t>* ids) const {
+void Bpe::EncodeCodePoints(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const {
   size_t begin = ids->size();
   bool in_word = false;  // the last code point was no metaspace
   bool has_unk = false;  // an unk_id waits for the next known code point, as with Hugging Face
@@ -108,12 +109,12 @@ void Bpe::EncodeCodePoints(std::string_view word, std::vector<int32_t>* ids) con
     if (has_unk) ids->push_back(*options_.unk_id);
     has_unk = false;
   };
-  for (size_t at = 0, size; at < word.size(); at += size) {
+  for (size_t at = 0, size; at < word.size() && work.Go(1); at += size) {
     size = CodePointSize(word[at]);
     const char32_t c = CodePointAt(word, at);
     if (c == kMetaspace && in_word && words_begin_at_metaspace_) {
       flush_unk();
-      MergeFrom(begin, ids);
+      MergeFrom(begin, work, ids);
       begin = ids->size();
     }
     in_word = c != kMetaspace;
@@ -129,7 +130,7 @@ void Bpe::EncodeCodePoints(std::string_view word, std::vector<int32_t>* ids) con
     }
   }
   flush_unk();
-  MergeFrom(begin, ids);
+  MergeFrom(begin, work, ids);
 }
 
 bool Bpe::AppendFallbackBytes(std::string_view code_point, std::vector<int32_t>* symbols) const {
@@ -141,13 +142,13 @@ bool Bpe::AppendFallbackBytes(std::string_view code_point, std::vector<int32_t>*
   return true;
 }
 
-void Bpe::MergeFrom(size_t begin, std::vector<int32_t>* ids) const {
+void Bpe::MergeFrom(size_t begin, TextWork& work, std::vector<int32_t>* ids) const {
   const size_t count = ids->size() - begin;
   if (count < 2) return;
   if (count <= kShortWord) {
     MergeShort(begin, ids);
   } else {
-    MergeLong(begin, ids);
+    MergeLong(begin, work, ids);
   }
 }
 
@@ -172,7 +173,7 @@ void Bpe::MergeShort(size_t begin, std::vector<int32_t>* ids) const {
   ids->resize(begin + count);
 }
 
-void Bpe::MergeLong(size_t begin, std::vector<int32_t>* ids) const {
+void Bpe::MergeLong(size_t begin, TextWork& work, std::vector<int32_t>* ids) const {
   struct Symbol {
     int32_t id;  // -1: merged into the one before
     int32_t previous, next;
@@ -185,23 +186,21 @@ void Bpe::MergeLong(size_t begin, std::vector<int32_t>* ids) const {
   };
   const int32_t count = static_cast<int32_t>(ids->size() - begin);
   std::vector<Symbol> symbols(count);
-  std::vector<Candidate> candidates;
-  for (int32_t i = 0; i < count; ++i) {
+  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
+  for (int32_t i = 0; i < count && work.Go(1); ++i) {
     const bool last = i + 1 == count;
     const int32_t id = (*ids)[begin + i];
     const auto pair = last ? MergeTable::Merge{} : merges_.Find(id, (*ids)[begin + i + 1]);
     symbols[i] = {id, i - 1, last ? -1 : i + 1, pair};
-    if (pair.rank != MergeTable::kNone) candidates.push_back(candidate(pair.rank, i));
+    if (pair.rank != MergeTable::kNone) queue.push(candidate(pair.rank, i));
   }
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(
-      std::greater<>(), std::move(candidates));
   const auto renew_pair = [&](int32_t at) {
     Symbol& symbol = symbols[at];
     symbol.pair =
         symbol.next < 0 ? MergeTable::Merge{} : merges_.Find(symbol.id, symbols[symbol.next].id);
     if (symbol.pair.rank != MergeTable::kNone) queue.push(candidate(symbol.pair.rank, at));
   };
-  while (!queue.empty()) {
+  while (!queue.empty() && work.Go(1)) {
     const uint32_t rank = queue.top() >> 32;
     const int32_t at = static_cast<int32_t>(queue.top());
     queue.pop();
@@ -215,6 +214,7 @@ void Bpe::MergeLong(size_t begin, std::vector<int32_t>* ids) const {
     renew_pair(at);
     if (symbol.previous >= 0) renew_pair(symbol.previous);
   }
+  if (work.stopped()) return;
   ids->resize(begin);
   for (int32_t at = 0; at >= 0; at = symbols[at].next) ids->push_back(symbols[at].id);
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/text/text_work.h"
 #include "engine/text/vocabulary.h"
 
 namespace mea {
@@ -74,16 +75,16 @@ class Bpe {
   Bpe(const Vocabulary& vocabulary, const std::vector<Merge>& merges, const Options& options);
 
   // Appends the ids of `word`, which is valid UTF-8 unless byte_level. O(n log n).
-  void Encode(std::string_view word, std::vector<int32_t>* ids) const;
+  void Encode(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const;
 
  private:
-  void EncodeBytes(std::string_view word, std::vector<int32_t>* ids) const;
-  void EncodeCodePoints(std::string_view word, std::vector<int32_t>* ids) const;
+  void EncodeBytes(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const;
+  void EncodeCodePoints(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const;
   bool AppendFallbackBytes(std::string_view code_point, std::vector<int32_t>* symbols) const;
   // Merges what `ids` holds from `begin` on, in place.
-  void MergeFrom(size_t begin, std::vector<int32_t>* ids) const;
+  void MergeFrom(size_t begin, TextWork& work, std::vector<int32_t>* ids) const;
   void MergeShort(size_t begin, std::vector<int32_t>* ids) const;
-  void MergeLong(size_t begin, std::vector<int32_t>* ids) const;
+  void MergeLong(size_t begin, TextWork& work, std::vector<int32_t>* ids) const;
 
   using StringIds = absl::flat_hash_map<std::string, int32_t, StringHash, std::equal_to<>>;
 

@@ -25,10 +25,11 @@ std::string ReplaceMark(std::string_view text, std::string_view from, std::strin
 Decoder::Decoder(DecoderSpec spec, const Vocabulary& vocabulary,
                  const std::vector<AddedToken>& added, const Normalizer& normalizer)
     : spec_(std::move(spec)), vocabulary_(&vocabulary) {
+  TextWork work;
   for (const AddedToken& token : added) {
     std::string buffer;
     if (!token.normalized) continue;
-    const std::string_view normalized = normalizer.Apply(token.content, &buffer);
+    const std::string_view normalized = normalizer.Apply(token.content, &buffer, work);
     if (normalized != token.content) normalized_content_.emplace(token.id, normalized);
   }
   pieces_.resize(vocabulary.size());
@@ -52,7 +53,10 @@ Decoder::Piece Decoder::PieceOf(const std::string& token) const {
       piece.bytes = ReplaceMark(token, spec_.replacement, " ");
       break;
     case DecoderSpec::Kind::kPieces:
-      for (const Replace& replace : spec_.replaces) piece.bytes = ReplaceAll(replace, piece.bytes);
+      TextWork work;
+      for (const Replace& replace : spec_.replaces) {
+        piece.bytes = ReplaceAll(replace, piece.bytes, work);
+      }
       const auto byte = spec_.byte_fallback ? ByteFallbackByte(piece.bytes) : std::nullopt;
       piece.is_byte = byte.has_value();
       if (byte.has_value()) piece.bytes = std::string(1, static_cast<char>(*byte));

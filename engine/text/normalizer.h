@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "engine/text/regex.h"
+#include "engine/text/text_work.h"
+#include "engine/text/unicode_form.h"
 
 namespace mea {
 
 // The steps of a normalizer, named as in tokenizer.json.
-enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 struct Prepend {
   std::string prefix;  // before every text that is not empty
 };
@@ -24,7 +25,7 @@ struct Strip {  // white space
 };
 using NormalizerStep = std::variant<UnicodeForm, Prepend, Replace, Lowercase, Strip>;
 
-std::string ReplaceAll(const Replace& replace, std::string_view text);
+std::string ReplaceAll(const Replace& replace, std::string_view text, TextWork& work);
 
 // Rewrites a text before it is split. Immutable.
 class Normalizer {
@@ -33,7 +34,7 @@ class Normalizer {
   explicit Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(steps)) {}
 
   // `text` as it should be, kept in `buffer` unless nothing changed. Valid UTF-8 in and out.
-  std::string_view Apply(std::string_view text, std::string* buffer) const;
+  std::string_view Apply(std::string_view text, std::string* buffer, TextWork& work) const;
   // The same without the steps that concern the start or the end of a text: for a part of one.
   Normalizer WithoutEnds() const;
 

@@ -24,9 +24,9 @@ bool IsNumeric(char32_t c) { return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_
 
 // Spans of `text` whose matches are the single code points that `is_match` accepts.
 template <typename Predicate>
-std::vector<TextSpan> SplitCodePoints(std::string_view text, Predicate is_match) {
+std::vector<TextSpan> SplitCodePoints(std::string_view text, TextWork& work, Predicate is_match) {
   std::vector<TextSpan> spans;
-  for (size_t at = 0, size; at < text.size(); at += size) {
+  for (size_t at = 0, size; at < text.size() && work.Go(1); at += size) {
     size = CodePointSize(text[at]);
     if (is_match(CodePointAt(text, at))) {
       spans.push_back({at, at + size, true});
@@ -93,56 +93,59 @@ bool PreTokenizer::is_byte_level() const {
   return !steps_.empty() && std::holds_alternative<ByteLevelStep>(steps_.back());
 }
 
-void PreTokenizer::Split(std::string_view text, bool at_start, WordSink sink) const {
-  RunFrom(0, {text, at_start}, sink);
+void PreTokenizer::Split(std::string_view text, bool at_start, TextWork& work,
+                         WordSink sink) const {
+  RunFrom(0, {text, at_start}, {work, sink});
 }
 
-void PreTokenizer::RunFrom(size_t step, Piece piece, WordSink sink) const {
-  if (piece.text.empty()) return;
-  if (step == steps_.size()) return sink(piece.text);
-  std::visit([&](const auto& s) { Run(s, step, piece, sink); }, steps_[step]);
+void PreTokenizer::RunFrom(size_t step, Piece piece, const Way& way) const {
+  if (piece.text.empty() || !way.work.Go(1)) return;
+  if (step == steps_.size()) return way.sink(piece.text);
+  std::visit([&](const auto& s) { Run(s, step, piece, way); }, steps_[step]);
 }
 
 void PreTokenizer::RunSpans(size_t step, Piece piece, const std::vector<TextSpan>& spans,
-                            WordSink sink) const {
+                            const Way& way) const {
   for (const TextSpan& span : spans) {
+    if (way.work.stopped()) return;
     RunFrom(
         step,
         {piece.text.substr(span.begin, span.end - span.begin), piece.at_start && span.begin == 0},
-        sink);
+        way);
   }
 }
 
-void PreTokenizer::Run(const SplitStep& split, size_t step, Piece piece, WordSink sink) const {
+void PreTokenizer::Run(const SplitStep& split, size_t step, Piece piece, const Way& way) const {
   std::vector<TextSpan> spans;
-  split.pattern.Split(piece.text, &spans);
+  split.pattern.Split(piece.text, way.work, &spans);
   if (split.invert) {
     for (TextSpan& span : spans) span.is_match = !span.is_match;
   }
-  RunSpans(step + 1, piece, Arrange(split.behavior, std::move(spans)), sink);
+  RunSpans(step + 1, piece, Arrange(split.behavior, std::move(spans)), way);
 }
 
-void PreTokenizer::Run(const DigitsStep& digits, size_t step, Piece piece, WordSink sink) const {
+void PreTokenizer::Run(const DigitsStep& digits, size_t step, Piece piece, const Way& way) const {
   const SplitBehavior behavior =
       digits.individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
-  RunSpans(step + 1, piece, Arrange(behavior, SplitCodePoints(piece.text, IsNumeric)), sink);
+  RunSpans(step + 1, piece, Arrange(behavior, SplitCodePoints(piece.text, way.work, IsNumeric)),
+           way);
 }
 
 void PreTokenizer::Run(const ByteLevelStep& byte_level, size_t step, Piece piece,
-                       WordSink sink) const {
+                       const Way& way) const {
   std::string prefixed;
   if (byte_level.add_prefix_space && piece.text[0] != ' ') {
     prefixed.append(" ").append(piece.text);
     piece.text = prefixed;
   }
-  if (!byte_level.use_regex) return RunFrom(step + 1, piece, sink);
+  if (!byte_level.use_regex) return RunFrom(step + 1, piece, way);
   std::vector<TextSpan> spans;
-  Gpt2Pattern().Split(piece.text, &spans);
-  RunSpans(step + 1, piece, spans, sink);
+  Gpt2Pattern().Split(piece.text, way.work, &spans);
+  RunSpans(step + 1, piece, spans, way);
 }
 
 void PreTokenizer::Run(const MetaspaceStep& metaspace, size_t step, Piece piece,
-                       WordSink sink) const {
+                       const Way& way) const {
   using Prepend = MetaspaceStep::Prepend;
   const std::string_view mark = metaspace.replacement;
   std::string text;
@@ -151,6 +154,7 @@ void PreTokenizer::Run(const MetaspaceStep& metaspace, size_t step, Piece piece,
                         (metaspace.prepend == Prepend::kFirst && piece.at_start);
   if (prepends && !has_mark) text = mark;
   for (const char c : piece.text) {
+    if (!way.work.Go(1)) return;
     if (c == ' ') {
       text += mark;
     } else {
@@ -158,12 +162,13 @@ void PreTokenizer::Run(const MetaspaceStep& metaspace, size_t step, Piece piece,
     }
   }
   piece.text = text;
-  if (!metaspace.split) return RunFrom(step + 1, piece, sink);
+  if (!metaspace.split) return RunFrom(step + 1, piece, way);
   const char32_t mark_code_point = CodePointAt(mark, 0);
-  RunSpans(step + 1, piece,
-           Arrange(SplitBehavior::kMergedWithNext,
-                   SplitCodePoints(text, [&](char32_t c) { return c == mark_code_point; })),
-           sink);
+  RunSpans(
+      step + 1, piece,
+      Arrange(SplitBehavior::kMergedWithNext,
+              SplitCodePoints(text, way.work, [&](char32_t c) { return c == mark_code_point; })),
+      way);
 }
 
 }  // namespace mea

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/text/regex.h"
+#include "engine/text/text_work.h"
 
 namespace mea {
 
@@ -45,7 +46,7 @@ class PreTokenizer {
 
   // Gives `sink` the words of `text` in order; each is valid only during the call. `at_start`:
   // nothing comes before this text, which is where Prepend::kFirst prepends.
-  void Split(std::string_view text, bool at_start, WordSink sink) const;
+  void Split(std::string_view text, bool at_start, TextWork& work, WordSink sink) const;
 
   // Whether words are bytes to the model, as a ByteLevel step says; it is always the last one.
   bool is_byte_level() const;
@@ -55,14 +56,18 @@ class PreTokenizer {
     std::string_view text;
     bool at_start;
   };
+  struct Way {  // of all pieces alike
+    TextWork& work;
+    WordSink sink;
+  };
 
-  void RunFrom(size_t step, Piece piece, WordSink sink) const;
-  void RunSpans(size_t step, Piece piece, const std::vector<TextSpan>& spans, WordSink sink) const;
+  void RunFrom(size_t step, Piece piece, const Way& way) const;
+  void RunSpans(size_t step, Piece piece, const std::vector<TextSpan>& spans, const Way& way) const;
 
-  void Run(const SplitStep& split, size_t step, Piece piece, WordSink sink) const;
-  void Run(const DigitsStep& digits, size_t step, Piece piece, WordSink sink) const;
-  void Run(const ByteLevelStep& byte_level, size_t step, Piece piece, WordSink sink) const;
-  void Run(const MetaspaceStep& metaspace, size_t step, Piece piece, WordSink sink) const;
+  void Run(const SplitStep& split, size_t step, Piece piece, const Way& way) const;
+  void Run(const DigitsStep& digits, size_t step, Piece piece, const Way& way) const;
+  void Run(const ByteLevelStep& byte_level, size_t step, Piece piece, const Way& way) const;
+  void Run(const MetaspaceStep& metaspace, size_t step, Piece piece, const Way& way) const;
 
   std::vector<PreTokenizerStep> steps_;
 };

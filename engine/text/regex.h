@@ -3,10 +3,11 @@
 #include <absl/status/statusor.h>
 
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <string_view>
 #include <vector>
+
+#include "engine/text/text_work.h"
 
 namespace mea {
 
@@ -25,8 +26,8 @@ class Regex {
   static Regex Literal(std::string_view text);
 
   // All of `text`, valid UTF-8, as matches and what lies between them. Empty matches have a part of
-  // their own.
-  void Split(std::string_view text, std::vector<TextSpan>* spans) const;
+  // their own. Where the work is stopped, the parts found so far and the rest as one.
+  void Split(std::string_view text, TextWork& work, std::vector<TextSpan>* spans) const;
 
  private:
   struct Code;

@@ -14,6 +14,7 @@
 #include "engine/text/tokenizer_json.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
+#include "kernels/check.h"
 
 namespace mea {
 namespace {
@@ -24,11 +25,12 @@ constexpr uintmax_t kMaxFileBytes = 256 << 20;  // the largest known vocabularie
 AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
+  TextWork work;
   for (const AddedToken& token : spec.added_tokens) {
     if (token.normalized != normalized) continue;
     std::string buffer;
     const std::string_view pattern =
-        normalized ? spec.normalizer.Apply(token.content, &buffer) : token.content;
+        normalized ? spec.normalizer.Apply(token.content, &buffer, work) : token.content;
     if (pattern.empty()) continue;  // nothing is left to be found
     patterns.emplace_back(pattern);
     tokens.push_back(token);
@@ -53,19 +55,20 @@ struct Tokenizer::Parts {
 
   // Encodes what lies between the added tokens of the raw text; `literal` are ranges of it.
   void EncodePlain(std::string_view text, bool at_start, bool parse_special,
-                   std::span<const TextRange> literal, std::vector<int32_t>* ids) const {
+                   std::span<const TextRange> literal, TextWork& work,
+                   std::vector<int32_t>* ids) const {
     std::string buffer;
-    const std::string_view normalized = normalizer.Apply(text, &buffer);
+    const std::string_view normalized = normalizer.Apply(text, &buffer, work);
     std::vector<TextRange> moved;
     if (!literal.empty() && parse_special && normalized_matcher.HasSpecial()) {
-      moved = LiteralOfNormalized(text, normalized, literal);
+      moved = LiteralOfNormalized(text, normalized, literal, work);
     }
-    normalized_matcher.Split(normalized, parse_special, moved,
+    normalized_matcher.Split(normalized, parse_special, moved, work,
                              [&](std::string_view part, size_t offset, const AddedToken* token) {
                                if (token != nullptr) return ids->push_back(token->id);
                                pre_tokenizer.Split(
-                                   part, at_start && offset == 0,
-                                   [&](std::string_view word) { bpe.Encode(word, ids); });
+                                   part, at_start && offset == 0, work,
+                                   [&](std::string_view word) { bpe.Encode(word, work, ids); });
                              });
   }
 
@@ -73,16 +76,18 @@ struct Tokenizer::Parts {
   // bounds of the ranges are normalized one by one; where they do not make the whole again, as when
   // a code point composes across a bound, all of the text is taken as literal.
   std::vector<TextRange> LiteralOfNormalized(std::string_view text, std::string_view normalized,
-                                             std::span<const TextRange> literal) const {
+                                             std::span<const TextRange> literal,
+                                             TextWork& work) const {
     std::vector<TextRange> ranges;
     std::string pieces, buffer;
     size_t done = 0;
     const auto piece = [&](size_t end) {
-      pieces += inner_normalizer.Apply(text.substr(done, end - done), &buffer);
+      pieces += inner_normalizer.Apply(text.substr(done, end - done), &buffer, work);
       done = end;
       return pieces.size();
     };
     for (const auto& [begin, end] : literal) {
+      if (!work.Go(1)) return {};
       const size_t from = piece(begin);
       ranges.emplace_back(from, piece(end));
     }
@@ -132,6 +137,16 @@ Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(part
 Tokenizer::~Tokenizer() = default;
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
+  TextWork work;
+  absl::StatusOr<std::vector<int32_t>> ids = Encode(text, options, work);
+  MEA_CHECK(ids.ok());
+  return *std::move(ids);
+}
+
+absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
+                                                       const EncodeOptions& options,
+                                                       TextWork& work) const {
+  if (!work.Go(static_cast<int64_t>(text.size()))) return work.status();
   std::string repaired;
   std::span<const TextRange> literal = options.literal;
   bool parse_special = options.parse_special;
@@ -145,7 +160,7 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOption
   if (options.add_special_tokens) ids = parts_->prefix;
   std::vector<TextRange> within;
   parts_->raw_matcher.Split(
-      text, parse_special, literal,
+      text, parse_special, literal, work,
       [&](std::string_view part, size_t offset, const AddedToken* token) {
         if (token != nullptr) return ids.push_back(token->id);
         within.clear();
@@ -155,8 +170,9 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOption
           if (from >= end) break;
           within.emplace_back(std::max(from, offset) - offset, std::min(to, end) - offset);
         }
-        parts_->EncodePlain(part, /*at_start=*/offset == 0, parse_special, within, &ids);
+        parts_->EncodePlain(part, /*at_start=*/offset == 0, parse_special, within, work, &ids);
       });
+  if (work.stopped()) return work.status();
   if (options.add_special_tokens) {
     ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
   }
@@ -164,9 +180,19 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOption
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+  TextWork work;
+  return *Decode(ids, skip_special_tokens, work);  // nothing stops it
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids,
+                                              bool skip_special_tokens, TextWork& work) const {
   std::string text;
   DecodeStream stream(&parts_->decoder, skip_special_tokens);
-  for (const int32_t id : ids) stream.Push(id, &text);
+  for (const int32_t id : ids) {
+    const size_t size = text.size();
+    stream.Push(id, &text);
+    if (!work.Go(static_cast<int64_t>(text.size() - size) + 1)) return work.status();
+  }
   stream.Finish(&text);
   return text;
 }

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/text/text_work.h"
+
 namespace mea {
 
 class Decoder;
@@ -43,11 +45,16 @@ class Tokenizer {
   ~Tokenizer();
 
   // Never fails: invalid UTF-8 is read as Python's bytes.decode("utf-8", errors="replace") reads
-  // it, one U+FFFD for each maximal broken sequence.
+  // it, one U+FFFD for each maximal broken sequence. For texts of the program's own.
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const;
+  // The same for texts of others: fails where `work` is stopped, or a pattern of the file gives up.
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, const EncodeOptions& options,
+                                              TextWork& work) const;
 
   // Valid UTF-8 whatever the ids; ids without a token are passed over.
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+  absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens,
+                                     TextWork& work) const;
 
   // One more than the largest id. Ids below it may have no token.
   int32_t vocab_size() const;

@@ -18,7 +18,8 @@ std::vector<std::string> Split(const std::string& pattern, std::string_view text
   const absl::StatusOr<Regex> regex = Regex::Compile(pattern);
   if (!regex.ok()) return {std::string(regex.status().message())};
   std::vector<TextSpan> spans;
-  regex->Split(text, &spans);
+  TextWork work;
+  regex->Split(text, work, &spans);
   std::vector<std::string> parts;
   for (const TextSpan& span : spans) {
     const std::string part(text.substr(span.begin, span.end - span.begin));
@@ -47,7 +48,8 @@ TEST(RegexTest, EmptyMatchesSeparate) {
 
 TEST(RegexTest, ALiteralIsNoPattern) {
   std::vector<TextSpan> spans;
-  Regex::Literal("a.").Split("aba.b", &spans);
+  TextWork work;
+  Regex::Literal("a.").Split("aba.b", work, &spans);
   ASSERT_EQ(spans.size(), 3u);
   EXPECT_EQ(spans[1].begin, 2u);
 }

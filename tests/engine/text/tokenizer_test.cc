@@ -229,7 +229,8 @@ TEST(BpeTest, WordsOfEveryLengthMergeByTheDefinition) {
         word.push_back(static_cast<char>('a' + letters.back()));
       }
       std::vector<int32_t> ids;
-      bpe.Encode(word, &ids);
+      TextWork work;
+      bpe.Encode(word, work, &ids);
       ASSERT_EQ(ids, MergePlainly(letters, merges)) << word;
     }
   }
