@@ -2,6 +2,7 @@
 
 #include <absl/status/status.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/text/decoder.h"
@@ -19,6 +20,13 @@ struct Detokenizer::State {
                std::move(options.shown_special_tokens)),
         matcher(&stop_strings),
         run_matcher(matcher) {}
+
+  // The stop string that the special token is.
+  std::optional<int> StopOf(int32_t id) const {
+    const auto it = std::find_if(stop_tokens.begin(), stop_tokens.end(),
+                                 [id](const auto& stop) { return stop.first == id; });
+    return it == stop_tokens.end() ? std::nullopt : std::optional(it->second);
+  }
 
   // Takes in text that is certain and gives what can be released of it.
   TextDelta Take(std::string_view fresh) {
@@ -56,6 +64,7 @@ struct Detokenizer::State {
   }
 
   const StopStrings stop_strings;
+  std::vector<std::pair<int32_t, int>> stop_tokens;  // special tokens that are one, and which
   const bool include_stop;
   DecodeStream stream;
   StopMatcher matcher;      // has read all certain text
@@ -83,7 +92,15 @@ absl::StatusOr<Detokenizer> Detokenizer::Create(const Tokenizer* tokenizer,
     }
     if (!IsValidUtf8(stop)) return absl::InvalidArgumentError(name + " is not UTF-8");
   }
-  return Detokenizer(std::make_unique<State>(tokenizer, std::move(options)));
+  auto state = std::make_unique<State>(tokenizer, options);
+  for (size_t i = 0; i < options.stop.size(); ++i) {
+    const std::optional<int32_t> id = tokenizer->TokenToId(options.stop[i]);
+    const auto& shown = options.shown_special_tokens;
+    const bool skipped = id && options.skip_special_tokens && tokenizer->IsSpecial(*id) &&
+                         !std::binary_search(shown.begin(), shown.end(), *id);
+    if (skipped) state->stop_tokens.emplace_back(*id, static_cast<int>(i));
+  }
+  return Detokenizer(std::move(state));
 }
 
 Detokenizer::Detokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -102,6 +119,13 @@ void Detokenizer::StartAfter(std::span<const int32_t> prompt) {
 
 TextDelta Detokenizer::Push(int32_t id) {
   if (state_->stop_index >= 0) return {.stop_index = state_->stop_index};
+  if (const auto stop = state_->StopOf(id)) {
+    TextDelta delta = Finish();
+    if (delta.stop_index >= 0) return delta;
+    if (state_->include_stop) delta.text += state_->stop_strings.text(*stop);
+    delta.stop_index = state_->stop_index = *stop;
+    return delta;
+  }
   std::string fresh;
   state_->stream.Push(id, &fresh);
   TextDelta delta = state_->Take(fresh);

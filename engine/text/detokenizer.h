@@ -14,7 +14,8 @@ namespace mea {
 
 struct DetokenizerOptions {
   // Generation ends where the first of these is complete. At most kMaxStopStrings, none empty, all
-  // valid UTF-8.
+  // valid UTF-8. One that is the text of a special token ends it at that token too, though the text
+  // leaves it out.
   std::vector<std::string> stop;
   bool include_stop = false;  // whether the text ends with the stop string or just before it
   bool skip_special_tokens = true;

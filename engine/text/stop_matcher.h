@@ -17,6 +17,7 @@ class StopStrings {
 
   int count() const { return static_cast<int>(strings_.size()); }
   size_t length(int index) const { return strings_[index].size(); }
+  const std::string& text(int index) const { return strings_[index]; }
   // How much of the string the text ends with, after `byte`, where it ended with `matched` before.
   uint32_t Advance(int index, uint32_t matched, char byte) const;
 

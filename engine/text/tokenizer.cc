@@ -174,6 +174,11 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
       });
   if (work.stopped()) return work.status();
   if (options.add_special_tokens) {
+    const std::vector<int32_t>& prefix = parts_->prefix;
+    const auto begin = ids.begin() + std::ssize(prefix);
+    const bool has_own = std::ssize(ids) >= 2 * std::ssize(prefix) &&
+                         std::equal(prefix.begin(), prefix.end(), begin);
+    if (has_own && !options.repeats_prefix) ids.erase(ids.begin(), begin);
     ids.insert(ids.end(), parts_->suffix.begin(), parts_->suffix.end());
   }
   return ids;

@@ -20,6 +20,9 @@ class Decoder;
 struct EncodeOptions {
   // Adds what the file's post-processor adds around a text: most often one BOS token before it.
   bool add_special_tokens = true;
+  // Whether the tokens that belong before a text are put before one that begins with them already,
+  // as Hugging Face does. Models have never seen two BOS tokens in a row.
+  bool repeats_prefix = true;
   // Reads "<|eot|>" inside the text as that one token, as Hugging Face does. Turn it off for text
   // of strangers: special tokens are then encoded as ordinary characters, so nobody can end a turn
   // or open a system prompt by typing it. Added tokens that are not special are still recognised.

@@ -266,6 +266,48 @@ TEST(DetokenizerTest, ThePromptHoldsNoStopString) {
   EXPECT_EQ(detokenizer.Push(*tokenizer.TokenToId("b")).text, "b");
 }
 
+TEST(DetokenizerTest, ASpecialTokenIsAStopStringThatItsTextIs) {
+  for (const char* kind : kTokenizerKinds) {
+    const Tokenizer& tokenizer = TestTokenizer(kind);
+    const int32_t end = *tokenizer.TokenToId("<|im_end|>");
+    Ids ids = tokenizer.Encode("so <", {.add_special_tokens = false});
+    const std::string text = tokenizer.Decode(ids, true);
+    ids.insert(ids.end(), {end, ids.front()});
+    const Streamed plain = Stream(Create(tokenizer, {.stop = {"no", "<|im_end|>"}}), ids);
+    EXPECT_EQ(plain.text, text) << kind;
+    EXPECT_EQ(plain.stop_index, 1) << kind;
+    EXPECT_EQ(plain.num_tokens, ids.size() - 1) << kind;
+    EXPECT_EQ(Stream(Create(tokenizer, {.stop = {"<|im_end|>"}, .include_stop = true}), ids).text,
+              text + "<|im_end|>")
+        << kind;
+    // Another one does not end the text, nor does a part of it.
+    EXPECT_EQ(Stream(Create(tokenizer, {.stop = {"<|im_start|>", "im_end"}}), ids).stop_index, -1);
+    // Where the text shows it, it is found there.
+    const Streamed shown =
+        Stream(Create(tokenizer, {.stop = {"<|im_end|>"}, .skip_special_tokens = false}), ids);
+    EXPECT_EQ(shown.stop_index, 0) << kind;
+  }
+}
+
+// Quadratic work would take an hour here.
+TEST(DetokenizerTest, LongStreamsTakeNoQuadraticTime) {
+  for (const char* kind : kTokenizerKinds) {
+    const Tokenizer& tokenizer = TestTokenizer(kind);
+    DetokenizerOptions options;
+    for (int i = 0; i < 16; ++i) {
+      options.stop.push_back(std::string(200 + i, 'a') + (i % 2 == 0 ? "b" : " b"));
+    }
+    // A byte of a run that no code point ends, a letter that stop strings begin with, a space.
+    for (const std::string piece : {"<0x80>", "<0xE2>", "a", " ", "\u2581"}) {
+      const std::optional<int32_t> id = tokenizer.TokenToId(piece);
+      if (!id) continue;
+      const Streamed streamed = Stream(Create(tokenizer, options), Ids(500'000, *id));
+      EXPECT_EQ(streamed.stop_index, -1) << kind;
+      EXPECT_EQ(streamed.text, tokenizer.Decode(Ids(500'000, *id), true)) << kind << piece;
+    }
+  }
+}
+
 TEST(DetokenizerTest, BadStopStringsAreRefusedByName) {
   const Tokenizer& tokenizer = TestTokenizer("gpt2");
   const auto message = [&](std::vector<std::string> stop) {

@@ -57,6 +57,30 @@ TEST_P(TokenizerTest, SpecialTokensAreReadWhereAskedFor) {
   EXPECT_FALSE(tokenizer_.IsSpecial(tool));
 }
 
+TEST(SpecialTokensTest, ATextThatBeginsWithBosGetsNoSecondOneWhereThatIsAskedFor) {
+  for (const char* kind : {"llama2", "llama3"}) {
+    const Tokenizer& tokenizer = TestTokenizer(kind);
+    const int32_t bos = *tokenizer.TokenToId("<s>");
+    const auto count = [&](const std::string& text, const EncodeOptions& options) {
+      const auto ids = tokenizer.Encode(text, options);
+      return std::count(ids.begin(), ids.end(), bos);
+    };
+    EXPECT_EQ(count("<s>a", {}), 2) << kind;  // as Hugging Face does
+    EXPECT_EQ(count("<s>a", {.repeats_prefix = false}), 1) << kind;
+    EXPECT_EQ(tokenizer.Encode("<s>a", {.repeats_prefix = false}),
+              tokenizer.Encode("<s>a", {.add_special_tokens = false}))
+        << kind;
+    EXPECT_EQ(count("<s><s>a", {.repeats_prefix = false}), 2) << kind;
+    EXPECT_EQ(count("a<s>", {.repeats_prefix = false}), 2) << kind;
+    EXPECT_EQ(count("<s>", {.repeats_prefix = false}), 1) << kind;
+    EXPECT_EQ(count("", {.repeats_prefix = false}), 1) << kind;
+    // The characters "<s>" are no BOS.
+    EXPECT_EQ(tokenizer.Encode("<s>a", {.repeats_prefix = false, .parse_special = false}),
+              tokenizer.Encode("<s>a", {.parse_special = false}))
+        << kind;
+  }
+}
+
 using Ranges = std::vector<std::pair<size_t, size_t>>;
 
 TEST_P(TokenizerTest, LiteralRangesAreNoSpecialTokens) {
