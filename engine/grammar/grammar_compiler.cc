@@ -1,6 +1,7 @@
 #include "engine/grammar/grammar_compiler.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,9 @@
 
 namespace mea {
 namespace {
+
+// Between two questions whether a grammar that another thread compiles is still wanted here.
+constexpr std::chrono::milliseconds kPatience(10);
 
 // Equal for equal specs and for no others.
 std::string KeyOf(const GrammarSpec& spec) {
@@ -57,34 +61,48 @@ std::shared_ptr<const Grammar> GrammarCompiler::Find(const GrammarSpec& spec) {
   return it->second->grammar;
 }
 
-absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarSpec& spec) {
+absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarSpec& spec,
+                                                                        StillWanted still_wanted) {
   // Before anything is copied or waited for.
   absl::StatusOr<grammar::PreparedGrammar> prepared = grammar::Prepare(spec);
   if (!prepared.ok()) return prepared.status();
 
   const std::string key = KeyOf(spec);
+  std::unique_lock lock(mutex_);
   std::shared_ptr<UnderWay> mine;
-  {
-    std::unique_lock lock(mutex_);
+  while (mine == nullptr) {
     if (const auto it = cached_.find(key); it != cached_.end()) {
       ++stats_.found;
       cache_.splice(cache_.begin(), cache_, it->second);
       return it->second->grammar;
     }
     std::shared_ptr<UnderWay>& place = under_way_[key];
-    if (place != nullptr) {
-      ++stats_.found;
-      const std::shared_ptr<UnderWay> theirs = place;
-      compiled_.wait(lock, [&] { return theirs->is_done; });
-      return theirs->grammar;
+    if (place == nullptr) {
+      mine = place = std::make_shared<UnderWay>();
+      break;
     }
-    mine = place = std::make_shared<UnderWay>();
+    const std::shared_ptr<UnderWay> theirs = place;
+    while (!theirs->is_done) {
+      if (absl::Status status = still_wanted(); !status.ok()) return status;
+      compiled_.wait_for(lock, kPatience, [&] { return theirs->is_done; });
+    }
+    if (theirs->is_abandoned) continue;
+    ++stats_.found;
+    return theirs->grammar;
   }
+  lock.unlock();
 
-  absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(*prepared);
-  std::unique_lock lock(mutex_);
+  bool is_abandoned = false;
+  const auto ask = [&] {
+    absl::Status status = still_wanted();
+    is_abandoned = !status.ok();
+    return status;
+  };
+  absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(*prepared, ask);
+  lock.lock();
   ++stats_.compiled;
   mine->grammar = grammar;
+  mine->is_abandoned = is_abandoned;
   mine->is_done = true;
   compiled_.notify_all();
   under_way_.erase(key);

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/grammar/grammar.h"
+#include "engine/text/text_work.h"
 
 namespace mea {
 
@@ -21,7 +22,8 @@ class XgrammarLibrary;
 
 // Makes grammars of what clients ask for, over one vocabulary, and keeps those used last. Thread-
 // safe; a call compiles in its own thread, for as long as README.md says at most. Whoever asks for
-// a grammar that another thread is compiling waits for that one.
+// a grammar that another thread is compiling waits for that one, and compiles it where that one is
+// no longer wanted.
 class GrammarCompiler {
  public:
   struct Options {
@@ -48,8 +50,10 @@ class GrammarCompiler {
       const std::vector<std::string>& vocabulary, int vocab_size, Options options);
   ~GrammarCompiler();
 
-  // INVALID_ARGUMENT with one line that names what is not supported or out of bounds.
-  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSpec& spec);
+  // INVALID_ARGUMENT with one line that names what is not supported or out of bounds; what
+  // `still_wanted` answers, which is asked every few milliseconds.
+  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
+      const GrammarSpec& spec, StillWanted still_wanted = [] { return absl::OkStatus(); });
   // One that is kept; null where it is to be compiled.
   std::shared_ptr<const Grammar> Find(const GrammarSpec& spec);
   Stats stats() const;
@@ -63,6 +67,7 @@ class GrammarCompiler {
   // A grammar that somebody is compiling.
   struct UnderWay {
     bool is_done = false;
+    bool is_abandoned = false;  // whoever compiled it did not want it any more
     absl::StatusOr<std::shared_ptr<const Grammar>> grammar = absl::UnknownError("");
   };
 

@@ -22,7 +22,10 @@ inline constexpr int64_t kMaxEbnfStates = 100'000;  // likewise
 inline constexpr int kMaxGroupDepth = 64;           // brackets of a regex or of EBNF
 inline constexpr size_t kMaxEbnfBytes = 64 << 10;
 inline constexpr int kMaxChoices = 4000;
-inline constexpr size_t kMaxChoiceBytes = 64 << 10;     // all together
+inline constexpr size_t kMaxChoiceBytes = 64 << 10;  // all together
+// Of the library's parser, for the masks of all states: one to five seconds. A hundred thousand
+// are enough for a grammar of SQL, a million for one of C.
+inline constexpr int64_t kMaxCompileSteps = 30'000'000;
 inline constexpr int64_t kMaxGrammarBytes = 128 << 20;  // compiled
 inline constexpr int kMaxWhitespace = 24;        // in a row, between the tokens of a JSON document
 inline constexpr size_t kMaxMessageBytes = 300;  // of an error

@@ -37,6 +37,13 @@ class WarningCollector {
   std::vector<std::string>* const outer_;
 };
 
+// The compilation that this thread is at; null: none, or a matcher.
+thread_local TextWork* work_of_thread = nullptr;
+
+// What the parser says every so many steps (tools/deps/xgrammar).
+constexpr std::string_view kStepsMessage = "1024 steps";
+constexpr int64_t kSteps = 1024;
+
 // One line of printable characters, of bounded length.
 std::string OneLine(std::string_view message) {
   std::string line;
@@ -54,10 +61,17 @@ bool IsHarmless(const std::string& warning) {
          absl::StrContains(warning, "falling back to anyOf");
 }
 
-// Calls the library; whatever it throws is the client's fault or a lack of memory.
+// Calls the library; whatever it throws is the end of `work`, the client's fault or a lack of
+// memory.
 template <typename Call>
-auto Guarded(Call call) -> absl::StatusOr<decltype(call())> {
+auto Guarded(TextWork& work, Call call) -> absl::StatusOr<decltype(call())> {
   WarningCollector collector;
+  struct Scope {
+    explicit Scope(TextWork* inner) : outer(std::exchange(work_of_thread, inner)) {}
+    ~Scope() { work_of_thread = outer; }
+    TextWork* const outer;
+  } scope(&work);
+  if (!work.Go(1)) return work.status();
   try {
     auto result = call();
     for (const std::string& warning : collector.warnings()) {
@@ -67,7 +81,11 @@ auto Guarded(Call call) -> absl::StatusOr<decltype(call())> {
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("the grammar takes more memory than there is");
   } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(OneLine(error.what()));
+    if (absl::IsInvalidArgument(work.status())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the grammar ", work.status().message(), " to compile"));
+    }
+    return work.stopped() ? work.status() : absl::InvalidArgumentError(OneLine(error.what()));
   }
 }
 
@@ -78,10 +96,11 @@ xgrammar::Grammar FromSchema(const std::string& schema) {
 
 // The library holds a pattern within the quotes of a JSON string where it can make an automaton of
 // it; else it would let quotes and control characters through.
-absl::Status CheckPattern(const std::string& pattern) {
+absl::Status CheckPattern(const std::string& pattern, TextWork& work) {
   const nlohmann::ordered_json schema = {{"type", "string"}, {"pattern", pattern}};
   const absl::StatusOr<std::string> text =
-      Guarded([&] { return FromSchema(schema.dump()).ToString(); });
+      Guarded(work, [&] { return FromSchema(schema.dump()).ToString(); });
+  if (work.stopped()) return text.status();
   if (!text.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)),
                                                    "\": ", text.status().message()));
@@ -260,23 +279,25 @@ class Library : public XgrammarLibrary {
         vocab_size_(vocab_size),
         blanks_(std::make_shared<const BlankTokens>(vocabulary, vocab_size)) {}
 
-  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
-      const PreparedGrammar& prepared) const override {
+  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const PreparedGrammar& prepared,
+                                                         StillWanted still_wanted) const override {
+    TextWork work(still_wanted, kMaxCompileSteps);
     for (const std::string& pattern : prepared.patterns) {
-      if (absl::Status s = CheckPattern(pattern); !s.ok()) return s;
+      if (absl::Status s = CheckPattern(pattern, work); !s.ok()) return s;
     }
     const bool is_json = prepared.kind == PreparedGrammar::Kind::kJsonSchema;
     const auto compile = [&](const auto& make) {
       // One thread, and no cache: ours is bounded, and an exception in a thread of its own would be
       // the end of the process.
-      return Guarded([&] {
+      return Guarded(work, [&] {
         xgrammar::GrammarCompiler compiler(tokenizer_, /*max_threads=*/1, /*cache_enabled=*/false);
         return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()), vocab_size_,
                                                        is_json ? blanks_ : nullptr);
       });
     };
     auto grammar = compile([&] { return MakeGrammar(prepared, tokenizer_); });
-    if (!grammar.ok() && prepared.kind == PreparedGrammar::Kind::kRegex) {
+    const bool is_regex = prepared.kind == PreparedGrammar::Kind::kRegex;
+    if (!grammar.ok() && is_regex && !work.stopped()) {
       // Rules do what the automata cannot.
       grammar = compile([&] { return xgrammar::Grammar::FromRegex(prepared.text); });
     }
@@ -307,7 +328,8 @@ class Library : public XgrammarLibrary {
 
 absl::StatusOr<std::unique_ptr<XgrammarLibrary>> XgrammarLibrary::Create(
     const std::vector<std::string>& vocabulary, int vocab_size) {
-  absl::StatusOr<xgrammar::TokenizerInfo> tokenizer = Guarded([&] {
+  TextWork work;
+  absl::StatusOr<xgrammar::TokenizerInfo> tokenizer = Guarded(work, [&] {
     return xgrammar::TokenizerInfo(vocabulary, xgrammar::VocabType::RAW, vocab_size,
                                    std::vector<int32_t>());
   });
@@ -332,6 +354,12 @@ void LogFatalImpl(const std::string& /*file*/, int /*line*/, const std::string& 
 
 void LogMessageImpl(const std::string& /*file*/, int /*line*/, int level,
                     const std::string& message) {
+  using namespace mea::grammar;
+  if (message == kStepsMessage) {
+    // Unwinds the library's stack; Guarded says why.
+    if (work_of_thread != nullptr && !work_of_thread->Go(kSteps)) throw std::runtime_error("");
+    return;
+  }
   constexpr int kWarning = 2;
   if (level >= kWarning && mea::grammar::warnings_of_thread != nullptr) {
     mea::grammar::warnings_of_thread->push_back(message);

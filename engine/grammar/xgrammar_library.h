@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "engine/grammar/grammar.h"
 #include "engine/grammar/prepare.h"
+#include "engine/text/text_work.h"
 
 namespace mea::grammar {
 
@@ -21,9 +22,9 @@ class XgrammarLibrary {
   virtual ~XgrammarLibrary() = default;
 
   // In the calling thread. INVALID_ARGUMENT with one line; RESOURCE_EXHAUSTED where it grows too
-  // large.
+  // large; what `still_wanted` answers, which is asked every few milliseconds.
   virtual absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
-      const PreparedGrammar& prepared) const = 0;
+      const PreparedGrammar& prepared, StillWanted still_wanted) const = 0;
 };
 
 }  // namespace mea::grammar
