@@ -95,9 +95,8 @@ void Generation::EncodeAndSubmit() {
 }
 
 void Generation::CompileAndSubmit() {
-  absl::Status status = StillWanted();
-  if (status.ok()) status = CompileGrammar(serving_, spec_);
-  SubmitPrepared(std::move(status));
+  SubmitPrepared(CompileGrammar(
+      serving_, [this] { return StillWanted(); }, spec_));
 }
 
 void Generation::SubmitPrepared(absl::Status prepared) {
@@ -132,6 +131,10 @@ absl::Status Generation::PrepareRequest() {
 absl::Status Generation::StillWanted() {
   absl::MutexLock lock(&mu_);
   if (!cancelled_.ok()) return cancelled_;
+  // The engine would not take it any more.
+  if (serving_.readiness.state() == ServingState::kDraining) {
+    return absl::UnavailableError("the server is DRAINING");
+  }
   if (absl::Now() < spec_.request.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was queued");
 }
@@ -140,13 +143,18 @@ absl::Status Generation::PrepareCompletions() {
   const bool reads_reply = spec_.chat && !spec_.chat->raw_reply;
   DetokenizerOptions options{.stop = spec_.stop, .include_stop = spec_.include_stop};
   if (reads_reply) options.shown_special_tokens = serving_.reply_markers;
+  ReplyParser::Options reply_options;
+  if (reads_reply) {
+    auto of_first = ReplyOptions(spec_, serving_, 0);
+    if (!of_first.ok()) return of_first.status();
+    reply_options = *std::move(of_first);
+  }
   completions_.resize(spec_.n);
   for (int i = 0; i < spec_.n; ++i) {
-    if (reads_reply) {
-      auto reply_options = ReplyOptions(spec_, serving_, i);
-      if (!reply_options.ok()) return reply_options.status();
-      completions_[i].reply_parser.emplace(*std::move(reply_options));
-    }
+    // Each reads the whole prompt.
+    if (absl::Status status = StillWanted(); !status.ok()) return status;
+    if (reads_reply) completions_[i].reply_parser.emplace(reply_options);
+    ++reply_options.id_seed;
     auto detokenizer = Detokenizer::Create(&serving_.tokenizer, options);
     if (!detokenizer.ok()) return detokenizer.status();
     completions_[i].detokenizer.emplace(*std::move(detokenizer));

@@ -27,10 +27,12 @@ struct ChatSpec {
 
 // A request as the server holds it: the engine's part, checked, and what concerns text alone.
 struct GenerationSpec {
-  std::string trace_id;     // of the caller's trace; empty: none
-  Request request;          // prompt is empty until the text is tokenized
-  int n = 1;                // completions
-  std::string prompt_text;  // to be tokenized; of a chat: once it is rendered
+  std::string trace_id;            // of the caller's trace; empty: none
+  Request request;                 // prompt is empty until the text is tokenized
+  int n = 1;                       // completions
+  std::string prompt_text;         // to be tokenized; of a chat: once it is rendered
+  bool add_special_tokens = true;  // to prompt_text where it is no chat's
+  bool parse_special = true;       // in it
   std::optional<ChatSpec> chat;
   std::optional<GrammarSpec> structured_output;  // as asked for
   std::optional<GrammarSpec> grammar;            // of the whole completion, once it is known

@@ -11,6 +11,10 @@ namespace mea {
 inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one gRPC message in
 inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
 inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
+// The work that a text may be to a tokenizer, in steps of about a byte: tens for each byte, but for
+// patterns that read on and on. A second or two for the longest text.
+inline constexpr int64_t kMaxStepsPerTextByte = 256;
+inline constexpr int64_t kMaxStepsOfAnyText = 64 << 20;          // are allowed whatever its size
 inline constexpr int64_t kMaxStructuredOutputBytes = 256 << 10;  // a schema or grammar
 inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: what clients take
 // Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.

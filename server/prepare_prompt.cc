@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/text/reply/tool_grammar.h"
+#include "server/client_text.h"
 #include "server/field_error.h"
 
 namespace mea {
@@ -14,6 +15,7 @@ namespace {
 
 // A complaint of somebody who does not know the field.
 absl::Status Named(const absl::Status& status, const char* field) {
+  if (!absl::IsInvalidArgument(status)) return status;
   return WithField(absl::Status(status.code(), absl::StrCat(field, ": ", status.message())), field);
 }
 
@@ -139,9 +141,11 @@ absl::StatusOr<RenderedPrompt> RenderPrompt(const ChatSpec& chat, const Serving&
   }
   if (!rendered.ok()) return rendered.status();
   if (rendered->text.empty()) return FieldError("chat.messages", "render to an empty text");
-  std::vector<int32_t> ids = serving.tokenizer.Encode(
-      rendered->text, {.add_special_tokens = false, .literal = rendered->inputs});
-  return RenderedPrompt{std::move(rendered->text), std::move(ids)};
+  absl::StatusOr<std::vector<int32_t>> ids =
+      EncodeText(serving.tokenizer, "chat.messages", rendered->text,
+                 {.add_special_tokens = false, .literal = rendered->inputs}, still_wanted);
+  if (!ids.ok()) return ids.status();
+  return RenderedPrompt{std::move(rendered->text), *std::move(ids)};
 }
 
 absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec) {
@@ -152,7 +156,11 @@ absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, Gen
     spec.prompt_text = std::move(prompt->text);
     request.prompt = std::move(prompt->token_ids);
   } else if (request.prompt.empty()) {
-    request.prompt = serving.tokenizer.Encode(spec.prompt_text);
+    auto ids =
+        EncodeText(serving.tokenizer, "prompt", spec.prompt_text,
+                   PlainTextOptions(spec.add_special_tokens, spec.parse_special), still_wanted);
+    if (!ids.ok()) return ids.status();
+    request.prompt = *std::move(ids);
   }
   if (absl::Status status = still_wanted(); !status.ok()) return status;
 
@@ -164,14 +172,15 @@ absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, Gen
   return absl::OkStatus();
 }
 
-absl::Status CompileGrammar(const Serving& serving, GenerationSpec& spec) {
+absl::Status CompileGrammar(const Serving& serving, StillWanted still_wanted,
+                            GenerationSpec& spec) {
   const char* field = FieldOfGrammar(spec);
   // What is wrong with it is said of what was asked for, not of what became of it.
   if (spec.structured_output && *spec.structured_output != *spec.grammar) {
-    auto asked = serving.grammars->Compile(*spec.structured_output);
+    auto asked = serving.grammars->Compile(*spec.structured_output, still_wanted);
     if (!asked.ok()) return Named(asked.status(), field);
   }
-  auto compiled = serving.grammars->Compile(*spec.grammar);
+  auto compiled = serving.grammars->Compile(*spec.grammar, still_wanted);
   if (!compiled.ok()) return Named(compiled.status(), field);
   spec.request.grammar = *std::move(compiled);
   return absl::OkStatus();

@@ -3,10 +3,10 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/text/reply/reply_parser.h"
+#include "engine/text/text_work.h"
 #include "server/generation_spec.h"
 #include "server/serving.h"
 
@@ -15,16 +15,13 @@ namespace mea {
 // What makes of a checked request what the engine takes. On text workers, since it reads all of a
 // client's text; a grammar, which may take seconds, on threads of its own.
 
-// OK, or why the work is no longer wanted: asked every few milliseconds of work.
-using StillWanted = absl::FunctionRef<absl::Status()>;
-
 // Renders the conversation into prompt_text, tokenizes prompt_text into request.prompt, and sets
 // the grammar of structured output or of a call that must be made; request.grammar too, where it
 // was compiled before. INVALID_ARGUMENT names the field.
 absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec);
 
-// Sets request.grammar. Cannot be interrupted.
-absl::Status CompileGrammar(const Serving& serving, GenerationSpec& spec);
+// Sets request.grammar.
+absl::Status CompileGrammar(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec);
 
 struct RenderedPrompt {
   std::string text;

@@ -84,6 +84,13 @@ ToolChoice ReadToolChoice(const v1::Chat& from, RequestReader& reader) {
 
 void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, RequestReader& reader,
                 GenerationSpec& spec) {
+  const bool is_text = from.prompt_case() == v1::GenerateRequest::kText;
+  if (from.has_add_special_tokens() && !is_text) {
+    reader.Invalid("add_special_tokens", "goes with text alone");
+  }
+  if (from.has_parse_special() && !is_text) reader.Invalid("parse_special", "goes with text alone");
+  spec.add_special_tokens = !from.has_add_special_tokens() || from.add_special_tokens();
+  spec.parse_special = !from.has_parse_special() || from.parse_special();
   switch (from.prompt_case()) {
     case v1::GenerateRequest::kText:
       if (from.text().empty()) reader.Invalid("text", "is empty");

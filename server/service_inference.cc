@@ -4,6 +4,8 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/client_text.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
 #include "server/prepare_prompt.h"
@@ -124,6 +126,15 @@ absl::Status TooManyTexts() {
                            "TEXT_QUEUE_FULL", kRetryDelay);
 }
 
+// Whether a call that a text worker answers still waits. Its reactor, and with it the context,
+// lives until it is finished.
+absl::Status Awaited(const grpc::CallbackServerContext& context) {
+  if (absl::Now() >= absl::FromChrono(context.deadline())) {
+    return absl::DeadlineExceededError("the deadline passed");
+  }
+  return context.IsCancelled() ? absl::CancelledError("cancelled by the client") : absl::OkStatus();
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext* context,
@@ -154,11 +165,14 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      v1::TokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::Status status = CheckTokenize(*request, serving_);
-  const auto job = [this, reactor, request = *request, response] {
-    const std::vector<int32_t> ids = serving_.tokenizer.Encode(
-        request.text(),
-        {.add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens()});
-    response->mutable_token_ids()->Add(ids.begin(), ids.end());
+  const auto job = [this, reactor, context, request = *request, response] {
+    const auto ids = EncodeText(
+        serving_.tokenizer, "text", request.text(),
+        PlainTextOptions(!request.has_add_special_tokens() || request.add_special_tokens(),
+                         !request.has_parse_special() || request.parse_special()),
+        [context] { return Awaited(*context); });
+    if (!ids.ok()) return reactor->Finish(ToGrpcStatus(ids.status()));
+    response->mutable_token_ids()->Add(ids->begin(), ids->end());
     response->set_max_context(serving_.engine.max_context());
     reactor->Finish(grpc::Status::OK);
   };
@@ -172,10 +186,14 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::Status status = CheckDetokenize(*request, serving_);
-  const auto job = [this, reactor, request = *request, response] {
+  const auto job = [this, reactor, context, request = *request, response] {
     const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
-    response->set_text(serving_.tokenizer.Decode(
-        {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())}, skip));
+    absl::StatusOr<std::string> text =
+        DecodeTokens(serving_.tokenizer, "token_ids",
+                     {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())},
+                     skip, [context] { return Awaited(*context); });
+    if (!text.ok()) return reactor->Finish(ToGrpcStatus(text.status()));
+    response->set_text(*std::move(text));
     reactor->Finish(grpc::Status::OK);
   };
   if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
@@ -189,13 +207,9 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::StatusOr<ChatSpec> chat = FromProto(*request, serving_);
   absl::Status status = chat.status();
-  // The reactor, and with it the context, lives until it is finished.
   const auto job = [this, reactor, context, chat, response] {
-    const auto still_wanted = [context] {
-      return context->IsCancelled() ? absl::CancelledError("cancelled by the client")
-                                    : absl::OkStatus();
-    };
-    absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving_, still_wanted);
+    absl::StatusOr<RenderedPrompt> prompt =
+        RenderPrompt(*chat, serving_, [context] { return Awaited(*context); });
     if (!prompt.ok()) return reactor->Finish(ToGrpcStatus(prompt.status()));
     response->set_text(std::move(prompt->text));
     response->mutable_token_ids()->Add(prompt->token_ids.begin(), prompt->token_ids.end());

@@ -14,6 +14,7 @@ absl::Status CheckModelField(JsonReader& reader, const Serving& serving);
 
 // The tokens of the conversation of a chat completion's fields: messages, tools, template
 // variables.
-absl::StatusOr<std::vector<int32_t>> RenderMessages(JsonReader& reader, const Serving& serving);
+absl::StatusOr<std::vector<int32_t>> RenderMessages(JsonReader& reader, const Serving& serving,
+                                                    StillWanted still_wanted);
 
 }  // namespace mea::openai

@@ -69,15 +69,15 @@ absl::Status CheckModelField(JsonReader& reader, const Serving& serving) {
   return CheckModel(model.value_or(""), serving);
 }
 
-absl::StatusOr<std::vector<int32_t>> RenderMessages(JsonReader& reader, const Serving& serving) {
+absl::StatusOr<std::vector<int32_t>> RenderMessages(JsonReader& reader, const Serving& serving,
+                                                    StillWanted still_wanted) {
   v1::RenderChatRequest request;
   ParamNames names;
   ReadChat(reader, *request.mutable_chat(), names);
   if (!reader.complaint().ok()) return reader.complaint();
   const absl::StatusOr<ChatSpec> chat = FromProto(request, serving);
   if (!chat.ok()) return chat.status();
-  absl::StatusOr<RenderedPrompt> prompt =
-      RenderPrompt(*chat, serving, [] { return absl::OkStatus(); });
+  absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving, still_wanted);
   if (!prompt.ok()) return prompt.status();
   return std::move(prompt->token_ids);
 }

@@ -88,7 +88,14 @@ absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string
     options.include_usage = inside.Bool("include_usage").value_or(false);
   }
   const bool as_ids = reader.Bool("return_tokens_as_token_ids").value_or(false);
+  const auto add_special_tokens = reader.Bool("add_special_tokens");
+  const auto parse_special = reader.Bool("parse_special");
   ReadPrompts(reader, parsed.requests);
+  for (v1::GenerateRequest& to : parsed.requests) {
+    if (!to.has_text()) continue;  // token ids are taken as they are
+    if (add_special_tokens) to.set_add_special_tokens(*add_special_tokens);
+    if (parse_special) to.set_parse_special(*parse_special);
+  }
   if (!complaint.ok()) return complaint;
   const AnswerInfo info = MakeAnswerInfo(id, serving, parsed.requests.front(),
                                          static_cast<int>(parsed.requests.size()));

@@ -37,8 +37,7 @@ Route Generating(Serving& serving, std::string path, GenerationCall::Reader read
 
 Route OnTextWorker(Serving& serving, std::string path, TextAnswer answer) {
   return {"POST", std::move(path), [&serving, answer](Exchange exchange) {
-            AnswerOnTextWorker(serving, std::move(exchange), answer);
-            return std::shared_ptr<HttpCall>();
+            return AnswerOnTextWorker(serving, std::move(exchange), answer);
           }};
 }
 

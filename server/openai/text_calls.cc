@@ -1,10 +1,12 @@
 #include "server/openai/text_calls.h"
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/refusal.h"
+#include "server/client_text.h"
 #include "server/limits.h"
 #include "server/openai/chat_fields.h"
 #include "server/openai/error.h"
@@ -13,27 +15,47 @@
 
 namespace mea::openai {
 
-void AnswerOnTextWorker(Serving& serving, std::shared_ptr<HttpExchange> exchange,
-                        TextAnswer answer) {
-  const auto job = [&serving, exchange, answer] {
+namespace {
+
+class TextCall final : public HttpCall {
+ public:
+  void OnGone() override { gone_.store(true); }
+  absl::Status StillWanted() const {
+    return gone_ ? absl::CancelledError("cancelled by the client") : absl::OkStatus();
+  }
+
+ private:
+  std::atomic<bool> gone_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
+                                             std::shared_ptr<HttpExchange> exchange,
+                                             TextAnswer answer) {
+  auto call = std::make_shared<TextCall>();
+  const auto job = [&serving, exchange, answer, call] {
     const absl::StatusOr<Json> body = ParseBody(exchange->request().body);
-    const absl::StatusOr<Json> json = body.ok() ? answer(*body, serving) : body;
+    const absl::StatusOr<Json> json =
+        body.ok() ? answer(*body, serving, [&] { return call->StillWanted(); }) : body;
     exchange->Send(json.ok() ? JsonAnswer(*json) : ErrorAnswer(json.status()));
   };
-  if (serving.workers.Post(job)) return;
+  if (serving.workers.Post(job)) return call;
   exchange->Send(
       ErrorAnswer(ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
                                     "TEXT_QUEUE_FULL", kRetryDelay)));
+  return nullptr;
 }
 
-absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving) {
+absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving, StillWanted still_wanted) {
   absl::Status complaint;
   JsonReader reader(body, &complaint);
   std::vector<int32_t> ids;
   if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
   const auto special = reader.Bool("add_special_tokens");
+  const auto parse_special = reader.Bool("parse_special");
   if (reader.Has("messages")) {
-    absl::StatusOr<std::vector<int32_t>> rendered = RenderMessages(reader, serving);
+    absl::StatusOr<std::vector<int32_t>> rendered = RenderMessages(reader, serving, still_wanted);
     if (!rendered.ok()) return rendered.status();
     ids = *std::move(rendered);
   } else {
@@ -45,7 +67,11 @@ absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving) {
                      absl::StrCat("has ", prompt->size(), " bytes, the most is ", kMaxPromptBytes));
       return complaint;
     }
-    ids = serving.tokenizer.Encode(*prompt, {.add_special_tokens = special.value_or(true)});
+    auto encoded = EncodeText(
+        serving.tokenizer, "prompt", *prompt,
+        PlainTextOptions(special.value_or(true), parse_special.value_or(true)), still_wanted);
+    if (!encoded.ok()) return encoded.status();
+    ids = *std::move(encoded);
   }
   const bool with_texts = reader.Bool("return_token_strs").value_or(false);
   if (!complaint.ok()) return complaint;
@@ -61,7 +87,8 @@ absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving) {
   return answer;
 }
 
-absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving) {
+absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving,
+                                StillWanted still_wanted) {
   absl::Status complaint;
   JsonReader reader(body, &complaint);
   if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
@@ -75,7 +102,10 @@ absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving) {
                    absl::StrCat(ids[i], " is outside the vocabulary 0..", vocab_size - 1));
   }
   if (!complaint.ok()) return complaint;
-  return Json{{"prompt", serving.tokenizer.Decode(ids, skip)}};
+  absl::StatusOr<std::string> text =
+      DecodeTokens(serving.tokenizer, "tokens", ids, skip, still_wanted);
+  if (!text.ok()) return text.status();
+  return Json{{"prompt", *std::move(text)}};
 }
 
 }  // namespace mea::openai

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "engine/text/text_work.h"
 #include "server/http/http_server.h"
 #include "server/openai/json.h"
 #include "server/serving.h"
@@ -10,14 +11,17 @@
 namespace mea::openai {
 
 // Answers that read a client's text and need no engine: made by a text worker.
-using TextAnswer = absl::StatusOr<Json> (*)(const Json& body, const Serving& serving);
+using TextAnswer = absl::StatusOr<Json> (*)(const Json& body, const Serving& serving,
+                                            StillWanted still_wanted);
 
-void AnswerOnTextWorker(Serving& serving, std::shared_ptr<HttpExchange> exchange,
-                        TextAnswer answer);
+// The call ends the work when its client has gone. Null where it is answered already.
+std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
+                                             std::shared_ptr<HttpExchange> exchange,
+                                             TextAnswer answer);
 
 // {"prompt"} or {"messages"} -> {"count", "max_model_len", "tokens", "token_strs"}.
-absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving);
+absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving, StillWanted still_wanted);
 // {"tokens"} -> {"prompt"}.
-absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving);
+absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving, StillWanted still_wanted);
 
 }  // namespace mea::openai

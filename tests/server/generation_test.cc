@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "absl/synchronization/notification.h"
+#include "server/prepare_prompt.h"
 #include "tests/server/fake_engine.h"
 #include "tests/server/test_tokenizer.h"
 
@@ -102,6 +103,26 @@ TEST_F(GenerationTest, DeadlinePassedWhileWaitingForAWorkerIsExceeded) {
       serving_, std::move(spec), OutputBound{1 << 20, absl::OkStatus()}, listener_);
   ASSERT_TRUE(generation->Start().ok());
   EXPECT_TRUE(absl::IsDeadlineExceeded(End(*generation)));
+  EXPECT_EQ(engine_.num_submitted(), 0);
+}
+
+TEST_F(GenerationTest, PreparingAPromptIsAskedForWhileItGoesOn) {
+  GenerationSpec spec;
+  spec.prompt_text = std::string(1 << 20, 'a');
+  int num_questions = 0;
+  const auto gone = [&]() -> absl::Status {
+    return ++num_questions < 10 ? absl::OkStatus() : absl::CancelledError("gone");
+  };
+  EXPECT_EQ(PreparePrompt(serving_, gone, spec), absl::CancelledError("gone"));
+  EXPECT_EQ(num_questions, 10);
+  EXPECT_TRUE(spec.request.prompt.empty());
+}
+
+TEST_F(GenerationTest, APromptThatWaitsWhenTheServerDrainsIsGivenUp) {
+  const auto generation = Make("a");
+  ASSERT_TRUE(generation->Start().ok());
+  serving_.readiness.Set(ServingState::kDraining);
+  EXPECT_EQ(End(*generation), absl::UnavailableError("the server is DRAINING"));
   EXPECT_EQ(engine_.num_submitted(), 0);
 }
 

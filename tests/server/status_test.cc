@@ -33,6 +33,16 @@ std::vector<BadRequest> InvalidRequests() {
        [](R& r) { r.set_text(std::string(kMaxPromptBytes + 1, 'x')); }},
       {"prompt has 64 tokens; at most 63 fit in the context of 64",
        [](R& r) { r.set_text(std::string(kContext, 'x')); }},
+      {"add_special_tokens goes with text alone",
+       [](R& r) {
+         r.mutable_token_ids()->add_ids(1);
+         r.set_add_special_tokens(false);
+       }},
+      {"parse_special goes with text alone",
+       [](R& r) {
+         r.mutable_token_ids()->add_ids(1);
+         r.set_parse_special(true);
+       }},
       {"token_ids.ids is empty", [](R& r) { r.mutable_token_ids(); }},
       {"token_ids.ids[1] 258 is outside the vocabulary 0..257",
        [](R& r) {

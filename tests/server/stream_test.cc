@@ -230,6 +230,28 @@ TEST(StreamTest, UnsetFieldsTakeTheModelsDefaultsThenTheBuiltInOnes) {
   EXPECT_EQ(seen.stopping.max_tokens, 47);  // all that is left
 }
 
+TEST(StreamTest, SpecialTokensOfATextAreReadUnlessTheyAreNotToBe) {
+  ServerFixture f;
+  v1::GenerateRequest request = TextRequest("a<|end|>");
+  const auto prompt_size = [&] {
+    EXPECT_TRUE(f.Stream(request).status.ok());
+    return f.engine.last_request().prompt.size();
+  };
+  v1::TokenizeRequest tokenize;
+  tokenize.set_text(request.text());
+  const auto num_tokens = [&] {
+    v1::TokenizeResponse tokens;
+    EXPECT_TRUE(f.inference->Tokenize(f.Context().get(), tokenize, &tokens).ok());
+    return tokens.token_ids_size();
+  };
+  EXPECT_EQ(prompt_size(), 2u);
+  EXPECT_EQ(num_tokens(), 2);
+  request.set_parse_special(false);
+  tokenize.set_parse_special(false);
+  EXPECT_EQ(prompt_size(), 8u);
+  EXPECT_EQ(num_tokens(), 8);
+}
+
 TEST(StreamTest, TokenizeAndDetokenizeAreInverse) {
   ServerFixture f;
   v1::TokenizeRequest tokenize;

@@ -91,6 +91,21 @@ TEST(OpenAiCompletionsTest, SixteenTokensUnlessAsked) {
   EXPECT_EQ(f.engine.last_request().stopping.max_tokens, 16);
 }
 
+TEST(OpenAiCompletionsTest, SpecialTokensOfATextAreReadUnlessTheyAreNotToBe) {
+  ApiFixture f;
+  const auto prompt_size = [&](Json body) {
+    EXPECT_EQ(f.Post(kCompletionsPath, body).code, 200);
+    return f.engine.last_request().prompt.size();
+  };
+  EXPECT_EQ(prompt_size({{"prompt", "a<|end|>"}}), 2u);
+  EXPECT_EQ(prompt_size({{"prompt", "a<|end|>"}, {"parse_special", true}}), 2u);
+  EXPECT_EQ(prompt_size({{"prompt", "a<|end|>"}, {"parse_special", false}}), 8u);
+  // Both are for texts.
+  EXPECT_EQ(
+      prompt_size({{"prompt", {97, 98}}, {"parse_special", false}, {"add_special_tokens", false}}),
+      2u);
+}
+
 TEST(OpenAiCompletionsTest, OneBadPromptRefusesAll) {
   ApiFixture f;
   const ApiAnswer answer = f.Post(kCompletionsPath, Json{{"prompt", {"ab", ""}}});

@@ -19,6 +19,14 @@ TEST(OpenAiTextTest, TokenizeAndDetokenizeAreEachOthersInverse) {
   EXPECT_EQ(f.Post("/detokenize", Json{{"tokens", tokens["tokens"]}}).json()["prompt"], "ab");
 }
 
+TEST(OpenAiTextTest, TokenizeReadsSpecialTokensUnlessTheyAreNotToBe) {
+  ApiFixture f;
+  EXPECT_EQ(f.Post("/tokenize", Json{{"prompt", "a<|end|>"}}).json()["count"], 2);
+  EXPECT_EQ(
+      f.Post("/tokenize", Json{{"prompt", "a<|end|>"}, {"parse_special", false}}).json()["count"],
+      8);
+}
+
 TEST(OpenAiTextTest, TokenizeRendersMessages) {
   ApiFixture f;
   EXPECT_EQ(f.Post("/tokenize", UserSays("Hi")).json()["count"], 20);
