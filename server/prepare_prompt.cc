@@ -149,6 +149,7 @@ absl::StatusOr<RenderedPrompt> RenderPrompt(const ChatSpec& chat, const Serving&
 }
 
 absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec) {
+  if (absl::Status status = still_wanted(); !status.ok()) return status;
   Request& request = spec.request;
   if (spec.chat) {
     absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*spec.chat, serving, still_wanted);

@@ -62,6 +62,10 @@ void GenerationCall::Begin() {
 }
 
 void GenerationCall::ReadAndStart() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (ended_) return;  // the client has gone while the body waited
+  }
   absl::StatusOr<Json> body = ParseBody(exchange_->request().body);
   absl::StatusOr<ParsedRequest> parsed =
       body.ok() ? read_(*body, id_, serving_) : absl::StatusOr<ParsedRequest>(body.status());

@@ -35,6 +35,7 @@ std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              TextAnswer answer) {
   auto call = std::make_shared<TextCall>();
   const auto job = [&serving, exchange, answer, call] {
+    if (!call->StillWanted().ok()) return;
     const absl::StatusOr<Json> body = ParseBody(exchange->request().body);
     const absl::StatusOr<Json> json =
         body.ok() ? answer(*body, serving, [&] { return call->StillWanted(); }) : body;
