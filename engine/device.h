@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "kernels/cuda_module.h"
+#include "kernels/machine.h"
 
 namespace mea {
 

@@ -27,12 +27,12 @@ struct EngineOptions {
   std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
   // Weights made up instead of read: model_dir needs a config.json and nothing else.
   bool random_weights = false;
-  int num_threads = 0;                // of the CPU back end; 0 = one per core
+  int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
   std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"
   int page_size = 0;                  // tokens per page
-  // 0 = on the CPU what max_num_seqs full contexts need, at most a quarter of RAM; on a GPU what
-  // the rest leaves of gpu_memory_utilization.
+  // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache leaves; on a
+  // GPU what the rest leaves of gpu_memory_utilization.
   int64_t kv_cache_bytes = 0;
   double gpu_memory_utilization = 0.9;  // share of the GPU's memory that may be used, (0, 1]
   int max_context = 0;                  // tokens of prompt and output together; 0 = the model's own

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <optional>
@@ -11,15 +9,13 @@
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/engine_loop.h"
+#include "engine/host_memory.h"
 #include "engine/load.h"
-#include "engine/model/in_parallel.h"
+#include "engine/model/random_weights.h"
+#include "kernels/machine.h"
 
 namespace mea {
 namespace {
-
-int64_t PhysicalMemoryBytes() {
-  return int64_t{sysconf(_SC_PHYS_PAGES)} * int64_t{sysconf(_SC_PAGESIZE)};
-}
 
 template <typename T>
 absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
@@ -57,7 +53,7 @@ void FillIn(EngineOptions& options, const DeviceDefaults& device) {
   fill(options.page_size, device.page_size);
   fill(options.max_batch_tokens, device.max_batch_tokens);
   fill(options.max_num_seqs, std::min(device.max_num_seqs, options.max_batch_tokens));
-  fill(options.num_threads, UsableThreads());
+  fill(options.num_threads, UsableCpus());
 }
 
 // Configuration and, unless the weights are made up, the tensors of a model that is not loaded yet.
@@ -92,22 +88,38 @@ std::string StoredWeightDType(const Source& source) {
   return dtype ? std::string(DTypeName(*dtype)) : "auto";
 }
 
-// On the host enough for every sequence to grow to the full context, within a quarter of the
-// machine; on a device all that weights, workspace and scratch have left of its share, but for the
-// records to come.
-absl::StatusOr<int64_t> DefaultKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
-                                            const Model& model) {
-  const std::optional<DeviceMemory> memory = model.backend().memory();
-  if (!memory) {
-    const int64_t wanted =
-        layout.PagesFor(options.max_context) * options.max_num_seqs * layout.PageBytes();
-    return std::min(wanted, PhysicalMemoryBytes() / 4);
-  }
-  const int64_t share = MemoryShare(memory->total_bytes, options.gpu_memory_utilization);
-  const int64_t taken = memory->total_bytes - memory->free_bytes + model.backend_bytes().records;
+// On the host it is known before anything is loaded. By default enough for every sequence to grow
+// to the full context.
+absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Source& source,
+                                         const Backend& backend, const ModelLimits& limits,
+                                         DType kv_dtype) {
+  const auto dtype = WeightDTypeFor(options.weight_dtype, backend.weight_dtype());
+  if (!dtype.ok()) return dtype.status();
+  const absl::StatusOr<int64_t> weights =
+      source.checkpoint ? PlannedWeightBytes(*source.checkpoint, {.weight_dtype = *dtype})
+                        : PlannedRandomWeightBytes(source.config, dtype->value_or(DType::kBf16));
+  if (!weights.ok()) return weights.status();
+  const KvLayout layout = MakeKvLayout(source.config, kv_dtype, limits);
+  return FitKvCache(
+      {.weights_bytes = *weights,
+       .workspace_bytes = Model::PlannedWorkspaceBytes(source.config, limits, backend.device()),
+       .page_bytes = layout.PageBytes(),
+       .wanted_bytes =
+           layout.PagesFor(options.max_context) * options.max_num_seqs * layout.PageBytes(),
+       .asked_bytes = options.kv_cache_bytes},
+      ReadMachineLimits());
+}
+
+// On a device all that weights, workspace and scratch have left of its share, but for the records
+// to come.
+absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
+                                           const Model& model) {
+  const DeviceMemory memory = model.backend().memory().value();
+  const int64_t share = MemoryShare(memory.total_bytes, options.gpu_memory_utilization);
+  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().records;
   if (share - taken < layout.PageBytes()) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory->total_bytes,
+        "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory.total_bytes,
         " bytes leaves none for the cache: ", taken, " are taken"));
   }
   return share - taken;
@@ -145,6 +157,13 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                            .max_num_seqs = options.max_num_seqs,
                            .max_logit_rows = options.max_num_seqs,
                            .page_size = options.page_size};
+  const bool on_host = !parts.backend->memory().has_value();
+  if (on_host) {
+    const absl::StatusOr<int64_t> bytes =
+        HostKvCacheBytes(options, *source, *parts.backend, limits, *kv_dtype);
+    if (!bytes.ok()) return bytes.status();
+    options.kv_cache_bytes = *bytes;
+  }
   absl::StatusOr<std::unique_ptr<Model>> model =
       source->checkpoint
           ? LoadModel(*source->checkpoint, options.weight_dtype, parts.backend.get(), limits,
@@ -156,7 +175,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
 
   const KvLayout layout = parts.model->MakeKvLayout(*kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
-    const absl::StatusOr<int64_t> bytes = DefaultKvCacheBytes(options, layout, *parts.model);
+    const absl::StatusOr<int64_t> bytes = DeviceKvCacheBytes(options, layout, *parts.model);
     if (!bytes.ok()) return bytes.status();
     options.kv_cache_bytes = *bytes;
   }

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "kernels/cuda_module.h"
+#include "kernels/machine.h"
 
 namespace mea {
 namespace {
@@ -54,7 +54,7 @@ double BenchRow::floor_seconds() const {
 }
 
 BenchMachine DescribeMachine(Device device, int num_threads) {
-  if (num_threads == 0) num_threads = static_cast<int>(std::thread::hardware_concurrency());
+  if (num_threads == 0) num_threads = UsableCpus();
   BenchMachine machine{.device = "cpu", .processor = ProcessorName(), .num_threads = num_threads};
   if (device == Device::kCuda) {
     const absl::StatusOr<CudaDeviceInfo> info = DescribeCudaDevice();

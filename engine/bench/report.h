@@ -42,7 +42,7 @@ struct BenchMachine {
   std::string processor;
   int num_threads = 0;
 };
-// `num_threads` of the CPU back end, 0 = one per core.
+// `num_threads` of the CPU back end, 0 = UsableCpus().
 BenchMachine DescribeMachine(Device device, int num_threads);
 
 std::string TableHead();

@@ -47,7 +47,7 @@ struct ConvertOptions {
   std::string calibration;  // a text file; needed but for kRebase, and kSvd with given heads
   int64_t calibration_tokens = 32768;  // to learn from, at most
   int64_t measure_tokens = 4096;       // to measure each choice on, at most
-  int num_threads = 0;                 // 0 = one per core
+  int num_threads = 0;                 // 0 = UsableCpus()
   // What the text shows of some layers is kept in at most so many bytes, or of one layer; the text
   // is read again for the next ones.
   int64_t statistics_bytes = int64_t{2} << 30;

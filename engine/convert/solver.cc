@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/convert/layer_weights.h"
+#include "kernels/machine.h"
 
 namespace mea::convert {
 namespace {
@@ -32,9 +33,7 @@ class SolveRun {
       for (size_t i = next++; i < tasks.size() && ok(); i = next++) Keep(RunTask(tasks[i]));
     };
     std::vector<std::thread> threads;
-    const int num_threads = options_.num_threads > 0
-                                ? options_.num_threads
-                                : static_cast<int>(std::thread::hardware_concurrency());
+    const int num_threads = options_.num_threads > 0 ? options_.num_threads : UsableCpus();
     for (int i = 1; i < num_threads; ++i) threads.emplace_back(work);
     work();
     for (std::thread& thread : threads) thread.join();

@@ -7,11 +7,6 @@
 
 namespace mea {
 
-// As many threads as this process has cores.
-inline int UsableThreads() {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 // Calls part(begin, end) for pieces of [0, count) of at least `least` each, on up to `num_threads`
 // threads of which this one is the first; returns when all are done.
 template <typename Part>

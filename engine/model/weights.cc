@@ -13,6 +13,7 @@
 #include "engine/model/knock.h"
 #include "engine/model/weight_plan.h"
 #include "kernels/int8_rows.h"
+#include "kernels/machine.h"
 
 namespace mea {
 namespace {
@@ -129,7 +130,7 @@ class Loader {
     for (int64_t first = 0; first < task.shape[0]; first += rows_per_report) {
       const int64_t count = std::min(rows_per_report, task.shape[0] - first);
       std::atomic<int64_t> bad_row = count;  // any, where there are several
-      InParallel(count, worth_a_thread, UsableThreads(), [&](int64_t begin, int64_t end) {
+      InParallel(count, worth_a_thread, UsableCpus(), [&](int64_t begin, int64_t end) {
         std::vector<float> row(k);
         for (int64_t i = begin; i < end; ++i) {
           if (convert(first + i, row.data()).num_non_finite > 0) {

@@ -1,10 +1,9 @@
 #include "kernels/cpu/thread_pool.h"
 
-#include <sched.h>
-
 #include <chrono>
 
 #include "kernels/check.h"
+#include "kernels/machine.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,12 +20,6 @@ void Pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #endif
-}
-
-int UsableCores() {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-  return static_cast<int>(std::thread::hardware_concurrency());
 }
 
 // Returns when value != old: spins first, then sleeps in the kernel.
@@ -46,7 +39,7 @@ void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
 
 ThreadPool::ThreadPool(int num_threads) {
   MEA_CHECK(num_threads >= 0);
-  if (num_threads == 0) num_threads = UsableCores();
+  if (num_threads == 0) num_threads = UsableCpus();
   for (int thread = 1; thread < num_threads; ++thread) {
     workers_.emplace_back([this, thread] { WorkerMain(thread); });
   }

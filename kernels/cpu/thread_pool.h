@@ -12,7 +12,7 @@ namespace mea {
 // Starting a loop allocates nothing. One thread owns the pool and starts all loops.
 class ThreadPool {
  public:
-  // `num_threads` counts the caller; 0 means one per core this process may use.
+  // `num_threads` counts the caller; 0 means UsableCpus().
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -3,7 +3,6 @@
 #include <iostream>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -99,7 +98,7 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
           "Of all caches together; what needs more is skipped. Default: half of the RAM, on "
           "a device what it has")
       ->type_name("SIZE");
-  command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core")
+  command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core that it may use")
       ->capture_default_str();
   command
       .add_option("--decode-kernel", flags.decode_kernel,
@@ -165,7 +164,7 @@ absl::Status Resolve(BenchFlags& flags) {
     if (!twin.ok()) return twin.status();
     flags.options.storages.push_back(*twin);
   }
-  if (device == Device::kCpu) flags.options.max_cache_bytes = PhysicalMemoryBytes() / 2;
+  if (device == Device::kCpu) flags.options.max_cache_bytes = ReadMachineLimits().memory_bytes / 2;
   for (const auto& [flag, text, bytes] :
        {std::tuple("--max-cache-bytes", &flags.max_cache, &flags.options.max_cache_bytes),
         std::tuple("--equal-memory", &flags.equal_memory, &flags.options.equal_memory_bytes)}) {
@@ -192,8 +191,7 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
   constexpr uint64_t kSeed = 1;
   absl::StatusOr<ModelWeights> weights =
       backend.device() == Device::kCpu
-          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed,
-                              static_cast<int>(std::thread::hardware_concurrency()))
+          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, UsableCpus())
           : MakeRandomWeightsOn(backend, config, kSeed);
   if (!weights.ok() || storage != HeadStorage::kOneHot) return weights;
   if (absl::Status status = MakeMixesOneHot(*weights, backend); !status.ok()) return status;

@@ -135,7 +135,7 @@ void AddConvert(CLI::App& program, Action& action) {
                   "Measure what each layer can spare on this text, as JSON; no OUT")
       ->type_name("TEXT");
   command.add_option("--report", flags->report, "Also write the report as JSON")->type_name("FILE");
-  command.add_option("--threads", options.num_threads, "Threads; 0: one per core")
+  command.add_option("--threads", options.num_threads, "Threads; 0: one per core that it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command.callback([flags, &action] { action = [flags] { return RunConvert(*flags); }; });

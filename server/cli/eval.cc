@@ -173,7 +173,7 @@ void AddEval(CLI::App& program, Action& action) {
   command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32, int8")->capture_default_str();
-  command.add_option("--threads", flags->num_threads, "Threads; 0: one per core")
+  command.add_option("--threads", flags->num_threads, "Threads; 0: one per core that it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command.add_flag("--json", flags->json, "Print JSON");

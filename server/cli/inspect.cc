@@ -7,6 +7,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/load.h"
 #include "server/cli/command.h"
+#include "server/cli/size.h"
 
 namespace mea {
 namespace {
@@ -31,6 +32,7 @@ absl::Status Inspect(const InspectFlags& flags) {
   const std::string text =
       InspectCheckpoint(*checkpoint, {.kv_dtype = *kv_dtype, .tensors = flags.tensors});
   std::fwrite(text.data(), 1, text.size(), stdout);
+  std::printf("%-14s %s\n", "machine", MachineText(ReadMachineLimits()).c_str());
   return absl::OkStatus();
 }
 

@@ -44,6 +44,7 @@ void Print(const Plan& plan, const PlanOptions& options) {
   if (on_device) {
     line("device", options.device.name.empty() ? "as an H100/H200" : options.device.name, "");
   }
+  if (!on_device) std::printf("%-28s %s\n", "machine", MachineText(ReadMachineLimits()).c_str());
   line("memory", HumanBytes(options.memory_bytes), "");
   line("weights", HumanBytes(plan.weights_bytes), "");
   line("workspace", HumanBytes(plan.workspace_bytes), "");
@@ -69,7 +70,7 @@ void Print(const Plan& plan, const PlanOptions& options) {
 // --memory is all for the engine, of a device's memory its share.
 absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& device) {
   if (!flags.memory.empty()) return ParseSize("--memory", flags.memory);
-  if (device.device == Device::kCpu) return PhysicalMemoryBytes();
+  if (device.device == Device::kCpu) return ReadMachineLimits().memory_bytes;
   int64_t total_bytes = device.total_bytes;
   if (!flags.device_memory.empty()) {
     const absl::StatusOr<int64_t> bytes = ParseSize("--device-memory", flags.device_memory);
@@ -129,7 +130,8 @@ void AddPlan(CLI::App& program, Action& action) {
       ->capture_default_str();
   command
       .add_option("--memory", flags->memory,
-                  "Memory for all of it, e.g. 24GiB; default: all RAM, or the GPU's share")
+                  "Memory for all of it, e.g. 24GiB; default: what this machine or container "
+                  "allows, or the GPU's share")
       ->type_name("SIZE");
   command
       .add_option("--device-memory", flags->device_memory,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
@@ -91,9 +92,11 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->type_name("NAME")
       ->capture_default_str();
   command
-      .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
-                  "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
-                  "--max-num-seqs sequences, at most a quarter of RAM; on a GPU all that is left")
+      .add_option(
+          "--kv-cache-bytes", flags.kv_cache_bytes,
+          "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
+          "--max-num-seqs sequences, at most a quarter of what the machine or its container "
+          "allows and no more than is available; on a GPU all that is left")
       ->type_name("SIZE")
       ->capture_default_str();
   command
@@ -137,7 +140,8 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   command.add_flag("--random-weights", engine.random_weights,
                    "Use random weights: MODEL needs no more than config.json and tokenizer.json; "
                    "for measuring");
-  command.add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core")
+  command
+      .add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core that it may use")
       ->capture_default_str();
   command
       .add_option("--drain-timeout", flags.drain_timeout_s,
@@ -192,6 +196,7 @@ absl::Status Serve(ServeFlags flags) {
   }
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText});
+  const MachineLimits machine = ReadMachineLimits();  // before this program takes its part
   log.Write(LogLevel::kDebug, "loading", {{"model", flags.engine.model_dir}});
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
@@ -218,6 +223,12 @@ absl::Status Serve(ServeFlags flags) {
   }
   auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();
+  log.Write(LogLevel::kInfo, "machine",
+            {{"memory_bytes", machine.memory_bytes},
+             {"memory_limit", machine.memory_source},
+             {"available_bytes", machine.available_bytes},
+             {"cpus", machine.cpus},
+             {"cpus_limit", machine.cpus_source}});
   signals.Arm();
   std::printf("%s\n", (*server)->ready_line().c_str());
   std::fflush(stdout);

@@ -1,12 +1,11 @@
 #include "server/cli/size.h"
 
-#include <unistd.h>
-
 #include <cmath>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/status_page.h"
 
 namespace mea {
 
@@ -34,8 +33,10 @@ absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& te
   return static_cast<int64_t>(number);
 }
 
-int64_t PhysicalMemoryBytes() {
-  return int64_t{sysconf(_SC_PHYS_PAGES)} * int64_t{sysconf(_SC_PAGESIZE)};
+std::string MachineText(const MachineLimits& machine) {
+  return absl::StrCat(HumanBytes(machine.memory_bytes), " of memory (", machine.memory_source,
+                      "), ", HumanBytes(machine.available_bytes), " available, ", machine.cpus,
+                      machine.cpus == 1 ? " thread (" : " threads (", machine.cpus_source, ")");
 }
 
 }  // namespace mea

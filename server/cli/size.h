@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/device.h"
 
 namespace mea {
 
@@ -11,6 +12,7 @@ namespace mea {
 // 1024. INVALID_ARGUMENT naming `flag` and the text.
 absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& text);
 
-int64_t PhysicalMemoryBytes();  // of this machine
+// The limits in one line, as `mea plan` and `mea inspect` show them.
+std::string MachineText(const MachineLimits& machine);
 
 }  // namespace mea

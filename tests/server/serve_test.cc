@@ -134,8 +134,8 @@ TEST(ServeTest, LogsEachEventOnceOnStderr) {
     EXPECT_GE(fields["total_ms"], fields["ttft_ms"]);
     EXPECT_GT(fields["kv_bytes"], 0);
   }
-  EXPECT_THAT(events,
-              ::testing::ElementsAre("ready", "request finished", "drain begins", "drain ended"));
+  EXPECT_THAT(events, ::testing::ElementsAre("ready", "machine", "request finished", "drain begins",
+                                             "drain ended"));
   EXPECT_EQ(serve.Wait(), 0);
 }
 
