@@ -87,7 +87,11 @@ absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const K
                                                    " holds no page; one page of ", layout.page_size,
                                                    " tokens takes ", layout.PageBytes(), " bytes"));
   }
-  return KvCache::Create(backend, layout, static_cast<int>(num_pages));
+  absl::StatusOr<std::unique_ptr<KvCache>> cache =
+      KvCache::Create(backend, layout, static_cast<int>(num_pages));
+  if (cache.ok()) return cache;
+  return absl::Status(cache.status().code(),
+                      absl::StrCat(cache.status().message(), "; see --kv-cache-bytes"));
 }
 
 }  // namespace mea

@@ -201,11 +201,17 @@ MachineLimits ReadMachineLimits(const fs::path& root) {
     });
   }
 
+  const std::string status = Contents(root / "proc/self/status");
+  // Of addresses, not of memory; but whoever sets it means memory.
+  if (const auto bytes = NumberAfter(Contents(root / "proc/self/limits"), "Max address space")) {
+    const int64_t used = NumberAfter(status, "VmSize:").value_or(0) * kKiB;
+    LimitMemory(limits, *bytes, *bytes - used, "ulimit -v");
+  }
+
   const int online = CountOfList(Contents(root / "sys/devices/system/cpu/online"));
   limits.cpus =
       online > 0 ? online : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   limits.cpus_source = "processors";
-  const std::string status = Contents(root / "proc/self/status");
   constexpr std::string_view kAllowed = "Cpus_allowed_list:";
   if (const size_t at = status.find(kAllowed); at != status.npos) {
     const size_t begin = at + kAllowed.size();

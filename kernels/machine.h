@@ -11,7 +11,7 @@ namespace mea {
 // them).
 struct MachineLimits {
   int64_t memory_bytes = 0;   // that it may have in all
-  std::string memory_source;  // who says so: "RAM", "memory.max of cgroup /a"
+  std::string memory_source;  // who says so: "RAM", "memory.max of cgroup /a", "ulimit -v"
   // Of them not taken by anybody; pages of files count as free, since the kernel gives them up.
   int64_t available_bytes = 0;
   int cpus = 1;             // threads that can run at once; a quota's fraction counts as one

@@ -1,9 +1,18 @@
 #include <grpc/support/log.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <new>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "absl/strings/str_replace.h"
+#include "engine/checkpoint/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
 
@@ -11,6 +20,7 @@ namespace {
 
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
+constexpr int kLostPages = 3;
 
 // Every failure is one line on stderr.
 int Fail(int code, const std::string& command, std::string message) {
@@ -29,10 +39,49 @@ std::string CommandName(const CLI::App& program) {
   return name;
 }
 
+// Memory or threads that are not there are no status: what asks for them throws, on any thread.
+std::array<char, 64> command_name{};
+std::terminate_handler usual_end = nullptr;
+
+[[noreturn]] void EndInOneLine(const char* problem, const char* detail = "") {
+  std::fprintf(stderr, "%s: %s%s\n", command_name.data(), problem, detail);
+  _exit(kFailure);
+}
+
+[[noreturn]] void OnTerminate() {
+  if (const std::exception_ptr thrown = std::current_exception()) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+      EndInOneLine("out of memory; see --kv-cache-bytes, ulimit -v");
+    } catch (const std::system_error& error) {
+      if (error.code() == std::errc::resource_unavailable_try_again) {
+        EndInOneLine("the system has no thread left for it; see --threads, ulimit -u and -v");
+      }
+    } catch (...) {
+    }
+  }
+  usual_end();
+  std::abort();
+}
+
+// Failures reach us as statuses, but for these, after which gRPC calls abort.
+void OnGrpcLog(gpr_log_func_args* line) {
+  if (std::string_view(line->message).starts_with("assertion failed")) {
+    EndInOneLine("gRPC cannot go on for want of threads, memory or files: ", line->message);
+  }
+}
+
+void ExplainEnds(const std::string& command) {
+  command.copy(command_name.data(), command_name.size() - 1);
+  usual_end = std::set_terminate(OnTerminate);
+  mea::ExitOnLostPages(command, kLostPages);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  gpr_set_log_function([](gpr_log_func_args*) {});  // failures reach us as statuses
+  gpr_set_log_function(OnGrpcLog);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
   program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
@@ -59,6 +108,7 @@ int main(int argc, char** argv) {
     const std::string command = CommandName(program);
     return Fail(kUsage, command, "a command is required (see " + command + " --help)");
   }
+  ExplainEnds(CommandName(program));
   const absl::Status status = action();
   if (!status.ok()) return Fail(kFailure, CommandName(program), std::string(status.message()));
   return 0;

@@ -79,7 +79,9 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(
 }
 
 MappedFile::~MappedFile() {
-  if (size_ > 0) munmap(const_cast<char*>(data_), size_);
+  if (size_ == 0) return;
+  UnlistMappedFile(data_);
+  munmap(const_cast<char*>(data_), size_);
 }
 
 void MappedFile::Prefault(int64_t first, int64_t count) const {

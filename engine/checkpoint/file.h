@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/lost_pages.h"
 
 namespace mea {
 
@@ -16,8 +17,8 @@ inline constexpr int64_t kMaxTextFileBytes = 256 << 20;  // config.json, an inde
 absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file);
 
 // A regular file mapped read-only, as long as this object lives. Truncating the file meanwhile
-// kills the process at the next access (SIGBUS): a checkpoint is replaced by renaming, never in
-// place.
+// ends the process at the next access (lost_pages.h): a checkpoint is replaced by renaming, never
+// in place.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::filesystem::path& file);
@@ -34,7 +35,9 @@ class MappedFile {
 
  private:
   MappedFile(std::string path, const char* data, int64_t size)
-      : path_(std::move(path)), data_(data), size_(size) {}
+      : path_(std::move(path)), data_(data), size_(size) {
+    if (size_ > 0) ListMappedFile(data_, size_, path_.c_str());
+  }
 
   std::string path_;
   const char* data_;

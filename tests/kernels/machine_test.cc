@@ -130,6 +130,18 @@ TEST_F(MachineTest, AContainerSeesItsOwnGroupAtTheMountPoint) {
   }
 }
 
+TEST_F(MachineTest, AddressesLimitMemory) {
+  Write("proc/self/status", "VmSize:\t  262144 kB\nCpus_allowed_list:\t0-7\n");
+  Write("proc/self/limits",
+        "Max cpu time              unlimited            unlimited            seconds\n"
+        "Max address space         1073741824           unlimited            bytes\n");
+  EXPECT_EQ(Read().memory_bytes, kGiB);
+  EXPECT_EQ(Read().memory_source, "ulimit -v");
+  EXPECT_EQ(Read().available_bytes, kGiB - (int64_t{256} << 20));
+  Write("proc/self/limits", "Max address space         unlimited            unlimited   bytes\n");
+  EXPECT_EQ(Read().memory_source, "RAM");
+}
+
 TEST_F(MachineTest, AGroupThatAllowsMoreThanThereIsDoesNotLimit) {
   UseV2("/a");
   Write("sys/fs/cgroup/a/memory.max", "1099511627776\n");
