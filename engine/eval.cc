@@ -48,7 +48,44 @@ absl::Status RunToEnd(EngineCore& core, const Collectors& collectors) {
   return absl::OkStatus();
 }
 
+// One token of the context is left for the output that every request has.
+int WindowOf(int max_context) { return max_context - 1; }
+
+Request RequestOf(const Tokenizer& tokenizer, const Question& question) {
+  // An answer may be cut into other tokens than its text alone would be.
+  constexpr int kSpareTokens = 2;
+  const EncodeOptions plain{.add_special_tokens = false};
+  Request request{.prompt = tokenizer.Encode(question.prompt)};
+  request.stopping.max_tokens =
+      static_cast<int>(tokenizer.Encode(question.answer, plain).size()) + kSpareTokens;
+  return request;
+}
+
 }  // namespace
+
+absl::StatusOr<EvalRequests> RequestsOfText(const Tokenizer& tokenizer, std::string_view text,
+                                            std::span<const int32_t> end_tokens, int max_context) {
+  const absl::StatusOr<Documents> documents =
+      SplitDocuments(tokenizer, text, end_tokens, WindowOf(max_context));
+  if (!documents.ok()) return documents.status();
+  EvalRequests requests;
+  for (const std::vector<int32_t>& document : *documents) {
+    ++requests.count;
+    requests.longest = std::max(requests.longest, static_cast<int>(document.size()) + 1);
+  }
+  return requests;
+}
+
+EvalRequests RequestsOfTask(const Tokenizer& tokenizer, const std::vector<Question>& questions) {
+  EvalRequests requests;
+  for (const Question& question : questions) {
+    const Request request = RequestOf(tokenizer, question);
+    ++requests.count;
+    requests.longest = std::max(
+        requests.longest, static_cast<int>(request.prompt.size()) + request.stopping.max_tokens);
+  }
+  return requests;
+}
 
 absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
                                          std::span<const int32_t> end_tokens, int window) {
@@ -92,8 +129,7 @@ absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
 
 absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
                                     std::string_view text, std::span<const int32_t> end_tokens) {
-  // One token of the context is left for the output that every request has.
-  const int window = core.request_limits().max_context - 1;
+  const int window = WindowOf(core.request_limits().max_context);
   const absl::StatusOr<Documents> documents = SplitDocuments(tokenizer, text, end_tokens, window);
   if (!documents.ok()) return documents.status();
   absl::StatusOr<TextScore> score = ScoreDocuments(core, *documents);
@@ -125,15 +161,10 @@ absl::StatusOr<std::vector<Question>> ReadQuestions(const std::string& path) {
 
 absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer,
                                     const std::vector<Question>& questions) {
-  // An answer may be cut into other tokens than its text alone would be.
-  constexpr int kSpareTokens = 2;
   Collectors collectors;
   for (const Question& question : questions) {
-    const EncodeOptions plain{.add_special_tokens = false};
-    Request request{.prompt = tokenizer.Encode(question.prompt)};
-    request.stopping.max_tokens =
-        static_cast<int>(tokenizer.Encode(question.answer, plain).size()) + kSpareTokens;
-    if (absl::Status s = Submit(core, std::move(request), collectors); !s.ok()) return s;
+    absl::Status s = Submit(core, RequestOf(tokenizer, question), collectors);
+    if (!s.ok()) return s;
   }
   if (absl::Status s = RunToEnd(core, collectors); !s.ok()) return s;
 

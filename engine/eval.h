@@ -35,6 +35,15 @@ absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string
 absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
                                          std::span<const std::vector<int32_t>> documents);
 
+// The requests that scoring makes: how many, and the tokens of the longest, its output included.
+struct EvalRequests {
+  int64_t count = 0;
+  int longest = 0;
+};
+// Of a text, for a model with a context of so many tokens.
+absl::StatusOr<EvalRequests> RequestsOfText(const Tokenizer& tokenizer, std::string_view text,
+                                            std::span<const int32_t> end_tokens, int max_context);
+
 // The documents of a text, in windows as long as the model's context allows.
 absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
                                     std::string_view text, std::span<const int32_t> end_tokens);
@@ -52,6 +61,8 @@ struct TaskScore {
   int num_correct = 0;
   double accuracy() const { return static_cast<double>(num_correct) / num_questions; }
 };
+
+EvalRequests RequestsOfTask(const Tokenizer& tokenizer, const std::vector<Question>& questions);
 
 // A question is solved when the greedy continuation of its prompt begins with the answer.
 absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer,

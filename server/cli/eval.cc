@@ -1,5 +1,6 @@
 #include "engine/eval.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,13 +8,16 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
+#include "server/cli/size.h"
 
 namespace mea {
 namespace {
@@ -33,8 +37,18 @@ struct EvalFlags {
   std::vector<std::string> tasks;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
+  std::string kv_cache_bytes = "0";
+  int max_num_seqs = 16;
+  int max_batch_tokens = 512;
+  int max_context = 0;
   int num_threads = 0;
   bool json = false;
+};
+
+// What is to be measured, by its file.
+struct EvalInputs {
+  std::vector<std::pair<std::string, std::string>> texts;
+  std::vector<std::pair<std::string, std::vector<Question>>> tasks;
 };
 
 // An engine without its thread: everything between loading and scoring happens in this one.
@@ -47,51 +61,124 @@ struct EvalEngine {
   std::vector<int32_t> end_tokens;
 };
 
-absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags) {
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(path + ": cannot be read");
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+absl::StatusOr<EvalInputs> ReadInputs(const EvalFlags& flags) {
+  EvalInputs inputs;
+  for (const std::string& path : flags.texts) {
+    absl::StatusOr<std::string> text = ReadFile(path);
+    if (!text.ok()) return text.status();
+    inputs.texts.emplace_back(path, *std::move(text));
+  }
+  for (const std::string& path : flags.tasks) {
+    absl::StatusOr<std::vector<Question>> questions = ReadQuestions(path);
+    if (!questions.ok()) return questions.status();
+    inputs.tasks.emplace_back(path, *std::move(questions));
+  }
+  return inputs;
+}
+
+absl::StatusOr<EvalRequests> RequestsOf(const EvalInputs& inputs, const Tokenizer& tokenizer,
+                                        const Checkpoint& checkpoint) {
+  EvalRequests all;
+  const auto add = [&all](const EvalRequests& some) {
+    all.count = std::max(all.count, some.count);  // one file after the other
+    all.longest = std::max(all.longest, some.longest);
+  };
+  for (const auto& [path, text] : inputs.texts) {
+    const absl::StatusOr<EvalRequests> requests = RequestsOfText(
+        tokenizer, text, checkpoint.generation.eos_token_ids, checkpoint.config.max_position);
+    if (!requests.ok()) {
+      return absl::Status(requests.status().code(),
+                          absl::StrCat(path, ": ", requests.status().message()));
+    }
+    add(*requests);
+  }
+  for (const auto& [path, questions] : inputs.tasks) add(RequestsOfTask(tokenizer, questions));
+  return all;
+}
+
+// Bytes of a cache for as many of the requests as are computed at once.
+absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& checkpoint,
+                                   const EvalRequests& requests, const KvLayout& layout,
+                                   const ModelLimits& limits) {
+  const absl::StatusOr<int64_t> asked = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
+  if (!asked.ok()) return asked.status();
+  const auto dtype = ParseWeightDType(flags.weight_dtype);
+  if (!dtype.ok()) return dtype.status();
+  const absl::StatusOr<int64_t> weights = PlannedWeightBytes(checkpoint, {.weight_dtype = *dtype});
+  if (!weights.ok()) return weights.status();
+  const int64_t at_once = std::min<int64_t>(requests.count, limits.max_num_seqs);
+  const int64_t pages_of_longest = layout.PagesFor(requests.longest);
+  const absl::StatusOr<int64_t> bytes = FitKvCache(
+      {.weights_bytes = *weights,
+       .workspace_bytes = Model::PlannedWorkspaceBytes(checkpoint.config, limits, Device::kCpu),
+       .page_bytes = layout.PageBytes(),
+       .wanted_bytes = at_once * pages_of_longest * layout.PageBytes(),
+       .asked_bytes = *asked},
+      ReadMachineLimits());
+  if (bytes.ok() && *bytes < pages_of_longest * layout.PageBytes()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a KV cache of ", *bytes, " bytes is less than the ",
+                     pages_of_longest * layout.PageBytes(), " of the longest text, ",
+                     requests.longest, " tokens; see --kv-cache-bytes, --max-context"));
+  }
+  return bytes;
+}
+
+absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& inputs) {
   constexpr int kPageSize = 32;
-  constexpr int kMaxNumSeqs = 16;
-  constexpr int kMaxBatchTokens = 512;
   EvalEngine engine;
-  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
+  ModelConfig& config = checkpoint->config;
+  if (flags.max_context > config.max_position) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-context ", flags.max_context,
+                                                   " exceeds the model's context of ",
+                                                   config.max_position));
+  }
+  if (flags.max_context > 0) config.max_position = flags.max_context;
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
   auto tokenizer = Tokenizer::Load(flags.model_dir + "/tokenizer.json");
   if (!tokenizer.ok()) return tokenizer.status();
   engine.tokenizer = *std::move(tokenizer);
+  const ModelLimits limits{.max_batch_tokens = flags.max_batch_tokens,
+                           .max_num_seqs = flags.max_num_seqs,
+                           .max_logit_rows = flags.max_num_seqs,
+                           .page_size = kPageSize};
+  const KvLayout layout = MakeKvLayout(config, *kv_dtype, limits);
+  const auto requests = RequestsOf(inputs, *engine.tokenizer, *checkpoint);
+  if (!requests.ok()) return requests.status();
+  const absl::StatusOr<int64_t> cache_bytes =
+      CacheBytes(flags, *checkpoint, *requests, layout, limits);
+  if (!cache_bytes.ok()) return cache_bytes.status();
+
   auto backend = CreateCpuBackend({.num_threads = flags.num_threads});
   if (!backend.ok()) return backend.status();
   engine.backend = *std::move(backend);
-  auto model = LoadModel(*checkpoint, flags.weight_dtype, engine.backend.get(),
-                         {.max_batch_tokens = kMaxBatchTokens,
-                          .max_num_seqs = kMaxNumSeqs,
-                          .max_logit_rows = kMaxNumSeqs});
+  auto model = LoadModel(*checkpoint, flags.weight_dtype, engine.backend.get(), limits);
   if (!model.ok()) return model.status();
   engine.model = *std::move(model);
-  const KvLayout layout = engine.model->MakeKvLayout(*kv_dtype, kPageSize);
-  auto kv = CreateKvCache(
-      *engine.backend, layout,
-      kMaxNumSeqs * layout.PagesFor(checkpoint->config.max_position) * layout.PageBytes());
+  auto kv = CreateKvCache(*engine.backend, layout, *cache_bytes);
   if (!kv.ok()) return kv.status();
   engine.kv = *std::move(kv);
-  engine.core = std::make_unique<EngineCore>(engine.model.get(), engine.kv.get(), kMaxNumSeqs,
-                                             checkpoint->generation.eos_token_ids);
+  engine.core =
+      std::make_unique<EngineCore>(engine.model.get(), engine.kv.get(), flags.max_num_seqs,
+                                   checkpoint->generation.eos_token_ids);
   engine.end_tokens = checkpoint->generation.eos_token_ids;
   return engine;
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-absl::Status ScoreAll(const EvalFlags& flags, EvalEngine& engine, nlohmann::ordered_json& report) {
-  for (const std::string& path : flags.texts) {
-    const absl::StatusOr<std::string> text = ReadFile(path);
-    if (!text.ok()) return text.status();
+absl::Status ScoreAll(const EvalInputs& inputs, EvalEngine& engine,
+                      nlohmann::ordered_json& report) {
+  for (const auto& [path, text] : inputs.texts) {
     const absl::StatusOr<TextScore> score =
-        ScoreText(*engine.core, *engine.tokenizer, *text, engine.end_tokens);
+        ScoreText(*engine.core, *engine.tokenizer, text, engine.end_tokens);
     if (!score.ok()) {
       return absl::Status(score.status().code(),
                           absl::StrCat(path, ": ", score.status().message()));
@@ -102,10 +189,8 @@ absl::Status ScoreAll(const EvalFlags& flags, EvalEngine& engine, nlohmann::orde
                                {"nats_per_token", score->nats_per_token()},
                                {"nats_per_byte", score->nats_per_byte()}});
   }
-  for (const std::string& path : flags.tasks) {
-    const absl::StatusOr<std::vector<Question>> questions = ReadQuestions(path);
-    if (!questions.ok()) return questions.status();
-    const absl::StatusOr<TaskScore> score = ScoreTask(*engine.core, *engine.tokenizer, *questions);
+  for (const auto& [path, questions] : inputs.tasks) {
+    const absl::StatusOr<TaskScore> score = ScoreTask(*engine.core, *engine.tokenizer, questions);
     if (!score.ok()) {
       return absl::Status(score.status().code(),
                           absl::StrCat(path, ": ", score.status().message()));
@@ -140,14 +225,21 @@ absl::Status Eval(const EvalFlags& flags) {
   if (flags.texts.empty() && flags.tasks.empty()) {
     return absl::InvalidArgumentError("nothing to measure: give --text or --task");
   }
-  absl::StatusOr<EvalEngine> engine = MakeEngine(flags);
+  if (flags.max_num_seqs > flags.max_batch_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-num-seqs ", flags.max_num_seqs,
+                                                   " exceeds --max-batch-tokens ",
+                                                   flags.max_batch_tokens));
+  }
+  const absl::StatusOr<EvalInputs> inputs = ReadInputs(flags);
+  if (!inputs.ok()) return inputs.status();
+  absl::StatusOr<EvalEngine> engine = MakeEngine(flags, *inputs);
   if (!engine.ok()) return engine.status();
   const KvLayout& layout = engine->kv->layout();
   nlohmann::ordered_json report = {
       {"model", flags.model_dir},
       {"kv_bytes_per_token", layout.BytesPerToken()},
       {"kv_bytes_per_token_uncompressed", layout.UncompressedBytesPerToken()}};
-  if (absl::Status status = ScoreAll(flags, *engine, report); !status.ok()) return status;
+  if (absl::Status status = ScoreAll(*inputs, *engine, report); !status.ok()) return status;
   if (flags.json) {
     std::printf("%s\n", report.dump(2).c_str());
   } else {
@@ -173,6 +265,25 @@ void AddEval(CLI::App& program, Action& action) {
   command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32, int8")->capture_default_str();
+  command
+      .add_option("--kv-cache-bytes", flags->kv_cache_bytes,
+                  "Memory of the KV cache, e.g. 4GiB; 0: what the texts need, at most a quarter of "
+                  "what the machine or its container allows")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  command
+      .add_option("--max-context", flags->max_context,
+                  "Tokens of one window of a text; 0: the model's context")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  command.add_option("--max-num-seqs", flags->max_num_seqs, "Sequences computed at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--max-batch-tokens", flags->max_batch_tokens,
+                  "Tokens in one step, a longer text takes several; at least --max-num-seqs")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
   command.add_option("--threads", flags->num_threads, "Threads; 0: one per core that it may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

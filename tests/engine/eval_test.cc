@@ -47,6 +47,25 @@ TEST_F(EvalTest, DocumentsAreScoredApart) {
             static_cast<int64_t>(tokenizer_->Encode(first, {.add_special_tokens = false}).size()));
 }
 
+TEST_F(EvalTest, RequestsAreCountedBeforeThereIsAnEngine) {
+  const std::string text = "Once upon a time there was a boy.<|endoftext|>37+14=51";
+  const auto length = [&](std::string_view part) {
+    return static_cast<int>(tokenizer_->Encode(part).size());
+  };
+  const int longer = length("Once upon a time there was a boy.<|endoftext|>");
+  EvalRequests requests = RequestsOfText(*tokenizer_, text, end_tokens_, 512).value();
+  EXPECT_EQ(requests.count, 2);
+  EXPECT_EQ(requests.longest, longer + 1);
+  requests = RequestsOfText(*tokenizer_, text, end_tokens_, 5).value();
+  EXPECT_GT(requests.count, 3);
+  EXPECT_EQ(requests.longest, 5);
+  const std::vector<Question> questions = {{"1+1=", "2"}, {"37+14=", "51\n"}};
+  requests = RequestsOfTask(*tokenizer_, questions);
+  EXPECT_EQ(requests.count, 2);
+  EXPECT_GE(requests.longest, length("37+14=") + 2);
+  EXPECT_LE(requests.longest, length("37+14=51\n") + 2);
+}
+
 TEST_F(EvalTest, LongDocumentsAreCutIntoWindowsThatPredictEveryTokenOnce) {
   std::string text;
   for (int i = 0; i < 200; ++i) text += "Lily had a small dog. ";

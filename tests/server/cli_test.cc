@@ -33,12 +33,14 @@ std::string ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-Outcome RunMea(const std::string& arguments, const std::string& input = "") {
+// `before` goes before the command in the shell.
+Outcome RunMea(const std::string& arguments, const std::string& input = "",
+               const std::string& before = "") {
   const std::string dir = ::testing::TempDir() + "mea_cli_" + std::to_string(getpid());
   std::filesystem::create_directories(dir);
   std::ofstream(dir + "/in") << input;
-  const std::string command = std::string(MEA_BINARY) + " " + arguments + " <" + dir + "/in >" +
-                              dir + "/out 2>" + dir + "/err";
+  const std::string command = before + std::string(MEA_BINARY) + " " + arguments + " <" + dir +
+                              "/in >" + dir + "/out 2>" + dir + "/err";
   const int status = std::system(command.c_str());
   Outcome outcome{WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadFile(dir + "/out"),
                   ReadFile(dir + "/err")};
@@ -156,6 +158,31 @@ TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
   EXPECT_EQ(RunMea("plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda").err,
             "mea plan: no CUDA device here: --device-memory is required\n");
   unsetenv("MEA_CUDA_MODULE");
+}
+
+// A cache for full contexts would take 16 * 2^20 tokens of 2048 bytes.
+TEST(CliTest, EvalTakesTheCacheThatItsTextsNeed) {
+  const std::string dir = ::testing::TempDir() + "mea_eval_" + std::to_string(getpid());
+  std::filesystem::remove_all(dir);
+  std::filesystem::copy(MEA_SOURCE_DIR "/models/demo-mea", dir);
+  std::string config = ReadFile(dir + "/config.json");
+  const std::string context = "\"max_position_embeddings\": 512";
+  ASSERT_NE(config.find(context), config.npos);
+  config.replace(config.find(context), context.size(), "\"max_position_embeddings\": 1048576");
+  std::ofstream(dir + "/config.json") << config;
+  std::ofstream(dir + "/text") << "Once upon a time there was a boy.";
+  const std::string eval = "eval " + dir + " --text " + dir + "/text";
+  Outcome outcome = RunMea(eval + " --kv-cache-bytes 64KiB --json");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto score = nlohmann::json::parse(outcome.out)["texts"][0];
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  // An address space that a larger cache would not fit into.
+  outcome = RunMea(eval + " --json", "", "ulimit -v 2000000; ");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(nlohmann::json::parse(outcome.out)["texts"][0], score);
+  EXPECT_THAT(RunMea(eval + " --kv-cache-bytes 32KiB").err,
+              HasSubstr("a KV cache of 32768 bytes is less than the"));
+  std::filesystem::remove_all(dir);
 }
 
 TEST(CliTest, EveryCommandExplainsItselfWithExamples) {
