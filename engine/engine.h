@@ -27,6 +27,8 @@ struct EngineOptions {
   std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
   // Weights made up instead of read: model_dir needs a config.json and nothing else.
   bool random_weights = false;
+  // What requests do not say: empty: the checkpoint's generation_config.json; "none"; a file.
+  std::string generation_config;
   int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
   std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"

@@ -38,6 +38,8 @@ absl::Status ValidatePrompt(const Request& request, const RequestLimits& limits)
   return absl::OkStatus();
 }
 
+}  // namespace
+
 absl::Status ValidateSampling(const SamplingParams& p, int vocab_size) {
   for (const absl::Status& status : {
            InRange("temperature", p.temperature, 0.0f, 2.0f),
@@ -63,8 +65,6 @@ absl::Status ValidateSampling(const SamplingParams& p, int vocab_size) {
   }
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::Status ValidateRequest(const Request& request, const RequestLimits& limits) {
   if (request.id.empty()) return absl::InvalidArgumentError("request_id is empty");

@@ -65,6 +65,7 @@ struct RequestLimits {
 inline constexpr int kMaxCompletions = 16;  // of one request
 
 // INVALID_ARGUMENT naming field, value and bound, or OK.
+absl::Status ValidateSampling(const SamplingParams& sampling, int vocab_size);
 absl::Status ValidateRequest(const Request& request, const RequestLimits& limits);
 
 struct TokenLogprob {

@@ -6,12 +6,14 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/config_reader.h"
+#include "engine/checkpoint/generation_reader.h"
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/engine_loop.h"
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
+#include "engine/sampling_defaults.h"
 #include "kernels/machine.h"
 
 namespace mea {
@@ -63,20 +65,33 @@ struct Source {
   std::optional<Checkpoint> checkpoint;
 };
 
-absl::StatusOr<Source> OpenSource(const EngineOptions& options) {
+absl::StatusOr<Source> ReadSource(const EngineOptions& options) {
   if (options.random_weights) {
     absl::StatusOr<ModelConfig> config =
         ReadModelConfig(std::filesystem::path(options.model_dir) / "config.json");
     if (!config.ok()) return config.status();
-    Source source{.config = *std::move(config)};
-    source.generation.eos_token_ids = source.config.eos_token_ids;
-    return source;
+    absl::StatusOr<GenerationDefaults> generation =
+        ReadGenerationDefaults(options.model_dir, *config, options.generation_config);
+    if (!generation.ok()) return generation.status();
+    return Source{.config = *std::move(config), .generation = *std::move(generation)};
   }
-  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(options.model_dir);
+  absl::StatusOr<Checkpoint> checkpoint =
+      OpenCheckpoint(options.model_dir, options.generation_config);
   if (!checkpoint.ok()) return checkpoint.status();
   return Source{.config = checkpoint->config,
                 .generation = checkpoint->generation,
                 .checkpoint = *std::move(checkpoint)};
+}
+
+// Defaults that requests would be refused for would refuse every request that leaves them alone.
+absl::StatusOr<Source> OpenSource(const EngineOptions& options) {
+  absl::StatusOr<Source> source = ReadSource(options);
+  if (!source.ok()) return source;
+  const absl::Status status =
+      ValidateSampling(DefaultSampling(source->generation), source->config.vocab_size);
+  if (status.ok()) return source;
+  return absl::InvalidArgumentError(
+      absl::StrCat(source->generation.file, ": ", status.message(), "; see --generation-config"));
 }
 
 // What "auto" kept: the embedding's, which nearly every checkpoint has in common with the rest.

@@ -9,7 +9,7 @@
 #include "server/limits.h"
 #include "server/proto_convert_prompt.h"
 #include "server/request_reader.h"
-#include "server/sampling_defaults.h"
+#include "engine/sampling_defaults.h"
 
 namespace mea {
 namespace {

@@ -1,9 +1,9 @@
+#include "engine/sampling_defaults.h"
 #include "server/build_info.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 #include "server/ratio.h"
 #include "server/request_ranges.h"
-#include "server/sampling_defaults.h"
 
 namespace mea {
 namespace {

@@ -20,11 +20,12 @@ void SettleMixes(const SafeTensors& tensors, ModelConfig& config) {
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir) {
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir,
+                                          const std::string& generation_config) {
   absl::StatusOr<ModelConfig> config = ReadModelConfig(dir / "config.json");
   if (!config.ok()) return config.status();
   absl::StatusOr<GenerationDefaults> generation =
-      ReadGenerationDefaults(dir / "generation_config.json", *config);
+      ReadGenerationDefaults(dir, *config, generation_config);
   if (!generation.ok()) return generation.status();
   absl::StatusOr<SafeTensors> tensors = SafeTensors::Open(dir);
   if (!tensors.ok()) return tensors.status();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/safetensors.h"
@@ -19,6 +20,8 @@ struct Checkpoint {
 
 // NOT_FOUND for missing files, UNIMPLEMENTED for what is known but not served yet, INVALID_ARGUMENT
 // for everything broken; always one line naming file, field or tensor, expected and found.
-absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir);
+// `generation_config` as ReadGenerationDefaults takes it.
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir,
+                                          const std::string& generation_config = "");
 
 }  // namespace mea

@@ -18,15 +18,7 @@ std::optional<int> OptionalInt(FieldReader& in, const char* name, IntRange range
   return in.Int(name, range);
 }
 
-}  // namespace
-
-absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view text,
-                                                           const std::string& file,
-                                                           const ModelConfig& config) {
-  const absl::StatusOr<nlohmann::json> document = ParseJson(text, file);
-  if (!document.ok()) return document.status();
-  FieldReader in(*document, file);
-  GenerationDefaults defaults;
+void ReadSampling(FieldReader& in, GenerationDefaults& defaults) {
   if (in.Has("do_sample")) defaults.do_sample = in.Bool("do_sample", false);
   defaults.temperature = OptionalNumber(in, "temperature", {0.0, 100.0});
   defaults.top_k = OptionalInt(in, "top_k", kCountRange);
@@ -34,18 +26,42 @@ absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view text
   defaults.min_p = OptionalNumber(in, "min_p", {0.0, 1.0});
   defaults.repetition_penalty = OptionalNumber(in, "repetition_penalty", {0.01, 100.0});
   defaults.max_new_tokens = OptionalInt(in, "max_new_tokens", {1, INT32_MAX});
+  defaults.file = in.file();
+}
+
+absl::StatusOr<GenerationDefaults> Parse(std::string_view text, const std::string& file,
+                                         const ModelConfig& config, bool end_tokens_only) {
+  const absl::StatusOr<nlohmann::json> document = ParseJson(text, file);
+  if (!document.ok()) return document.status();
+  FieldReader in(*document, file);
+  GenerationDefaults defaults;
+  if (!end_tokens_only) ReadSampling(in, defaults);
   defaults.eos_token_ids = in.IntOrList("eos_token_id", {0, config.vocab_size - 1});
   if (defaults.eos_token_ids.empty()) defaults.eos_token_ids = config.eos_token_ids;
   if (!in.status().ok()) return in.status();
   return defaults;
 }
 
-absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem::path& file,
-                                                          const ModelConfig& config) {
+}  // namespace
+
+absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view text,
+                                                           const std::string& file,
+                                                           const ModelConfig& config) {
+  return Parse(text, file, config, /*end_tokens_only=*/false);
+}
+
+absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem::path& dir,
+                                                          const ModelConfig& config,
+                                                          const std::string& choice) {
+  const bool none = choice == "none";
+  const bool own = choice.empty() || none;
+  const std::string file = own ? (dir / "generation_config.json").string() : choice;
   const absl::StatusOr<std::string> text = ReadTextFile(file);
-  if (absl::IsNotFound(text.status())) return ParseGenerationDefaults("{}", file.string(), config);
+  if (own && absl::IsNotFound(text.status())) {
+    return Parse("{}", file, config, /*end_tokens_only=*/true);
+  }
   if (!text.ok()) return text.status();
-  return ParseGenerationDefaults(*text, file.string(), config);
+  return Parse(*text, file, config, none);
 }
 
 }  // namespace mea

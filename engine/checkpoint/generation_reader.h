@@ -13,8 +13,10 @@ namespace mea {
 absl::StatusOr<GenerationDefaults> ParseGenerationDefaults(std::string_view text,
                                                            const std::string& file,
                                                            const ModelConfig& config);
-// The defaults of an empty file where there is none.
-absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem::path& file,
-                                                          const ModelConfig& config);
+// Of the checkpoint in `dir`, whose file need not be there. `choice` is empty, or "none": only the
+// end tokens count, or a file in its place.
+absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem::path& dir,
+                                                          const ModelConfig& config,
+                                                          const std::string& choice = "");
 
 }  // namespace mea

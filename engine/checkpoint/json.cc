@@ -14,6 +14,8 @@ using nlohmann::json;
 // Builds a document from the parser's events. nlohmann's own builder would drop repeated names.
 class DocumentBuilder final : public nlohmann::json_sax<json> {
  public:
+  explicit DocumentBuilder(std::string_view text) : text_(text) {}
+
   bool null() override { return Add(nullptr) != nullptr; }
   bool boolean(bool value) override { return Add(value) != nullptr; }
   bool number_integer(number_integer_t value) override { return Add(value) != nullptr; }
@@ -38,6 +40,11 @@ class DocumentBuilder final : public nlohmann::json_sax<json> {
 
   bool parse_error(size_t position, const std::string& last_token,
                    const nlohmann::detail::exception&) override {
+    // Python writes them, though no JSON has them.
+    for (const std::string_view number : {"NaN", "Infinity"}) {
+      if (position == 0 || !text_.substr(position - 1).starts_with(number)) continue;
+      return Refuse(absl::StrCat(std::string(number), ", which is no JSON, at byte ", position));
+    }
     return Refuse(absl::StrCat("an error at byte ", position, " near ", ShownName(last_token)));
   }
 
@@ -73,6 +80,7 @@ class DocumentBuilder final : public nlohmann::json_sax<json> {
     return false;
   }
 
+  const std::string_view text_;
   json document_;
   // Containers being filled, outermost first. An array's elements move when it grows, but it only
   // grows while its elements are closed.
@@ -86,7 +94,7 @@ std::string RangeText(IntRange range) { return absl::StrCat(range.min, "..", ran
 }  // namespace
 
 absl::StatusOr<json> ParseJson(std::string_view text, const std::string& file) {
-  DocumentBuilder builder;
+  DocumentBuilder builder(text);
   if (!json::sax_parse(text.begin(), text.end(), &builder)) {
     return absl::InvalidArgumentError(
         absl::StrCat(file, ": expected JSON, found ", builder.error()));

@@ -118,6 +118,7 @@ struct ModelConfig {
 
 // What generation_config.json proposes; absent fields leave the server's own defaults alone.
 struct GenerationDefaults {
+  std::string file;  // that proposes them; empty: none does
   std::optional<bool> do_sample;  // false: greedy, whatever the temperature says
   std::optional<float> temperature;
   std::optional<int> top_k;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
@@ -16,6 +15,7 @@
 #include "server/cli/progress.h"
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
+#include "server/cli/start_log.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
@@ -30,6 +30,7 @@ Examples:
   mea serve models/demo --kv-cache-bytes 4GiB --max-context 8192
 
 SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second one ends at once.
+Exit status: 0 after a drain, 1 after a failure, 3 when a file of the checkpoint was cut short.
 )";
 
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(250);
@@ -80,6 +81,10 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   command
       .add_option("--chat-template", flags.text.chat_template,
                   "Jinja file in place of the checkpoint's chat template")
+      ->type_name("FILE");
+  command
+      .add_option("--generation-config", engine.generation_config,
+                  "JSON file in place of the checkpoint's generation_config.json, or 'none'")
       ->type_name("FILE");
   command
       .add_option("--tool-parser", flags.text.tool_parser,
@@ -175,11 +180,15 @@ std::string DirectoryName(const std::string& dir) {
 }
 
 // Each client takes a file descriptor; the usual bound of 1024 is for programs that use select().
-void RaiseFileLimit() {
+absl::Status RaiseFileLimit() {
+  constexpr rlim_t kLeast = 64;  // shards of a checkpoint, ports, epolls, some clients
   rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return absl::OkStatus();
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_max >= kLeast) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "ulimit -n ", files.rlim_max, ": a server needs at least ", kLeast, " open files"));
 }
 
 absl::Status Serve(ServeFlags flags) {
@@ -188,7 +197,7 @@ absl::Status Serve(ServeFlags flags) {
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
-  RaiseFileLimit();
+  if (absl::Status files = RaiseFileLimit(); !files.ok()) return files;
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
   if (flags.server.model_name.empty()) {
@@ -223,12 +232,7 @@ absl::Status Serve(ServeFlags flags) {
   }
   auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();
-  log.Write(LogLevel::kInfo, "machine",
-            {{"memory_bytes", machine.memory_bytes},
-             {"memory_limit", machine.memory_source},
-             {"available_bytes", machine.available_bytes},
-             {"cpus", machine.cpus},
-             {"cpus_limit", machine.cpus_source}});
+  LogStart(machine, *engine, log);
   signals.Arm();
   std::printf("%s\n", (*server)->ready_line().c_str());
   std::fflush(stdout);

@@ -7,6 +7,8 @@
 
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
@@ -134,8 +136,8 @@ TEST(ServeTest, LogsEachEventOnceOnStderr) {
     EXPECT_GE(fields["total_ms"], fields["ttft_ms"]);
     EXPECT_GT(fields["kv_bytes"], 0);
   }
-  EXPECT_THAT(events, ::testing::ElementsAre("ready", "machine", "request finished", "drain begins",
-                                             "drain ended"));
+  EXPECT_THAT(events, ::testing::ElementsAre("ready", "machine", "defaults", "request finished",
+                                             "drain begins", "drain ended"));
   EXPECT_EQ(serve.Wait(), 0);
 }
 
@@ -214,6 +216,96 @@ TEST(ServeTest, DrainEndsWhatIsLeftAtItsTimeout) {
   }
   EXPECT_GT(unavailable, 0);
   EXPECT_EQ(serve.Wait(), 0);
+}
+
+// A copy of the demo model that may be changed.
+class CopiedModel {
+ public:
+  explicit CopiedModel(const std::string& name)
+      : dir_(::testing::TempDir() + "mea_" + name + "_" + std::to_string(getpid())) {
+    std::filesystem::remove_all(dir_);
+    std::filesystem::copy(kModel, dir_);
+  }
+  ~CopiedModel() { std::filesystem::remove_all(dir_); }
+
+  const std::string& dir() const { return dir_; }
+  void Write(const std::string& file, const std::string& text) const {
+    std::ofstream(dir_ + "/" + file) << text;
+  }
+  // Serves it, with further flags.
+  Process Start(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {
+        "serve", dir_,        "--listen", "127.0.0.1:0", "--admin", "off",          "--http",
+        "off",   "--threads", "2",        "--log-level", "off",     "--model-name", "demo-mea"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Process(std::move(arguments));
+  }
+  // The line with which it refuses to serve.
+  std::string Refusal(const std::vector<std::string>& more = {}) const {
+    Process serve = Start(more);
+    if (const std::string ready = serve.ReadLine(); !ready.empty()) return ready;
+    const std::string line = serve.ReadErrors();
+    EXPECT_EQ(serve.Wait(), 1) << line;
+    return line;
+  }
+
+ private:
+  const std::string dir_;
+};
+
+TEST(ServeTest, DefaultsThatRequestsWouldBeRefusedForAreRefusedAtTheStart) {
+  const CopiedModel model("defaults");
+  const std::string hint = "; see --generation-config\n";
+  for (const auto& [json, message] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"temperature": 2.5})", "temperature 2.5 is outside 0..2" + hint},
+           {R"({"top_p": 0})", "top_p 0 keeps no token; the least is above 0" + hint},
+           {R"({"top_k": 100000})", "top_k 100000 is outside 0..1009" + hint},
+           {R"({"repetition_penalty": 20})", "repetition_penalty 20 is outside 0.01..10" + hint},
+           {R"({"temperature": "hot"})",
+            "temperature: expected a number in 0..100, found \"hot\"\n"},
+           {R"({"temperature": NaN})", "expected JSON, found NaN, which is no JSON, at byte 17\n"},
+       }) {
+    model.Write("generation_config.json", json);
+    EXPECT_EQ(model.Refusal(), "mea serve: " + model.dir() + "/generation_config.json: " + message);
+  }
+}
+
+TEST(ServeTest, AFileOrNoneTakesThePlaceOfTheCheckpointsDefaults) {
+  const CopiedModel model("replaced");
+  model.Write("generation_config.json", R"({"temperature": 2.5, "eos_token_id": [1, 2]})");
+  model.Write("mine.json", R"({"temperature": 0.5, "top_k": 7, "eos_token_id": 3})");
+  const auto defaults = [](Process serve) {
+    const auto stub = v1::Control::NewStub(Connect(serve.ReadLine()));
+    v1::GetModelInfoResponse info;
+    grpc::ClientContext context;
+    EXPECT_TRUE(stub->GetModelInfo(&context, {}, &info).ok());
+    return info;
+  };
+  v1::GetModelInfoResponse info =
+      defaults(model.Start({"--generation-config", model.dir() + "/mine.json"}));
+  EXPECT_EQ(info.default_sampling().temperature(), 0.5f);
+  EXPECT_EQ(info.default_sampling().top_k(), 7);
+  EXPECT_THAT(info.eos_token_ids(), ::testing::ElementsAre(3));
+  info = defaults(model.Start({"--generation-config", "none"}));
+  EXPECT_EQ(info.default_sampling().temperature(), 1);
+  EXPECT_THAT(info.eos_token_ids(), ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(model.Refusal({"--generation-config", "/nonexistent.json"}),
+              HasSubstr("mea serve: /nonexistent.json: cannot open"));
+}
+
+TEST(ServeTest, ACheckpointCutShortIsOneLineAndAnExitCodeOfItsOwn) {
+  const CopiedModel model("cut");
+  Process serve = model.Start();
+  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
+  std::filesystem::resize_file(model.dir() + "/model.safetensors", 4096);
+  v1::GenerateResponse response;
+  grpc::ClientContext context;
+  EXPECT_EQ(stub->Generate(&context, TextRequest("Once", 8), &response).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(serve.ReadErrors(),
+              ::testing::MatchesRegex("mea serve: " + model.dir() +
+                                      "/model.safetensors: lost while it was in use: [^\n]*\n"));
+  EXPECT_EQ(serve.Wait(), 3);
 }
 
 TEST(ServeTest, PortInUseIsOneLineAndAFailure) {

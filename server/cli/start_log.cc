@@ -1,0 +1,40 @@
+#include "server/cli/start_log.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/sampling_defaults.h"
+
+namespace mea {
+namespace {
+
+void LogMachine(const MachineLimits& machine, Log& log) {
+  log.Write(LogLevel::kInfo, "machine",
+            {{"memory_bytes", machine.memory_bytes},
+             {"memory_limit", machine.memory_source},
+             {"available_bytes", machine.available_bytes},
+             {"cpus", machine.cpus},
+             {"cpus_limit", machine.cpus_source}});
+}
+
+void LogDefaults(const Engine& engine, Log& log) {
+  const GenerationDefaults& defaults = engine.generation_defaults();
+  const SamplingParams sampling = DefaultSampling(defaults);
+  log.Write(LogLevel::kInfo, "defaults",
+            {{"file", defaults.file},
+             {"temperature", absl::StrCat(sampling.temperature)},
+             {"top_k", sampling.top_k},
+             {"top_p", absl::StrCat(sampling.top_p)},
+             {"min_p", absl::StrCat(sampling.min_p)},
+             {"repetition_penalty", absl::StrCat(sampling.repetition_penalty)},
+             {"max_tokens", defaults.max_new_tokens ? absl::StrCat(*defaults.max_new_tokens) : ""},
+             {"end_tokens", absl::StrJoin(defaults.eos_token_ids, ",")}});
+}
+
+}  // namespace
+
+void LogStart(const MachineLimits& machine, const Engine& engine, Log& log) {
+  LogMachine(machine, log);
+  LogDefaults(engine, log);
+}
+
+}  // namespace mea

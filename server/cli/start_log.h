@@ -1,0 +1,13 @@
+#pragma once
+
+#include "engine/device.h"
+#include "engine/engine.h"
+#include "server/log.h"
+
+namespace mea {
+
+// What a server found at its start: the machine before it was loaded, and what a request that sets
+// nothing gets. For a server that serves: a start that fails is one line, and that is the failure.
+void LogStart(const MachineLimits& machine, const Engine& engine, Log& log);
+
+}  // namespace mea
