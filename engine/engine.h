@@ -25,6 +25,7 @@ struct EngineOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
   std::string device_name;      // as resolved: the GPU's, empty on the CPU
   std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
+  std::vector<std::string> warnings;  // as resolved: Checkpoint::warnings
   // Weights made up instead of read: model_dir needs a config.json and nothing else.
   bool random_weights = false;
   // What requests do not say: empty: the checkpoint's generation_config.json; "none"; a file.

@@ -30,6 +30,15 @@ absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
   return needed;
 }
 
+absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config) {
+  if (tokens > LongestContext(config)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, " ", tokens, " exceeds the model's context of ", LongestContext(config)));
+  }
+  if (tokens > 0) config.max_position = tokens;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress) {

@@ -21,6 +21,10 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
 absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
                                                     std::optional<DType> needed);
 
+// Makes the model's context so many tokens; 0 leaves it. INVALID_ARGUMENT, naming `flag`, beyond
+// LongestContext.
+absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config);
+
 // weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
 // compute with.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,

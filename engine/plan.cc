@@ -29,11 +29,8 @@ CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layo
 template <typename WeightBytes>
 absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
                                const WeightBytes& weight_bytes) {
-  if (options.context > config.max_position) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--context ", options.context, " exceeds the model's context of ", config.max_position));
-  }
-  if (options.context > 0) config.max_position = options.context;
+  absl::Status context = SetContext("--context", options.context, config);
+  if (!context.ok()) return context;
   const DeviceDefaults& defaults = DefaultsOf(options.device.device);
   const auto weight_dtype = WeightDTypeFor(
       options.weight_dtype, defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt);

@@ -146,13 +146,9 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                                                     StepObserver observer) {
   absl::StatusOr<Source> source = OpenSource(options);
   if (!source.ok()) return source.status();
-  if (options.max_context == 0) options.max_context = source->config.max_position;
-  if (options.max_context > source->config.max_position) {
-    return absl::InvalidArgumentError(absl::StrCat("--max-context ", options.max_context,
-                                                   " exceeds the model's context of ",
-                                                   source->config.max_position));
-  }
-  source->config.max_position = options.max_context;
+  absl::Status context = SetContext("--max-context", options.max_context, source->config);
+  if (!context.ok()) return context;
+  options.max_context = source->config.max_position;
   if (source->checkpoint) source->checkpoint->config.max_position = options.max_context;
 
   absl::StatusOr<OpenedBackend> opened = OpenBackend(options.device, options.num_threads);
@@ -205,6 +201,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(*source);
   }
   parts.generation = source->generation;
+  if (source->checkpoint) options.warnings = source->checkpoint->warnings;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

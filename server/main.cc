@@ -1,4 +1,6 @@
 #include <grpc/support/log.h>
+#include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,6 +74,13 @@ void OnGrpcLog(gpr_log_func_args* line) {
   }
 }
 
+// Every thread's arena of malloc takes 64 MiB of addresses: where they are limited, all share one.
+void SpareAddresses() {
+  rlimit addresses{};
+  if (getrlimit(RLIMIT_AS, &addresses) != 0 || addresses.rlim_cur == RLIM_INFINITY) return;
+  mallopt(M_ARENA_MAX, 1);
+}
+
 void ExplainEnds(const std::string& command) {
   command.copy(command_name.data(), command_name.size() - 1);
   usual_end = std::set_terminate(OnTerminate);
@@ -81,6 +90,7 @@ void ExplainEnds(const std::string& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  SpareAddresses();
   gpr_set_log_function(OnGrpcLog);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");

@@ -6,10 +6,10 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/sampling_defaults.h"
 #include "server/limits.h"
 #include "server/proto_convert_prompt.h"
 #include "server/request_reader.h"
-#include "engine/sampling_defaults.h"
 
 namespace mea {
 namespace {
@@ -76,6 +76,24 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, RequestReader
   to.is_watched = !spec.stop.empty();
 }
 
+// Only such tokens may be drawn as min_tokens forbids.
+void RefuseEndsAlone(const GenerationDefaults& defaults, const Request& request,
+                     RequestReader& reader) {
+  const StoppingParams& stopping = request.stopping;
+  const auto ends = [&](int32_t id) {
+    const auto is_in = [id](const std::vector<int32_t>& ids) {
+      return std::find(ids.begin(), ids.end(), id) != ids.end();
+    };
+    return is_in(stopping.stop_token_ids) ||
+           (!stopping.ignore_eos && is_in(defaults.eos_token_ids));
+  };
+  const std::vector<int32_t>& allowed = request.sampling.allowed_token_ids;
+  if (stopping.min_tokens == 0 || allowed.empty()) return;
+  if (!std::all_of(allowed.begin(), allowed.end(), ends)) return;
+  reader.Invalid("sampling.allowed_token_ids", "holds end tokens alone, which stopping.min_tokens ",
+                 stopping.min_tokens, " forbids");
+}
+
 void ReadResponse(const v1::ResponseParams& from, RequestReader& reader, GenerationSpec& spec) {
   if (from.has_logprobs()) spec.request.logprobs = reader.Value(kLogprobsRange, from.logprobs());
   spec.request.prompt_logprobs = from.prompt_logprobs();
@@ -122,6 +140,7 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.n = reader.ValueOr(completions, request.sampling().has_n(), request.sampling().n(), 1);
   ReadResponse(request.response(), reader, spec);
   ReadStopping(request.stopping(), max_context, reader, spec);
+  RefuseEndsAlone(defaults, spec.request, reader);
   reader.AtMost("cache.cache_salt", std::ssize(request.cache().cache_salt()), kMaxCacheSaltBytes,
                 "bytes");
   spec.request.cache_salt = request.cache().cache_salt();

@@ -67,8 +67,10 @@ inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context, int ma
 // INVALID_ARGUMENT naming field, value and bound. NaN is outside of every range.
 template <typename T>
 absl::Status CheckRange(const FieldRange& range, T value) {
-  const double v = static_cast<double>(value);
-  if (v <= range.max && (range.min_exclusive ? v > range.min : v >= range.min)) {
+  // Bounds in the field's own precision: a float of 0.01 is less than the double.
+  const T min = static_cast<T>(range.min);
+  const T max = static_cast<T>(range.max);
+  if (value <= max && (range.min_exclusive ? value > min : value >= min)) {
     return absl::OkStatus();
   }
   const auto bound = [](double x) {

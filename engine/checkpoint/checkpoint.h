@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/safetensors.h"
@@ -16,6 +17,7 @@ struct Checkpoint {
   ModelConfig config;  // layer_heads agree with the W_lc tensors that are there
   GenerationDefaults generation;
   SafeTensors tensors;
+  std::vector<std::string> warnings;  // one line each: where the files contradict each other
 };
 
 // NOT_FOUND for missing files, UNIMPLEMENTED for what is known but not served yet, INVALID_ARGUMENT

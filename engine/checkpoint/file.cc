@@ -1,8 +1,6 @@
 #include "engine/checkpoint/file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,68 +12,24 @@
 #include "kernels/check.h"
 
 namespace mea {
-namespace {
-
-absl::Status ErrnoError(int error, const std::string& path, const char* action) {
-  return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", action));
-}
-
-// An open descriptor of a regular file and its size in bytes.
-struct OpenedFile {
-  int fd = -1;
-  int64_t size = 0;
-};
-
-absl::StatusOr<OpenedFile> OpenRegularFile(const std::string& path) {
-  // A named pipe would block until somebody writes.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return ErrnoError(errno, path, "open");
-  struct stat info {};
-  const int result = fstat(fd, &info);
-  if (result == 0 && S_ISREG(info.st_mode)) return OpenedFile{fd, info.st_size};
-  const int error = errno;
-  close(fd);
-  if (result != 0) return ErrnoError(error, path, "stat");
-  return absl::InvalidArgumentError(absl::StrCat(path, ": expected a regular file"));
-}
-
-}  // namespace
-
-absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file) {
-  const std::string path = file.string();
-  const absl::StatusOr<OpenedFile> opened = OpenRegularFile(path);
-  if (!opened.ok()) return opened.status();
-  const absl::Cleanup close_file = [fd = opened->fd] { close(fd); };
-  if (opened->size > kMaxTextFileBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected at most ", kMaxTextFileBytes,
-                                                   " bytes, found ", opened->size));
-  }
-  std::string text(opened->size, '\0');
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t count = read(opened->fd, text.data() + done, text.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return ErrnoError(errno, path, "read");
-    if (count == 0) break;  // truncated meanwhile
-    done += static_cast<size_t>(count);
-  }
-  text.resize(done);
-  return text;
-}
-
 absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(
     const std::filesystem::path& file) {
   const std::string path = file.string();
-  const absl::StatusOr<OpenedFile> opened = OpenRegularFile(path);
+  const absl::StatusOr<OpenedFile> opened = OpenRegularFile(file);
   if (!opened.ok()) return opened.status();
   const absl::Cleanup close_file = [fd = opened->fd] { close(fd); };
   void* data = nullptr;
   if (opened->size > 0) {  // an empty mapping is an error to mmap
     data = mmap(nullptr, opened->size, PROT_READ, MAP_SHARED, opened->fd, 0);
-    if (data == MAP_FAILED) return ErrnoError(errno, path, "map");
+    if (data == MAP_FAILED) {
+      return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot map"));
+    }
   }
-  return std::shared_ptr<const MappedFile>(
+  std::shared_ptr<const MappedFile> mapped(
       new MappedFile(path, static_cast<const char*>(data), opened->size));
+  absl::Status status = RefusePointer(path, {mapped->data(), static_cast<size_t>(mapped->size())});
+  if (!status.ok()) return status;
+  return mapped;
 }
 
 MappedFile::~MappedFile() {

@@ -7,14 +7,9 @@
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/lost_pages.h"
+#include "engine/files.h"
 
 namespace mea {
-
-inline constexpr int64_t kMaxTextFileBytes = 256 << 20;  // config.json, an index of shards
-
-// The whole of a small file. NOT_FOUND, INVALID_ARGUMENT (not a regular file, too large) or
-// PERMISSION_DENIED with the path.
-absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file);
 
 // A regular file mapped read-only, as long as this object lives. Truncating the file meanwhile
 // ends the process at the next access (lost_pages.h): a checkpoint is replaced by renaming, never

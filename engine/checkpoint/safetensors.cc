@@ -55,9 +55,12 @@ absl::StatusOr<WeightMap> ReadIndex(const fs::path& index) {
 
 absl::StatusOr<SafeTensors> SafeTensors::Open(const fs::path& dir) {
   // transformers prefers the single file where both are there.
-  std::error_code error;
-  if (fs::exists(dir / kFileName, error)) return OpenFile(dir / kFileName);
-  if (fs::exists(dir / kIndexName, error)) return OpenShards(dir / kIndexName);
+  const auto is_there = [&](const char* name) {
+    std::error_code error;  // a link that leads nowhere is there: opening it says so
+    return fs::exists(fs::symlink_status(dir / name, error));
+  };
+  if (is_there(kFileName)) return OpenFile(dir / kFileName);
+  if (is_there(kIndexName)) return OpenShards(dir / kIndexName);
   return absl::NotFoundError(
       absl::StrCat(dir.string(), ": expected ", kFileName, " or ", kIndexName, ", found neither"));
 }

@@ -85,6 +85,13 @@ KvSpec ModelConfig::LayerKvSpec(int layer, DType kv_dtype) const {
                 .key_norm_heads = qk_norm && heads.key_mix ? kv_heads : 0};
 }
 
+int LongestContext(const ModelConfig& config) {
+  if (config.rope.kind != RopeKind::kYarn) return config.max_position;
+  constexpr double kMost = 1 << 30;
+  const double stretched = config.rope.factor * config.rope.original_max_position;
+  return std::max(config.max_position, static_cast<int>(std::min(stretched, kMost)));
+}
+
 RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
   MEA_CHECK(head_dim > 0 && head_dim % 2 == 0);
   RopeFrequencies result{.inv_freq = DefaultInvFreq(rope.theta, head_dim)};

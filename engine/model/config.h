@@ -118,7 +118,7 @@ struct ModelConfig {
 
 // What generation_config.json proposes; absent fields leave the server's own defaults alone.
 struct GenerationDefaults {
-  std::string file;  // that proposes them; empty: none does
+  std::string file;               // that proposes them; empty: none does
   std::optional<bool> do_sample;  // false: greedy, whatever the temperature says
   std::optional<float> temperature;
   std::optional<int> top_k;
@@ -128,6 +128,10 @@ struct GenerationDefaults {
   std::optional<int> max_new_tokens;
   std::vector<int32_t> eos_token_ids;  // from config.json where generation_config.json has none
 };
+
+// The longest context that the positions are made for: max_position, or what YaRN stretches them
+// to, which config.json often leaves to whoever serves the model.
+int LongestContext(const ModelConfig& config);
 
 // Inverse frequencies as Hugging Face transformers computes them (modeling_rope_utils.py), in
 // double precision.

@@ -1,11 +1,10 @@
 #include "engine/text/tokenizer.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "engine/files.h"
 #include "engine/text/added_tokens.h"
 #include "engine/text/bpe.h"
 #include "engine/text/decoder.h"
@@ -18,8 +17,6 @@
 
 namespace mea {
 namespace {
-
-constexpr uintmax_t kMaxFileBytes = 256 << 20;  // the largest known vocabularies have 40 MB
 
 // The matcher of the added tokens that are sought in raw text, or in normalized text.
 AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
@@ -111,19 +108,14 @@ struct Tokenizer::Parts {
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
-  std::error_code error;
-  const uintmax_t num_bytes = std::filesystem::file_size(path, error);
-  if (!error && num_bytes > kMaxFileBytes) {
-    return absl::InvalidArgumentError(path + ": has " + std::to_string(num_bytes) +
-                                      " bytes, at most " + std::to_string(kMaxFileBytes) +
-                                      " are read");
+  const absl::StatusOr<std::string> content = ReadTextFile(path);
+  if (absl::IsNotFound(content.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(content.status().message(),
+                     "; no other kind of tokenizer is read, tokenizer.model neither"));
   }
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream content;
-  if (error || !file || !(content << file.rdbuf())) {
-    return absl::NotFoundError(path + ": is empty or cannot be read");
-  }
-  return Parse(content.view(), path);
+  if (!content.ok()) return content.status();
+  return Parse(*content, path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view json,

@@ -17,6 +17,7 @@
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
 #include "server/cli/command.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -284,7 +285,9 @@ absl::Status RunAttentionBench(BenchFlags flags) {
 
 std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
   auto flags = std::make_shared<BenchFlags>();
-  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")->type_name("DIR");
+  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
+      ->transform(CheckpointDir())
+      ->type_name("DIR");
   command
       .add_option("--random-weights", flags->random_dir,
                   "Directory of a config.json: a model of this shape that nobody trained")

@@ -17,6 +17,7 @@
 #include "engine/load.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -136,12 +137,11 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& 
   absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
   ModelConfig& config = checkpoint->config;
-  if (flags.max_context > config.max_position) {
-    return absl::InvalidArgumentError(absl::StrCat("--max-context ", flags.max_context,
-                                                   " exceeds the model's context of ",
-                                                   config.max_position));
+  absl::Status context = SetContext("--max-context", flags.max_context, config);
+  if (!context.ok()) return context;
+  for (const std::string& warning : checkpoint->warnings) {
+    std::fprintf(stderr, "mea eval: warning: %s\n", warning.c_str());
   }
-  if (flags.max_context > 0) config.max_position = flags.max_context;
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
   auto tokenizer = Tokenizer::Load(flags.model_dir + "/tokenizer.json");
@@ -257,6 +257,7 @@ void AddEval(CLI::App& program, Action& action) {
   auto flags = std::make_shared<EvalFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
+      ->transform(CheckpointDir())
       ->type_name("DIR");
   command.add_option("--text", flags->texts, "Text to measure the loss on; may be repeated")
       ->type_name("FILE");

@@ -7,6 +7,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/load.h"
 #include "server/cli/command.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -32,6 +33,9 @@ absl::Status Inspect(const InspectFlags& flags) {
   const std::string text =
       InspectCheckpoint(*checkpoint, {.kv_dtype = *kv_dtype, .tensors = flags.tensors});
   std::fwrite(text.data(), 1, text.size(), stdout);
+  for (const std::string& warning : checkpoint->warnings) {
+    std::printf("%-14s %s\n", "warning", warning.c_str());
+  }
   std::printf("%-14s %s\n", "machine", MachineText(ReadMachineLimits()).c_str());
   return absl::OkStatus();
 }
@@ -44,6 +48,7 @@ void AddInspect(CLI::App& program, Action& action) {
   auto flags = std::make_shared<InspectFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
+      ->transform(CheckpointDir())
       ->type_name("DIR");
   command.add_option("--kv-dtype", flags->kv_dtype, "What the cache would store: bf16, f32, int8")
       ->capture_default_str();

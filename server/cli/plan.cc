@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "server/cli/command.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 #include "server/status_page.h"
 
@@ -124,6 +125,7 @@ void AddPlan(CLI::App& program, Action& action) {
   auto flags = std::make_shared<PlanFlags>();
   command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
       ->required()
+      ->transform(CheckpointDir())
       ->type_name("DIR");
   command.add_option("--device", flags->device, "What is to compute: cpu, cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))

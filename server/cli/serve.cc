@@ -2,16 +2,17 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/hub_cache.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/command.h"
 #include "server/cli/load_text.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/progress.h"
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
@@ -59,9 +60,11 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   EngineOptions& engine = flags.engine;
   command.add_option("model,--model", engine.model_dir, "Checkpoint directory")
       ->required()
+      ->transform(CheckpointDir())
       ->type_name("DIR");
-  command.add_option("--model-name", flags.server.model_name,
-                     "Name that clients see; default: the directory's");
+  command.add_option(
+      "--model-name", flags.server.model_name,
+      "Name that clients see; default: the directory's, or ORG/NAME in Hugging Face's cache");
   command.add_option("--listen", flags.server.listen, "gRPC address; port 0 takes a free one")
       ->type_name("HOST:PORT")
       ->capture_default_str();
@@ -173,12 +176,6 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
 }
 
-std::string DirectoryName(const std::string& dir) {
-  std::error_code error;
-  const std::filesystem::path path = std::filesystem::canonical(dir, error);
-  return error ? dir : path.filename().string();
-}
-
 // Each client takes a file descriptor; the usual bound of 1024 is for programs that use select().
 absl::Status RaiseFileLimit() {
   constexpr rlim_t kLeast = 64;  // shards of a checkpoint, ports, epolls, some clients
@@ -201,7 +198,7 @@ absl::Status Serve(ServeFlags flags) {
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
   if (flags.server.model_name.empty()) {
-    flags.server.model_name = DirectoryName(flags.engine.model_dir);
+    flags.server.model_name = CheckpointName(flags.engine.model_dir);
   }
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText});
@@ -232,7 +229,7 @@ absl::Status Serve(ServeFlags flags) {
   }
   auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();
-  LogStart(machine, *engine, log);
+  LogStart(machine, *engine, *tokenizer, log);
   signals.Arm();
   std::printf("%s\n", (*server)->ready_line().c_str());
   std::fflush(stdout);

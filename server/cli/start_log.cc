@@ -16,6 +16,18 @@ void LogMachine(const MachineLimits& machine, Log& log) {
              {"cpus_limit", machine.cpus_source}});
 }
 
+void LogWarnings(const Engine& engine, int tokenizer_size, Log& log) {
+  for (const std::string& warning : engine.options().warnings) {
+    log.Write(LogLevel::kWarning, "checkpoint", {{"message", warning}});
+  }
+  const int vocab_size = engine.config().vocab_size;
+  if (tokenizer_size <= vocab_size) return;
+  log.Write(LogLevel::kWarning, "checkpoint",
+            {{"message", absl::StrCat("tokenizer.json has ids up to ", tokenizer_size - 1,
+                                      ", the model up to ", vocab_size - 1,
+                                      ": prompts with the others are refused")}});
+}
+
 void LogDefaults(const Engine& engine, Log& log) {
   const GenerationDefaults& defaults = engine.generation_defaults();
   const SamplingParams sampling = DefaultSampling(defaults);
@@ -32,9 +44,11 @@ void LogDefaults(const Engine& engine, Log& log) {
 
 }  // namespace
 
-void LogStart(const MachineLimits& machine, const Engine& engine, Log& log) {
+void LogStart(const MachineLimits& machine, const Engine& engine, const Tokenizer& tokenizer,
+              Log& log) {
   LogMachine(machine, log);
   LogDefaults(engine, log);
+  LogWarnings(engine, tokenizer.vocab_size(), log);
 }
 
 }  // namespace mea

@@ -116,6 +116,13 @@ std::vector<BadRequest> InvalidRequests() {
        [](R& r) { r.mutable_response()->set_logprobs(21); }},
       {"cache.cache_salt has 257 bytes, the most is 256",
        [](R& r) { r.mutable_cache()->set_cache_salt(std::string(257, 's')); }},
+      {"sampling.allowed_token_ids holds end tokens alone, which stopping.min_tokens 2 forbids",
+       [](R& r) {
+         for (const int32_t id : {int32_t{kEos}, 65})
+           r.mutable_sampling()->add_allowed_token_ids(id);
+         r.mutable_stopping()->add_stop_token_ids(65);
+         r.mutable_stopping()->set_min_tokens(2);
+       }},
       {"priority 1001 is outside -1000..1000", [](R& r) { r.set_priority(1001); }},
   };
 }
@@ -155,6 +162,24 @@ TEST(StatusTest, CacheControlsThatChangeNothingAreAccepted) {
   v1::GenerateRequest request = TextRequest("hey");
   request.mutable_cache()->set_bypass_prefix_cache(true);
   request.mutable_cache()->set_cache_salt("mine");
+  EXPECT_TRUE(f.Try(request).ok());
+}
+
+TEST(StatusTest, TheLeastOfARangeIsInsideItInTheFieldsOwnPrecision) {
+  ServerFixture f;
+  v1::GenerateRequest request = TextRequest("hey");
+  request.mutable_sampling()->set_repetition_penalty(0.01f);  // less than 0.01 in double
+  EXPECT_TRUE(f.Try(request).ok()) << f.Try(request).error_message();
+}
+
+TEST(StatusTest, EndTokensAloneMayBeAllowedWhereTheyMayEnd) {
+  ServerFixture f;
+  v1::GenerateRequest request = TextRequest("hey");
+  request.mutable_sampling()->add_allowed_token_ids(kEos);
+  EXPECT_TRUE(f.Try(request).ok());
+  request.mutable_stopping()->set_min_tokens(2);
+  EXPECT_FALSE(f.Try(request).ok());
+  request.mutable_stopping()->set_ignore_eos(true);
   EXPECT_TRUE(f.Try(request).ok());
 }
 

@@ -190,6 +190,18 @@ TEST(ConfigTest, YarnTakesItsContextFromWhereverItIsGiven) {
   EXPECT_EQ(outer.factor, 4.0);  // 512 / 128
 }
 
+TEST(ConfigTest, YarnStretchesTheContextBeyondWhatTheConfigurationSays) {
+  const auto longest = [](const std::string& more) {
+    return LongestContext(Minimal("llama", more));
+  };
+  EXPECT_EQ(longest("{}"), 512);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "yarn", "factor": 4}})"), 2048);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "yarn", "factor": 4,
+                        "original_max_position_embeddings": 64}})"),
+            512);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "linear", "factor": 4}})"), 512);
+}
+
 TEST(ConfigTest, HeadCompositionMayDifferByLayer) {
   RandomCheckpointSpec spec{.num_layers = 3, .q_heads = 8, .kv_heads = 4, .mea = true};
   spec.key_heads = {4, 3, 1};

@@ -258,14 +258,38 @@ TEST(WeightsTest, HarmlessExtrasAreAccepted) {
   TempDir dir;
   WriteRandomCheckpoint(dir.path(), spec, kSeed);
   std::vector<RawTensor> tensors = RandomTensors(spec, kSeed);
-  const std::vector<float> zeros(64 * 32);
-  tensors.push_back(MakeTensor("lm_head.weight", DType::kF32, {64, 32}, zeros));
+  const auto embedding = std::find_if(tensors.begin(), tensors.end(), [](const RawTensor& tensor) {
+    return tensor.name == "model.embed_tokens.weight";
+  });
+  ASSERT_NE(embedding, tensors.end());
+  RawTensor copy = *embedding;
+  copy.name = "lm_head.weight";
+  tensors.push_back(copy);
   tensors.push_back(MakeTensor("model.layers.0.self_attn.rotary_emb.inv_freq", DType::kF32, {4},
                                std::vector<float>{1, 2, 3, 4}));
   testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors);
   const auto checkpoint = OpenCheckpoint(dir.path());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_TRUE(LoadWeights(*checkpoint).ok());
+  EXPECT_TRUE(checkpoint->config.tie_word_embeddings);
+  EXPECT_TRUE(checkpoint->warnings.empty());
+}
+
+TEST(WeightsTest, AnOutputMatrixThatDiffersFromTheEmbeddingIsNotTiedToIt) {
+  const RandomCheckpointSpec spec{.tie_word_embeddings = true};
+  TempDir dir;
+  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  std::vector<RawTensor> tensors = RandomTensors(spec, kSeed);
+  const std::vector<float> ones(64 * 32, 1.0f);
+  tensors.push_back(MakeTensor("lm_head.weight", DType::kF32, {64, 32}, ones));
+  testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors);
+  const auto checkpoint = OpenCheckpoint(dir.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_FALSE(checkpoint->config.tie_word_embeddings);
+  ASSERT_EQ(checkpoint->warnings.size(), 1u);
+  EXPECT_NE(checkpoint->warnings[0].find("they are not tied"), std::string::npos);
+  const ModelWeights weights = LoadWeights(*checkpoint).value();
+  EXPECT_EQ(weights.lm_head.as<float>()[0], 1.0f);
 }
 
 }  // namespace

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace mea {
+
+inline constexpr int64_t kMaxTextFileBytes = 256 << 20;  // the largest tokenizers have 40 MB
+
+// An open descriptor of a regular file, which the caller closes, and its size in bytes.
+struct OpenedFile {
+  int fd = -1;
+  int64_t size = 0;
+};
+// NOT_FOUND, FAILED_PRECONDITION (a symbolic link that leads nowhere), INVALID_ARGUMENT (not a
+// regular file) or PERMISSION_DENIED with the path.
+absl::StatusOr<OpenedFile> OpenRegularFile(const std::filesystem::path& file);
+
+// The whole of a small file. As OpenRegularFile; INVALID_ARGUMENT also where it is too large, or
+// only names the file that is meant (RefusePointer).
+absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file);
+
+// INVALID_ARGUMENT for what git leaves in the place of a large file where git-lfs did not fetch it.
+absl::Status RefusePointer(const std::string& path, std::string_view content);
+
+}  // namespace mea
