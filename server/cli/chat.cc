@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -17,6 +18,7 @@
 #include "server/cli/client.h"
 #include "server/cli/command.h"
 #include "server/cli/interrupts.h"
+#include "server/cli/line_editor.h"
 #include "server/status_page.h"
 
 namespace mea {
@@ -29,7 +31,8 @@ Examples:
   mea chat --temperature 0 --max-tokens 200
   echo "What is a KV cache?" | mea chat                 one question, one answer
 
-Ctrl-C ends an answer, Ctrl-D the chat. /help lists the commands. For line editing: rlwrap mea chat
+Ctrl-C ends an answer or drops the line that is typed, Ctrl-D ends the chat; the arrows go through
+the lines before, Ctrl-R searches them. /help lists the commands.
 )";
 
 constexpr char kHelp[] =
@@ -41,6 +44,8 @@ constexpr char kHelp[] =
     "  /clear         begin anew\n"
     "  /exit          end\n"
     "  \"\"\"            on a line of its own: begins and ends a text of several lines\n";
+
+constexpr char kTextMark[] = "\"\"\"";
 
 struct ChatFlags {
   std::string server = "127.0.0.1:50051";
@@ -57,6 +62,9 @@ void Print(const std::string& text) {
   std::fflush(stdout);
 }
 
+// Whether a person reads and types; else there are no prompts, commands or notes.
+bool IsAtTerminal() { return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1; }
+
 // A conversation with a server, and what its last answer took.
 class ChatClient {
  public:
@@ -65,7 +73,8 @@ class ChatClient {
         interrupts_(interrupts),
         channel_(OpenChannel(flags_.server)),
         stub_(v1::Inference::NewStub(channel_)),
-        is_terminal_(isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1) {
+        is_terminal_(IsAtTerminal()),
+        editor_(is_terminal_ ? std::make_unique<LineEditor>() : nullptr) {
     Clear(flags_.system);
   }
 
@@ -92,8 +101,10 @@ class ChatClient {
     request.set_model(flags_.model);
     v1::GetModelInfoResponse info;
     grpc::ClientContext context;
+    interrupts_.Begin([&context] { context.TryCancel(); });
     const grpc::Status status =
         v1::Control::NewStub(channel_)->GetModelInfo(&context, request, &info);
+    if (interrupts_.End()) return absl::CancelledError("interrupted");
     if (!status.ok()) return ToAbslStatus(status, flags_.server);
     if (!info.chat().is_available()) {
       return absl::FailedPreconditionError(
@@ -127,16 +138,19 @@ class ChatClient {
       while (!all.empty() && all.back() == '\n') all.pop_back();
       return all.empty() ? std::nullopt : std::optional(all);
     }
+    using Outcome = LineEditor::Outcome;
     std::string line;
-    Print("> ");
-    if (!std::getline(std::cin, line)) {
-      Print("\n");
-      return std::nullopt;
-    }
-    if (line != "\"\"\"") return std::string(absl::StripAsciiWhitespace(line));
+    const Outcome outcome = editor_->Read("> ", line);
+    if (outcome == Outcome::kEnd) return std::nullopt;
+    if (outcome == Outcome::kDropped) return "";
+    if (line != kTextMark) return std::string(absl::StripAsciiWhitespace(line));
     std::string text;
-    while (std::getline(std::cin, line) && line != "\"\"\"") absl::StrAppend(&text, line, "\n");
-    return text;
+    for (;;) {
+      const Outcome next = editor_->Read("... ", line);
+      if (next == Outcome::kDropped) return "";
+      if (next == Outcome::kEnd || line == kTextMark) return text;
+      absl::StrAppend(&text, line, "\n");
+    }
   }
 
   absl::Status Command(const std::string& line) {
@@ -258,14 +272,16 @@ class ChatClient {
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Inference::Stub> stub_;
   const bool is_terminal_;
+  const std::unique_ptr<LineEditor> editor_;  // of a terminal
   v1::Chat chat_;
   std::string last_stats_;
 };
 
 absl::Status Chat(const ChatFlags& flags) {
-  // Its thread lives as long as the program. The terminal itself drops the line that was typed.
-  static Interrupts& interrupts =
-      *new Interrupts([] { Print("\nCtrl-D or /exit ends the chat\n> "); });
+  // Its thread lives as long as the program. At a prompt Ctrl-C is the editor's.
+  static Interrupts& interrupts = *new Interrupts([] {
+    if (!IsAtTerminal()) _exit(128 + SIGINT);
+  });
   return ChatClient(flags, interrupts).Run();
 }
 
