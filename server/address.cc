@@ -17,6 +17,42 @@ namespace {
 
 constexpr int kBacklog = 1024;  // connections that wait to be accepted
 
+absl::Status Refused(const Address& address, const char* why, const char* hint = "") {
+  return absl::UnavailableError(absl::StrCat(address.ToString(), ": ", why, hint));
+}
+
+absl::Status Refused(const Address& address, int error) {
+  return Refused(address, std::strerror(error),
+                 error == EADDRINUSE ? "; choose another port, 0 takes a free one" : "");
+}
+
+// A TCP socket with that address, which is nobody else's. Port 0 is replaced.
+absl::StatusOr<int> Bind(Address& address) {
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error =
+      getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  if (error != 0) return Refused(address, gai_strerror(error));
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  const bool bound = bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+  const int why = errno;
+  freeaddrinfo(found);
+  if (!bound) {
+    close(fd);
+    return Refused(address, why);
+  }
+  sockaddr_storage name{};
+  socklen_t length = sizeof(name);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  // The port stands at the same place for IPv4 and IPv6.
+  address.port = ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
+  return fd;
+}
+
 }  // namespace
 
 std::string Address::ToString() const {
@@ -31,7 +67,7 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
       !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 ||
       address.port > 65535) {
     return absl::InvalidArgumentError(
-        absl::StrCat("address '", text, "' is not HOST:PORT with a port of 0..65535"));
+        absl::StrCat("'", text, "' is not HOST:PORT with a port of 0..65535"));
   }
   address.host = text.substr(0, colon);
   if (address.host.front() == '[' && address.host.back() == ']') {
@@ -41,37 +77,15 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
 }
 
 absl::StatusOr<int> Listen(Address& address) {
-  const auto refuse = [&](const char* why) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString(), ": ", why));
-  };
-  addrinfo hints{};
-  hints.ai_flags = AI_PASSIVE;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int error =
-      getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
-  if (error != 0) return refuse(gai_strerror(error));
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const bool listening =
-      bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, kBacklog) == 0;
+  const absl::StatusOr<int> fd = Bind(address);
+  if (!fd.ok() || listen(*fd, kBacklog) == 0) return fd;
   const int why = errno;
-  freeaddrinfo(found);
-  if (!listening) {
-    close(fd);
-    return refuse(std::strerror(why));
-  }
-  sockaddr_storage name{};
-  socklen_t length = sizeof(name);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
-  // The port stands at the same place for IPv4 and IPv6.
-  address.port = ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
-  return fd;
+  close(*fd);
+  return Refused(address, why);
 }
 
 absl::Status CheckBindable(Address address) {
-  const absl::StatusOr<int> fd = Listen(address);
+  const absl::StatusOr<int> fd = Bind(address);
   if (!fd.ok()) return fd.status();
   close(*fd);
   return absl::OkStatus();

@@ -14,14 +14,15 @@ struct Address {
   std::string ToString() const;
 };
 
-// INVALID_ARGUMENT naming the address.
+// INVALID_ARGUMENT: "'nonsense' is not HOST:PORT ...".
 absl::StatusOr<Address> ParseAddress(const std::string& text);
 
 // A listening TCP socket, the caller's to close. Port 0 takes a free one and is replaced by it.
-// UNAVAILABLE with what the system says: "cannot listen on 127.0.0.1:80: Permission denied".
+// UNAVAILABLE with what the system says: "127.0.0.1:80: Permission denied".
 absl::StatusOr<int> Listen(Address& address);
 
-// Listens for a moment: libraries that listen for us say less about why they cannot.
+// Takes the address for a moment without listening: libraries that listen for us say less about why
+// they cannot, and nobody who waits for the port takes it for ready.
 absl::Status CheckBindable(Address address);
 
 }  // namespace mea

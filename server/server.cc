@@ -28,6 +28,22 @@ constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
 constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
 
+constexpr std::string_view kListenFlag = "--listen";
+constexpr std::string_view kAdminFlag = "--admin";
+constexpr std::string_view kHttpFlag = "--http";
+
+absl::Status OfFlag(std::string_view flag, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(flag.data(), " ", std::string(status.message())));
+}
+
+absl::Status CheckAddress(std::string_view flag, const std::string& text) {
+  if (text.empty() && flag != kListenFlag) return absl::OkStatus();  // it is off
+  const absl::StatusOr<Address> address = ParseAddress(text);
+  if (!address.ok()) return OfFlag(flag, address.status());
+  const absl::Status status = CheckBindable(*address);
+  return status.ok() ? status : OfFlag(flag, status);
+}
+
 void SetChannelOptions(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error
@@ -81,7 +97,6 @@ class GrpcServer final : public Server {
  private:
   absl::Status ListenGrpc();
   absl::Status ListenAdmin();
-  absl::Status CheckHttp() const;
   absl::Status ListenHttp();
   HttpOptions OptionsOfHttp(const std::string& listen) const;
   HttpAnswer Health() const;
@@ -106,10 +121,9 @@ class GrpcServer final : public Server {
 };
 
 absl::Status GrpcServer::Listen() {
-  // The admin port first, and the others only once all can be had: nobody can have been served
-  // where one fails.
+  // Only once all can be had, the admin port first: nobody can have been served where one fails.
+  if (absl::Status status = CheckAddresses(options_); !status.ok()) return status;
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
-  if (absl::Status status = CheckHttp(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
@@ -126,8 +140,7 @@ absl::Status GrpcServer::Listen() {
 
 absl::Status GrpcServer::ListenGrpc() {
   absl::StatusOr<Address> address = ParseAddress(options_.listen);
-  if (!address.ok()) return address.status();
-  if (absl::Status status = CheckBindable(*address); !status.ok()) return status;
+  if (!address.ok()) return OfFlag(kListenFlag, address.status());
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -138,7 +151,7 @@ absl::Status GrpcServer::ListenGrpc() {
   builder.RegisterService(&control_);
   grpc_ = builder.BuildAndStart();
   if (!grpc_ || address->port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen));
+    return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be had"));
   }
   listen_address_ = address->ToString();
   serving_.readiness.Observe([this, health = grpc_->GetHealthCheckService()](ServingState state) {
@@ -171,16 +184,9 @@ absl::Status GrpcServer::ListenAdmin() {
       HttpServer::Start(OptionsOfHttp(options_.admin),
                         {Page("/", status_page), Page("/health", [this] { return Health(); }),
                          Page("/metrics", metrics)});
-  if (!admin.ok()) return admin.status();
+  if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
   admin_ = *std::move(admin);
   return absl::OkStatus();
-}
-
-absl::Status GrpcServer::CheckHttp() const {
-  if (options_.http.empty()) return absl::OkStatus();
-  const absl::StatusOr<Address> address = ParseAddress(options_.http);
-  if (!address.ok()) return address.status();
-  return CheckBindable(*address);
 }
 
 absl::Status GrpcServer::ListenHttp() {
@@ -191,7 +197,7 @@ absl::Status GrpcServer::ListenHttp() {
     return openai::ErrorAnswer(code, message);
   };
   auto http = HttpServer::Start(std::move(options), openai::Routes(serving_));
-  if (!http.ok()) return http.status();
+  if (!http.ok()) return OfFlag(kHttpFlag, http.status());
   http_ = *std::move(http);
   return absl::OkStatus();
 }
@@ -258,6 +264,15 @@ GrpcServer::~GrpcServer() {
 }
 
 }  // namespace
+
+absl::Status Server::CheckAddresses(const ServerOptions& options) {
+  for (const auto& [flag, text] : {std::pair(kListenFlag, options.listen),
+                                   {kAdminFlag, options.admin},
+                                   {kHttpFlag, options.http}}) {
+    if (absl::Status status = CheckAddress(flag, text); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Engine& engine,
                                                       const Tokenizer& tokenizer, Metrics& metrics,

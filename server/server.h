@@ -35,7 +35,9 @@ struct ServerOptions {
 // tokenizer, the metrics and the log are the caller's and outlive it.
 class Server {
  public:
-  // INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.
+  // What Start would say of the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE for one that
+  // cannot be had, after its flag. Takes none of them.
+  static absl::Status CheckAddresses(const ServerOptions& options);
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
                                                        const Tokenizer& tokenizer, Metrics& metrics,
                                                        Log& log);

@@ -95,10 +95,13 @@ std::string ReadyLine(const Serving& serving, const std::string& listen, const s
   const KvCacheStats kv = serving.engine.stats().kv;
   const MemoryPlan plan = serving.engine.memory_plan();
   const int context = serving.engine.max_context();
+  const auto url = [](const std::string& address, const char* path) {
+    return address.empty() ? "off" : absl::StrCat("http://", address, path);
+  };
   return absl::StrFormat(
-      "serving %s on %s%s%s; KV cache %s, room for %d tokens or %d sequences of %d; %s",
-      serving.model_name, listen, admin.empty() ? "" : absl::StrCat(", http://", admin),
-      http.empty() ? "" : absl::StrCat(", OpenAI on http://", http), MemoryLine(plan),
+      "serving %s: gRPC %s, OpenAI API %s, metrics %s; KV cache %s, room for %d tokens or %d "
+      "sequences of %d; %s",
+      serving.model_name, listen, url(http, "/v1"), url(admin, "/metrics"), MemoryLine(plan),
       kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
 }
 

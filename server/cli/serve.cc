@@ -171,7 +171,10 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "Lowest level written on stderr: trace, debug, info, warning, error, off")
       ->check(CLI::IsMember(kLogLevels))
       ->capture_default_str();
-  command.add_option("--log-format", flags.log_format, "Format of log lines: text, json")
+  command
+      .add_option("--log-format", flags.log_format,
+                  "Format of log lines: text, json. With json nothing else is printed: the event "
+                  "'ready' has the addresses")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
 }
@@ -189,7 +192,8 @@ absl::Status RaiseFileLimit() {
 }
 
 absl::Status Serve(ServeFlags flags) {
-  static Signals& signals = *new Signals();  // its thread lives as long as the program
+  static Signals& signals = *new Signals(
+      "mea serve: interrupted before it was ready");  // its thread lives as long as the program
   const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
@@ -197,11 +201,14 @@ absl::Status Serve(ServeFlags flags) {
   if (absl::Status files = RaiseFileLimit(); !files.ok()) return files;
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
+  // Before the model is loaded, which may take minutes.
+  if (absl::Status status = Server::CheckAddresses(flags.server); !status.ok()) return status;
   if (flags.server.model_name.empty()) {
     flags.server.model_name = CheckpointName(flags.engine.model_dir);
   }
+  const bool json = flags.log_format == "json";
   Log log({.level = ParseLogLevel(flags.log_level),
-           .format = flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText});
+           .format = json ? LogFormat::kJson : LogFormat::kText});
   const MachineLimits machine = ReadMachineLimits();  // before this program takes its part
   log.Write(LogLevel::kDebug, "loading", {{"model", flags.engine.model_dir}});
   Metrics metrics(
@@ -231,8 +238,10 @@ absl::Status Serve(ServeFlags flags) {
   if (!server.ok()) return server.status();
   LogStart(machine, *engine, *tokenizer, log);
   signals.Arm();
-  std::printf("%s\n", (*server)->ready_line().c_str());
-  std::fflush(stdout);
+  if (!json) {
+    std::printf("%s\n", (*server)->ready_line().c_str());
+    std::fflush(stdout);
+  }
 
   while (!signals.WaitFor(kHealthPeriod)) {
     // Its requests have ended; whoever started the program is to start another.

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
+#include <utility>
 
 namespace mea {
 namespace {
@@ -18,7 +20,7 @@ sigset_t EndingSignals() {
 
 }  // namespace
 
-Signals::Signals() {
+Signals::Signals(std::string early_line) : early_line_(std::move(early_line)) {
   const sigset_t set = EndingSignals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::thread([this] { Run(); }).detach();
@@ -29,6 +31,10 @@ void Signals::Run() {
   for (;;) {
     int signal = 0;
     sigwait(&set, &signal);
+    if (!armed_) {
+      const char* clear = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";  // what shows progress
+      dprintf(STDERR_FILENO, "%s%s\n", clear, early_line_.c_str());
+    }
     if (!armed_ || received_.HasBeenNotified()) _exit(128 + signal);
     received_.Notify();
   }

@@ -30,11 +30,21 @@ TEST(LifecycleTest, ReadyLineNamesModelAddressesAndMemory) {
   ServerFixture f({.max_context = 160});
   EXPECT_EQ(
       f.server->ready_line(),
-      "serving fake on " + f.server->listen_address() + ", http://" + f.server->admin_address() +
-          ", OpenAI on http://" + f.server->http_address() +
-          "; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
+      "serving fake: gRPC " + f.server->listen_address() + ", OpenAI API http://" +
+          f.server->http_address() + "/v1, metrics http://" + f.server->admin_address() +
+          "/metrics; KV cache 100.00 KiB (200.00 KiB uncompressed, ratio 0.500), room for 1600 "
           "tokens or 10 sequences of 160; weights 1000 B, workspace 500 B, scratch 300 B, set "
           "aside for graphs 100 B");
+}
+
+TEST(LifecycleTest, ReadyLineNamesWhatIsOff) {
+  ServerFixture f;
+  const auto server =
+      Server::Start({"127.0.0.1:0", "", "", {}, "fake"}, f.engine, *f.tokenizer, f.metrics, *f.log);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_THAT((*server)->ready_line(),
+              StartsWith("serving fake: gRPC " + (*server)->listen_address() +
+                         ", OpenAI API off, metrics off; KV cache "));
 }
 
 TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
@@ -144,23 +154,29 @@ TEST(LifecycleTest, PortOfTheApiAnswersProbesToo) {
   EXPECT_THAT(head, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Server: mea/")));
 }
 
-TEST(LifecycleTest, PortInUseIsSaidSo) {
+TEST(LifecycleTest, AnAddressThatCannotBeHadIsSaidOfItsFlag) {
   ServerFixture f;
   const auto again = [&](std::string listen, std::string admin, std::string http = "") {
     return Server::Start({std::move(listen), std::move(admin), std::move(http), {}, "again"},
                          f.engine, *f.tokenizer, f.metrics, *f.log)
         .status();
   };
+  const auto in_use = [](const std::string& address) {
+    return address + ": Address already in use; choose another port, 0 takes a free one";
+  };
   EXPECT_EQ(again(f.server->listen_address(), "").message(),
-            "cannot listen on " + f.server->listen_address() + ": Address already in use");
+            "--listen " + in_use(f.server->listen_address()));
   EXPECT_EQ(again("127.0.0.1:0", f.server->admin_address()).message(),
-            "cannot listen on " + f.server->admin_address() + ": Address already in use");
+            "--admin " + in_use(f.server->admin_address()));
   EXPECT_EQ(again("127.0.0.1:0", "", f.server->http_address()).message(),
-            "cannot listen on " + f.server->http_address() + ": Address already in use");
+            "--http " + in_use(f.server->http_address()));
   EXPECT_EQ(again("nonsense", "").message(),
-            "address 'nonsense' is not HOST:PORT with a port of 0..65535");
+            "--listen 'nonsense' is not HOST:PORT with a port of 0..65535");
+  EXPECT_EQ(again("", "").message(), "--listen '' is not HOST:PORT with a port of 0..65535");
   EXPECT_EQ(again("127.0.0.1:0", "127.0.0.1:99999").message(),
-            "address '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
+            "--admin '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
+  EXPECT_EQ(again("127.0.0.1:0", "", "127.0.0.1").message(),
+            "--http '127.0.0.1' is not HOST:PORT with a port of 0..65535");
 }
 
 TEST(LifecycleTest, StatusPageIsForPeople) {

@@ -2,9 +2,11 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -56,6 +58,7 @@ class Process {
   }
 
   std::string ReadLine() { return ReadUntil(out_, '\n'); }
+  std::string ReadErrorLine() { return ReadUntil(err_, '\n'); }
   std::string ReadErrors() { return ReadUntil(err_, EOF); }  // until the process ends
   void Signal(int signal) { kill(pid_, signal); }
   int Wait() {
@@ -88,7 +91,9 @@ Process Serve(const std::string& listen = "127.0.0.1:0",
 // The channel to the address that the ready line names.
 std::shared_ptr<grpc::Channel> Connect(const std::string& ready_line) {
   std::smatch match;
-  EXPECT_TRUE(std::regex_search(ready_line, match, std::regex("^serving demo-mea on ([^;]+); KV")))
+  EXPECT_TRUE(std::regex_search(
+      ready_line, match,
+      std::regex("^serving demo-mea: gRPC ([^,]+), OpenAI API off, metrics off; KV")))
       << ready_line;
   return grpc::CreateChannel(match[1], grpc::InsecureChannelCredentials());
 }
@@ -114,9 +119,12 @@ TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
   }
 }
 
-TEST(ServeTest, LogsEachEventOnceOnStderr) {
+TEST(ServeTest, LogsEachEventOnceOnStderrAndNothingElseAsJson) {
   Process serve = Serve("127.0.0.1:0", {"--log-format", "json"});
-  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
+  const auto ready = nlohmann::json::parse(serve.ReadErrorLine());
+  EXPECT_EQ(ready["event"], "ready");
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(ready["listen"], grpc::InsecureChannelCredentials()));
   v1::GenerateRequest request = TextRequest("Once upon a time", 8);
   request.set_request_id("r-1");
   request.mutable_stopping()->set_ignore_eos(true);
@@ -136,8 +144,9 @@ TEST(ServeTest, LogsEachEventOnceOnStderr) {
     EXPECT_GE(fields["total_ms"], fields["ttft_ms"]);
     EXPECT_GT(fields["kv_bytes"], 0);
   }
-  EXPECT_THAT(events, ::testing::ElementsAre("ready", "machine", "defaults", "request finished",
+  EXPECT_THAT(events, ::testing::ElementsAre("machine", "defaults", "request finished",
                                              "drain begins", "drain ended"));
+  EXPECT_EQ(serve.ReadLine(), "");
   EXPECT_EQ(serve.Wait(), 0);
 }
 
@@ -155,6 +164,20 @@ TEST(ServeTest, InfoNamesWhatTheOptionsBecame) {
   grpc::ClientContext info_context;
   ASSERT_TRUE(stub->GetServerInfo(&info_context, {}, &info).ok());
   EXPECT_THAT(info.device(), ::testing::EndsWith(", 1 thread"));
+}
+
+TEST(ServeTest, SignalWhileLoadingEndsWithOneLine) {
+  const std::string fifo = ::testing::TempDir() + "mea_template_" + std::to_string(getpid());
+  for (const int signal : {SIGINT, SIGTERM}) {
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    Process serve = Serve("127.0.0.1:0", {"--log-level", "off", "--chat-template", fifo});
+    const int writer = open(fifo.c_str(), O_WRONLY | O_CLOEXEC);  // once the server reads it
+    serve.Signal(signal);
+    EXPECT_EQ(serve.ReadErrors(), "mea serve: interrupted before it was ready\n");
+    EXPECT_EQ(serve.Wait(), 128 + signal);
+    close(writer);
+    unlink(fifo.c_str());
+  }
 }
 
 TEST(ServeTest, SecondSignalEndsAtOnce) {
@@ -308,13 +331,20 @@ TEST(ServeTest, ACheckpointCutShortIsOneLineAndAnExitCodeOfItsOwn) {
   EXPECT_EQ(serve.Wait(), 3);
 }
 
-TEST(ServeTest, PortInUseIsOneLineAndAFailure) {
+// Addresses come first: the model, which is not there, is not looked at.
+TEST(ServeTest, AddressesAreCheckedBeforeTheModelIsLoaded) {
   ServerFixture taken;
-  const std::string address = taken.server->listen_address();
-  Process serve = Serve(address, {});
-  EXPECT_EQ(serve.ReadErrors(),
-            "mea serve: cannot listen on " + address + ": Address already in use\n");
-  EXPECT_EQ(serve.Wait(), 1);
+  const std::string address = taken.server->http_address();
+  for (const auto& [flag, value, message] : std::vector<std::array<std::string, 3>>{
+           {"--http", address,
+            address + ": Address already in use; choose another port, 0 takes a free one"},
+           {"--admin", "here", "'here' is not HOST:PORT with a port of 0..65535"},
+       }) {
+    Process serve({"serve", "/nonexistent", "--listen", "127.0.0.1:0", flag, value,
+                   flag == "--http" ? "--admin" : "--http", "off"});
+    EXPECT_EQ(serve.ReadErrors(), "mea serve: " + flag + " " + message + "\n");
+    EXPECT_EQ(serve.Wait(), 1);
+  }
 }
 
 }  // namespace
