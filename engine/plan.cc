@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
+#include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/backend_limits.h"
 #include "engine/model/random_weights.h"
@@ -22,6 +23,26 @@ CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layo
   return {.bytes_per_token = bytes_per_token,
           .num_tokens = num_pages / layout.num_groups() * layout.page_size,
           .num_sequences = num_pages / layout.PagesFor(context)};
+}
+
+// As an engine takes it, on a host of which nobody else has taken anything.
+absl::StatusOr<int64_t> DefaultCacheBytes(const Plan& plan, const KvLayout& layout,
+                                          const PlanOptions& options) {
+  if (options.device.device == Device::kCpu) {
+    return FitKvCache({.weights_bytes = plan.weights_bytes,
+                       .workspace_bytes = plan.workspace_bytes,
+                       .page_bytes = layout.PageBytes(),
+                       .wanted_bytes = layout.PagesFor(plan.context) * options.limits.max_num_seqs *
+                                       layout.PageBytes()},
+                      {.memory_bytes = options.memory_bytes,
+                       .memory_source = "memory",
+                       .available_bytes = options.memory_bytes});
+  }
+  if (plan.cache_bytes >= layout.PageBytes()) return plan.cache_bytes;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "weights of ", plan.weights_bytes, " bytes, a workspace of ", plan.workspace_bytes,
+      ", scratch of ", plan.scratch_bytes, " and graphs of ", plan.graphs_bytes,
+      " leave none of the ", options.memory_bytes, " bytes for the KV cache"));
 }
 
 // All but the weights, whose bytes `weight_bytes` tells for matrices of a dtype (absent: as
@@ -59,21 +80,28 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
                             plan.scratch_bytes - plan.graphs_bytes,
                         0);
   const KvLayout layout = MakeKvLayout(config, *kv_dtype, limits);
+  const absl::StatusOr<int64_t> by_default = DefaultCacheBytes(plan, layout, options);
+  plan.default_cache_bytes = by_default.value_or(0);
+  plan.refusal = by_default.status();
   plan.physical = PlanCache(plan.cache_bytes, layout.BytesPerToken(), layout, plan.context);
   plan.uncompressed =
       PlanCache(plan.cache_bytes, layout.UncompressedBytesPerToken(), layout, plan.context);
+  plan.by_default =
+      PlanCache(plan.default_cache_bytes, layout.BytesPerToken(), layout, plan.context);
   return plan;
 }
 
 }  // namespace
 
 absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device) {
-  if (device == "cpu") return PlannedDevice{};
-  if (device != "cuda") {
+  if (device != "auto" && device != "cpu" && device != "cuda") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--device \"", device, "\" is none of cpu, cuda"));
+        absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
   }
-  const CudaDeviceInfo info = DescribeCudaDevice().value_or(kAssumedDevice);
+  if (device == "cpu") return PlannedDevice{};
+  const absl::StatusOr<CudaDeviceInfo> found = DescribeCudaDevice();
+  if (device == "auto" && !found.ok()) return PlannedDevice{};
+  const CudaDeviceInfo info = found.value_or(kAssumedDevice);
   return PlannedDevice{.device = Device::kCuda,
                        .name = info.name,
                        .total_bytes = info.total_bytes,

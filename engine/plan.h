@@ -20,8 +20,8 @@ struct PlannedDevice {
   int64_t total_bytes = 0;       // of its memory; 0 where there is none to ask
   BackendPlanner backend_bytes;  // absent: nothing
 };
-// "cpu" or "cuda". For CUDA the machine's own device where it has one, else one with the compute
-// capability and the multiprocessors of an H100 or H200.
+// "cpu", "cuda", or "auto": the GPU where there is one. For CUDA the machine's own device where it
+// has one, else one with the compute capability and the multiprocessors of an H100 or H200.
 absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device);
 
 struct PlanOptions {
@@ -46,13 +46,16 @@ struct CachePlan {
 struct Plan {
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t scratch_bytes = 0;  // of the back end
-  int64_t graphs_bytes = 0;   // of records of decode steps, an estimate
-  int64_t cache_bytes = 0;    // what is left for the cache; 0 where the rest takes all
-  std::string missing;        // why scratch and graphs are not counted, where they are not
+  int64_t scratch_bytes = 0;        // of the back end
+  int64_t graphs_bytes = 0;         // of records of decode steps, an estimate
+  int64_t cache_bytes = 0;          // what is left for the cache; 0 where the rest takes all
+  int64_t default_cache_bytes = 0;  // what an engine takes of that where nothing is asked for
+  absl::Status refusal;             // what it says where it cannot
+  std::string missing;              // why scratch and graphs are not counted, where they are not
   int context = 0;
   CachePlan physical;
   CachePlan uncompressed;
+  CachePlan by_default;  // of default_cache_bytes
 };
 
 // INVALID_ARGUMENT for an option out of range.

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -19,14 +20,14 @@ namespace {
 
 constexpr char kPlanExamples[] = R"(
 Examples:
-  mea plan models/demo                          what fits in this machine's memory
+  mea plan models/demo                          what fits in this machine's memory, and what serve takes
   mea plan models/demo --memory 24GiB --context 8192 --kv-dtype f32
   mea plan models/demo --device cuda --device-memory 141GiB      for a GPU that need not be here
 )";
 
 struct PlanFlags {
   std::string model_dir;
-  std::string device = "cpu";
+  std::string device = "auto";
   std::string memory;
   std::string device_memory;
   double utilization = EngineOptions().gpu_memory_utilization;
@@ -66,6 +67,12 @@ void Print(const Plan& plan, const PlanOptions& options) {
   line(absl::StrCat("sequences of ", plan.context), absl::StrCat(ours.num_sequences),
        absl::StrCat(theirs.num_sequences));
   if (!plan.missing.empty()) std::printf("not counted: %s\n", plan.missing.c_str());
+  std::printf(
+      "mea serve takes %s for the cache (%s tokens, %d sequences of %d) unless "
+      "--kv-cache-bytes says otherwise\n",
+      HumanBytes(plan.default_cache_bytes).c_str(),
+      absl::StrCat(plan.by_default.num_tokens).c_str(),
+      static_cast<int>(plan.by_default.num_sequences), plan.context);
 }
 
 // --memory is all for the engine, of a device's memory its share.
@@ -97,7 +104,9 @@ absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) 
 
 absl::Status MakePlan(const PlanFlags& flags) {
   PlanOptions options = flags.options;
-  absl::StatusOr<PlannedDevice> device = DescribePlannedDevice(flags.device);
+  // Who names a GPU's memory plans for a GPU, which need not be here.
+  const bool names_gpu = flags.device == "auto" && !flags.device_memory.empty();
+  absl::StatusOr<PlannedDevice> device = DescribePlannedDevice(names_gpu ? "cuda" : flags.device);
   if (!device.ok()) return device.status();
   options.device = *std::move(device);
   const absl::StatusOr<int64_t> memory = MemoryOf(flags, options.device);
@@ -108,10 +117,12 @@ absl::Status MakePlan(const PlanFlags& flags) {
   options.page_size = or_default(options.page_size, defaults.page_size);
   ModelLimits& limits = options.limits;
   limits.max_batch_tokens = or_default(limits.max_batch_tokens, defaults.max_batch_tokens);
-  limits.max_num_seqs = or_default(flags.max_num_seqs, defaults.max_num_seqs);
+  limits.max_num_seqs =
+      or_default(flags.max_num_seqs, std::min(defaults.max_num_seqs, limits.max_batch_tokens));
   limits.max_logit_rows = limits.max_num_seqs;
   const absl::StatusOr<Plan> plan = PlanOf(flags, options);
   if (!plan.ok()) return plan.status();
+  if (!plan->refusal.ok()) return plan->refusal;
   Print(*plan, options);
   return absl::OkStatus();
 }
@@ -127,8 +138,8 @@ void AddPlan(CLI::App& program, Action& action) {
       ->required()
       ->transform(CheckpointDir())
       ->type_name("DIR");
-  command.add_option("--device", flags->device, "What is to compute: cpu, cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
+  command.add_option("--device", flags->device, "cpu, cuda, or auto: the GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command
       .add_option("--memory", flags->memory,

@@ -1,9 +1,13 @@
 #include "engine/plan.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/device.h"
+#include "engine/engine.h"
 #include "engine/load.h"
 #include "engine/model/random_weights.h"
+#include "kernels/machine.h"
 #include "tests/support/checkpoint_writer.h"
 
 namespace mea {
@@ -72,6 +76,24 @@ TEST(PlanTest, TooLittleMemoryHoldsNothing) {
   const Plan plan = PlanMemory(checkpoint, {.memory_bytes = 1 << 20}).value();
   EXPECT_EQ(plan.cache_bytes, 0);
   EXPECT_EQ(plan.physical.num_sequences, 0);
+  EXPECT_THAT(std::string(plan.refusal.message()),
+              ::testing::MatchesRegex("weights of [0-9]+ bytes, .* leave none of the 1048576 .*"));
+}
+
+TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {
+  const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
+  const DeviceDefaults& defaults = DefaultsOf(Device::kCpu);
+  PlanOptions options{.memory_bytes = ReadMachineLimits().memory_bytes,
+                      .page_size = defaults.page_size,
+                      .limits = {.max_batch_tokens = defaults.max_batch_tokens,
+                                 .max_num_seqs = defaults.max_num_seqs,
+                                 .max_logit_rows = defaults.max_num_seqs}};
+  const auto engine = StartEngine({.model_dir = kModel, .device = "cpu", .num_threads = 1}).value();
+  const Plan plan = PlanMemory(checkpoint, options).value();
+  EXPECT_EQ(plan.default_cache_bytes, engine->memory_plan().kv_cache_bytes);
+  EXPECT_EQ(plan.by_default.num_sequences, engine->memory_plan().max_sequences);
+  options.memory_bytes = 240 << 20;
+  EXPECT_EQ(PlanMemory(checkpoint, options)->default_cache_bytes, 60 << 20);  // a quarter
 }
 
 TEST(PlanTest, OptionsOutOfRangeAreNamed) {

@@ -139,6 +139,25 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
   }
 }
 
+TEST(CliTest, PlanSaysWhatServeTakesByDefault) {
+  const std::string plan = "plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory ";
+  const Outcome outcome = RunMea(plan + "240MiB");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  // A quarter of the memory.
+  EXPECT_THAT(outcome.out,
+              ::testing::EndsWith("mea serve takes 60.00 MiB for the cache (30720 tokens, 60 "
+                                  "sequences of 512) unless --kv-cache-bytes says otherwise\n"));
+}
+
+TEST(CliTest, PlanFailsWhereNothingFits) {
+  const Outcome outcome =
+      RunMea("plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory 1MiB");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, MatchesRegex("mea plan: weights of [0-9]+ bytes, .* leave none of the "
+                                        "1048576 bytes available .*\n"));
+}
+
 TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
   const std::string plan =
       "plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda --device-memory 100MiB";
