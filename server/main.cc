@@ -17,6 +17,7 @@
 #include "engine/checkpoint/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
+#include "server/cli/unknown_flag.h"
 
 namespace {
 
@@ -32,13 +33,20 @@ int Fail(int code, const std::string& command, std::string message) {
   return code;
 }
 
-std::string CommandName(const CLI::App& program) {
-  std::string name = "mea";
+// The command that was chosen, or the program itself, and its name with those of its parents.
+struct Command {
+  const CLI::App* app;
+  std::string name;
+};
+
+Command ChosenCommand(const CLI::App& program) {
+  Command command{&program, "mea"};
   for (auto chosen = program.get_subcommands(); !chosen.empty();
-       chosen = chosen.front()->get_subcommands()) {
-    name += " " + chosen.front()->get_name();
+       chosen = command.app->get_subcommands()) {
+    command.app = chosen.front();
+    command.name += " " + command.app->get_name();
   }
-  return name;
+  return command;
 }
 
 // Memory or threads that are not there are no status: what asks for them throws, on any thread.
@@ -111,15 +119,17 @@ int main(int argc, char** argv) {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
-    const std::string command = CommandName(program);
-    return Fail(kUsage, command, std::string(error.what()) + " (see " + command + " --help)");
+    const auto [app, name] = ChosenCommand(program);
+    // First of all, since what follows an unknown flag was taken for something else.
+    const std::string unknown = mea::ExplainUnknownFlag(*app, name);
+    return Fail(
+        kUsage, name,
+        unknown.empty() ? std::string(error.what()) + " (see " + name + " --help)" : unknown);
   }
-  if (!action) {
-    const std::string command = CommandName(program);
-    return Fail(kUsage, command, "a command is required (see " + command + " --help)");
-  }
-  ExplainEnds(CommandName(program));
+  const std::string name = ChosenCommand(program).name;
+  if (!action) return Fail(kUsage, name, "a command is required (see " + name + " --help)");
+  ExplainEnds(name);
   const absl::Status status = action();
-  if (!status.ok()) return Fail(kFailure, CommandName(program), std::string(status.message()));
+  if (!status.ok()) return Fail(kFailure, name, std::string(status.message()));
   return 0;
 }

@@ -139,6 +139,53 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
   }
 }
 
+TEST(CliTest, FlagsOfOtherServersAreAnsweredWithOurs) {
+  const std::vector<std::pair<std::string, std::string>> answers = {
+      {"serve DIR --max-model-len 4096",
+       "--max-model-len is no flag of mea serve: use --max-context"},
+      {"serve DIR --max-model-len=4096",
+       "--max-model-len is no flag of mea serve: use --max-context"},
+      {"serve DIR -c 4096", "-c is no flag of mea serve: use --max-context"},
+      // Its value is taken for the directory.
+      {"serve --port 8000 DIR",
+       "--port is no flag of mea serve: use --http HOST:PORT (OpenAI API) and --listen HOST:PORT "
+       "(gRPC)"},
+      {"serve -m DIR",
+       "-m is no flag of mea serve: give the checkpoint's directory as the argument"},
+      {"serve DIR -ngl 99", "-ngl is no flag of mea serve: use --device cuda; it takes all layers"},
+      {"serve DIR -tp 2", "-tp is no flag of mea serve: mea serves a model on one device"},
+      {"serve DIR --served-model-name x",
+       "--served-model-name is no flag of mea serve: use --model-name"},
+      {"plan DIR --ctx-size 1", "--ctx-size is no flag of mea plan: use --context"},
+      {"generate --max-new-tokens 5",
+       "--max-new-tokens is no flag of mea generate: use --max-tokens"},
+      {"chat --system-prompt x", "--system-prompt is no flag of mea chat: use --system"},
+  };
+  for (const auto& [arguments, answer] : answers) {
+    const Outcome outcome = RunMea(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_THAT(outcome.err, MatchesRegex("mea [a-z]+: .*\n")) << arguments;
+    EXPECT_THAT(outcome.err, HasSubstr(": " + answer + "\n")) << arguments;
+  }
+}
+
+TEST(CliTest, AnUnknownFlagBringsTheNearestOne) {
+  const std::vector<std::pair<std::string, std::string>> answers = {
+      {"serve DIR --max_context 5", ": did you mean --max-context?"},
+      {"serve DIR --kv-dtyp f32", ": did you mean --kv-dtype?"},
+      {"serve DIR --kv-cache 1GiB", ": did you mean --kv-cache-bytes?"},
+      {"generate --temp 0", ": did you mean --temperature?"},
+      {"bench engine --rouds 2", ": did you mean --rounds?"},
+      {"serve DIR --frobnicate", " (see mea serve --help)"},
+      {"serve DIR --" + std::string(5000, 'x'), " (see mea serve --help)"},
+  };
+  for (const auto& [arguments, answer] : answers) {
+    const Outcome outcome = RunMea(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_THAT(outcome.err, ::testing::EndsWith(answer + "\n")) << arguments;
+  }
+}
+
 TEST(CliTest, PlanSaysWhatServeTakesByDefault) {
   const std::string plan = "plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory ";
   const Outcome outcome = RunMea(plan + "240MiB");

@@ -1,0 +1,152 @@
+#include "server/cli/unknown_flag.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string_view>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+
+namespace mea {
+namespace {
+
+constexpr size_t kMaxFlagBytes = 64;  // longer ones resemble nothing
+constexpr size_t kMinPrefixBytes = 4;
+
+struct ForeignFlag {
+  std::string_view command;  // its last name
+  std::string_view flags;    // separated by spaces
+  std::string_view answer;
+};
+
+// Names of vLLM's and llama.cpp's servers and clients. None is accepted as another name of ours:
+// few mean exactly the same.
+constexpr ForeignFlag kForeignFlags[] = {
+    {"serve", "--max-model-len -c --ctx-size", "use --max-context"},
+    {"serve", "--host --port", "use --http HOST:PORT (OpenAI API) and --listen HOST:PORT (gRPC)"},
+    {"serve", "-m --model-path --tokenizer", "give the checkpoint's directory as the argument"},
+    {"serve", "-hf --hf-repo --hf-file --download-dir --hf-token",
+     "mea downloads nothing; hf download ORG/NAME --local-dir DIR, then mea serve DIR"},
+    {"serve", "--served-model-name -a --alias", "use --model-name"},
+    {"serve",
+     "--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp "
+     "-sm --split-mode -ts --tensor-split",
+     "mea serves a model on one device"},
+    {"serve", "-ngl --gpu-layers --n-gpu-layers", "use --device cuda; it takes all layers"},
+    {"serve", "--dtype", "use --weight-dtype"},
+    {"serve", "-q --quantization", "use --weight-dtype int8 and --kv-dtype int8"},
+    {"serve", "--kv-cache-dtype -ctk --cache-type-k -ctv --cache-type-v", "use --kv-dtype"},
+    {"serve", "--kv-cache-memory-bytes --num-gpu-blocks-override --swap-space --cpu-offload-gb",
+     "use --kv-cache-bytes; nothing is swapped"},
+    {"serve", "-np --parallel", "use --max-num-seqs"},
+    {"serve", "--max-num-batched-tokens -b --batch-size -ub --ubatch-size",
+     "use --max-batch-tokens"},
+    {"serve", "--block-size", "use --page-size"},
+    {"serve", "-t -tb --threads-batch --threads-http", "use --threads"},
+    {"serve", "--api-key --api-key-file", "no keys are checked; put a proxy that does in front"},
+    {"serve", "--ssl-keyfile --ssl-certfile --ssl-key-file --ssl-cert-file",
+     "there is no TLS; put a proxy that has it in front"},
+    {"serve", "--allowed-origins", "use --http-cors"},
+    {"serve", "--tool-call-parser", "use --tool-parser"},
+    {"serve",
+     "--enable-auto-tool-choice --jinja --enable-prefix-caching --enable-chunked-prefill "
+     "-cb --cont-batching -fa --flash-attn",
+     "it is always so"},
+    {"serve", "--reasoning-format --enable-reasoning", "use --reasoning-parser"},
+    {"serve", "--chat-template-file", "use --chat-template"},
+    {"serve", "--trust-remote-code", "no code of a checkpoint is run"},
+    {"serve", "--load-format", "use --random-weights for 'dummy'; else safetensors are read"},
+    {"serve", "--enable-lora --lora-modules --lora", "no LoRA; merge it into the checkpoint"},
+    {"serve", "--seed -s --temp --temperature --top-p --top-k -n --n-predict",
+     "each request brings its own"},
+    {"serve", "--metrics", "use --admin HOST:PORT; it is on unless 'off'"},
+    {"serve", "--disable-log-requests --disable-log-stats --uvicorn-log-level -lv --verbosity -v",
+     "use --log-level"},
+    {"plan", "--max-model-len -c --ctx-size --max-context", "use --context"},
+    {"plan", "--dtype", "use --weight-dtype"},
+    {"plan", "--kv-cache-dtype", "use --kv-dtype"},
+    {"generate", "-n --n-predict --max-new-tokens", "use --max-tokens"},
+    {"generate", "--url --base-url --host --port", "use --server HOST:PORT, the gRPC address"},
+    {"generate", "--api-key", "no keys are checked"},
+    {"generate", "-s", "use --seed"},
+    {"chat", "-n --n-predict --max-new-tokens", "use --max-tokens"},
+    {"chat", "--url --base-url --host --port", "use --server HOST:PORT, the gRPC address"},
+    {"chat", "--api-key", "no keys are checked"},
+    {"chat", "-s", "use --seed"},
+    {"chat", "-sys --system-prompt --system-message", "use --system"},
+};
+
+// Whether `list`, separated by spaces, has this word.
+bool HasWord(std::string_view list, std::string_view word) {
+  for (size_t end; !list.empty(); list.remove_prefix(std::min(list.size(), end + 1))) {
+    end = std::min(list.find(' '), list.size());
+    if (list.substr(0, end) == word) return true;
+  }
+  return false;
+}
+
+// The number of letters to put in, take out or change.
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, changed});
+    }
+  }
+  return row.back();
+}
+
+// The flag of `command` that is spelled most like this one, if any is; empty otherwise.
+std::string NearestFlag(const CLI::App& command, std::string flag) {
+  if (flag.size() > kMaxFlagBytes || !flag.starts_with("--")) return "";
+  absl::AsciiStrToLower(&flag);
+  flag = absl::StrReplaceAll(flag, {{"_", "-"}});
+  size_t least = std::min<size_t>(3, (flag.size() - 2) / 3) + 1;
+  std::string nearest, begun;
+  int num_begun = 0;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      const std::string candidate = "--" + name;
+      if (flag.size() >= kMinPrefixBytes + 2 && candidate.starts_with(flag)) {
+        begun = candidate;
+        ++num_begun;
+      }
+      if (const size_t distance = EditDistance(flag, candidate); distance < least) {
+        least = distance;
+        nearest = candidate;
+      }
+    }
+  }
+  return nearest.empty() && num_begun == 1 ? begun : nearest;
+}
+
+bool IsFlag(const std::string& argument) {
+  return argument.size() > 1 && argument[0] == '-' &&
+         (argument[1] == '-' || absl::ascii_isalpha(static_cast<unsigned char>(argument[1])));
+}
+
+}  // namespace
+
+std::string ExplainUnknownFlag(const CLI::App& command, const std::string& name) {
+  const std::vector<std::string> unknown = command.remaining();
+  const auto found = std::find_if(unknown.begin(), unknown.end(), IsFlag);
+  if (found == unknown.end() || *found == "--") return "";
+  const std::string flag = found->substr(0, found->find('='));
+  const std::string unknown_here = absl::StrCat(flag, " is no flag of ", name);
+  for (const ForeignFlag& foreign : kForeignFlags) {
+    if (foreign.command == command.get_name() && HasWord(foreign.flags, flag)) {
+      return absl::StrCat(unknown_here, ": ", std::string(foreign.answer));
+    }
+  }
+  const std::string nearest = NearestFlag(command, flag);
+  if (!nearest.empty()) return absl::StrCat(unknown_here, ": did you mean ", nearest, "?");
+  return absl::StrCat(unknown_here, " (see ", name, " --help)");
+}
+
+}  // namespace mea
