@@ -194,6 +194,11 @@ absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids,
   return text;
 }
 
+std::string_view Tokenizer::kind() const {
+  const bool bytes = parts_->decoder.spec().kind == DecoderSpec::Kind::kByteLevel;
+  return bytes ? "byte-level BPE" : "SentencePiece BPE";
+}
+
 int32_t Tokenizer::vocab_size() const { return parts_->vocabulary.size(); }
 
 std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {

@@ -59,6 +59,8 @@ class Tokenizer {
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens,
                                      TextWork& work) const;
 
+  // "byte-level BPE" or "SentencePiece BPE".
+  std::string_view kind() const;
   // One more than the largest id. Ids below it may have no token.
   int32_t vocab_size() const;
 

@@ -7,6 +7,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/load.h"
 #include "server/cli/command.h"
+#include "server/cli/inspect_text.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 constexpr char kInspectExamples[] = R"(
 Examples:
-  mea inspect models/demo             heads cached and attended, layer by layer, and cache bytes
+  mea inspect models/demo             tokenizer, chat template, heads of each layer, cache bytes
   mea inspect models/demo --tensors   and every tensor
 )";
 
@@ -31,6 +32,7 @@ absl::Status Inspect(const InspectFlags& flags) {
   const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
   const std::string text =
+      InspectText(*checkpoint) +
       InspectCheckpoint(*checkpoint, {.kv_dtype = *kv_dtype, .tensors = flags.tensors});
   std::fwrite(text.data(), 1, text.size(), stdout);
   for (const std::string& warning : checkpoint->warnings) {

@@ -205,6 +205,34 @@ TEST(CliTest, PlanFailsWhereNothingFits) {
                                         "1048576 bytes available .*\n"));
 }
 
+TEST(CliTest, InspectShowsWhatIsAboutText) {
+  const std::string model = ::testing::TempDir() + "mea_inspect_" + std::to_string(getpid());
+  std::filesystem::copy(MEA_SOURCE_DIR "/models/demo-mea", model);
+  const std::string tokenizer =
+      "tokenizer      byte-level BPE, 1009 tokens, 1 of them special\n"
+      "special tokens bos_token <|endoftext|> (0), eos_token <|endoftext|> (0), pad_token "
+      "<|endoftext|> (0)\n"
+      "ends with      <|endoftext|> (0)\n";
+  EXPECT_THAT(RunMea("inspect " + model).out,
+              StartsWith(tokenizer + "chat template  none; mea serve --chat-template FILE gives "
+                                     "one\narchitecture "));
+  std::filesystem::copy(MEA_SOURCE_DIR "/tests/clients/chat_template.jinja",
+                        model + "/chat_template.jinja");
+  std::filesystem::create_directory(model + "/additional_chat_templates");
+  std::ofstream(model + "/additional_chat_templates/rag.jinja") << "{{ messages }}";
+  EXPECT_THAT(RunMea("inspect " + model).out,
+              StartsWith(tokenizer + "chat template  chat_template.jinja; rag: "
+                                     "additional_chat_templates/rag.jinja\n"
+                                     "tool calls     hermes\nreasoning      none\narchitecture "));
+  std::ofstream(model + "/chat_template.jinja") << "{% if %}";
+  std::filesystem::remove(model + "/tokenizer.json");
+  const Outcome broken = RunMea("inspect " + model);
+  EXPECT_EQ(broken.exit_code, 0) << broken.err;
+  EXPECT_THAT(broken.out, AllOf(HasSubstr("tokenizer      cannot be served: "),
+                                HasSubstr("chat template  cannot be served: ")));
+  std::filesystem::remove_all(model);
+}
+
 TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
   const std::string plan =
       "plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda --device-memory 100MiB";

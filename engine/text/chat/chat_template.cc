@@ -98,6 +98,7 @@ struct ChatTemplate::Entry {
   std::string source;
   std::unique_ptr<const jinja::Program> program;
   bool takes_parts = false;
+  std::string file;  // stands for it in messages
 };
 
 ChatTemplate::ChatTemplate() = default;
@@ -112,7 +113,7 @@ absl::Status ChatTemplate::Add(const std::string& name, std::string source,
   }
   const bool takes_parts = TakesContentParts(**program);
   entries_.push_back(std::make_unique<const Entry>(
-      Entry{name, std::move(source), *std::move(program), takes_parts}));
+      Entry{name, std::move(source), *std::move(program), takes_parts, file}));
   return absl::OkStatus();
 }
 
@@ -136,6 +137,12 @@ const ChatTemplate::Entry* ChatTemplate::Find(std::string_view name) const {
 std::string_view ChatTemplate::source(std::string_view name) const {
   const Entry* entry = Find(name.empty() ? "default" : name);
   return entry == nullptr ? std::string_view() : entry->source;
+}
+
+std::vector<std::pair<std::string, std::string>> ChatTemplate::origins() const {
+  std::vector<std::pair<std::string, std::string>> origins;
+  for (const auto& entry : entries_) origins.emplace_back(entry->name, entry->file);
+  return origins;
 }
 
 bool ChatTemplate::takes_parts(std::string_view name) const {

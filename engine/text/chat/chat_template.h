@@ -60,6 +60,8 @@ class ChatTemplate {
   // The source of a template; of the default one (or the only one) without a name; empty if there
   // is no such template. What a model's tool calls and reasoning look like is told from it.
   std::string_view source(std::string_view name = "") const;
+  // Name and place of every template: {"default", "DIR/tokenizer_config.json: chat_template"}.
+  std::vector<std::pair<std::string, std::string>> origins() const;
   // Whether that template goes through the parts of a message's content. Others are given the texts
   // of the parts as one string, joined by newlines.
   bool takes_parts(std::string_view name = "") const;
