@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/cli/command.h"
+#include "server/cli/model_dir.h"
 #include "server/cli/progress.h"
 
 namespace mea {
@@ -70,6 +71,7 @@ absl::Status RunConvert(const ConvertFlags& flags) {
                                           ? "--profile-layers writes no checkpoint: leave out OUT"
                                           : "OUT is missing: where to write the checkpoint");
   }
+  if (absl::Status status = CheckModelDir(flags.in); !status.ok()) return status;
   options.in = flags.in;
   // A profile keeps what it measured beside the input's name, in the working directory.
   options.out =

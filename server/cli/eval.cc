@@ -134,6 +134,7 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
 absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& inputs) {
   constexpr int kPageSize = 32;
   EvalEngine engine;
+  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
   absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
   ModelConfig& config = checkpoint->config;

@@ -73,6 +73,10 @@ class CompletionPrinter {
     }
     if (current_ < num()) PrintCurrent();
   }
+  // No more will come: what is said of it begins a line of its own.
+  void BreakOff() {
+    if (current_ < num() && completions_[current_].begun) WriteOut("\n");
+  }
 
  private:
   struct Completion {
@@ -109,7 +113,9 @@ grpc::Status Stream(v1::Inference::Stub& stub, grpc::ClientContext& context,
       if (!json) printer.End(event.finish().index());
     }
   }
-  return reader->Finish();
+  const grpc::Status status = reader->Finish();
+  if (!status.ok() && !json) printer.BreakOff();
+  return status;
 }
 
 grpc::Status Call(v1::Inference::Stub& stub, grpc::ClientContext& context,

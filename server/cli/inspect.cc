@@ -29,6 +29,7 @@ struct InspectFlags {
 absl::Status Inspect(const InspectFlags& flags) {
   const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
+  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
   const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
   if (!checkpoint.ok()) return checkpoint.status();
   const std::string text =

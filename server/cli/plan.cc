@@ -92,6 +92,7 @@ absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& de
 }
 
 absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) {
+  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
   if (flags.random_weights) {
     const auto config = ReadModelConfig(flags.model_dir + "/config.json");
     if (!config.ok()) return config.status();

@@ -203,6 +203,7 @@ absl::Status Serve(ServeFlags flags) {
   if (flags.server.http == "off") flags.server.http.clear();
   // Before the model is loaded, which may take minutes.
   if (absl::Status status = Server::CheckAddresses(flags.server); !status.ok()) return status;
+  if (absl::Status status = CheckModelDir(flags.engine.model_dir); !status.ok()) return status;
   if (flags.server.model_name.empty()) {
     flags.server.model_name = CheckpointName(flags.engine.model_dir);
   }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "tests/server/server_fixture.h"
 
@@ -231,6 +232,56 @@ TEST(CliTest, InspectShowsWhatIsAboutText) {
   EXPECT_THAT(broken.out, AllOf(HasSubstr("tokenizer      cannot be served: "),
                                 HasSubstr("chat template  cannot be served: ")));
   std::filesystem::remove_all(model);
+}
+
+TEST(CliTest, ADirectoryThatIsNotThereBringsHowToGetAModel) {
+  for (const char* command : {"serve --listen 127.0.0.1:0 --http off --admin off", "inspect",
+                              "plan --device cpu", "eval --text /dev/null"}) {
+    EXPECT_THAT(RunMea(std::string(command) + " Some-Org/a.model").err,
+                ::testing::EndsWith(": there is no directory Some-Org/a.model, and mea downloads "
+                                    "nothing; hf download Some-Org/a.model --local-dir a.model "
+                                    "gets a model\n"))
+        << command;
+    EXPECT_THAT(RunMea(std::string(command) + " /no/such/model").err,
+                HasSubstr("; hf download ORG/NAME --local-dir NAME gets a model\n"))
+        << command;
+  }
+  EXPECT_THAT(RunMea("inspect " MEA_SOURCE_DIR "/README.md").err,
+              HasSubstr("README.md is not a directory; mea reads checkpoints as Hugging Face"));
+}
+
+TEST(CliTest, ClientsSayWhatIsWrongInPlainWords) {
+  ServerFixture f;
+  const std::string server = " --server " + f.server->listen_address();
+  EXPECT_EQ(RunMea("generate -p hey --server 127.0.0.1:1").err,
+            "mea generate: no server at 127.0.0.1:1 (Connection refused)\n");
+  EXPECT_EQ(RunMea("generate -p hey --server " + f.server->http_address()).err,
+            "mea generate: no server at " + f.server->http_address() +
+                " (it speaks HTTP: give the gRPC address)\n");
+  EXPECT_THAT(RunMea("generate -p hey --server no.such.host.invalid:1").err,
+              MatchesRegex("mea generate: no server at no.such.host.invalid:1 \\([^:()]*\\)\n"));
+  for (const char* command : {"generate -p hey", "chat"}) {
+    EXPECT_THAT(RunMea(command + (" --model other" + server)).err,
+                ::testing::EndsWith(": NOT_FOUND: model 'other' is not served; 'fake' is\n"));
+  }
+}
+
+TEST(CliTest, AnAnswerThatBreaksOffEndsItsLine) {
+  ServerFixture f({.automatic = false});
+  Outcome outcome;
+  std::thread client(
+      [&] { outcome = RunMea("generate -p hey --server " + f.server->listen_address()); });
+  ASSERT_TRUE(f.engine.AwaitInFlight(1));
+  f.engine.Step(2);
+  f.engine.FailAll(absl::UnavailableError("gone"));
+  f.engine.Step();
+  client.join();
+  EXPECT_EQ(outcome.out, "he\n");
+  EXPECT_EQ(outcome.err, "mea generate: UNAVAILABLE: gone\n");
+  // No step, no answer.
+  EXPECT_EQ(RunMea("generate -p hey --timeout 0.2 --server " + f.server->listen_address()).err,
+            "mea generate: DEADLINE_EXCEEDED: " + f.server->listen_address() +
+                " was not done within --timeout\n");
 }
 
 TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
