@@ -72,7 +72,7 @@ Metrics::Metrics(MetricsOptions options)
       requests_(
           prometheus::BuildCounter()
               .Name("mea_requests_total")
-              .Help("Generate and GenerateStream calls that ended, by status code and reason.")
+              .Help("Requests for text over gRPC and HTTP that ended, by status code and reason.")
               .Labels({{"model_name", options_.model_name}})
               .Register(registry_)) {}
 
