@@ -235,10 +235,10 @@ absl::Status Serve(ServeFlags flags) {
     if (!grammars.ok()) return grammars.status();
     flags.server.grammars = *std::move(grammars);
   }
+  signals.Arm();  // before anybody can be served or told that it is ready
   auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
   if (!server.ok()) return server.status();
   LogStart(machine, *engine, *tokenizer, log);
-  signals.Arm();
   if (!json) {
     std::printf("%s\n", (*server)->ready_line().c_str());
     std::fflush(stdout);
