@@ -1,4 +1,5 @@
-// `mea chat` before a person: keys go to a terminal, and what the model then reads is looked at.
+// `mea chat` before a person, keys going to a terminal, and in a pipe: what the model then reads is
+// looked at.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -10,14 +11,11 @@
 #include <cstdlib>
 
 #include "kernels/check.h"
+#include "tests/server/run_mea.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
 namespace {
-
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr int kPatienceMs = 20'000;
 
@@ -163,6 +161,16 @@ TEST(ChatTest, CtrlCEndsAnAnswerAndTheChatGoesOn) {
   chat.Type("go on\r");
   ASSERT_TRUE(f.engine.AwaitInFlight(1));
   EXPECT_EQ(LastPrompt(f.engine), "<user:tell><assistant:he><user:go on>");
+}
+
+TEST(ChatTest, APipeIsOneQuestionWithoutPromptsOrKeys) {
+  ServerFixture f({}, false, WithTemplate());
+  const Outcome outcome =
+      RunMea("chat --server " + f.server->listen_address(), "/help\tone\x01\n\"\"\"\ntwo\n");
+  EXPECT_EQ(outcome.out, "hello\n");
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(LastPrompt(f.engine), "<user:/help\tone\x01\n\"\"\"\ntwo>");
 }
 
 TEST(ChatTest, TextOfSeveralLinesIsOneQuestion) {
