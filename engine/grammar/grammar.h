@@ -33,7 +33,7 @@ class GrammarMatcher {
  public:
   virtual ~GrammarMatcher() = default;
   // Sets the bit of every token that may come next, and no other: a mask as kernels/sample.h says.
-  // Stop tokens may come where the text may end. A status ends the sequence: RESOURCE_EXHAUSTED
+  // Stop tokens may come where the text may end. A status ends the sequence: INVALID_ARGUMENT
   // where the grammar takes too long to follow.
   virtual absl::Status FillMask(std::span<uint32_t> mask) = 0;
   // The token that was drawn. False where the grammar does not allow it, which changes nothing.

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +14,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/grammar/follow_budget.h"
 #include "engine/grammar/limits.h"
 
 namespace mea::grammar {
@@ -37,8 +37,19 @@ class WarningCollector {
   std::vector<std::string>* const outer_;
 };
 
-// The compilation that this thread is at; null: none, or a matcher.
+// What the parser's steps are counted to in this thread.
 thread_local TextWork* work_of_thread = nullptr;
+
+class WorkScope {
+ public:
+  explicit WorkScope(TextWork* inner) : outer_(std::exchange(work_of_thread, inner)) {}
+  ~WorkScope() { work_of_thread = outer_; }
+  WorkScope(const WorkScope&) = delete;
+  WorkScope& operator=(const WorkScope&) = delete;
+
+ private:
+  TextWork* const outer_;
+};
 
 // What the parser says every so many steps (tools/deps/xgrammar).
 constexpr std::string_view kStepsMessage = "1024 steps";
@@ -66,11 +77,7 @@ bool IsHarmless(const std::string& warning) {
 template <typename Call>
 auto Guarded(TextWork& work, Call call) -> absl::StatusOr<decltype(call())> {
   WarningCollector collector;
-  struct Scope {
-    explicit Scope(TextWork* inner) : outer(std::exchange(work_of_thread, inner)) {}
-    ~Scope() { work_of_thread = outer; }
-    TextWork* const outer;
-  } scope(&work);
+  const WorkScope scope(&work);
   if (!work.Go(1)) return work.status();
   try {
     auto result = call();
@@ -130,12 +137,6 @@ xgrammar::Grammar MakeGrammar(const PreparedGrammar& prepared,
                                       std::get<xgrammar::StructuralTagError>(made)));
 }
 
-double ThreadMs() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
-}
-
 // The tokens that are nothing but blanks, tabs and line ends.
 struct BlankTokens {
   explicit BlankTokens(const std::vector<std::string>& vocabulary, int vocab_size)
@@ -175,7 +176,7 @@ class XgrammarMatcher : public GrammarMatcher {
                     .shape = shape.data(),
                     .strides = nullptr,
                     .byte_offset = 0};
-    Timed([&] { matcher_.FillNextTokenBitmask(&tensor); });
+    Counted([&] { matcher_.FillNextTokenBitmask(&tensor); });
     const int tail = vocab_size_ % kMaskBits;
     if (tail != 0) mask.back() &= (uint32_t{1} << tail) - 1;
     BoundBlanks(mask);
@@ -189,7 +190,7 @@ class XgrammarMatcher : public GrammarMatcher {
     if (blank > 0 && blanks_are_cut_) return false;
     WarningCollector unheard;
     bool accepted = false;
-    Timed([&] { accepted = matcher_.AcceptToken(token); });
+    Counted([&] { accepted = matcher_.AcceptToken(token); });
     if (accepted) blank_run_ = blank > 0 ? blank_run_ + blank : 0;
     return accepted;
   }
@@ -217,24 +218,20 @@ class XgrammarMatcher : public GrammarMatcher {
   }
 
   // An ambiguous grammar takes longer with every token. The engine's thread serves everybody: a
-  // sequence that goes on taking more than its share ends before it has held that up for long. In
-  // CPU time, which a busy machine does not change.
+  // call that takes more than is left to its sequence is broken off, and the sequence ends.
   template <typename Call>
-  void Timed(Call call) {
-    constexpr double kShareMs = 5;
-    constexpr double kMostMs = 500;
-    const double start = ThreadMs();
+  void Counted(Call call) {
+    const auto wanted = [] { return absl::OkStatus(); };
+    TextWork work(wanted, budget_.ForOneCall());
     try {
+      const WorkScope scope(&work);
       call();
     } catch (const std::exception& error) {
-      status_ = absl::FailedPreconditionError(
-          absl::StrCat("structured output cannot continue: ", OneLine(error.what())));
+      status_ = absl::InvalidArgumentError(absl::StrCat(
+          "structured output cannot continue: ",
+          work.stopped() ? "the grammar is too ambiguous to follow" : OneLine(error.what())));
     }
-    excess_ms_ = std::max(0.0, excess_ms_ + ThreadMs() - start - kShareMs);
-    if (excess_ms_ > kMostMs && status_.ok()) {
-      status_ = absl::ResourceExhaustedError(
-          "structured output cannot continue: the grammar is too ambiguous to follow");
-    }
+    budget_.Take(work.steps());
   }
   const int vocab_size_;
   const std::shared_ptr<const BlankTokens> blanks_;
@@ -244,7 +241,7 @@ class XgrammarMatcher : public GrammarMatcher {
   xgrammar::GrammarMatcher matcher_;
   std::vector<uint32_t> mask_;
   absl::Status status_;
-  double excess_ms_ = 0;  // what its calls took beyond their share
+  FollowBudget budget_;
 };
 
 class XgrammarGrammar : public Grammar {
