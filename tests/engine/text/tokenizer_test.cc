@@ -260,6 +260,28 @@ TEST(BpeTest, WordsOfEveryLengthMergeByTheDefinition) {
   }
 }
 
+TEST(BpeTest, EveryMergeOfALongWordIsCountedAndCanBeTheLast) {
+  Vocabulary vocabulary;
+  std::vector<Bpe::Merge> merges;
+  for (int32_t id = 0; id < 10; ++id) {  // a, aa, aaaa, ...
+    vocabulary.Add(std::string(size_t{1} << id, 'a'), id);
+    if (id > 0) merges.push_back({id - 1, id - 1, id});
+  }
+  const Bpe bpe(vocabulary, merges, {.byte_level = true});
+  const std::string word(1 << 17, 'a');
+  std::vector<int32_t> ids;
+  TextWork whole;
+  bpe.Encode(word, whole, &ids);
+  EXPECT_EQ(ids.size(), word.size() >> 9);
+  EXPECT_GE(whole.steps(), std::ssize(word) * 3 - std::ssize(ids));
+  // In the midst of the merges.
+  const auto wanted = [] { return absl::OkStatus(); };
+  TextWork half(wanted, whole.steps() * 5 / 6);
+  bpe.Encode(word, half, &ids);
+  EXPECT_TRUE(half.stopped());
+  EXPECT_LT(half.steps(), whole.steps());
+}
+
 // Quadratic work would take minutes here.
 TEST(BpeTest, LongWordsTakeNoQuadraticTime) {
   for (const char* kind : kTokenizerKinds) {

@@ -1,4 +1,4 @@
-// No reply takes quadratic time, whatever it is: here that would be hours.
+// No reply takes quadratic time, whatever it is: here that would be minutes, not seconds.
 #include <gtest/gtest.h>
 
 #include "tests/engine/text/reply/reply_harness.h"
@@ -6,7 +6,7 @@
 namespace mea {
 namespace {
 
-constexpr size_t kReplyBytes = 400'000;
+constexpr size_t kReplyBytes = 50'000;
 constexpr size_t kPieceBytes = 5;
 
 // What came of a reply, by size: nothing may be said twice.
@@ -32,8 +32,7 @@ TEST(ReplyWorkTest, LongRepliesTakeNoQuadraticTime) {
     if (tools == ToolFormat::kHarmony) formats.push_back({tools, ReasoningFormat::kHarmony});
   }
   for (const ReplyFormat& format : formats) {
-    std::vector<std::string> units = {" ",       "\n",       "<",    "{",  "[",  "{\n", "[f(",
-                                      "<think>", "</think>", "a=1,", "\"", "\\", ": "};
+    std::vector<std::string> units = {" ", "<", "{\n", "[f(", "</think>", "a=1,", "\"", "\\"};
     for (const std::string& marker : MarkerTokens(format)) {
       units.push_back(marker);
       units.push_back(marker.substr(0, marker.size() - 1));
