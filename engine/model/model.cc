@@ -61,14 +61,18 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   if (!inv_freq.ok()) return inv_freq.status();
   absl::StatusOr<Tensor> turns = MakeTurns(config, inv_freq->view(), *backend);
   if (!turns.ok()) return turns.status();
+  absl::StatusOr<RowProbe> probe =
+      RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend);
+  if (!probe.ok()) return probe.status();
   return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
                                           *backend_bytes, *std::move(workspace), *std::move(inputs),
-                                          *std::move(inv_freq), *std::move(turns)));
+                                          *std::move(inv_freq), *std::move(turns),
+                                          *std::move(probe)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
              BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-             Tensor turns)
+             Tensor turns, RowProbe probe)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -78,6 +82,7 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
       turns_(std::move(turns)),
+      probe_(std::move(probe)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       variant_(CreateAttentionVariant(config_)) {}
@@ -92,7 +97,8 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
   const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq + turns;
+         inv_freq + turns +
+         RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide);
 }
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
@@ -101,7 +107,7 @@ void Model::Forward(const Batch& batch, const KvCache& kv) {
 }
 
 void Model::Layers(const KvCache& kv) {
-  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
+  const int n = num_rows();
   const TensorView residual = workspace_.residual(n);
   const TensorView normed = workspace_.normed(n);
   const TensorView delta = workspace_.delta(n);
@@ -136,7 +142,7 @@ void Model::Attention(int layer, const KvCache& cache) {
   const LayerWeights& w = weights_.layers[layer];
   const PagedKvView kv = cache.layer(layer);
   const int group = cache.layout().group_of(layer);
-  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
+  const int n = num_rows();
   const KvSpec& spec = kv.spec;
   const TensorView cos_sin = workspace_.cos_sin(n);
   const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);

@@ -1,6 +1,7 @@
 #include "tests/support/random_model.h"
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <string>
@@ -180,6 +181,10 @@ ModelWeights MakeWeights(const RandomModelSpec& spec, const ModelConfig& config)
   WeightMaker make(spec, &weights);
   weights.embedding =
       make.Random("embedding", {spec.vocab_size, spec.hidden_size}, spec.dtype, 0.0f, 1.0f);
+  if (spec.nan_token >= 0) {
+    const TensorView row = weights.embedding.Rows(spec.nan_token, 1);
+    std::memset(row.data, 0xff, row.num_elements() * DTypeSize(row.dtype));
+  }
   for (int i = 0; i < spec.num_layers; ++i) {
     weights.layers.push_back(MakeLayer(spec, config, i, make));
   }

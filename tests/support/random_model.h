@@ -35,6 +35,7 @@ struct RandomModelSpec {
   int expert_ffn_size = 24;
   bool renormalise = true;
   bool dense_first_layer = false;
+  int nan_token = -1;  // whose row of the embedding is NaN
   DType dtype = DType::kF32;
   uint64_t seed = 1;
 };
