@@ -90,6 +90,9 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
   w.o_proj = make.Matrix(prefix + "o", hidden, spec.q_heads * d);
   w.q_bias = make.Bias(prefix + "q_bias", spec.q_heads * d);
   w.k_bias = make.Bias(prefix + "k_bias", heads.key_heads * d);
+  for (int64_t i = 0; spec.key_bias > 0 && i < w.k_bias.num_elements(); ++i) {
+    w.k_bias.as<float>()[i] += i % 3 == 0 ? -spec.key_bias : spec.key_bias;
+  }
   w.v_bias = make.Bias(prefix + "v_bias", heads.value_heads * d);
   if (spec.qk_norm) {
     w.q_norm = make.Gain(prefix + "q_norm", d);
