@@ -69,8 +69,7 @@ int64_t FindNonFinite(const void* elements, DType dtype, int64_t count) {
 
 absl::Status NonFiniteError(const StoredTensor& stored, DType dtype) {
   const DType from = *LoadableDType(stored.dtype);
-  const int64_t index =
-      FindNonFinite(stored.data(), from, stored.num_bytes / DTypeSize(from));
+  const int64_t index = FindNonFinite(stored.data(), from, stored.num_bytes / DTypeSize(from));
   MEA_CHECK(index >= 0);
   return absl::InvalidArgumentError(
       Mismatch(stored.file->path(), ShownName(stored.name),

@@ -57,8 +57,7 @@ absl::StatusOr<KeyBiases> KeyBiases::Create(const ModelConfig& config, const Mod
   KeyBiases biases;
   if (!HasKeyBiases(config, backend.device())) return biases;
   const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
-  absl::StatusOr<Tensor> strides =
-      Angles(rope, 1.0, NumStrides(config), KeyBias::kStride, backend);
+  absl::StatusOr<Tensor> strides = Angles(rope, 1.0, NumStrides(config), KeyBias::kStride, backend);
   if (!strides.ok()) return strides.status();
   const absl::StatusOr<Tensor> offsets =
       Angles(rope, rope.attention_factor, KeyBias::kStride, 1, backend);

@@ -179,7 +179,10 @@ absl::StatusOr<Tensor> Place(TensorView host, Backend& backend) {
 
 absl::StatusOr<ModelWeights> PlaceWeights(ModelWeights host, Backend& backend,
                                           const LoadProgress& progress) {
-  if (host.embedding.device == backend.device()) return host;
+  if (host.embedding.device == backend.device()) {
+    host.unchecked.clear();  // the checkpoint may go
+    return host;
+  }
   absl::StatusOr<Uploader> uploader = Uploader::Create(&backend, host.num_bytes, progress);
   if (!uploader.ok()) return uploader.status();
   const bool tied = host.lm_head.data == host.embedding.data;

@@ -22,8 +22,8 @@ absl::StatusOr<RowProbe> RowProbe::Create(int hidden_size, int max_rows, Backend
 }
 
 int64_t RowProbe::PlannedBytes(int hidden_size, int max_rows, DType wide) {
-  return kColumns * (int64_t{hidden_size} * DTypeSize(DType::kBf16) +
-                     int64_t{max_rows} * DTypeSize(wide));
+  return kColumns *
+         (int64_t{hidden_size} * DTypeSize(DType::kBf16) + int64_t{max_rows} * DTypeSize(wide));
 }
 
 RowProbe::Answer RowProbe::Start(TensorView x) {

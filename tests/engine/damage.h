@@ -83,8 +83,7 @@ inline void ExpectADamagedDrawEndsAlone(RandomModelSpec spec, HarnessOptions opt
     const auto sinks = harness.Run({draws, neighbour});
     EXPECT_EQ(sinks[1]->finish->status, absl::OkStatus());
     if (options.device == nullptr) {
-      EXPECT_EQ(OutcomeOf(*sinks[1]),
-                OutcomeOf(*EngineHarness(spec, options).Run({neighbour})[0]));
+      EXPECT_EQ(OutcomeOf(*sinks[1]), OutcomeOf(*EngineHarness(spec, options).Run({neighbour})[0]));
     }
     if (forced == kNanToken) {
       ExpectInternal(*sinks[0]);

@@ -95,8 +95,7 @@ TEST_P(DamageTest, NoCacheHidesAKeyOrValueThatIsNotFinite) {
           options.device = &backend;
           options.max_batch_tokens = options.max_num_seqs = 16;
           EngineHarness harness(spec, options);
-          const auto sink =
-              harness.Run({HealthyRequest(8, kPrompt, 8, spec.vocab_size)}).front();
+          const auto sink = harness.Run({HealthyRequest(8, kPrompt, 8, spec.vocab_size)}).front();
           ExpectInternal(*sink);
           EXPECT_EQ(sink->tokens.size(), token < kPrompt ? 0u : size_t(token - kPrompt + 1));
         }
