@@ -98,6 +98,10 @@ bool EngineCore::Launch(absl::Time now) {
   // Logits of prompts come first and use the same memory.
   step.draws_started = !step.wants_prompt_logprobs && !step.draws.empty();
   if (step.draws_started) StartDraws(step, 0);
+  // The draws tell of single rows that draw.
+  const auto is_told = [](const ScheduledChunk& c) { return c.draws && c.num_tokens == 1; };
+  step.probe =
+      std::ranges::all_of(step.schedule, is_told) ? RowProbe::Answer() : model_->ProbeRows();
   step.mark = backend.Mark();
   ++num_steps_in_flight_;
   return true;
@@ -152,9 +156,15 @@ bool EngineCore::FillMask(Sequence& sequence, Sampler::Mask mask) {
 StepReport EngineCore::Collect() {
   MEA_CHECK(num_steps_in_flight_ > 0);
   Step& step = steps_[oldest_];
+  // Even a step that draws nothing is waited for: its inputs are a later one's to overwrite.
+  if (absl::Status s = model_->backend().Await(step.mark); !s.ok()) return Fail(std::move(s));
+  EndDamagedPrompts(step);
   if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
-  scheduler_.Commit(step.schedule);
   if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));
+  EndDamagedDraws(step);
+  // Nobody shares what is damaged: whoever made it has ended.
+  scheduler_.Commit(step.schedule);
+  AcceptTokens(step);
   for (const ScheduledChunk& chunk : step.schedule) --chunk.sequence->num_steps_in_flight;
   oldest_ = (oldest_ + 1) % 2;
   --num_steps_in_flight_;
@@ -217,37 +227,58 @@ void EngineCore::StartDraws(Step& step, size_t first) {
 }
 
 absl::Status EngineCore::FinishDraws(Step& step) {
-  Backend& backend = model_->backend();
-  // Even a step that draws nothing is waited for: its inputs are a later one's to overwrite.
-  if (step.draws.empty()) return backend.Await(step.mark);
   const size_t group = model_->limits().max_logit_rows;
-  for (size_t first = 0; first < step.draws.size(); first += group) {
-    const bool is_started = step.draws_started && first == 0;
-    if (!is_started) StartDraws(step, first);
-    absl::Status status = is_started ? backend.Await(step.mark) : backend.Synchronize();
-    if (!status.ok()) return status;
-    const size_t end = std::min(first + group, step.draws.size());
-    for (size_t i = first; i < end; ++i) {
-      AcceptToken(step.draws[i], step.sampler.Result(static_cast<int>(i)));
-    }
+  for (size_t first = step.draws_started ? group : 0; first < step.draws.size(); first += group) {
+    StartDraws(step, first);
+    if (absl::Status s = model_->backend().Synchronize(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
-void EngineCore::AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event) {
+// All completions: none can have another prompt.
+void EngineCore::EndDamagedPrompts(const Step& step) {
+  if (step.probe.empty()) return;
+  for (int s = 0; s < std::ssize(step.schedule); ++s) {
+    const Sequence& sequence = *step.schedule[s].sequence;
+    if (sequence.has_ended || step.schedule[s].is_decode) continue;
+    bool is_finite = true;
+    for (int row = step.batch.first_row(s); row <= step.batch.last_row(s); ++row) {
+      is_finite &= step.probe.IsFinite(row);
+    }
+    if (is_finite) continue;
+    Finish(sequence.request.id,
+           absl::InternalError("what the model makes of the prompt is not finite: weights or "
+                               "hardware are damaged"));
+  }
+}
+
+void EngineCore::EndDamagedDraws(const Step& step) {
+  for (size_t i = 0; i < step.draws.size(); ++i) {
+    if (step.draws[i].sequence->has_ended) continue;
+    absl::Status status = step.sampler.Check(static_cast<int>(i));
+    if (!status.ok()) Retire(step.draws[i].sequence, {.status = std::move(status)});
+  }
+}
+
+void EngineCore::AcceptTokens(const Step& step) {
+  for (size_t i = 0; i < step.draws.size(); ++i) {
+    if (step.draws[i].sequence->has_ended) continue;
+    AcceptToken(step.draws[i], step.sampler.Result(static_cast<int>(i)));
+  }
+}
+
+void EngineCore::AcceptToken(const Draw& draw, TokenEvent event) {
   Sequence* const sequence = draw.sequence;
-  if (sequence->has_ended) return;
-  if (!event.ok()) return Retire(sequence, {.status = event.status()});
   ++generation_tokens_;
-  const int32_t token = event->token_id;
+  const int32_t token = event.token_id;
   sequence->tokens[draw.position] = token;
   --sequence->num_pending;
 
-  const bool is_stop = event->is_stop = IsStopToken(*sequence, token);
+  const bool is_stop = event.is_stop = IsStopToken(*sequence, token);
   absl::StatusOr<bool> is_complete = false;
   if (sequence->grammar.has_value()) is_complete = sequence->grammar->Accept(token, is_stop);
   if (!is_complete.ok()) return Retire(sequence, {.status = is_complete.status()});
-  EventsOf(sequence).tokens.push_back(*std::move(event));
+  EventsOf(sequence).tokens.push_back(std::move(event));
 
   if (*is_complete && !is_stop) {
     Retire(sequence, {.reason = FinishReason::kStop});

@@ -75,10 +75,15 @@ class EngineCore {
   absl::Status ComputePromptLogprobs(Step& step);
   // The draws [first, first + one group), from their logits on.
   void StartDraws(Step& step, size_t first);
+  // Until the results of all draws are there.
   absl::Status FinishDraws(Step& step);
+  // End what is not finite with INTERNAL: requests whose prompt is so, sequences that cannot draw.
+  void EndDamagedPrompts(const Step& step);
+  void EndDamagedDraws(const Step& step);
+  void AcceptTokens(const Step& step);
   // What the device said is no longer to be believed: every request ends with `status`.
   StepReport Fail(absl::Status status);
-  void AcceptToken(const Draw& draw, absl::StatusOr<TokenEvent> event);
+  void AcceptToken(const Draw& draw, TokenEvent event);
   void Retire(Sequence* sequence, FinishEvent finish);
   // Whether the sequence ends when it has this many tokens.
   bool HasAllTokens(const Sequence& sequence, int num_tokens) const;

@@ -41,14 +41,15 @@ absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
-                                                 ModelLimits limits, const LoadProgress& progress) {
+                                                 ModelLimits limits, const LoadProgress& progress,
+                                                 bool check_matrices) {
   const auto dtype = WeightDTypeFor(weight_dtype, backend->weight_dtype());
   if (!dtype.ok()) return dtype.status();
   // For a device the copy itself reads the pages, and is what takes the time.
   const bool on_host = backend->device() == Device::kCpu;
-  absl::StatusOr<ModelWeights> weights =
-      LoadWeights(checkpoint, {.weight_dtype = *dtype, .prefault = on_host},
-                  on_host ? progress : LoadProgress{});
+  absl::StatusOr<ModelWeights> weights = LoadWeights(
+      checkpoint, {.weight_dtype = *dtype, .prefault = on_host, .check_matrices = check_matrices},
+      on_host ? progress : LoadProgress{});
   if (!weights.ok()) return weights.status();
   return Model::Create(checkpoint.config, *std::move(weights), backend, limits, progress);
 }

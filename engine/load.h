@@ -26,11 +26,12 @@ absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
 absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config);
 
 // weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
-// compute with.
+// compute with. `check_matrices` as of LoadOptions.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits,
-                                                 const LoadProgress& progress = {});
+                                                 const LoadProgress& progress = {},
+                                                 bool check_matrices = true);
 
 // The same model with made-up weights; no tensor of a checkpoint is needed.
 absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,

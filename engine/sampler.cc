@@ -93,13 +93,14 @@ void Sampler::Start(Backend& backend, TensorView logits, size_t first) {
                  std::span(tokens_).subspan(first, count));
 }
 
-absl::StatusOr<TokenEvent> Sampler::Result(int i) const {
+absl::Status Sampler::Check(int i) const {
+  if (tokens_[i].is_finite) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("the model's logits for output token ", rows_[i].counter,
+                                          " are not finite: weights or hardware are damaged"));
+}
+
+TokenEvent Sampler::Result(int i) const {
   const SampledToken& token = tokens_[i];
-  if (!token.is_finite) {
-    return absl::InternalError(absl::StrCat("the model's logits for output token ",
-                                            rows_[i].counter,
-                                            " are not finite: weights or hardware are damaged"));
-  }
   TokenEvent event{.token_id = token.token_id};
   if (rows_[i].num_top < 0) return event;
   event.logprob = token.logprob;

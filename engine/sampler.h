@@ -39,8 +39,9 @@ class Sampler {
   // Starts the draws of rows [first, first + rows of the logits); the results are there once the
   // back end has been waited for.
   void Start(Backend& backend, TensorView logits, size_t first = 0);
-  // Of the i-th Add. INTERNAL when its logits are not finite.
-  absl::StatusOr<TokenEvent> Result(int i) const;
+  // Of the i-th Add: INTERNAL when its logits are not finite, else what was drawn from them.
+  absl::Status Check(int i) const;
+  TokenEvent Result(int i) const;
 
  private:
   static constexpr int32_t kNoEdit = -1;

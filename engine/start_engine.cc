@@ -178,7 +178,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   absl::StatusOr<std::unique_ptr<Model>> model =
       source->checkpoint
           ? LoadModel(*source->checkpoint, options.weight_dtype, parts.backend.get(), limits,
-                      progress)
+                      progress, options.check_weights)
           : MakeRandomModel(source->config, options.weight_dtype, options.num_threads,
                             parts.backend.get(), limits, progress);
   if (!model.ok()) return model.status();

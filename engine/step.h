@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "engine/model/row_probe.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 
@@ -27,6 +28,7 @@ struct Step {
   std::vector<int32_t> draw_rows;  // of the batch, one per draw
   Sampler sampler;                 // a row per draw
   bool wants_prompt_logprobs = false;
+  RowProbe::Answer probe;        // of the rows, where prompts are among them
   bool draws_started = false;    // those of the first group of rows
   bool lets_next_begin = false;  // the next step can be launched before this one has been collected
   int64_t mark = 0;              // Backend::Mark behind its last op

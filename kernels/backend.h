@@ -53,9 +53,22 @@ struct AppendKvArgs {
   PagedKvView kv;
 };
 
+// What all keys of a virtual head have in common and the cache leaves out: a vector b_g, rotated at
+// token t as the token's key is. Angles add up, so those of all positions are given by few.
+struct KeyBias {
+  static constexpr int kStride = 64;
+
+  TensorView heads;  // [kv_heads, head_dim] f32, b_g; absent: there is none, nor the others
+  TensorView
+      strides;  // [n, head_dim] wide: cos and sin of the positions 0, kStride, 2 kStride, ...
+  TensorView offsets;  // [head_dim, kStride] wide: of those before kStride, with yarn's scale
+
+  bool empty() const { return heads.empty(); }
+};
+
 // Causal attention of every query row over its sequence's cached tokens, its own included. With
 // G(i) the virtual KV head of query head i:
-//   S[i,t] = scale * r[t,G(i)] * sum_c W_K[c,G(i)] (q_i . K_c(t))
+//   S[i,t] = scale * r[t,G(i)] * sum_c W_K[c,G(i)] (q_i . K_c(t)) + scale * q_i . RoPE_t(b_G(i))
 //   o_i    = sum_t softmax(S[i,:])[t] * sum_c W_V[c,G(i)] V_c(t)
 // and, where head_norm_gain is present, o_i <- head_norm_gain[i] * o_i / rms(o_i).
 // A row's result depends on nothing but its own sequence: not on the batch, the chunking or the
@@ -73,6 +86,7 @@ struct PagedAttentionArgs {
   std::span<const int32_t> host_kv_lens;
   PagedKvView kv;
   HeadMix mix;
+  KeyBias key_bias;    // on the host alone, where there are no key norms
   int kv_heads = 0;    // virtual heads h; q_heads is a multiple of it
   int window = 0;      // token t is visible to position p when p - t < window; 0 = no window
   double scale = 1.0;  // double: 1 / sqrt(head_dim) in float alone would cost the reference 3e-8

@@ -4,27 +4,29 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace mea {
 namespace {
 
 constexpr float kLargest = 127;
 
-// NaN does not count.
+// The largest magnitude as the bits of a float, whose order is that of integers: an infinity is
+// larger than all numbers, a NaN larger still.
 template <typename T>
-float LargestOf(const T* from, int64_t count) {
+uint32_t LargestBits(const T* from, int64_t count) {
   constexpr int64_t kLanes = 16;  // side by side, of which a compiler makes vectors
-  std::array<float, kLanes> lanes{};
-  const auto raise = [](float& largest, T x) {
-    const float magnitude = std::abs(static_cast<float>(x));
-    largest = magnitude > largest ? magnitude : largest;
+  std::array<int32_t, kLanes> lanes{};
+  const auto raise = [](int32_t& largest, T x) {
+    const auto bits = std::bit_cast<int32_t>(std::abs(static_cast<float>(x)));
+    largest = bits > largest ? bits : largest;
   };
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     for (int64_t lane = 0; lane < kLanes; ++lane) raise(lanes[lane], from[i + lane]);
   }
   for (; i < count; ++i) raise(lanes[0], from[i]);
-  return *std::max_element(lanes.begin(), lanes.end());
+  return static_cast<uint32_t>(*std::max_element(lanes.begin(), lanes.end()));
 }
 
 // In float32 whatever T is, so that back ends of both kinds store the same integers.
@@ -32,7 +34,8 @@ template <typename T>
 void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
   // Adding it leaves no place for a fraction: rounds to nearest, ties to even, with no call.
   constexpr float kNoFraction = 0x1.8p23f;
-  const float inverse = scale > 0 ? 1 / scale : 0;
+  // The inverse of a smaller one may be infinite; so little counts as zero.
+  const float inverse = scale >= std::numeric_limits<float>::min() ? 1 / scale : 0;
   for (int64_t i = 0; i < count; ++i) {
     const float rounded = (static_cast<float>(from[i]) * inverse + kNoFraction) - kNoFraction;
     to[i] = static_cast<int8_t>(std::clamp(rounded, -kLargest, kLargest));
@@ -50,7 +53,7 @@ absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k) {
 }
 
 void QuantizeRow(const float* from, int64_t k, int8_t* row) {
-  const float scale = LargestOf(from, k) / kLargest;
+  const float scale = std::bit_cast<float>(LargestBits(from, k)) / kLargest;
   RoundToScale(from, k, scale, row);
   std::fill(row + k, row + Int8ScaleOffset(k), 0);
   std::memcpy(row + Int8ScaleOffset(k), &scale, sizeof(scale));
@@ -58,7 +61,12 @@ void QuantizeRow(const float* from, int64_t k, int8_t* row) {
 
 template <typename T>
 Bf16 QuantizeHead(const T* from, int64_t d, int8_t* to) {
-  const auto exact = std::bit_cast<uint32_t>(LargestOf(from, d) / kLargest);
+  const auto largest = std::bit_cast<float>(LargestBits(from, d));
+  if (!std::isfinite(largest)) {
+    std::fill_n(to, d, int8_t{0});
+    return ToBf16(std::numeric_limits<float>::quiet_NaN());
+  }
+  const auto exact = std::bit_cast<uint32_t>(largest / kLargest);
   const Bf16 scale{static_cast<uint16_t>((exact + 0xffffu) >> 16)};
   RoundToScale(from, d, ToFloat(scale), to);
   return scale;

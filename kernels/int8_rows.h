@@ -33,7 +33,8 @@ absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k);
 void QuantizeRow(const float* from, int64_t k, int8_t* row);
 
 // The same of one head's key or value, d <= 1024 elements: the integers and their scale, which is
-// the next BF16 above max|x| / 127, so that none is out of range. `T` is float or double.
+// the next BF16 above max|x| / 127, so that none is out of range. An infinity or NaN makes
+// the scale NaN, and so whatever is computed from the head. `T` is float or double.
 template <typename T>
 Bf16 QuantizeHead(const T* from, int64_t d, int8_t* to);
 

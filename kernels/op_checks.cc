@@ -46,6 +46,17 @@ void CheckKv(const PagedKvView& kv, ActivationDTypes dtypes) {
   }
 }
 
+void CheckKeyBias(const PagedAttentionArgs& args, ActivationDTypes dtypes) {
+  const auto& [heads, strides, offsets] = args.key_bias;
+  if (heads.empty()) return;
+  const KvSpec& spec = args.kv.spec;
+  MEA_CHECK(spec.key_norm_heads == 0);
+  CheckParameter(heads, {args.kv_heads, spec.head_dim});
+  MEA_CHECK(strides.dtype == dtypes.wide && offsets.dtype == dtypes.wide);
+  MEA_CHECK(HasShape(strides, {strides.shape[0], spec.head_dim}));
+  MEA_CHECK(HasShape(offsets, {spec.head_dim, KeyBias::kStride}));
+}
+
 }  // namespace
 
 void CheckEmbed(TensorView table, TensorView ids, TensorView out, ActivationDTypes dtypes) {
@@ -176,6 +187,7 @@ void CheckPagedAttention(const PagedAttentionArgs& args, ActivationDTypes dtypes
   CheckParameter(args.mix.key, {spec.key_heads, args.kv_heads});
   CheckParameter(args.mix.value, {spec.value_heads, args.kv_heads});
   MEA_CHECK(spec.key_norm_heads == 0 || spec.key_norm_heads == args.kv_heads);
+  CheckKeyBias(args, dtypes);
   MEA_CHECK(args.window >= 0);
   CheckParameter(args.head_norm_gain, {q.shape[1], spec.head_dim});
   MEA_CHECK(HasShape(args.out, {q.shape[0], q.shape[1], spec.head_dim}));
@@ -201,7 +213,7 @@ void CheckInterleavedAttention(const InterleavedAttentionArgs& args, ActivationD
   MEA_CHECK(!paged.mix.key.empty() && !paged.mix.value.empty());
   CheckParameter(paged.mix.key, {h, h * args.pseudo_heads});
   CheckParameter(paged.mix.value, {h, h * args.pseudo_heads});
-  MEA_CHECK(paged.window >= 0 && paged.head_norm_gain.empty());
+  MEA_CHECK(paged.window >= 0 && paged.head_norm_gain.empty() && paged.key_bias.empty());
   MEA_CHECK(HasShape(args.turns, {args.pseudo_heads, spec.head_dim}));
   MEA_CHECK(args.turns.dtype == dtypes.wide);
 }
@@ -230,6 +242,8 @@ void CheckSequenceLengths(const PagedAttentionArgs& args, std::span<const int32_
     // A row that sees nothing is there to fill the batch up.
     MEA_CHECK(q_len >= 0 && (q_len <= kv_lens[s] || kv_lens[s] == 0));
     MEA_CHECK(kv_lens[s] <= args.page_table.shape[1] * args.kv.page_size);
+    MEA_CHECK(args.key_bias.empty() ||
+              kv_lens[s] <= args.key_bias.strides.shape[0] * KeyBias::kStride);
   }
 }
 

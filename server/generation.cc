@@ -297,7 +297,7 @@ void Generation::Handle(int index, FinishEvent event) {
     AppendReply(completion, completion.reply_parser->Finish());
     finish.has_tool_calls = completion.reply_parser->has_tool_calls() && !cut_off;
   }
-  if (absl::IsInternal(finish.status)) serving_.readiness.Set(ServingState::kFailed);
+  if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
   FlushPrompt();
   FlushDelta(index);
   EndCompletion(std::move(finish));

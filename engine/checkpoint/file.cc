@@ -38,6 +38,13 @@ MappedFile::~MappedFile() {
   munmap(const_cast<char*>(data_), size_);
 }
 
+void MappedFile::ReadAhead(int64_t first, int64_t count) const {
+  MEA_CHECK(first >= 0 && count >= 0 && first <= size_);
+  const int64_t begin = first / sysconf(_SC_PAGESIZE) * sysconf(_SC_PAGESIZE);
+  const int64_t end = first + std::min(count, size_ - first);
+  if (end > begin) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_WILLNEED);
+}
+
 void MappedFile::Prefault(int64_t first, int64_t count) const {
   MEA_CHECK(first >= 0 && count >= 0 && first <= size_ - count);
   if (count == 0) return;
@@ -45,8 +52,7 @@ void MappedFile::Prefault(int64_t first, int64_t count) const {
   const int64_t begin = first / page_bytes * page_bytes;
   const int64_t bytes = first + count - begin;
   char* address = const_cast<char*>(data_) + begin;
-  madvise(address, bytes, MADV_WILLNEED);  // starts reading the whole range at once
-#ifdef MADV_POPULATE_READ                  // Linux 5.14: waits for it and maps the pages
+#ifdef MADV_POPULATE_READ  // Linux 5.14: waits for it and maps the pages
   if (madvise(address, bytes, MADV_POPULATE_READ) == 0) return;
 #endif
   for (int64_t i = 0; i < bytes; i += page_bytes) {

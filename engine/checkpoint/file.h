@@ -25,6 +25,8 @@ class MappedFile {
   int64_t size() const { return size_; }  // bytes
   const std::string& path() const { return path_; }
 
+  // Starts to read bytes [first, first + count), or up to the end, and does not wait for them.
+  void ReadAhead(int64_t first, int64_t count) const;
   // Reads bytes [first, first + count) into memory now rather than at first use.
   void Prefault(int64_t first, int64_t count) const;
 

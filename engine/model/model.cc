@@ -61,14 +61,20 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   if (!inv_freq.ok()) return inv_freq.status();
   absl::StatusOr<Tensor> turns = MakeTurns(config, inv_freq->view(), *backend);
   if (!turns.ok()) return turns.status();
+  absl::StatusOr<RowProbe> probe =
+      RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend);
+  if (!probe.ok()) return probe.status();
+  absl::StatusOr<KeyBiases> key_biases = KeyBiases::Create(config, *placed, *backend);
+  if (!key_biases.ok()) return key_biases.status();
   return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
                                           *backend_bytes, *std::move(workspace), *std::move(inputs),
-                                          *std::move(inv_freq), *std::move(turns)));
+                                          *std::move(inv_freq), *std::move(turns),
+                                          *std::move(probe), *std::move(key_biases)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
              BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-             Tensor turns)
+             Tensor turns, RowProbe probe, KeyBiases key_biases)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -78,6 +84,8 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
       turns_(std::move(turns)),
+      probe_(std::move(probe)),
+      key_biases_(std::move(key_biases)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       variant_(CreateAttentionVariant(config_)) {}
@@ -92,7 +100,9 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
   const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq + turns;
+         inv_freq + turns +
+         RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide) +
+         KeyBiases::PlannedBytes(config, device, defaults.wide);
 }
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
@@ -101,7 +111,7 @@ void Model::Forward(const Batch& batch, const KvCache& kv) {
 }
 
 void Model::Layers(const KvCache& kv) {
-  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
+  const int n = num_rows();
   const TensorView residual = workspace_.residual(n);
   const TensorView normed = workspace_.normed(n);
   const TensorView delta = workspace_.delta(n);
@@ -136,15 +146,17 @@ void Model::Attention(int layer, const KvCache& cache) {
   const LayerWeights& w = weights_.layers[layer];
   const PagedKvView kv = cache.layer(layer);
   const int group = cache.layout().group_of(layer);
-  const int n = static_cast<int>(inputs_.token_ids.shape[0]);
+  const int n = num_rows();
   const KvSpec& spec = kv.spec;
   const TensorView cos_sin = workspace_.cos_sin(n);
   const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);
   const TensorView q_heads = q.Split(config_.q_heads);
   const TensorView attended = workspace_.attended(n);
 
+  const KeyBias key_bias = spec.dtype == DType::kI8 ? key_biases_.layer(layer) : KeyBias();
+  const TensorView k_bias = key_bias.empty() ? w.k_bias : TensorView();
   const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
-                                    {.w = w.k_proj, .bias = w.k_bias, .out = k},
+                                    {.w = w.k_proj, .bias = k_bias, .out = k},
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
   backend_->MatMul(workspace_.normed(n), projections);
   if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
@@ -168,6 +180,7 @@ void Model::Attention(int layer, const KvCache& cache) {
                .host_q_offsets = inputs_.host_q_offsets,
                .host_kv_lens = inputs_.host_kv_lens,
                .kv = kv,
+               .key_bias = key_bias,
                .kv_heads = config_.kv_heads,
                .window = config_.layer_windows[layer],
                .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),

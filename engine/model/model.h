@@ -9,6 +9,8 @@
 #include "engine/attention/variant.h"
 #include "engine/batch.h"
 #include "engine/model/config.h"
+#include "engine/model/key_biases.h"
+#include "engine/model/row_probe.h"
 #include "engine/model/step_inputs.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
@@ -34,8 +36,9 @@ class Model {
   void Forward(const Batch& batch, const KvCache& kv);
   // Called after every layer of a Forward: a step may take long, a layer must not.
   void set_on_layer(std::function<void()> on_layer) { on_layer_ = std::move(on_layer); }
-  // Shows a layer's projections as they come out of their product: with biases, before norm and
-  // RoPE. On the host alone; for whoever studies a model rather than serves it.
+  // Shows a layer's projections as they come out of their product: with biases, but for keys that a
+  // cache in 8 bits keeps without, before norm and RoPE. On the host alone; for whoever studies a
+  // model rather than serves it.
   using OnProjections = std::function<void(int layer, const QkvViews& qkv)>;
   void set_on_projections(OnProjections on_projections) {
     on_projections_ = std::move(on_projections);
@@ -43,6 +46,9 @@ class Model {
   // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
   // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
+
+  // Which of the last Forward's rows are finite: a key or value that is not spoils its own row.
+  RowProbe::Answer ProbeRows() { return probe_.Start(workspace_.normed(num_rows())); }
 
   // What a cache for this model looks like.
   KvLayout MakeKvLayout(DType dtype, int page_size) const {
@@ -58,7 +64,7 @@ class Model {
   // Activations and a step's arrays.
   int64_t workspace_bytes() const {
     return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes() +
-           turns_.num_bytes();
+           turns_.num_bytes() + probe_.num_bytes() + key_biases_.num_bytes();
   }
   // What it would be, without the model.
   static int64_t PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
@@ -69,8 +75,9 @@ class Model {
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
         BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-        Tensor turns);
+        Tensor turns, RowProbe probe, KeyBiases key_biases);
 
+  int num_rows() const { return static_cast<int>(inputs_.token_ids.shape[0]); }
   void Layers(const KvCache& kv);
   // Both read workspace normed and leave what they add to the residual in workspace delta.
   void Attention(int layer, const KvCache& cache);
@@ -86,6 +93,8 @@ class Model {
   StepInputs inputs_;
   const Tensor inv_freq_;  // [head_dim / 2] f64
   const Tensor turns_;     // [P, head_dim] wide: angles of the positions 0..P-1 (IHA), or absent
+  RowProbe probe_;
+  const KeyBiases key_biases_;
   const double rope_attention_factor_;
   const std::unique_ptr<AttentionVariant> variant_;
   std::function<void()> on_layer_;

@@ -2,14 +2,21 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <utility>
 #include <vector>
+
+#include "engine/checkpoint/non_finite.h"
+#include "engine/model/in_parallel.h"
+#include "kernels/machine.h"
 
 namespace mea {
 namespace {
 
 constexpr int64_t kStagingBytes = int64_t{32} << 20;
+// Checked by one thread at least.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 TensorView Bytes(void* data, int64_t count, Device device) {
   // The narrowest dtype there is has two bytes; every tensor is a whole number of them.
@@ -31,7 +38,8 @@ class Uploader {
     return uploader;
   }
 
-  absl::Status Copy(TensorView host, TensorView device) {
+  // `unchecked`: the tensor that nobody has looked at yet, or null.
+  absl::Status Copy(TensorView host, TensorView device, const StoredTensor* unchecked) {
     MEA_CHECK(host.is_dense() && device.is_dense() && host.dtype == device.dtype);
     const int64_t num_bytes = host.num_elements() * DTypeSize(host.dtype);
     for (int64_t first = 0; first < num_bytes; first += kStagingBytes) {
@@ -39,6 +47,9 @@ class Uploader {
       void* buffer = staging_[next_].view().data;
       next_ = 1 - next_;
       std::memcpy(buffer, static_cast<const char*>(host.data) + first, count);
+      if (unchecked != nullptr && !IsFinite(buffer, host.dtype, count)) {
+        return NonFiniteError(*unchecked, host.dtype);
+      }
       if (absl::Status status = backend_->Synchronize(); !status.ok()) return status;
       backend_->Upload(Bytes(buffer, count, Device::kCpu),
                        Bytes(static_cast<char*>(device.data) + first, count, device.device));
@@ -49,6 +60,16 @@ class Uploader {
   }
 
  private:
+  static bool IsFinite(const void* buffer, DType dtype, int64_t num_bytes) {
+    const int64_t size = DTypeSize(dtype);
+    std::atomic<bool> finite = true;
+    InParallel(num_bytes / size, kPieceBytes / size, UsableCpus(), [&](int64_t begin, int64_t end) {
+      const char* piece = static_cast<const char*>(buffer) + begin * size;
+      if (FindNonFinite(piece, dtype, end - begin) >= 0) finite = false;
+    });
+    return finite;
+  }
+
   Uploader(Backend* backend, int64_t bytes_total, const LoadProgress& progress)
       : backend_(backend), bytes_total_(bytes_total), progress_(progress) {}
 
@@ -63,8 +84,8 @@ class Uploader {
 // Moves the tensors of one model, one group of neighbours after the other.
 class Placer {
  public:
-  Placer(Backend* backend, Uploader* uploader, ModelWeights* weights)
-      : backend_(backend), uploader_(uploader), weights_(weights) {}
+  Placer(Backend* backend, Uploader* uploader, const ModelWeights& host, ModelWeights* weights)
+      : backend_(backend), uploader_(uploader), host_(host), weights_(weights) {}
 
   // Tensors that differ in their first dimension at most become one run of device memory. Absent
   // ones stay absent.
@@ -83,7 +104,12 @@ class Placer {
       const TensorView part = run->view().Rows(begin, member->num_elements());
       const TensorView placed = TensorView::Dense(
           part.data, dtype, std::span(member->shape).first(member->rank), backend_->device());
-      if (absl::Status s = uploader_->Copy(*member, placed); !s.ok()) return s;
+      const auto unchecked = host_.unchecked.find(member->data);
+      if (absl::Status s = uploader_->Copy(
+              *member, placed, unchecked == host_.unchecked.end() ? nullptr : unchecked->second);
+          !s.ok()) {
+        return s;
+      }
       begin += member->num_elements();
       *member = placed;
     }
@@ -136,6 +162,7 @@ class Placer {
 
   Backend* const backend_;
   Uploader* const uploader_;
+  const ModelWeights& host_;
   ModelWeights* const weights_;
 };
 
@@ -152,7 +179,10 @@ absl::StatusOr<Tensor> Place(TensorView host, Backend& backend) {
 
 absl::StatusOr<ModelWeights> PlaceWeights(ModelWeights host, Backend& backend,
                                           const LoadProgress& progress) {
-  if (host.embedding.device == backend.device()) return host;
+  if (host.embedding.device == backend.device()) {
+    host.unchecked.clear();  // the checkpoint may go
+    return host;
+  }
   absl::StatusOr<Uploader> uploader = Uploader::Create(&backend, host.num_bytes, progress);
   if (!uploader.ok()) return uploader.status();
   const bool tied = host.lm_head.data == host.embedding.data;
@@ -162,8 +192,9 @@ absl::StatusOr<ModelWeights> PlaceWeights(ModelWeights host, Backend& backend,
                       .layers = host.layers,
                       .final_norm = host.final_norm,
                       .lm_head = tied ? TensorView{} : host.lm_head,
-                      .storage = {}};
-  Placer placer(&backend, &*uploader, &placed);
+                      .storage = {},
+                      .unchecked = {}};
+  Placer placer(&backend, &*uploader, host, &placed);
   absl::Status status = placer.Group({&placed.embedding});
   for (LayerWeights& layer : placed.layers) {
     if (status.ok()) status = placer.Layer(layer);

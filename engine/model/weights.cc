@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/convert_dtype.h"
 #include "engine/checkpoint/mismatch.h"
+#include "engine/checkpoint/non_finite.h"
 #include "engine/model/in_parallel.h"
 #include "engine/model/knock.h"
 #include "engine/model/weight_plan.h"
@@ -20,19 +21,21 @@ namespace {
 
 // Progress is reported at least this often.
 constexpr int64_t kChunkBytes = 64 << 20;
+// Mapped, then checked, by one thread: no more than lies near it.
+constexpr int64_t kPieceBytes = 1 << 20;
 // Elements that are rounded in as much time as a thread takes to begin, many times over.
 constexpr int64_t kWorthAThread = 1 << 20;
 
 // Carries out a plan.
 class Loader {
  public:
-  Loader(bool prefault, const LoadProgress& progress, int64_t bytes_total)
-      : prefault_(prefault), progress_(progress), bytes_total_(bytes_total) {}
+  Loader(const LoadOptions& options, const LoadProgress& progress, int64_t bytes_total)
+      : options_(options), progress_(progress), bytes_total_(bytes_total) {}
 
   absl::Status Load(const WeightTask& task, ModelWeights& weights) {
     const bool map =
         task.is_matrix && LoadableDType(task.stored->dtype) == task.dtype && task.knock == nullptr;
-    absl::StatusOr<Tensor> tensor = map                        ? Map(task)
+    absl::StatusOr<Tensor> tensor = map                        ? Map(task, weights)
                                     : task.dtype == DType::kI8 ? Quantize(task)
                                     : task.knock               ? Fold(task)
                                                                : Convert(task);
@@ -55,14 +58,40 @@ class Loader {
 
  private:
   // The pages of the checkpoint themselves.
-  absl::StatusOr<Tensor> Map(const WeightTask& task) {
+  absl::StatusOr<Tensor> Map(const WeightTask& task, ModelWeights& weights) {
     const StoredTensor& stored = *task.stored;
     for (int64_t first = 0; first < stored.num_bytes; first += kChunkBytes) {
       const int64_t count = std::min(kChunkBytes, stored.num_bytes - first);
-      if (prefault_) stored.file->Prefault(stored.offset + first, count);
+      // The disk reads the next chunk, of whichever tensor, while this one is looked at.
+      if (options_.prefault) stored.file->ReadAhead(stored.offset + first, 2 * kChunkBytes);
+      if (options_.prefault && !Read(stored, first, count)) {
+        return NonFiniteError(stored, task.dtype);
+      }
       Report(count);
     }
-    return MapTensor(stored);
+    absl::StatusOr<Tensor> tensor = MapTensor(stored);
+    if (tensor.ok() && options_.check_matrices && !options_.prefault) {
+      weights.unchecked.emplace(tensor->view().data, &stored);
+    }
+    return tensor;
+  }
+
+  // Bytes [first, first + count) of a tensor into memory, on all cores: whoever mapped a piece
+  // checks it, while it is near. False where something in it is not finite.
+  bool Read(const StoredTensor& stored, int64_t first, int64_t count) {
+    const DType dtype = *LoadableDType(stored.dtype);
+    const int64_t size = DTypeSize(dtype);
+    std::atomic<bool> finite = true;
+    InParallel(count / size, kPieceBytes / size, UsableCpus(), [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece += kPieceBytes / size) {
+        const int64_t elements = std::min(end - piece, kPieceBytes / size);
+        const int64_t at = first + piece * size;
+        stored.file->Prefault(stored.offset + at, elements * size);
+        if (!options_.check_matrices) continue;
+        if (FindNonFinite(stored.data() + at, dtype, elements) >= 0) finite = false;
+      }
+    });
+    return finite;
   }
 
   // Memory of its own: another dtype, a small vector, or a gain repeated for every head.
@@ -79,7 +108,8 @@ class Loader {
       const ConversionResult result =
           ConvertDType(stored.data() + first * DTypeSize(from), from,
                        out + first * DTypeSize(task.dtype), task.dtype, count);
-      if (result.num_overflows > 0 || (!task.is_matrix && result.num_non_finite > 0)) {
+      const bool checks = options_.check_matrices || !task.is_matrix;
+      if (result.num_overflows > 0 || (checks && result.num_non_finite > 0)) {
         return NotFinite(task, result);
       }
       Report(count * DTypeSize(from));
@@ -150,11 +180,11 @@ class Loader {
   }
 
   static absl::Status NotFinite(const WeightTask& task, const ConversionResult& result) {
-    return absl::InvalidArgumentError(Mismatch(
-        task.stored->file->path(), ShownName(task.stored->name),
-        absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
-        result.num_overflows > 0 ? absl::StrCat(result.num_overflows, " beyond its range")
-                                 : absl::StrCat(result.num_non_finite, " infinite or NaN")));
+    if (result.num_overflows == 0) return NonFiniteError(*task.stored, task.dtype);
+    return absl::InvalidArgumentError(
+        Mismatch(task.stored->file->path(), ShownName(task.stored->name),
+                 absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
+                 absl::StrCat(result.num_overflows, " beyond its range")));
   }
 
   static void Reorder(const WeightTask& task, float* elements) {
@@ -172,7 +202,7 @@ class Loader {
   }
 
   std::vector<Tensor> temporary_;
-  const bool prefault_;
+  const LoadOptions& options_;
   const LoadProgress& progress_;
   const int64_t bytes_total_;
   int64_t bytes_done_ = 0;
@@ -219,7 +249,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Loa
 
   int64_t bytes_total = 0;
   for (const WeightTask& task : plan->tasks) bytes_total += task.stored->num_bytes;
-  Loader loader(options.prefault, progress, bytes_total);
+  Loader loader(options, progress, bytes_total);
   loader.Report(0);
   for (const WeightTask& task : plan->tasks) {
     if (absl::Status status = loader.Load(task, weights); !status.ok()) return status;

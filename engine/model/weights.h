@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -65,12 +66,19 @@ struct ModelWeights {
   std::vector<Tensor> storage;
   int64_t num_bytes = 0;     // of everything above
   int64_t mapped_bytes = 0;  // the part that is read straight from the checkpoint's pages
+
+  // The checkpoint's tensor behind views that nobody has read yet, by their data: whoever copies
+  // them refuses what is not finite.
+  std::unordered_map<const void*, const StoredTensor*> unchecked;
 };
 
 struct LoadOptions {
   // f32, bf16, f16: convert every matrix; int8: quantise all but routers; absent: keep.
   std::optional<DType> weight_dtype;
   bool prefault = true;  // read mapped pages now, so that the first request does not
+  // Whether matrices that hold an infinity or NaN are refused, too. Those that are neither
+  // converted nor read now are for PlaceWeights to check.
+  bool check_matrices = true;
 };
 
 // Called from the loading thread, first with 0 and last with bytes_done == bytes_total.
@@ -78,7 +86,7 @@ using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)
 
 // Takes every tensor the configuration calls for, folds linear knocks (KHA) into the projections in
 // double precision, rounded once, and refuses what is missing, extra, misshapen, of
-// a wrong dtype or not finite (mixes and vectors): one line with file, tensor, expected and found.
+// a wrong dtype or not finite: one line with file, tensor, expected and found.
 // Matrices kept in their dtype are views of the mapping: no copy.
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint,
                                          const LoadOptions& options = {},

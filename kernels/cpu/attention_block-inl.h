@@ -12,6 +12,7 @@
 #include "kernels/cpu/attention_compose-inl.h"
 #include "kernels/cpu/attention_record-inl.h"
 #include "kernels/cpu/attention_single-inl.h"
+#include "kernels/cpu/key_bias-inl.h"
 #include "kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -35,6 +36,7 @@ class BlockAttention {
       : work_(work),
         cache_(work),
         single_(work, cache_),
+        bias_(work),
         head_dim_(work.head_dim),
         group_rows_(work.group_rows) {}
 
@@ -62,6 +64,7 @@ class BlockAttention {
                            .first_row = first * work_.group,
                            .num_rows = (last - first) * work_.group};
       Scores(batch);
+      if (!work_.args.key_bias.empty()) AddBiasScores(batch);
       for (int head = batch.begin; head < batch.end; ++head) Softmax(batch, head);
       WeightedValues(batch);
     }
@@ -114,6 +117,16 @@ class BlockAttention {
       multiply(head, InScratch(tile, num_tiles, kTileTokens));
       keys += cache_.key_stride();
     });
+  }
+
+  void AddBiasScores(const Batch& batch) const {
+    const int first_tile = TileFloor(batch.seen.begin);
+    const int num_tiles = (batch.seen.end - first_tile + kTileTokens - 1) / kTileTokens;
+    for (int head = batch.begin; head < batch.end; ++head) {
+      const int64_t score_row = (head - batch.begin) * group_rows_ + batch.first_row;
+      bias_.Add(batch.block_begin, head, batch.first_row, batch.num_rows, first_tile, num_tiles,
+                work_.scores + score_row * kBlockTokens);
+    }
   }
 
   // body(head) in the order in which CacheReader composes.
@@ -215,6 +228,7 @@ class BlockAttention {
   const AttentionWork& work_;
   const CacheReader<T> cache_;
   const SingleRows<T> single_;
+  const BiasScores bias_;
   const int head_dim_;
   const int group_rows_;
 };

@@ -47,7 +47,7 @@ AppendParams ParamsOf(const AppendKvArgs& args) {
 }
 
 AttentionParams ParamsOf(const PagedAttentionArgs& args) {
-  MEA_CHECK(HasDenseRows(args.q) && args.out.is_dense());
+  MEA_CHECK(HasDenseRows(args.q) && args.out.is_dense() && args.key_bias.empty());
   const PagedKvView& kv = args.kv;
   return {.q = At<Bf16>(args.q),
           .q_stride = args.q.stride[0],

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <limits>
 #include <vector>
 
@@ -132,6 +133,7 @@ class Row {
         for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * Load(kv.keys, key + i);
         score += weight * dot;
       }
+      if (!args_.key_bias.empty()) score += BiasScore(q, t);
       if (kv.spec.key_norm_heads > 0) {
         score *= Load(kv.key_norms, Offset(kv.key_norms, slot.page, virtual_head_, slot.offset));
       }
@@ -142,6 +144,26 @@ class Row {
     double sum = 0;
     for (double& weight : weights_) sum += weight = std::exp(weight - max);
     for (double& weight : weights_) weight /= sum;
+  }
+
+  // q . RoPE_t(b_g)
+  double BiasScore(const std::vector<double>& q, int64_t t) const {
+    const auto& [heads, strides, offsets] = args_.key_bias;
+    const int64_t d = args_.kv.spec.head_dim;
+    const int64_t stride = t / KeyBias::kStride;
+    const int64_t offset = t % KeyBias::kStride;
+    double score = 0;
+    for (int64_t i = 0; i < d / 2; ++i) {
+      const std::complex<double> query(q[i], q[i + d / 2]);
+      const std::complex<double> bias(Load(heads, Offset(heads, virtual_head_, i)),
+                                      Load(heads, Offset(heads, virtual_head_, i + d / 2)));
+      const std::complex<double> far(strides.row<double>(stride)[i],
+                                     strides.row<double>(stride)[i + d / 2]);
+      const std::complex<double> near(offsets.row<double>(i)[offset],
+                                      offsets.row<double>(i + d / 2)[offset]);
+      score += (std::conj(query) * bias * far * near).real();
+    }
+    return score;
   }
 
   // o = sum_t weight[t] * sum_c W_V[c,g] V_c(t)

@@ -136,6 +136,8 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       .add_option("--weight-dtype", engine.weight_dtype,
                   "Of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
+  command.add_flag("!--no-weight-check", engine.check_weights,
+                   "Load matrices without looking for infinities and NaNs in them; starts sooner");
   command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iostream>
 
+#include "tests/engine/damage.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"
 
@@ -157,6 +158,17 @@ TEST_P(CudaEngineTest, CompletionsOfOnePromptAgree) {
     }
     EXPECT_LE(errors.worst(), Tolerance::kWorst) << length;
     EXPECT_EQ(harness.kv().stats().used_pages, 0);
+  }
+}
+
+TEST_P(CudaEngineTest, DamageEndsItsOwnRequestAlone) {
+  for (const bool launches_ahead : {false, true}) {
+    HarnessOptions options = kOptions;
+    options.kv_dtype = DType::kBf16;
+    options.launches_ahead = launches_ahead;
+    const std::unique_ptr<Backend> device = MakeCuda(GetParam().cuda);
+    options.device = device.get();
+    ExpectADamagedPromptEndsAlone(spec_, options);
   }
 }
 

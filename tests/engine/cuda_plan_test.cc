@@ -2,11 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine/device.h"
 #include "engine/engine_loop.h"
 #include "engine/load.h"
 #include "engine/plan.h"
 #include "tests/kernels/cuda/tested_backend.h"
+#include "tests/support/checkpoint_writer.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
@@ -69,6 +72,29 @@ TEST(CudaPlanTest, ACheckpointTakesWhatWasPlanned) {
   const Backend& backend = *device;
   const auto engine = Start(std::move(device), std::move(model), plan);
   ExpectPlanned(*engine, plan, BytesInUse(backend) - before);
+}
+
+TEST(CudaPlanTest, AMatrixWithANaNIsRefusedOnItsWayToTheDevice) {
+  const std::unique_ptr<Backend> device = MakeCuda();
+  const RandomCheckpointSpec spec{.head_dim = 16, .dtype = DType::kBf16};
+  const TempDir dir;
+  WriteRandomCheckpoint(dir.path(), spec, 1);
+  std::vector<RawTensor> tensors = RandomTensors(spec, 1);
+  const auto bad =
+      std::ranges::find(tensors, "model.layers.1.mlp.up_proj.weight", &RawTensor::name);
+  bad->bytes[2 * (7 * 32 + 3)] = '\xc0';  // NaN, little-endian
+  bad->bytes[2 * (7 * 32 + 3) + 1] = '\x7f';
+  WriteSafeTensors(dir.path() / "model.safetensors", tensors);
+  const Checkpoint checkpoint = OpenCheckpoint(dir.path()).value();
+  const auto load = [&](bool check_matrices) {
+    return LoadModel(checkpoint, "auto", device.get(), {.max_batch_tokens = 16, .page_size = 64},
+                     {}, check_matrices)
+        .status();
+  };
+  EXPECT_THAT(std::string(load(true).message()),
+              ::testing::EndsWith("\"model.layers.1.mlp.up_proj.weight\": expected finite values "
+                                  "in bf16, found an infinity or NaN at [7, 3]"));
+  EXPECT_EQ(load(false), absl::OkStatus());
 }
 
 // Plans and starts a model with random weights, generates from it, and holds what it takes against

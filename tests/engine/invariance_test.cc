@@ -33,6 +33,7 @@ std::vector<Variant> Variants() {
        {.q_heads = 3, .kv_heads = 3, .window = 24, .plain_last_layer = true, .pseudo_heads = 2}},
       {"MeaInt8", {.qk_norm = true, .dtype = DType::kI8}, DType::kBf16},
       {"MeaInt8Cache", {.q_heads = 8, .qk_norm = true}, DType::kI8},
+      {"MeaKeyBiasInt8Cache", {.biases = true, .key_bias = 20}, DType::kI8},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
   };
 }

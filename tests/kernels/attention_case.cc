@@ -22,6 +22,20 @@ Tensor PoisonedSlabs(int64_t pages, int64_t heads, int64_t page_size, int64_t he
   return Tensor(view, std::make_shared<Tensor>(memory));
 }
 
+Tensor Transposed(const TensorView& from) {
+  const Tensor to = Allocate({from.shape[1], from.shape[0]}, from.dtype);
+  for (int64_t i = 0; i < from.shape[0]; ++i) {
+    for (int64_t j = 0; j < from.shape[1]; ++j) {
+      if (from.dtype == DType::kF64) {
+        to.view().row<double>(j)[i] = from.row<double>(i)[j];
+      } else {
+        to.view().row<float>(j)[i] = from.row<float>(i)[j];
+      }
+    }
+  }
+  return to;
+}
+
 }  // namespace
 
 AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
@@ -36,6 +50,7 @@ AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
   if (c.value_mix || mixes) {
     value_mix_ = Random({c.value_heads, mixed_heads}, DType::kF32, c.seed + 4);
   }
+  if (c.key_bias) key_bias_ = Random({c.kv_heads, c.head_dim}, DType::kF32, c.seed + 6, 5.0f);
   if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 5);
 }
 
@@ -45,13 +60,13 @@ int64_t AttentionData::NumTokens() const {
   return count;
 }
 
-Tensor AttentionData::Turns(Backend& backend) const {
+Tensor AttentionData::Angles(Backend& backend, int count, int step) const {
   const int head_dim = case_.head_dim;
   std::vector<double> inv_freq;
   for (int i = 0; i < head_dim / 2; ++i) inv_freq.push_back(std::pow(100.0, -2.0 * i / head_dim));
-  std::vector<int32_t> positions(case_.pseudo_heads);
-  std::iota(positions.begin(), positions.end(), 0);
-  Tensor turns = Poisoned({case_.pseudo_heads, head_dim}, backend.wide_dtype());
+  std::vector<int32_t> positions(count);
+  for (int i = 0; i < count; ++i) positions[i] = i * step;
+  Tensor turns = Poisoned({count, head_dim}, backend.wide_dtype());
   const Tensor ids = Ints(positions);
   backend.ComputeRope(
       {.positions = ids.view(), .inv_freq = TensorView::Of<double>(inv_freq), .out = turns.view()});
@@ -174,9 +189,16 @@ void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView
                                    .head_norm_gain = head_norm_gain_.view(),
                                    .out = result.view()};
   if (c.pseudo_heads > 0) {
-    const Tensor turns = Turns(backend);
+    const Tensor turns = Angles(backend, c.pseudo_heads, 1);
     backend.InterleavedAttention(
         {.paged = args, .pseudo_heads = c.pseudo_heads, .turns = turns.view()});
+  } else if (c.key_bias) {
+    const int longest = *std::max_element(kv_lens.begin(), kv_lens.end());
+    const Tensor far = Angles(backend, longest / KeyBias::kStride + 1, KeyBias::kStride);
+    const Tensor near = Transposed(Angles(backend, KeyBias::kStride, 1).view());
+    PagedAttentionArgs biased = args;
+    biased.key_bias = {.heads = key_bias_.view(), .strides = far.view(), .offsets = near.view()};
+    backend.PagedAttention(biased);
   } else {
     backend.PagedAttention(args);
   }

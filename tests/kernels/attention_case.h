@@ -19,6 +19,7 @@ struct AttentionCase {
   bool value_mix = false;
   bool key_norms = false;
   bool head_norm = false;
+  bool key_bias = false;  // a large one, beside keys of order one
   int window = 0;
   int pseudo_heads = 0;  // P of InterleavedAttention: q_heads = P * h, h = kv_heads = h'_K = h'_V
   int page_size = 16;
@@ -47,13 +48,13 @@ class AttentionData {
   void RunChunk(Backend& backend, const PagedKvView& kv, TensorView page_table,
                 const std::vector<int>& done, const std::vector<int>& take, TensorView out) const;
   int64_t NumTokens() const;
-  // Angles of the positions 0..P-1.
-  Tensor Turns(Backend& backend) const;
+  // Angles of `count` positions, each `step` behind the one before.
+  Tensor Angles(Backend& backend, int count, int step) const;
 
   AttentionCase case_;
   Tensor k_, v_;  // [all tokens, heads, head_dim]
   Tensor q_;      // [query tokens, q_heads, head_dim]
-  Tensor key_mix_, value_mix_, head_norm_gain_;
+  Tensor key_mix_, value_mix_, head_norm_gain_, key_bias_;
 };
 
 }  // namespace mea

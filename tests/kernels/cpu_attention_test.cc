@@ -83,6 +83,49 @@ TEST_P(CpuAttentionTest, AgreesWithTheReferenceWithNormsAndWindows) {
   }
 }
 
+TEST_P(CpuAttentionTest, KeysWithoutTheirBiasAgreeWithTheReference) {
+  for (const int head_dim : {8, 24, 64, 128}) {
+    for (const int q_heads : {3, 6}) {
+      for (const int window : {0, 90}) {
+        AttentionCase c = {.q_heads = q_heads,
+                           .kv_heads = 3,
+                           .key_heads = 3,
+                           .value_heads = 3,
+                           .head_dim = head_dim,
+                           .dtype = head_dim == 24 ? DType::kBf16 : DType::kI8,
+                           .key_bias = true,
+                           .window = window,
+                           .sequences = kMixedBatch};
+        ExpectAgreement(c);
+        c.key_heads = c.value_heads = 2;
+        c.key_mix = c.value_mix = true;
+        ExpectAgreement(c);
+      }
+    }
+  }
+}
+
+TEST_P(CpuAttentionTest, ABiasOfKeysDoesNotDependOnChunksAndPages) {
+  AttentionCase c = {.q_heads = 8,
+                     .kv_heads = 4,
+                     .key_heads = 3,
+                     .value_heads = 2,
+                     .head_dim = 40,
+                     .dtype = DType::kI8,
+                     .key_mix = true,
+                     .value_mix = true,
+                     .key_bias = true,
+                     .sequences = {{.kv_len = 700, .q_len = 230}}};
+  const Tensor whole = AttentionData(c).Run(*backend_);
+  for (const int chunk : {1, 50}) {
+    EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_, chunk).view(), whole.view())) << chunk;
+  }
+  for (const int page_size : {48, 128}) {
+    c.page_size = page_size;
+    EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_).view(), whole.view())) << page_size;
+  }
+}
+
 const AttentionCase kComposed = {.q_heads = 8,
                                  .kv_heads = 4,
                                  .key_heads = 3,

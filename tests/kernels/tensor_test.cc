@@ -141,5 +141,31 @@ TEST(Int8RowsTest, AHeadsScaleIsABf16ThatNothingOverflows) {
   EXPECT_EQ(to, std::vector<int8_t>(8, 0));
 }
 
+TEST(Int8RowsTest, AnInfinityOrNaNMakesTheScaleOfItsHeadNaN) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  for (const double bad : {kInfinity, -kInfinity, kNan, -kNan, 1e300}) {  // too large for a float
+    for (const int64_t d : {1, 16, 37, 64}) {
+      for (const int64_t i : {int64_t{0}, d / 2, d - 1}) {
+        std::vector<double> from(d, 2.0);
+        from[i] = bad;
+        std::vector<int8_t> to(d, 1);
+        EXPECT_TRUE(std::isnan(ToFloat(QuantizeHead(from.data(), d, to.data()))));
+        EXPECT_EQ(to, std::vector<int8_t>(d, 0));
+        const std::vector<float> narrow(from.begin(), from.end());
+        EXPECT_TRUE(std::isnan(ToFloat(QuantizeHead(narrow.data(), d, to.data()))));
+      }
+    }
+  }
+}
+
+TEST(Int8RowsTest, NumbersWhoseScaleHasNoInverseAreZero) {
+  const std::vector<float> tiny = {0.0f, 1e-45f, -1e-40f, 3e-37f};
+  std::vector<int8_t> to(4, 1);
+  const double scale = ToFloat(QuantizeHead(tiny.data(), 4, to.data()));
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(scale * to[i], tiny[i], 127 * 1.2e-38);
+  EXPECT_EQ(to[0], 0);
+}
+
 }  // namespace
 }  // namespace mea

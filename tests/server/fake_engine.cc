@@ -73,6 +73,17 @@ void FakeEngine::FailAll(absl::Status status) {
   for (const RunningPtr& running : in_flight_) running->end = status;
 }
 
+void FakeEngine::Break(absl::Status status) {
+  FailAll(status);
+  absl::MutexLock lock(&mu_);
+  health_ = std::move(status);
+}
+
+absl::Status FakeEngine::health() const {
+  absl::MutexLock lock(&mu_);
+  return health_;
+}
+
 void FakeEngine::StopHeart() {
   absl::MutexLock lock(&mu_);
   heart_stopped_ = absl::Now();

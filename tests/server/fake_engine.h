@@ -49,6 +49,8 @@ class FakeEngine final : public Engine {
   void RefuseNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
   // Every request in flight ends with `status` at the next step.
   void FailAll(absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
+  // So it is for good: what health says from then on.
+  void Break(absl::Status status) ABSL_LOCKS_EXCLUDED(mu_);
   // The last sign of life was now; until StartHeart there is no other.
   void StopHeart() ABSL_LOCKS_EXCLUDED(mu_);
   void StartHeart() ABSL_LOCKS_EXCLUDED(mu_);
@@ -75,6 +77,7 @@ class FakeEngine final : public Engine {
   void Drain(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mu_);
   EngineStats stats() const override ABSL_LOCKS_EXCLUDED(mu_);
   absl::Time last_heartbeat() const override ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status health() const override ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   struct Running {
@@ -106,6 +109,7 @@ class FakeEngine final : public Engine {
   Script script_ ABSL_GUARDED_BY(mu_);
   std::vector<RunningPtr> in_flight_ ABSL_GUARDED_BY(mu_);
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);
+  absl::Status health_ ABSL_GUARDED_BY(mu_);
   Request last_request_ ABSL_GUARDED_BY(mu_);
   int num_submitted_ ABSL_GUARDED_BY(mu_) = 0;
   int num_cancels_ ABSL_GUARDED_BY(mu_) = 0;

@@ -93,11 +93,11 @@ TEST(LifecycleTest, FaultOfTheEngineIsInternalThenNotServing) {
   const auto context = f.Context();
   const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
   ASSERT_TRUE(f.engine.AwaitSubmitted(1));
-  f.engine.FailAll(absl::InternalError("logits are NaN"));
+  f.engine.Break(absl::InternalError("the device is gone"));
   f.engine.Step();
   const StreamResult result = ReadAll(*reader);
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::INTERNAL);
-  EXPECT_EQ(result.status.error_message(), "logits are NaN");
+  EXPECT_EQ(result.status.error_message(), "the device is gone");
   EXPECT_EQ(f.Health(), Health::NOT_SERVING);
   const grpc::Status refused = f.Try(TextRequest("late"));
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -105,6 +105,17 @@ TEST(LifecycleTest, FaultOfTheEngineIsInternalThenNotServing) {
   v1::GetServerInfoResponse info;
   ASSERT_TRUE(f.control->GetServerInfo(f.Context().get(), {}, &info).ok());
   EXPECT_EQ(info.state(), v1::SERVER_STATE_FAILED);
+}
+
+TEST(LifecycleTest, ARequestThatEndsInternalEndsNothingElse) {
+  ServerFixture f({.automatic = false});
+  const auto context = f.Context();
+  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
+  ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+  f.engine.FailAll(absl::InternalError("logits are NaN"));
+  f.engine.Step();
+  EXPECT_EQ(ReadAll(*reader).status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(f.Health(), Health::SERVING);
 }
 
 TEST(LifecycleTest, FaultOfTheEngineEndsRunningAndQueuedRequestsAlike) {
@@ -117,7 +128,7 @@ TEST(LifecycleTest, FaultOfTheEngineEndsRunningAndQueuedRequestsAlike) {
   }
   ASSERT_TRUE(f.engine.AwaitSubmitted(3));
   f.engine.Step();
-  f.engine.FailAll(absl::InternalError("the device is gone"));
+  f.engine.Break(absl::InternalError("the device is gone"));
   f.engine.Step();
   for (const auto& stream : streams) {
     EXPECT_EQ(ReadAll(*stream).status.error_code(), grpc::StatusCode::INTERNAL);

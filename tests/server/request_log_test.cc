@@ -133,13 +133,13 @@ TEST(RequestLogTest, AnEngineThatFailsIsAnError) {
   const auto context = f.Context();
   const auto reader = f.inference->GenerateStream(context.get(), Named("nan"));
   ASSERT_TRUE(f.engine.AwaitSubmitted(1));
-  f.engine.FailAll(absl::InternalError("logits are NaN"));
+  f.engine.Break(absl::InternalError("the device is gone"));
   f.engine.Step();
   EXPECT_EQ(ReadAll(*reader).status.error_code(), grpc::StatusCode::INTERNAL);
   EXPECT_THAT(
       Containing(f.StopAndReadLog(), " error "),
       ElementsAre(HasSubstr("engine failed"), HasSubstr("request finished id=nan status=INTERNAL "
-                                                        "message=\"logits are NaN\"")));
+                                                        "message=\"the device is gone\"")));
 }
 
 TEST(RequestLogTest, TheServersOwnStateIsLogged) {

@@ -1,6 +1,7 @@
 #include "tests/support/random_model.h"
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <string>
@@ -89,6 +90,9 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
   w.o_proj = make.Matrix(prefix + "o", hidden, spec.q_heads * d);
   w.q_bias = make.Bias(prefix + "q_bias", spec.q_heads * d);
   w.k_bias = make.Bias(prefix + "k_bias", heads.key_heads * d);
+  for (int64_t i = 0; spec.key_bias > 0 && i < w.k_bias.num_elements(); ++i) {
+    w.k_bias.as<float>()[i] += i % 3 == 0 ? -spec.key_bias : spec.key_bias;
+  }
   w.v_bias = make.Bias(prefix + "v_bias", heads.value_heads * d);
   if (spec.qk_norm) {
     w.q_norm = make.Gain(prefix + "q_norm", d);
@@ -180,6 +184,10 @@ ModelWeights MakeWeights(const RandomModelSpec& spec, const ModelConfig& config)
   WeightMaker make(spec, &weights);
   weights.embedding =
       make.Random("embedding", {spec.vocab_size, spec.hidden_size}, spec.dtype, 0.0f, 1.0f);
+  if (spec.nan_token >= 0) {
+    const TensorView row = weights.embedding.Rows(spec.nan_token, 1);
+    std::memset(row.data, 0xff, row.num_elements() * DTypeSize(row.dtype));
+  }
   for (int i = 0; i < spec.num_layers; ++i) {
     weights.layers.push_back(MakeLayer(spec, config, i, make));
   }

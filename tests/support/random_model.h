@@ -30,11 +30,13 @@ struct RandomModelSpec {
   bool head_norm = false;
   bool qk_norm = false;
   bool biases = false;
+  float key_bias = 0;   // with biases: how large those of keys are beside the others
   int num_experts = 0;  // of every layer; 0: all are dense
   int top_k = 2;
   int expert_ffn_size = 24;
   bool renormalise = true;
   bool dense_first_layer = false;
+  int nan_token = -1;  // whose row of the embedding is NaN
   DType dtype = DType::kF32;
   uint64_t seed = 1;
 };

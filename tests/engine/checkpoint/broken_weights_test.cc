@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "engine/model/weights.h"
 #include "tests/engine/checkpoint/weights_support.h"
@@ -53,8 +57,8 @@ TEST(BrokenWeightsTest, MissingExtraAndMisshapenTensorsAreRefused) {
            },
            "model.safetensors: \"model.norm.weight\": expected dtype F32, F16 or BF16, found F64"},
           {[](Tensors& t) { t.Set("model.norm.weight", 3, std::nanf("")); },
-           "model.safetensors: \"model.norm.weight\": expected finite values in f32, found 1 "
-           "infinite or NaN"},
+           "model.safetensors: \"model.norm.weight\": expected finite values in f32, found "
+           "an infinity or NaN at [3]"},
       });
 }
 
@@ -86,13 +90,13 @@ TEST(BrokenWeightsTest, BrokenHeadCompositionsAreRefused) {
            "32], found [32, 16]"},
           {[&](Tensors& t) { t.Set(attn + "v_hlc.weight", 0, std::nanf("")); },
            "model.safetensors: \"model.layers.0.self_attn.v_hlc.weight\": expected finite values "
-           "in f32, found 1 infinite or NaN"},
+           "in f32, found an infinity or NaN at [0, 0]"},
           {[&](Tensors& t) {
              t.Set(attn + "k_hlc.weight", 5, std::numeric_limits<float>::infinity());
              t.Set(attn + "k_hlc.weight", 7, -std::numeric_limits<float>::infinity());
            },
            "model.safetensors: \"model.layers.0.self_attn.k_hlc.weight\": expected finite values "
-           "in f32, found 2 infinite or NaN"},
+           "in f32, found an infinity or NaN at [1, 1]"},
           {[&](Tensors& t) { t.Remove(attn + "k_norm.weight"); },
            "model.safetensors: \"model.layers.0.self_attn.k_norm.weight\": expected shape [8], "
            "found no "
@@ -166,9 +170,46 @@ TEST(BrokenWeightsTest, ValuesBeyondTheWantedFormatAreRefused) {
                 {.weight_dtype = DType::kF16});
   ExpectRefused({},
                 {{[](Tensors& t) { t.Set("lm_head.weight", 9, std::nanf("")); },
-                  "model.safetensors: \"lm_head.weight\": expected finite values in int8, found 1 "
-                  "infinite or NaN"}},
+                  "model.safetensors: \"lm_head.weight\": expected finite values in int8, found "
+                  "an infinity or NaN at [0, 9]"}},
                 {.weight_dtype = DType::kI8});
+}
+
+// A number of every dtype that is not finite, in a matrix.
+TEST(BrokenWeightsTest, AMatrixWithAnInfinityOrANaNIsRefused) {
+  const std::string name = "model.embed_tokens.weight";
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const DType stored : {DType::kF32, DType::kBf16, DType::kF16}) {
+    for (const DType wanted : {DType::kF32, DType::kBf16}) {
+      for (const float bad : {std::nanf(""), infinity, -infinity}) {
+        std::vector<float> values(64 * 32, 0.5f);
+        values[37 * 32 + 5] = bad;
+        const std::string message =
+            absl::StrCat("model.safetensors: \"", name, "\": expected finite values in ",
+                         std::string(DTypeName(wanted)), ", found an infinity or NaN at [37, 5]");
+        ExpectRefused({.dtype = stored},
+                      {{[&](Tensors& t) {
+                          t[name] = MakeTensor(name, stored, {64, 32}, values);
+                        },
+                        message.c_str()}},
+                      {.weight_dtype = wanted});
+      }
+    }
+  }
+}
+
+TEST(BrokenWeightsTest, MatricesAreTakenAsTheyAreWhereNobodyWantsThemChecked) {
+  TempDir dir;
+  const RandomCheckpointSpec spec;
+  WriteRandomCheckpoint(dir.path(), spec, kSeed);
+  Tensors tensors(spec);
+  tensors.Set("lm_head.weight", 9, std::nanf(""));
+  testing::WriteSafeTensors(dir.path() / "model.safetensors", tensors.all);
+  const auto checkpoint = OpenCheckpoint(dir.path());
+  for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::kBf16)}) {
+    EXPECT_FALSE(LoadWeights(*checkpoint, {.weight_dtype = dtype}).ok());
+    EXPECT_TRUE(LoadWeights(*checkpoint, {.weight_dtype = dtype, .check_matrices = false}).ok());
+  }
 }
 
 TEST(BrokenWeightsTest, AMissingTensorOfShardsIsSoughtInTheIndex) {

@@ -123,7 +123,7 @@ TEST(WeightsTest, BrokenKnocksAndPseudoHeadsAreRefused) {
                   "[8, 8], found no such tensor"},
                  {[&](Tensors& t) { t.Set(attn + "knock_k.weight", 3, std::nanf("")); },
                   "model.safetensors: \"model.layers.0.self_attn.knock_k.weight\": expected finite "
-                  "values in f32, found 1 infinite or NaN"},
+                  "values in f32, found an infinity or NaN at [0, 3]"},
                  {[&](Tensors& t) {
                     t.Add(attn + "knock_v_up.weight", {8, 8});
                   },
@@ -149,7 +149,7 @@ TEST(WeightsTest, BrokenKnocksAndPseudoHeadsAreRefused) {
         "found [4, 12]"},
        {[&](Tensors& t) { t.Set(attn + "iha_v", 0, std::nanf("")); },
         "model.safetensors: \"model.layers.0.self_attn.iha_v\": expected finite values in "
-        "f32, found 1 infinite or NaN"},
+        "f32, found an infinity or NaN at [0, 0, 0]"},
        {[&](Tensors& t) { t.Remove(attn + "iha_collapse.weight"); },
         "model.safetensors: \"model.layers.0.self_attn.iha_collapse.weight\": expected "
         "shape [4, 12], found no such tensor"},

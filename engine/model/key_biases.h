@@ -1,0 +1,35 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/config.h"
+#include "engine/model/weights.h"
+#include "kernels/backend.h"
+
+namespace mea {
+
+// The biases of key projections for a cache in 8 bits, which keeps keys without them: a bias may be
+// a hundred times the rest of a key, and the scale of a key is that of its largest element.
+// Attention adds it back (KeyBias), composed as the heads are: the bias of virtual head g is sum_c
+// W[c, g] b_c.
+class KeyBiases {
+ public:
+  static absl::StatusOr<KeyBiases> Create(const ModelConfig& config, const ModelWeights& weights,
+                                          Backend& backend);
+  // What Create allocates.
+  static int64_t PlannedBytes(const ModelConfig& config, Device device, DType wide);
+
+  // Absent where the cache holds the whole key: under QK-norm, of pseudo heads, without a bias.
+  KeyBias layer(int index) const;
+  int64_t num_bytes() const;
+
+ private:
+  Tensor heads_;             // [layers, kv_heads * head_dim] f32
+  Tensor strides_;           // of KeyBias, as is the next
+  Tensor offsets_;           //
+  std::vector<bool> apart_;  // [layers]
+  int kv_heads_ = 0;
+};
+
+}  // namespace mea
