@@ -5,6 +5,9 @@ target_include_directories(mea_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(mea_options INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-pthread;-Wall;-Wextra;-Werror;-Wshadow;-Wnon-virtual-dtor;-Wno-missing-field-initializers;-fvisibility=hidden>"
   "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-fvisibility=hidden;-Werror=all-warnings>")
+if(MEA_FUZZ)
+  target_compile_options(mea_options INTERFACE -w)  # g++ is the one that warns
+endif()
 if(MEA_SANITIZE)
   # Instrumented code makes g++ 12 see uninitialised reads that are not there.
   target_compile_options(mea_options INTERFACE -fsanitize=${MEA_SANITIZE} -fno-omit-frame-pointer

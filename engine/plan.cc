@@ -15,7 +15,7 @@ namespace mea {
 namespace {
 
 // An H100 or H200, by the two numbers that scratch depends on.
-constexpr CudaDeviceInfo kAssumedDevice = {.sm = 90, .num_sms = 132};
+const CudaDeviceInfo kAssumedDevice = {.sm = 90, .num_sms = 132};
 
 CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layout, int context) {
   const int64_t page_bytes = bytes_per_token * layout.page_size / layout.num_groups();

@@ -29,6 +29,7 @@ enum class ToolFormat {
   kFunctionary,
   kGemma4,
   kHarmony,
+  kLast = kHarmony,
 };
 
 // How a model sets its reasoning apart from its answer.
@@ -41,6 +42,7 @@ enum class ReasoningFormat {
   kApertus,
   kGemma4,
   kHarmony,
+  kLast = kHarmony,
 };
 
 struct ReplyFormat {

@@ -169,8 +169,8 @@ TEST(GrammarMatcherTest, AnAmbiguousGrammarEndsItsSequenceAndNothingElse) {
 }
 
 TEST(GrammarMatcherTest, ManyAmbiguousSequencesEndEachForItself) {
-  const auto grammar = CompileOrDie(
-      {.kind = Kind::kEbnf, .text = "root ::= (([a-z]{1,300} \" \"?){1,300}) \"z\""});
+  const auto grammar =
+      CompileOrDie({.kind = Kind::kEbnf, .text = "root ::= (([a-z]{1,300} \" \"?){1,300}) \"z\""});
   const auto plain = CompileOrDie({.kind = Kind::kRegex, .text = "a+"});
   const auto neighbour = plain->NewMatcher({});
   std::vector<std::unique_ptr<GrammarMatcher>> matchers(8);
