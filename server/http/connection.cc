@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/access/certificates.h"
 #include "server/http/exchange.h"
 
 namespace mea {
@@ -58,17 +59,29 @@ HttpAnswer HttpSite::ErrorAnswer(int code, std::string_view message) const {
 }
 
 HttpConnection::HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site,
-                               Stream stream, std::string peer)
+                               HttpStream stream, std::string peer)
     : loop_(std::move(loop)),
       site_(std::move(site)),
       stream_(std::move(stream)),
       peer_(std::move(peer)) {}
 
 void HttpConnection::Start() {
-  SetSocketOptions(stream_.native_handle(), site_->options.write_timeout);
+  SetSocketOptions(stream_.socket().native_handle(), site_->options.write_timeout);
+  SetDeadline(site_->options.header_timeout);
+  if (site_->options.certificates) {
+    stream_.Handshake(site_->options.certificates->state()->context.get(),
+                      [self = shared_from_this()](const error_code& ec) { self->OnHandshake(ec); });
+  } else {
+    Read();
+  }
+  if (loop_->draining) Drain();
+}
+
+void HttpConnection::OnHandshake(const error_code& ec) {
+  if (state_ == State::kClosed) return;
+  if (ec) return Close();
   SetDeadline(site_->options.header_timeout);
   Read();
-  if (loop_->draining) Drain();
 }
 
 void HttpConnection::SetDeadline(absl::Duration timeout) {
@@ -99,7 +112,7 @@ void HttpConnection::CutOff() { Close(); }
 void HttpConnection::Read() {
   const size_t wanted = state_ == State::kReading && saw_header_ ? kBodyReadBytes : kReadBytes;
   if (in_.size() != wanted) in_ = std::vector<char>(wanted);
-  stream_.async_read_some(
+  stream_.ReadSome(
       boost::asio::buffer(in_),
       [self = shared_from_this()](const error_code& ec, size_t count) { self->OnRead(ec, count); });
 }
@@ -288,7 +301,7 @@ void HttpConnection::Abort(uint64_t id) {
   if (!IsCurrent(id)) return;
   if (framing_ == HttpFraming::kClose) {  // a plain end would look like the end of the answer
     error_code ignored;
-    stream_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+    stream_.socket().set_option(boost::asio::socket_base::linger(true, 0), ignored);
   }
   call_.reset();  // it knows
   Close();
@@ -313,10 +326,10 @@ void HttpConnection::Flush() {
 void HttpConnection::WriteSome() {
   write_deadline_ =
       HttpLoop::Clock::now() + absl::ToChronoNanoseconds(site_->options.write_timeout);
-  stream_.async_write_some(boost::asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
-                           [self = shared_from_this()](const error_code& ec, size_t count) {
-                             self->OnWrote(ec, count);
-                           });
+  stream_.WriteSome(boost::asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
+                    [self = shared_from_this()](const error_code& ec, size_t count) {
+                      self->OnWrote(ec, count);
+                    });
 }
 
 void HttpConnection::OnWrote(const error_code& ec, size_t count) {
@@ -345,11 +358,10 @@ void HttpConnection::OnAllWritten() {
 void HttpConnection::Finish() {
   call_.reset();
   cors_.clear();
-  if (close_after_ && unread_ && !read_ended_) {
+  if (close_after_ && !read_ended_ && (unread_ || stream_.is_tls())) {
     state_ = State::kLingering;
     SetDeadline(std::min(kLingerTimeout, site_->options.idle_timeout));
-    error_code ignored;
-    stream_.shutdown(Stream::shutdown_send, ignored);
+    stream_.EndOutput(/*client_sends=*/unread_, shared_from_this());
   } else if (close_after_ || read_ended_ || loop_->draining) {
     Close();
   } else {
@@ -364,7 +376,7 @@ void HttpConnection::Close() {
   state_ = State::kClosed;
   if (const auto call = std::move(call_)) call->OnGone();
   error_code ignored;
-  stream_.close(ignored);
+  stream_.socket().close(ignored);
   parser_.reset();
   ReleaseBody();
   std::vector<char>().swap(in_);

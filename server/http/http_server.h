@@ -13,6 +13,8 @@
 
 namespace mea {
 
+class Certificates;
+
 struct HttpRequest {
   std::string method;  // "GET"
   std::string path;    // as sent, without the query
@@ -68,19 +70,21 @@ class HttpCall {
 };
 
 struct HttpOptions {
-  std::string listen;               // HOST:PORT; port 0 takes a free one
-  std::string server_name = "mea";  // of the header Server
-  int num_threads = 1;              // a connection stays with one of them
+  std::string listen;                                // HOST:PORT; port 0 takes a free one
+  std::string server_name = "mea";                   // of the header Server
+  int num_threads = 1;                               // a connection stays with one of them
+  std::shared_ptr<const Certificates> certificates;  // TLS with these; null: none
 
   int max_connections = 4096;            // more are answered 503 and closed
   int max_header_bytes = 16 << 10;       // request line and headers; more: 431
   int64_t max_body_bytes = 8 << 20;      // more: 413
   int64_t max_bodies_bytes = 256 << 20;  // of all bodies that are being read together; more: 503
 
-  absl::Duration header_timeout = absl::Seconds(10);  // from the first byte, or from accept
-  absl::Duration body_timeout = absl::Seconds(60);    // and a second for every 16 KiB that came
-  absl::Duration idle_timeout = absl::Seconds(75);    // between requests
-  absl::Duration write_timeout = absl::Seconds(60);   // that a client takes nothing of an answer
+  // From the first byte, or from accept; a TLS handshake may take as long before that.
+  absl::Duration header_timeout = absl::Seconds(10);
+  absl::Duration body_timeout = absl::Seconds(60);   // and a second for every 16 KiB that came
+  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
+  absl::Duration write_timeout = absl::Seconds(60);  // that a client takes nothing of an answer
 
   std::vector<std::string> cors_origins;  // that browsers may call from; "*": all
 
