@@ -12,6 +12,7 @@
 #include "absl/synchronization/notification.h"
 #include "server/access/file_watch.h"
 #include "server/access/grpc_credentials.h"
+#include "server/access/guard.h"
 #include "server/address.h"
 #include "server/build_info.h"
 #include "server/http/http_server.h"
@@ -86,7 +87,8 @@ class GrpcServer final : public Server {
                  options_.chat.get(),
                  options_.reply_format,
                  options_.reply_markers,
-                 options_.grammars.get()} {}
+                 options_.grammars.get(),
+                 options_.access} {}
   ~GrpcServer() override;
 
   absl::Status Listen();
@@ -136,7 +138,8 @@ absl::Status GrpcServer::Listen() {
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
-  file_watch_.emplace(options_.certificates, serving_.log, options_.file_watch_period);
+  file_watch_.emplace(options_.certificates, options_.access, serving_.log,
+                      options_.file_watch_period);
   serving_.log.Write(LogLevel::kInfo, "ready",
                      {{"model", serving_.model_name},
                       {"listen", listen_address_},
@@ -189,12 +192,17 @@ absl::Status GrpcServer::ListenAdmin() {
     return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
   };
   const auto metrics = [this] {
-    return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
+    return HttpAnswer{200, kMetricsContentType,
+                      serving_.metrics.Text(serving_.engine, *serving_.access)};
   };
+  HttpServer::Route metrics_page = Page("/metrics", metrics);
+  if (!options_.open_metrics) {
+    metrics_page = Guard(options_.access, Right::kMetrics, std::move(metrics_page));
+  }
   auto admin =
       HttpServer::Start(OptionsOfHttp(options_.admin),
-                        {Page("/", status_page), Page("/health", [this] { return Health(); }),
-                         Page("/metrics", metrics)});
+                        {Guard(options_.access, Right::kMetrics, Page("/", status_page)),
+                         Page("/health", [this] { return Health(); }), std::move(metrics_page)});
   if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -207,7 +215,8 @@ absl::Status GrpcServer::ListenHttp() {
   options.error_answer = [](int code, std::string_view message) {
     return openai::ErrorAnswer(code, message);
   };
-  auto http = HttpServer::Start(std::move(options), openai::Routes(serving_));
+  auto http =
+      HttpServer::Start(std::move(options), openai::Routes(serving_, options_.open_metrics));
   if (!http.ok()) return OfFlag(kHttpFlag, http.status());
   http_ = *std::move(http);
   return absl::OkStatus();

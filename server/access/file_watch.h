@@ -5,8 +5,9 @@
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
-#include "server/log.h"
+#include "server/access/access.h"
 #include "server/access/certificates.h"
+#include "server/log.h"
 
 namespace mea {
 
@@ -15,13 +16,15 @@ namespace mea {
 // tells the time.
 class FileWatch {
  public:
-  FileWatch(std::shared_ptr<Certificates> certificates, Log& log, absl::Duration period);
+  FileWatch(std::shared_ptr<Certificates> certificates, std::shared_ptr<Access> access, Log& log,
+            absl::Duration period);
   ~FileWatch();
 
  private:
   void Look();
 
   const std::shared_ptr<Certificates> certificates_;  // null: none
+  const std::shared_ptr<Access> access_;
   Log& log_;
   absl::Notification stop_;
   std::thread thread_;

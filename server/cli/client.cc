@@ -123,8 +123,7 @@ absl::Status ToAbslStatus(const grpc::Status& status, const std::string& server)
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   const std::string& message = status.error_message();
   if (code == absl::StatusCode::kUnavailable && absl::StrContains(message, "andshake failed")) {
-    return absl::UnavailableError(
-        absl::StrCat("no TLS with ", server, " (", Cause(message), ")"));
+    return absl::UnavailableError(absl::StrCat("no TLS with ", server, " (", Cause(message), ")"));
   }
   if (code == absl::StatusCode::kUnavailable &&
       (absl::StrContains(message, "connect") || absl::StrContains(message, "DNS resolution"))) {

@@ -1,8 +1,5 @@
 #include "server/http/connection.h"
 
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
@@ -28,24 +25,6 @@ constexpr int64_t kMaxLingerBytes = 64 << 20;
 constexpr absl::Duration kLingerTimeout = absl::Seconds(5);
 constexpr char kContinue[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-// A peer that has vanished without a word is noticed: the kernel asks after a minute of silence.
-constexpr int kKeepaliveIdleSeconds = 60;
-constexpr int kKeepaliveIntervalSeconds = 15;
-constexpr int kKeepaliveProbes = 4;
-
-void SetSocketOptions(int fd, absl::Duration write_timeout) {
-  const auto set = [fd](int level, int name, int value) {
-    setsockopt(fd, level, name, &value, sizeof(value));
-  };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
-  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
-  // Tokens are small: the kernel would take them for many minutes after the peer has vanished.
-  set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(absl::ToInt64Milliseconds(write_timeout)));
-}
-
 // Some clients end a request with one too many.
 bool IsEmptyLine(std::string_view bytes) { return bytes.find_first_not_of("\r\n") == bytes.npos; }
 
@@ -66,7 +45,7 @@ HttpConnection::HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<H
       peer_(std::move(peer)) {}
 
 void HttpConnection::Start() {
-  SetSocketOptions(stream_.socket().native_handle(), site_->options.write_timeout);
+  stream_.SetOptions(site_->options.write_timeout);
   SetDeadline(site_->options.header_timeout);
   if (site_->options.certificates) {
     stream_.Handshake(site_->options.certificates->state()->context.get(),
@@ -145,6 +124,9 @@ void HttpConnection::Parse(std::string_view bytes) {
   const bool had_begun = parser_->has_begun();
   if (!parser_->Put(bytes)) {
     return Refuse(parser_->refusal().code, parser_->refusal().message);
+  }
+  if (parser_->is_header_done() && !saw_header_) {
+    if (std::optional<HttpAnswer> refusal = RefusalOfRoute()) return Refuse(*std::move(refusal));
   }
   if (!AdmitBody()) return Refuse(503, "too many requests are being received at once");
   if (parser_->is_done()) return Dispatch(bytes);
@@ -232,12 +214,23 @@ void HttpConnection::Dispatch(std::string_view rest) {
   }
 }
 
+std::optional<HttpAnswer> HttpConnection::RefusalOfRoute() {
+  const HttpRequest& head = parser_->request();
+  const HttpRoutes::Match match = site_->routes.Find(head.method, head.path);
+  if (match.route == nullptr || !match.route->refuse) return std::nullopt;
+  return match.route->refuse(head);
+}
+
 // The answer to what is no request, or none that is served; the connection's last.
 void HttpConnection::Refuse(int code, std::string_view message) {
-  Adopt(parser_->request());
-  close_after_ = unread_ = true;
   HttpAnswer answer = site_->ErrorAnswer(code, message);
   if (code == 503) answer.headers.emplace_back("Retry-After", "1");
+  Refuse(std::move(answer));
+}
+
+void HttpConnection::Refuse(HttpAnswer answer) {
+  Adopt(parser_->request());
+  close_after_ = unread_ = true;
   parser_.reset();
   ReleaseBody();
   SendHere(std::move(answer));

@@ -79,7 +79,9 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   void Adopt(const HttpRequest& request);
   void Dispatch(std::string_view rest);
+  std::optional<HttpAnswer> RefusalOfRoute();
   void Refuse(int code, std::string_view message);
+  void Refuse(HttpAnswer answer);
   void SendHere(HttpAnswer answer);
 
   bool IsCurrent(uint64_t id) const { return id == id_ && state_ == State::kAnswering; }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -106,6 +107,9 @@ class HttpServer {
     std::string path;
     // On the connection's thread; never blocks. May return null where it has answered already.
     std::function<std::shared_ptr<HttpCall>(std::shared_ptr<HttpExchange>)> start;
+    // Whether the request may go on, by its head, before its body is received; where not, the
+    // answer, the connection's last. Null: all may. Likewise on the connection's thread.
+    std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
   // Listens and serves. INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.

@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "absl/time/time.h"
+
 namespace mea {
 
 // What a connection speaks: TCP, or TLS over it. One thread's.
@@ -17,6 +19,7 @@ class HttpStream {
   HttpStream(HttpStream&& other) noexcept : socket_(std::move(other.socket_)) {}  // not yet TLS
 
   Socket& socket() { return socket_; }
+  void SetOptions(absl::Duration write_timeout);
   bool is_tls() const { return tls_ != nullptr; }
 
   // TLS from here on, as `context` has it. handler(error_code)

@@ -65,9 +65,8 @@ class TlsServer : public TlsWorld, public ServerFixture {
   void AwaitLog(const std::string& event) const {
     const auto has_come = [&] {
       const std::vector<std::string> lines = log_lines.lines();
-      return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
-        return line.find(event) != line.npos;
-      });
+      return std::any_of(lines.begin(), lines.end(),
+                         [&](const std::string& line) { return line.find(event) != line.npos; });
     };
     for (int i = 0; i < 4000 && !has_come(); ++i) absl::SleepFor(absl::Milliseconds(5));
     EXPECT_TRUE(has_come()) << event;

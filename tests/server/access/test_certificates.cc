@@ -68,9 +68,9 @@ TestCertificate TestAuthority::Sign(const TestCertificateOptions& options) const
   Extend(cert.get(), NID_ext_key_usage, options.client ? "clientAuth" : "serverAuth");
   MEA_CHECK(X509_sign(cert.get(), key_.get(), EVP_sha256()) > 0);
   return {.cert = PemOf(cert.get()), .key = Pem([&](BIO* bio) {
-            return PEM_write_bio_PKCS8PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr,
-                                                 nullptr);
-          })};
+                                       return PEM_write_bio_PKCS8PrivateKey(
+                                           bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
+                                     })};
 }
 
 TestFiles::TestFiles() {

@@ -5,10 +5,10 @@
 #include <atomic>
 #include <thread>
 
-#include "server/address.h"
 #include "server/access/certificates.h"
-#include "tests/server/http/http_fixture.h"
+#include "server/address.h"
 #include "tests/server/access/test_certificates.h"
+#include "tests/server/http/http_fixture.h"
 
 namespace mea::testing {
 namespace {
