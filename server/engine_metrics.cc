@@ -2,51 +2,14 @@
 
 #include <utility>
 
+#include "server/family_writer.h"
 #include "server/ratio.h"
 
 namespace mea {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-
-using Labels = std::vector<ClientMetric::Label>;
-
-// Adds families of gauges and counters that carry the model's name.
-class FamilyWriter {
- public:
-  FamilyWriter(const std::string& model_name, std::vector<MetricFamily>& families)
-      : model_name_(model_name), families_(families) {}
-
-  void Family(std::string name, MetricType type, std::string help) {
-    families_.push_back(
-        {.name = std::move(name), .help = std::move(help), .type = type, .metric = {}});
-  }
-  void Sample(double value, const Labels& labels = {}) {
-    ClientMetric metric;
-    metric.label = labels;
-    metric.label.insert(metric.label.begin(), {"model_name", model_name_});
-    if (families_.back().type == MetricType::Counter) {
-      metric.counter.value = value;
-    } else {
-      metric.gauge.value = value;
-    }
-    families_.back().metric.push_back(std::move(metric));
-  }
-  void Gauge(std::string name, std::string help, double value) {
-    Family(std::move(name), MetricType::Gauge, std::move(help));
-    Sample(value);
-  }
-  void Counter(std::string name, std::string help, double value) {
-    Family(std::move(name), MetricType::Counter, std::move(help));
-    Sample(value);
-  }
-
- private:
-  const std::string& model_name_;
-  std::vector<MetricFamily>& families_;
-};
 
 // Names and words: what a byte of cache holds, and what it would hold uncompressed.
 void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWriter& out) {

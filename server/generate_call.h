@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "mea/v1/inference.pb.h"
+#include "server/access/authorization.h"
 #include "server/generation.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
@@ -90,8 +91,11 @@ class GenerateCall : public Reactor,
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
                                const v1::GenerateRequest& request, const CallInfo& call,
                                OutputBound bound) {
+    auto key_call = serving_.access->Admit(Authorization(*context));
+    if (!key_call.ok()) return key_call.status();
     auto spec = FromProto(request, call, serving_);
     if (!spec.ok()) return spec.status();
+    spec->key_call = *std::move(key_call);
     context->AddInitialMetadata("x-request-id", spec->request.id);
     auto generation = std::make_shared<Generation>(serving_, *std::move(spec), std::move(bound),
                                                    this->weak_from_this());

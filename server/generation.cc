@@ -43,7 +43,8 @@ Generation::Generation(Serving& serving, GenerationSpec spec, OutputBound bound,
       spec_(std::move(spec)),
       bound_exceeded_(std::move(bound.exceeded)),
       listener_(std::move(listener)),
-      mailbox_(bound.max_bytes) {}
+      mailbox_(bound.max_bytes),
+      key_share_(std::move(spec_.key_call)) {}
 
 absl::Status Generation::Start() {
   if (const ServingState state = serving_.readiness.state(); state != ServingState::kServing) {
@@ -119,13 +120,25 @@ absl::Status Generation::PrepareRequest() {
       !status.ok()) {
     return status;
   }
-  if (absl::Status status = FitToContext(spec_, serving_.engine.max_context()); !status.ok()) {
-    return status;
-  }
+  if (absl::Status status = TakeShare(); !status.ok()) return status;
   if (absl::Status status = PrepareCompletions(); !status.ok()) return status;
   prompt_output_ = PromptOutput{.num_tokens = static_cast<int>(request.prompt.size())};
   if (spec_.prompt_token_ids) prompt_output_->token_ids = request.prompt;
   return spec_.echo ? PrepareEcho() : absl::OkStatus();
+}
+
+// What the prompt may take: of the context, and of its key.
+absl::Status Generation::TakeShare() {
+  if (!key_share_.has_key()) return FitToContext(spec_, serving_.engine.max_context());
+  const KvCacheStats kv = serving_.engine.stats().kv;
+  const int64_t page_bytes = kv.page_size * kv.bytes_per_token;
+  const int max_context =
+      key_share_.MaxContext(serving_.engine.max_context(), spec_.n, kv.page_size, page_bytes);
+  if (absl::Status status = FitToContext(spec_, max_context); !status.ok()) return status;
+  const int64_t prompt_tokens = std::ssize(spec_.request.prompt);
+  const int64_t tokens = prompt_tokens + spec_.request.stopping.max_tokens;
+  const int64_t pages = spec_.n * ((tokens + kv.page_size - 1) / kv.page_size);
+  return key_share_.Reserve(prompt_tokens, pages * page_bytes);
 }
 
 absl::Status Generation::StillWanted() {
@@ -355,9 +368,11 @@ void Generation::EndCompletion(FinishOutput finish) {
 
 void Generation::End(FinishOutput finish) {
   bool refused = false;
+  bool computed = false;
   {
     absl::MutexLock lock(&mu_);
     refused = phase_ == Phase::kEncoding && cancelled_.ok();
+    computed = phase_ == Phase::kSubmitted;
     phase_ = Phase::kEnded;
     if (!cancelled_.ok()) finish.status = cancelled_;
   }
@@ -370,6 +385,7 @@ void Generation::End(FinishOutput finish) {
     serving_.request_log.Finished(spec_, all, times_);
   }
   serving_.requests.Erase(spec_.request.id);
+  key_share_.End(computed, usage_.completion_tokens);  // before the client knows and comes again
   mailbox_.Put(std::move(finish));
   Notify();
 }

@@ -90,6 +90,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   void SubmitPrepared(absl::Status prepared);
   absl::Status PrepareRequest();
   absl::Status StillWanted() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status TakeShare();
   absl::Status PrepareCompletions();
   absl::Status PrepareEcho();
   absl::Status Submit() ABSL_LOCKS_EXCLUDED(mu_);
@@ -114,6 +115,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   const std::weak_ptr<OutputListener> listener_;
   const absl::Time arrival_ = absl::Now();
   Mailbox mailbox_;
+  KeyShare key_share_;  // of the job at hand
 
   absl::Mutex mu_;  // never taken by the engine's thread: held while calling the engine
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kEncoding;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "engine/grammar/grammar.h"
 #include "engine/request.h"
 #include "engine/text/chat/chat_template.h"
+#include "server/access/key_use.h"
 
 namespace mea {
 
@@ -27,12 +29,13 @@ struct ChatSpec {
 
 // A request as the server holds it: the engine's part, checked, and what concerns text alone.
 struct GenerationSpec {
-  std::string trace_id;            // of the caller's trace; empty: none
-  Request request;                 // prompt is empty until the text is tokenized
-  int n = 1;                       // completions
-  std::string prompt_text;         // to be tokenized; of a chat: once it is rendered
-  bool add_special_tokens = true;  // to prompt_text where it is no chat's
-  bool parse_special = true;       // in it
+  std::string trace_id;               // of the caller's trace; empty: none
+  std::shared_ptr<KeyCall> key_call;  // until the request has ended; null: no key
+  Request request;                    // prompt is empty until the text is tokenized
+  int n = 1;                          // completions
+  std::string prompt_text;            // to be tokenized; of a chat: once it is rendered
+  bool add_special_tokens = true;     // to prompt_text where it is no chat's
+  bool parse_special = true;          // in it
   std::optional<ChatSpec> chat;
   std::optional<GrammarSpec> structured_output;  // as asked for
   std::optional<GrammarSpec> grammar;            // of the whole completion, once it is known

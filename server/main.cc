@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
   mea::AddEval(program, action);
   mea::AddConvert(program, action);
   mea::AddBench(program, action);
+  mea::AddKey(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/access/access_metrics.h"
 #include "server/engine_metrics.h"
 
 namespace mea {
@@ -99,9 +100,10 @@ void Metrics::CountRequest(absl::StatusCode code, std::string_view finish_reason
   if (code == absl::StatusCode::kOk) Observe(e2e_, e2e);
 }
 
-std::string Metrics::Text(const Engine& engine) const {
+std::string Metrics::Text(const Engine& engine, const Access& access) const {
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
   AppendEngineMetrics(engine, options_.model_name, families);
+  if (access.has_keys()) AppendAccessMetrics(access, options_.model_name, families);
   if (options_.vllm_names) {
     AppendVllmNames(families);
     AppendVllmCacheConfig(engine, options_.model_name, families);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "server/access/access.h"
 
 namespace mea {
 
@@ -32,7 +33,7 @@ class Metrics {
   void CountRequest(absl::StatusCode code, std::string_view finish_reason, absl::Duration e2e);
 
   // Prometheus text format 0.0.4.
-  std::string Text(const Engine& engine) const;
+  std::string Text(const Engine& engine, const Access& access) const;
 
  private:
   prometheus::Histogram& AddHistogram(const std::string& name, const std::string& help,

@@ -3,7 +3,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
+#include "server/field_error.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 
@@ -22,9 +24,18 @@ std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
 
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
+// Where a client writes in its own words: what is said of these may quote them.
+bool MayQuote(const std::string& field) {
+  return absl::StartsWith(field, "chat") || absl::StartsWith(field, "structured_output");
+}
+
 void AppendStatus(const absl::Status& status, std::vector<LogField>& fields) {
   fields.push_back({"status", CodeName(status)});
-  if (!status.ok()) fields.push_back({"message", std::string(status.message())});
+  if (const auto field = FieldOf(status); field && MayQuote(*field)) {
+    fields.push_back({"field", *field});
+  } else if (!status.ok()) {
+    fields.push_back({"message", std::string(status.message())});
+  }
 }
 
 bool IsOverload(const absl::Status& status) {
@@ -76,7 +87,8 @@ void RequestLog::Finished(const GenerationSpec& spec, const FinishOutput& finish
 void RequestLog::Refused(const RequestTag& tag, const absl::Status& status) {
   std::vector<LogField> fields = FieldsOf(tag);
   AppendStatus(status, fields);
-  LogLevel level = LogLevel::kInfo;
+  // Whoever reaches the server can send calls without a key: no line of theirs at info.
+  LogLevel level = absl::IsUnauthenticated(status) ? LogLevel::kDebug : LogLevel::kInfo;
   if (IsOverload(status)) {
     absl::MutexLock lock(&mu_);
     ++unwarned_;

@@ -4,11 +4,15 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "server/access/file_watch.h"
+#include "server/access/grpc_credentials.h"
+#include "server/access/guard.h"
 #include "server/address.h"
 #include "server/build_info.h"
 #include "server/http/http_server.h"
@@ -26,6 +30,7 @@ constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
 
 constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent client is there
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
+constexpr int kHandshakeTimeoutMs = 10'000;  // of TLS and HTTP/2 together
 constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
 
 constexpr std::string_view kListenFlag = "--listen";
@@ -47,6 +52,7 @@ absl::Status CheckAddress(std::string_view flag, const std::string& text) {
 void SetChannelOptions(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -81,7 +87,8 @@ class GrpcServer final : public Server {
                  options_.chat.get(),
                  options_.reply_format,
                  options_.reply_markers,
-                 options_.grammars.get()} {}
+                 options_.grammars.get(),
+                 options_.access} {}
   ~GrpcServer() override;
 
   absl::Status Listen();
@@ -111,6 +118,9 @@ class GrpcServer final : public Server {
   TextWorkers compilers_{kNumGrammarCompilers, kMaxGrammarJobs};
   InferenceService inference_{serving_};
   ControlService control_{serving_};
+  const std::shared_ptr<grpc::ServerCredentials> credentials_ =
+      options_.certificates ? GrpcCredentials(options_.certificates)
+                            : grpc::InsecureServerCredentials();
   std::unique_ptr<grpc::Server> grpc_;
   std::string listen_address_;
   ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
@@ -118,6 +128,7 @@ class GrpcServer final : public Server {
   std::unique_ptr<HttpServer> http_;
   absl::Notification stop_watching_;
   std::thread watcher_;
+  std::optional<FileWatch> file_watch_;
 };
 
 absl::Status GrpcServer::Listen() {
@@ -127,6 +138,8 @@ absl::Status GrpcServer::Listen() {
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
+  file_watch_.emplace(options_.certificates, options_.access, serving_.log,
+                      options_.file_watch_period);
   serving_.log.Write(LogLevel::kInfo, "ready",
                      {{"model", serving_.model_name},
                       {"listen", listen_address_},
@@ -146,7 +159,7 @@ absl::Status GrpcServer::ListenGrpc() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetChannelOptions(builder);
-  builder.AddListeningPort(address->ToString(), grpc::InsecureServerCredentials(), &address->port);
+  builder.AddListeningPort(address->ToString(), credentials_, &address->port);
   builder.RegisterService(&inference_);
   builder.RegisterService(&control_);
   grpc_ = builder.BuildAndStart();
@@ -166,6 +179,7 @@ absl::Status GrpcServer::ListenGrpc() {
 
 HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen) const {
   HttpOptions options{.listen = listen, .server_name = absl::StrCat("mea/", Version())};
+  options.certificates = options_.certificates;
   options.warn = [this](std::string_view message) {
     serving_.log.Write(LogLevel::kWarning, "http", {{"message", std::string(message)}});
   };
@@ -178,12 +192,17 @@ absl::Status GrpcServer::ListenAdmin() {
     return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
   };
   const auto metrics = [this] {
-    return HttpAnswer{200, kMetricsContentType, serving_.metrics.Text(serving_.engine)};
+    return HttpAnswer{200, kMetricsContentType,
+                      serving_.metrics.Text(serving_.engine, *serving_.access)};
   };
+  HttpServer::Route metrics_page = Page("/metrics", metrics);
+  if (!options_.open_metrics) {
+    metrics_page = Guard(options_.access, Right::kMetrics, std::move(metrics_page));
+  }
   auto admin =
       HttpServer::Start(OptionsOfHttp(options_.admin),
-                        {Page("/", status_page), Page("/health", [this] { return Health(); }),
-                         Page("/metrics", metrics)});
+                        {Guard(options_.access, Right::kMetrics, Page("/", status_page)),
+                         Page("/health", [this] { return Health(); }), std::move(metrics_page)});
   if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -196,7 +215,8 @@ absl::Status GrpcServer::ListenHttp() {
   options.error_answer = [](int code, std::string_view message) {
     return openai::ErrorAnswer(code, message);
   };
-  auto http = HttpServer::Start(std::move(options), openai::Routes(serving_));
+  auto http =
+      HttpServer::Start(std::move(options), openai::Routes(serving_, options_.open_metrics));
   if (!http.ok()) return OfFlag(kHttpFlag, http.status());
   http_ = *std::move(http);
   return absl::OkStatus();

@@ -11,6 +11,8 @@
 #include "engine/text/chat/chat_template.h"
 #include "engine/text/reply/reply_format.h"
 #include "engine/text/tokenizer.h"
+#include "server/access/access.h"
+#include "server/access/certificates.h"
 #include "server/log.h"
 #include "server/metrics.h"
 
@@ -22,10 +24,14 @@ struct ServerOptions {
   std::string http = "127.0.0.1:8000";     // HTTP: the OpenAI API; empty = none
   std::vector<std::string> http_cors;      // origins whose pages may call it; "*": all
   std::string model_name;
-  std::shared_ptr<const ChatTemplate> chat;   // null: chats are not served
-  ReplyFormat reply_format;                   // how the model writes tool calls and reasoning
-  std::vector<int32_t> reply_markers;         // special tokens that this takes, sorted
-  std::shared_ptr<GrammarCompiler> grammars;  // null: structured output is not served
+  std::shared_ptr<const ChatTemplate> chat;    // null: chats are not served
+  ReplyFormat reply_format;                    // how the model writes tool calls and reasoning
+  std::vector<int32_t> reply_markers;          // special tokens that this takes, sorted
+  std::shared_ptr<GrammarCompiler> grammars;   // null: structured output is not served
+  std::shared_ptr<Certificates> certificates;  // TLS on all ports; null: none
+  std::shared_ptr<Access> access = std::make_shared<Access>();  // who may do what
+  bool open_metrics = false;                            // /metrics is for anybody, keys or not
+  absl::Duration file_watch_period = absl::Seconds(1);  // of certificates and keys
   // The engine shows no sign of life for so long: NOT_SERVING, until it does.
   absl::Duration stall_timeout = absl::Seconds(5);
 };

@@ -27,6 +27,8 @@ class ControlService final : public v1::Control::CallbackService {
                                   v1::AbortResponse* response) override;
 
  private:
+  absl::Status Check(const grpc::CallbackServerContext& context) const;
+
   Serving& serving_;
 };
 

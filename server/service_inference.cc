@@ -160,11 +160,16 @@ grpc::ServerWriteReactor<v1::GenerateStreamResponse>* InferenceService::Generate
   return call.get();
 }
 
+absl::Status InferenceService::Admit(const grpc::CallbackServerContext& context) const {
+  return serving_.access->Admit(Authorization(context)).status();
+}
+
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = CheckTokenize(*request, serving_);
+  absl::Status status = Admit(*context);
+  if (status.ok()) status = CheckTokenize(*request, serving_);
   const auto job = [this, reactor, context, request = *request, response] {
     const auto ids = EncodeText(
         serving_.tokenizer, "text", request.text(),
@@ -185,7 +190,8 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = CheckDetokenize(*request, serving_);
+  absl::Status status = Admit(*context);
+  if (status.ok()) status = CheckDetokenize(*request, serving_);
   const auto job = [this, reactor, context, request = *request, response] {
     const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
     absl::StatusOr<std::string> text =
@@ -205,8 +211,9 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<ChatSpec> chat = FromProto(*request, serving_);
-  absl::Status status = chat.status();
+  absl::Status status = Admit(*context);
+  absl::StatusOr<ChatSpec> chat = status.ok() ? FromProto(*request, serving_) : status;
+  if (status.ok()) status = chat.status();
   const auto job = [this, reactor, context, chat, response] {
     absl::StatusOr<RenderedPrompt> prompt =
         RenderPrompt(*chat, serving_, [context] { return Awaited(*context); });

@@ -26,6 +26,9 @@ class InferenceService final : public v1::Inference::CallbackService {
                                        v1::RenderChatResponse* response) override;
 
  private:
+  // A call that is over soon: it counts as a request, and not as one under way.
+  absl::Status Admit(const grpc::CallbackServerContext& context) const;
+
   Serving& serving_;
 };
 

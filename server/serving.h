@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "engine/text/chat/chat_template.h"
 #include "engine/text/reply/reply_format.h"
 #include "engine/text/tokenizer.h"
+#include "server/access/access.h"
 #include "server/in_flight.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -33,6 +35,7 @@ struct Serving {
   ReplyFormat reply_format;             // how it writes calls and thoughts
   std::vector<int32_t> reply_markers;   // special tokens that its text must show for that
   GrammarCompiler* grammars = nullptr;  // null: no structured output
+  const std::shared_ptr<Access> access = std::make_shared<Access>();
   RequestLog request_log{log};
   Readiness readiness;
   InFlight requests;

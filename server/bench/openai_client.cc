@@ -20,7 +20,9 @@ constexpr time_t kConnectTimeoutS = 10;
 constexpr time_t kLongestSilenceS = 3600;
 constexpr size_t kMaxErrorBytes = 4096;  // kept of the body of a refusal
 
-void Configure(httplib::Client& http) {
+void Configure(httplib::Client& http, const OpenAiServer& server) {
+  if (!server.api_key.empty()) http.set_bearer_token_auth(server.api_key.c_str());
+  if (!server.tls_ca.empty()) http.set_ca_cert_path(server.tls_ca.c_str());
   http.set_keep_alive(true);
   http.set_tcp_nodelay(true);
   http.set_connection_timeout(kConnectTimeoutS);
@@ -146,9 +148,9 @@ class Answer {
 
 class OpenAiBenchClient final : public BenchClient {
  public:
-  OpenAiBenchClient(const std::string& url, BenchCallOptions options)
-      : http_(url), options_(std::move(options)) {
-    Configure(http_);
+  OpenAiBenchClient(const OpenAiServer& server, BenchCallOptions options)
+      : http_(server.url, server.tls_cert, server.tls_key), options_(std::move(options)) {
+    Configure(http_, server);
   }
 
   RequestRecord Run(const BenchRequest& request, BenchClock::time_point due,
@@ -182,18 +184,20 @@ class OpenAiBenchClient final : public BenchClient {
 
 }  // namespace
 
-BenchClientFactory OpenAiBenchClients(std::string url, BenchCallOptions options) {
-  return [url = std::move(url), options = std::move(options)] {
-    return std::make_unique<OpenAiBenchClient>(url, options);
+BenchClientFactory OpenAiBenchClients(OpenAiServer server, BenchCallOptions options) {
+  return [server = std::move(server), options = std::move(options)] {
+    return std::make_unique<OpenAiBenchClient>(server, options);
   };
 }
 
-absl::StatusOr<std::string> AskOpenAiModel(const std::string& url) {
-  httplib::Client http(url);
+absl::StatusOr<std::string> AskOpenAiModel(const OpenAiServer& server) {
+  const std::string& url = server.url;
+  httplib::Client http(url, server.tls_cert, server.tls_key);
   if (!http.is_valid()) {
-    return absl::InvalidArgumentError(absl::StrCat("--openai '", url, "' is not http://HOST:PORT"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--openai '", url, "' is not http://HOST:PORT or https://HOST:PORT"));
   }
-  Configure(http);
+  Configure(http, server);
   const httplib::Result result = http.Get("/v1/models");
   if (!result) {
     return absl::UnavailableError(

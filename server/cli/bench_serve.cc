@@ -20,7 +20,7 @@
 #include "server/bench/prompts.h"
 #include "server/bench/report.h"
 #include "server/bench/traffic.h"
-#include "server/cli/client.h"
+#include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 
 namespace mea {
@@ -45,6 +45,7 @@ constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts that no measured
 
 struct ServeBenchFlags {
   std::string server = "127.0.0.1:50051";
+  ClientCredentials credentials;
   std::string openai;
   std::string arrivals = "inf";
   std::string input = "128";
@@ -120,7 +121,9 @@ struct Target {
 
 absl::StatusOr<Target> OpenMea(ServeBenchFlags& flags) {
   Target target;
-  target.channel = OpenChannel(flags.server);
+  auto channel = OpenChannel(flags.server, flags.credentials);
+  if (!channel.ok()) return channel.status();
+  target.channel = *std::move(channel);
   const auto facts = AskServer(target.channel, flags.server);
   if (!facts.ok()) return facts.status();
   if (flags.prompts.vocab_size == 0) flags.prompts.vocab_size = facts->vocab_size;
@@ -133,9 +136,16 @@ absl::StatusOr<Target> OpenMea(ServeBenchFlags& flags) {
 }
 
 absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
+  const absl::StatusOr<std::string> key = flags.credentials.ApiKey();
+  if (!key.ok()) return key.status();
+  const OpenAiServer server{.url = flags.openai,
+                            .api_key = *key,
+                            .tls_ca = flags.credentials.tls_ca,
+                            .tls_cert = flags.credentials.tls_cert,
+                            .tls_key = flags.credentials.tls_key};
   std::signal(SIGPIPE, SIG_IGN);  // a server that closes its connection is a record, not our end
   if (flags.call.model.empty()) {
-    absl::StatusOr<std::string> model = AskOpenAiModel(flags.openai);
+    absl::StatusOr<std::string> model = AskOpenAiModel(server);
     if (!model.ok()) return model.status();
     flags.call.model = *std::move(model);
   }
@@ -143,7 +153,7 @@ absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
   target.setup.system = "openai";
   target.setup.server = flags.openai;
   target.setup.model = flags.call.model;
-  target.clients = OpenAiBenchClients(flags.openai, flags.call);
+  target.clients = OpenAiBenchClients(server, flags.call);
   return target;
 }
 
@@ -293,8 +303,9 @@ void AddServeBench(CLI::App& bench, Action& action) {
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command
-      .add_option("--openai", flags->openai,
-                  "Instead of it a server of POST /v1/completions, as http://HOST:PORT")
+      .add_option(
+          "--openai", flags->openai,
+          "Instead of it a server of POST /v1/completions, as http://HOST:PORT or https://...")
       ->type_name("URL");
   command.add_option("--model", flags->call.model, "Name of the model; default: what is served");
   command.add_option("--timeout", flags->call.timeout_s, "Seconds for one request; 0: no bound")
@@ -305,6 +316,7 @@ void AddServeBench(CLI::App& bench, Action& action) {
                   "Count requests within these, e.g. ttft:500ms,tpot:50ms,e2e:10s")
       ->type_name("LIMITS");
   command.add_option("--json", flags->json, "Also write the results here")->type_name("FILE");
+  AddClientFlags(command, flags->credentials);
   AddLoadFlags(command, *flags);
   AddPromptFlags(command, *flags);
   command.callback([flags, &action] { action = [flags] { return RunServeBench(*flags); }; });

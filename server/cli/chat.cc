@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
-#include "server/cli/client.h"
+#include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/interrupts.h"
 #include "server/cli/line_editor.h"
@@ -49,6 +49,7 @@ constexpr char kTextMark[] = "\"\"\"";
 
 struct ChatFlags {
   std::string server = "127.0.0.1:50051";
+  ClientCredentials credentials;
   std::string model;
   std::string system;
   std::string template_kwargs;
@@ -68,10 +69,10 @@ bool IsAtTerminal() { return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) 
 // A conversation with a server, and what its last answer took.
 class ChatClient {
  public:
-  ChatClient(ChatFlags flags, Interrupts& interrupts)
+  ChatClient(ChatFlags flags, std::shared_ptr<grpc::Channel> channel, Interrupts& interrupts)
       : flags_(std::move(flags)),
         interrupts_(interrupts),
-        channel_(OpenChannel(flags_.server)),
+        channel_(std::move(channel)),
         stub_(v1::Inference::NewStub(channel_)),
         is_terminal_(IsAtTerminal()),
         editor_(is_terminal_ ? std::make_unique<LineEditor>() : nullptr) {
@@ -278,11 +279,13 @@ class ChatClient {
 };
 
 absl::Status Chat(const ChatFlags& flags) {
+  auto channel = OpenChannel(flags.server, flags.credentials);
+  if (!channel.ok()) return channel.status();
   // Its thread lives as long as the program. At a prompt Ctrl-C is the editor's.
   static Interrupts& interrupts = *new Interrupts([] {
     if (!IsAtTerminal()) _exit(128 + SIGINT);
   });
-  return ChatClient(flags, interrupts).Run();
+  return ChatClient(flags, *std::move(channel), interrupts).Run();
 }
 
 }  // namespace
@@ -304,6 +307,7 @@ void AddChat(CLI::App& program, Action& action) {
   command.add_option("--min-p", flags->min_p, "Drop tokens below this share of the most likely");
   command.add_option("--seed", flags->seed, "Same seed, same answers");
   command.add_option("--max-tokens", flags->max_tokens, "Longest answer, in tokens");
+  AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return Chat(*flags); }; });
 }
 

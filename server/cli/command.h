@@ -19,6 +19,7 @@ void AddInspect(CLI::App& program, Action& action);
 void AddPlan(CLI::App& program, Action& action);
 void AddEval(CLI::App& program, Action& action);
 void AddConvert(CLI::App& program, Action& action);
+void AddKey(CLI::App& program, Action& action);
 void AddBench(CLI::App& program, Action& action);
 // `mea bench serve`, of the program's bench.
 void AddServeBench(CLI::App& bench, Action& action);

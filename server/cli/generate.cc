@@ -185,7 +185,9 @@ absl::Status Generate(GenerateFlags flags) {
     }
   }
   const v1::GenerateRequest request = flags.ToRequest();
-  const auto stub = v1::Inference::NewStub(OpenChannel(flags.server));
+  const auto channel = OpenChannel(flags.server, flags.credentials);
+  if (!channel.ok()) return channel.status();
+  const auto stub = v1::Inference::NewStub(*channel);
   grpc::ClientContext context;
   if (flags.timeout_s > 0) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));

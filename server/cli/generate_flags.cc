@@ -1,5 +1,7 @@
 #include "server/cli/generate_flags.h"
 
+#include "server/cli/client_flags.h"
+
 namespace mea {
 
 void GenerateFlags::AddTo(CLI::App& command) {
@@ -45,6 +47,7 @@ void GenerateFlags::AddTo(CLI::App& command) {
   command.add_flag("--ignore-eos", ignore_eos, "Go on after an end-of-sequence token")->group(when);
   command.add_flag("--include-stop", include_stop, "Leave the stop in the text")->group(when);
   command.add_option("--logprobs", logprobs, "With --json: this many alternatives per token");
+  AddClientFlags(command, credentials);
 }
 
 v1::GenerateRequest GenerateFlags::ToRequest() const {

@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "mea/v1/inference.pb.h"
+#include "server/cli/client.h"
 
 namespace mea {
 
 // The flags of `mea generate`. What is not given is left to the server.
 struct GenerateFlags {
   std::string server = "127.0.0.1:50051";
+  ClientCredentials credentials;
   std::string prompt;
   std::string model;
   std::string request_id;

@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.grpc.pb.h"
-#include "server/cli/client.h"
+#include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 
 namespace mea {
@@ -18,13 +18,16 @@ Examples:
 
 struct HealthFlags {
   std::string server = "127.0.0.1:50051";
+  ClientCredentials credentials;
   std::string service;
   double timeout_s = 5;
 };
 
 absl::Status CheckHealth(const HealthFlags& flags) {
   namespace health = grpc::health::v1;
-  const auto stub = health::Health::NewStub(OpenChannel(flags.server));
+  const auto channel = OpenChannel(flags.server, flags.credentials);
+  if (!channel.ok()) return channel.status();
+  const auto stub = health::Health::NewStub(*channel);
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
   health::HealthCheckRequest request;
@@ -54,6 +57,7 @@ void AddHealth(CLI::App& program, Action& action) {
   command.add_option("--timeout", flags->timeout_s, "Seconds to wait for the answer")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return CheckHealth(*flags); }; });
 }
 

@@ -10,6 +10,7 @@
 #include "engine/checkpoint/hub_cache.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
+#include "server/cli/access_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/load_text.h"
 #include "server/cli/model_dir.h"
@@ -27,7 +28,8 @@ namespace {
 constexpr char kServeExamples[] = R"(
 Examples:
   mea serve models/demo                                      gRPC on 127.0.0.1:50051, OpenAI on :8000
-  mea serve models/demo --listen 0.0.0.0:50051 --admin off   for other machines, no admin port
+  mea serve models/demo --listen 0.0.0.0:50051 --admin off --api-key-file keys.jsonl
+      --tls-cert cert.pem --tls-key key.pem                  for other machines, no admin port
   mea serve models/demo --kv-cache-bytes 4GiB --max-context 8192
 
 SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second one ends at once.
@@ -48,6 +50,7 @@ struct ServeFlags {
   EngineOptions engine;
   ServerOptions server;
   TextFlags text;
+  AccessFlags access;
   std::string log_level = "info";
   std::string log_format = "text";
   std::string kv_cache_bytes = "0";
@@ -179,6 +182,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "'ready' has the addresses")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  flags.access.AddTo(command);
 }
 
 // Each client takes a file descriptor; the usual bound of 1024 is for programs that use select().
@@ -203,6 +207,7 @@ absl::Status Serve(ServeFlags flags) {
   if (absl::Status files = RaiseFileLimit(); !files.ok()) return files;
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
+  if (absl::Status status = flags.access.Apply(flags.server); !status.ok()) return status;
   // Before the model is loaded, which may take minutes.
   if (absl::Status status = Server::CheckAddresses(flags.server); !status.ok()) return status;
   if (absl::Status status = CheckModelDir(flags.engine.model_dir); !status.ok()) return status;

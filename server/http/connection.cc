@@ -1,8 +1,5 @@
 #include "server/http/connection.h"
 
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
@@ -11,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/access/certificates.h"
 #include "server/http/exchange.h"
 
 namespace mea {
@@ -27,24 +25,6 @@ constexpr int64_t kMaxLingerBytes = 64 << 20;
 constexpr absl::Duration kLingerTimeout = absl::Seconds(5);
 constexpr char kContinue[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-// A peer that has vanished without a word is noticed: the kernel asks after a minute of silence.
-constexpr int kKeepaliveIdleSeconds = 60;
-constexpr int kKeepaliveIntervalSeconds = 15;
-constexpr int kKeepaliveProbes = 4;
-
-void SetSocketOptions(int fd, absl::Duration write_timeout) {
-  const auto set = [fd](int level, int name, int value) {
-    setsockopt(fd, level, name, &value, sizeof(value));
-  };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
-  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
-  // Tokens are small: the kernel would take them for many minutes after the peer has vanished.
-  set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(absl::ToInt64Milliseconds(write_timeout)));
-}
-
 // Some clients end a request with one too many.
 bool IsEmptyLine(std::string_view bytes) { return bytes.find_first_not_of("\r\n") == bytes.npos; }
 
@@ -58,17 +38,29 @@ HttpAnswer HttpSite::ErrorAnswer(int code, std::string_view message) const {
 }
 
 HttpConnection::HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site,
-                               Stream stream, std::string peer)
+                               HttpStream stream, std::string peer)
     : loop_(std::move(loop)),
       site_(std::move(site)),
       stream_(std::move(stream)),
       peer_(std::move(peer)) {}
 
 void HttpConnection::Start() {
-  SetSocketOptions(stream_.native_handle(), site_->options.write_timeout);
+  stream_.SetOptions(site_->options.write_timeout);
+  SetDeadline(site_->options.header_timeout);
+  if (site_->options.certificates) {
+    stream_.Handshake(site_->options.certificates->state()->context.get(),
+                      [self = shared_from_this()](const error_code& ec) { self->OnHandshake(ec); });
+  } else {
+    Read();
+  }
+  if (loop_->draining) Drain();
+}
+
+void HttpConnection::OnHandshake(const error_code& ec) {
+  if (state_ == State::kClosed) return;
+  if (ec) return Close();
   SetDeadline(site_->options.header_timeout);
   Read();
-  if (loop_->draining) Drain();
 }
 
 void HttpConnection::SetDeadline(absl::Duration timeout) {
@@ -99,7 +91,7 @@ void HttpConnection::CutOff() { Close(); }
 void HttpConnection::Read() {
   const size_t wanted = state_ == State::kReading && saw_header_ ? kBodyReadBytes : kReadBytes;
   if (in_.size() != wanted) in_ = std::vector<char>(wanted);
-  stream_.async_read_some(
+  stream_.ReadSome(
       boost::asio::buffer(in_),
       [self = shared_from_this()](const error_code& ec, size_t count) { self->OnRead(ec, count); });
 }
@@ -132,6 +124,9 @@ void HttpConnection::Parse(std::string_view bytes) {
   const bool had_begun = parser_->has_begun();
   if (!parser_->Put(bytes)) {
     return Refuse(parser_->refusal().code, parser_->refusal().message);
+  }
+  if (parser_->is_header_done() && !saw_header_) {
+    if (std::optional<HttpAnswer> refusal = RefusalOfRoute()) return Refuse(*std::move(refusal));
   }
   if (!AdmitBody()) return Refuse(503, "too many requests are being received at once");
   if (parser_->is_done()) return Dispatch(bytes);
@@ -219,12 +214,23 @@ void HttpConnection::Dispatch(std::string_view rest) {
   }
 }
 
+std::optional<HttpAnswer> HttpConnection::RefusalOfRoute() {
+  const HttpRequest& head = parser_->request();
+  const HttpRoutes::Match match = site_->routes.Find(head.method, head.path);
+  if (match.route == nullptr || !match.route->refuse) return std::nullopt;
+  return match.route->refuse(head);
+}
+
 // The answer to what is no request, or none that is served; the connection's last.
 void HttpConnection::Refuse(int code, std::string_view message) {
-  Adopt(parser_->request());
-  close_after_ = unread_ = true;
   HttpAnswer answer = site_->ErrorAnswer(code, message);
   if (code == 503) answer.headers.emplace_back("Retry-After", "1");
+  Refuse(std::move(answer));
+}
+
+void HttpConnection::Refuse(HttpAnswer answer) {
+  Adopt(parser_->request());
+  close_after_ = unread_ = true;
   parser_.reset();
   ReleaseBody();
   SendHere(std::move(answer));
@@ -288,7 +294,7 @@ void HttpConnection::Abort(uint64_t id) {
   if (!IsCurrent(id)) return;
   if (framing_ == HttpFraming::kClose) {  // a plain end would look like the end of the answer
     error_code ignored;
-    stream_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+    stream_.socket().set_option(boost::asio::socket_base::linger(true, 0), ignored);
   }
   call_.reset();  // it knows
   Close();
@@ -313,10 +319,10 @@ void HttpConnection::Flush() {
 void HttpConnection::WriteSome() {
   write_deadline_ =
       HttpLoop::Clock::now() + absl::ToChronoNanoseconds(site_->options.write_timeout);
-  stream_.async_write_some(boost::asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
-                           [self = shared_from_this()](const error_code& ec, size_t count) {
-                             self->OnWrote(ec, count);
-                           });
+  stream_.WriteSome(boost::asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
+                    [self = shared_from_this()](const error_code& ec, size_t count) {
+                      self->OnWrote(ec, count);
+                    });
 }
 
 void HttpConnection::OnWrote(const error_code& ec, size_t count) {
@@ -345,11 +351,10 @@ void HttpConnection::OnAllWritten() {
 void HttpConnection::Finish() {
   call_.reset();
   cors_.clear();
-  if (close_after_ && unread_ && !read_ended_) {
+  if (close_after_ && !read_ended_ && (unread_ || stream_.is_tls())) {
     state_ = State::kLingering;
     SetDeadline(std::min(kLingerTimeout, site_->options.idle_timeout));
-    error_code ignored;
-    stream_.shutdown(Stream::shutdown_send, ignored);
+    stream_.EndOutput(/*client_sends=*/unread_, shared_from_this());
   } else if (close_after_ || read_ended_ || loop_->draining) {
     Close();
   } else {
@@ -364,7 +369,7 @@ void HttpConnection::Close() {
   state_ = State::kClosed;
   if (const auto call = std::move(call_)) call->OnGone();
   error_code ignored;
-  stream_.close(ignored);
+  stream_.socket().close(ignored);
   parser_.reset();
   ReleaseBody();
   std::vector<char>().swap(in_);

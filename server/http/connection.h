@@ -1,7 +1,7 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/system/error_code.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +15,7 @@
 #include "server/http/loop.h"
 #include "server/http/request_parser.h"
 #include "server/http/routes.h"
+#include "server/http/stream.h"
 
 namespace mea {
 
@@ -34,10 +35,7 @@ struct HttpSite {
 // so that a client that leaves is noticed while its answer is made; at most one write is.
 class HttpConnection final : public std::enable_shared_from_this<HttpConnection> {
  public:
-  // The one place that says what a connection speaks: TLS would go here.
-  using Stream = boost::asio::ip::tcp::socket;
-
-  HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site, Stream stream,
+  HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site, HttpStream stream,
                  std::string peer);
 
   void Start();
@@ -70,6 +68,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
     kClosed,
   };
 
+  void OnHandshake(const error_code& ec);
   void Read();
   void OnRead(const error_code& ec, size_t count);
   void OnReadEnd(bool clean);
@@ -80,7 +79,9 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   void Adopt(const HttpRequest& request);
   void Dispatch(std::string_view rest);
+  std::optional<HttpAnswer> RefusalOfRoute();
   void Refuse(int code, std::string_view message);
+  void Refuse(HttpAnswer answer);
   void SendHere(HttpAnswer answer);
 
   bool IsCurrent(uint64_t id) const { return id == id_ && state_ == State::kAnswering; }
@@ -95,7 +96,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   const std::shared_ptr<HttpLoop> loop_;
   const std::shared_ptr<HttpSite> site_;
-  Stream stream_;
+  HttpStream stream_;
   const std::string peer_;
 
   State state_ = State::kReading;

@@ -186,11 +186,11 @@ bool BeastServer::TakePlace() {
 void BeastServer::Admit(int fd, const sockaddr_storage& name) {
   if (!TakePlace()) return TurnAway(fd);
   const std::shared_ptr<HttpLoop>& loop = threads_[next_thread_++ % threads_.size()].loop;
-  HttpConnection::Stream stream(loop->context);
+  tcp::socket socket(loop->context);
   error_code ec;
-  stream.assign(name.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd, ec);
+  socket.assign(name.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd, ec);
   auto connection =
-      std::make_shared<HttpConnection>(loop, site_, std::move(stream), PeerName(name));
+      std::make_shared<HttpConnection>(loop, site_, HttpStream(std::move(socket)), PeerName(name));
   loop->Post([loop, connection = std::move(connection), period = tick_] {
     loop->connections.insert(connection);
     Tick(loop, period);
@@ -198,8 +198,12 @@ void BeastServer::Admit(int fd, const sockaddr_storage& name) {
   });
 }
 
-// As much of an answer as can be given without waiting.
+// As much of an answer as can be given without waiting: none before a handshake.
 void BeastServer::TurnAway(int fd) const {
+  if (site_->options.certificates) {
+    close(fd);
+    return;
+  }
   char unread[4096];
   recv(fd, unread, sizeof(unread), MSG_DONTWAIT);  // a close with bytes unread would discard ours
   HttpAnswer answer = site_->ErrorAnswer(

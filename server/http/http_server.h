@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,8 @@
 #include "absl/time/time.h"
 
 namespace mea {
+
+class Certificates;
 
 struct HttpRequest {
   std::string method;  // "GET"
@@ -68,19 +71,21 @@ class HttpCall {
 };
 
 struct HttpOptions {
-  std::string listen;               // HOST:PORT; port 0 takes a free one
-  std::string server_name = "mea";  // of the header Server
-  int num_threads = 1;              // a connection stays with one of them
+  std::string listen;                                // HOST:PORT; port 0 takes a free one
+  std::string server_name = "mea";                   // of the header Server
+  int num_threads = 1;                               // a connection stays with one of them
+  std::shared_ptr<const Certificates> certificates;  // TLS with these; null: none
 
   int max_connections = 4096;            // more are answered 503 and closed
   int max_header_bytes = 16 << 10;       // request line and headers; more: 431
   int64_t max_body_bytes = 8 << 20;      // more: 413
   int64_t max_bodies_bytes = 256 << 20;  // of all bodies that are being read together; more: 503
 
-  absl::Duration header_timeout = absl::Seconds(10);  // from the first byte, or from accept
-  absl::Duration body_timeout = absl::Seconds(60);    // and a second for every 16 KiB that came
-  absl::Duration idle_timeout = absl::Seconds(75);    // between requests
-  absl::Duration write_timeout = absl::Seconds(60);   // that a client takes nothing of an answer
+  // From the first byte, or from accept; a TLS handshake may take as long before that.
+  absl::Duration header_timeout = absl::Seconds(10);
+  absl::Duration body_timeout = absl::Seconds(60);   // and a second for every 16 KiB that came
+  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
+  absl::Duration write_timeout = absl::Seconds(60);  // that a client takes nothing of an answer
 
   std::vector<std::string> cors_origins;  // that browsers may call from; "*": all
 
@@ -102,6 +107,9 @@ class HttpServer {
     std::string path;
     // On the connection's thread; never blocks. May return null where it has answered already.
     std::function<std::shared_ptr<HttpCall>(std::shared_ptr<HttpExchange>)> start;
+    // Whether the request may go on, by its head, before its body is received; where not, the
+    // answer, the connection's last. Null: all may. Likewise on the connection's thread.
+    std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
   // Listens and serves. INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.

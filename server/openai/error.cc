@@ -90,6 +90,7 @@ HttpAnswer ErrorAnswer(const absl::Status& status, const ParamNames& names) {
   HttpAnswer answer{.code = KindOf(status).http_code,
                     .content_type = kJson,
                     .body = Dump({{"error", ErrorObject(status, names)}})};
+  if (absl::IsUnauthenticated(status)) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
   std::optional<absl::Duration> delay = RetryDelay(status);
   if (!delay && absl::IsUnavailable(status)) delay = absl::Seconds(1);
   if (delay) {

@@ -54,6 +54,12 @@ GenerationCall::GenerationCall(Serving& serving, std::shared_ptr<HttpExchange> e
       id_(absl::StrCat(id_prefix, RandomHex24())) {}
 
 void GenerationCall::Begin() {
+  {
+    auto key_call = serving_.access->Admit(exchange_->request().Header("authorization"));
+    absl::MutexLock lock(&mu_);
+    if (!key_call.ok()) return LogAndFail(key_call.status());
+    key_call_ = *std::move(key_call);
+  }
   if (std::ssize(exchange_->request().body) <= kMaxInlineBodyBytes) return ReadAndStart();
   if (serving_.workers.Post([self = shared_from_this()] { self->ReadAndStart(); })) return;
   absl::MutexLock lock(&mu_);
@@ -79,12 +85,16 @@ void GenerationCall::ReadAndStart() {
       status = Start();
     }
     if (status.ok()) return;
-    serving_.request_log.Refused(
-        {id_, TraceId(std::string(exchange_->request().Header("traceparent")))}, status);
-    Fail(status);
+    LogAndFail(status);
     started = generations_;
   }
   CancelAll(started);
+}
+
+void GenerationCall::LogAndFail(const absl::Status& status) {
+  serving_.request_log.Refused(
+      {id_, TraceId(std::string(exchange_->request().Header("traceparent")))}, status);
+  Fail(status);
 }
 
 // All prompts, or none.
@@ -99,8 +109,10 @@ absl::Status GenerationCall::Start() {
     call.request_id = request.request_id();
     absl::StatusOr<GenerationSpec> spec = FromProto(request, call, serving_);
     if (!spec.ok()) return spec.status();
+    spec->key_call = key_call_;
     specs.push_back(*std::move(spec));
   }
+  key_call_.reset();
   for (GenerationSpec& spec : specs) {
     const int prompt = static_cast<int>(generations_.size());
     listeners_.push_back(std::make_shared<PromptListener>(weak_from_this(), prompt));

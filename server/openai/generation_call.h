@@ -39,6 +39,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
 
   void ReadAndStart() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Start() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void LogAndFail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnOutput(int prompt) ABSL_LOCKS_EXCLUDED(mu_);
   // The prompts that run on though the answer has failed: to be cancelled without the lock.
   Generations LeftRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -60,6 +61,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   const absl::Time arrival_ = absl::Now();
 
   absl::Mutex mu_;
+  std::shared_ptr<KeyCall> key_call_ ABSL_GUARDED_BY(mu_);  // until its prompts have it
   ParsedRequest parsed_ ABSL_GUARDED_BY(mu_);
   std::vector<std::shared_ptr<PromptListener>> listeners_ ABSL_GUARDED_BY(mu_);  // by prompt
   Generations generations_ ABSL_GUARDED_BY(mu_);                                 // by prompt

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/access/guard.h"
 #include "server/build_info.h"
 #include "server/openai/error.h"
 #include "server/openai/generation_call.h"
@@ -50,34 +51,42 @@ HttpAnswer Health(const Serving& serving) {
 
 }  // namespace
 
-std::vector<Route> Routes(Serving& serving) {
+std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   const auto health = [&serving](const HttpRequest&) { return Health(serving); };
-  return {Generating(serving, "/v1/chat/completions", ReadChatCompletion, "chatcmpl-"),
-          Generating(serving, "/v1/completions", ReadCompletion, "cmpl-"),
-          Generating(serving, "/v1/responses", ReadResponse, "resp_"),
-          At("GET", "/v1/models", [&serving](const HttpRequest&) { return ListModels(serving); }),
-          At("GET", "/v1/models/*",
-             [&serving](const HttpRequest& request) { return RetrieveModel(request, serving); }),
-          OnTextWorker(serving, "/tokenize", Tokenize),
-          OnTextWorker(serving, "/detokenize", Detokenize),
-          At("GET", "/tokenizer_info",
-             [&serving](const HttpRequest&) { return TokenizerInfo(serving); }),
-          At("GET", "/health", health),
-          At("GET", "/ping", health),
-          At("POST", "/ping", health),
-          At("GET", "/version",
-             [](const HttpRequest&) {
-               return JsonAnswer({{"version", Version()}, {"build", Build()}});
-             }),
-          At("GET", "/metrics",
-             [&serving](const HttpRequest&) {
-               return HttpAnswer{.content_type = kMetricsContentType,
-                                 .body = serving.metrics.Text(serving.engine)};
-             }),
-          At("GET", "/openapi.json", [](const HttpRequest&) {
-            return HttpAnswer{.content_type = "application/json",
-                              .body = std::string(OpenApiText())};
-          })};
+  const auto metrics = [&serving](const HttpRequest&) {
+    return HttpAnswer{.content_type = kMetricsContentType,
+                      .body = serving.metrics.Text(serving.engine, *serving.access)};
+  };
+  std::vector<Route> routes = {At("GET", "/health", health), At("GET", "/ping", health),
+                               At("POST", "/ping", health)};
+  const auto add = [&](std::optional<Right> right, Route route) {
+    routes.push_back(Guard(serving.access, right, std::move(route)));
+  };
+  add(Right::kInference,
+      Generating(serving, "/v1/chat/completions", ReadChatCompletion, "chatcmpl-"));
+  add(Right::kInference, Generating(serving, "/v1/completions", ReadCompletion, "cmpl-"));
+  add(Right::kInference, Generating(serving, "/v1/responses", ReadResponse, "resp_"));
+  add(Right::kInference, OnTextWorker(serving, "/tokenize", Tokenize));
+  add(Right::kInference, OnTextWorker(serving, "/detokenize", Detokenize));
+  // What says what is served is for any key.
+  const auto any = std::nullopt;
+  add(any, At("GET", "/v1/models", [&serving](const HttpRequest&) { return ListModels(serving); }));
+  add(any, At("GET", "/v1/models/*",
+              [&serving](const HttpRequest& request) { return RetrieveModel(request, serving); }));
+  add(any, At("GET", "/tokenizer_info",
+              [&serving](const HttpRequest&) { return TokenizerInfo(serving); }));
+  add(any, At("GET", "/version", [](const HttpRequest&) {
+        return JsonAnswer({{"version", Version()}, {"build", Build()}});
+      }));
+  add(any, At("GET", "/openapi.json", [](const HttpRequest&) {
+        return HttpAnswer{.content_type = "application/json", .body = std::string(OpenApiText())};
+      }));
+  if (open_metrics) {
+    routes.push_back(At("GET", "/metrics", metrics));
+  } else {
+    add(Right::kMetrics, At("GET", "/metrics", metrics));
+  }
+  return routes;
 }
 
 }  // namespace mea::openai

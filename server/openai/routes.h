@@ -8,8 +8,8 @@
 namespace mea::openai {
 
 // The paths of the HTTP API: OpenAI's, and vLLM's for tokens and probes. `serving` outlives the
-// server they are given to.
-std::vector<HttpServer::Route> Routes(Serving& serving);
+// server they are given to. `open_metrics`: /metrics needs no key.
+std::vector<HttpServer::Route> Routes(Serving& serving, bool open_metrics);
 
 // OpenAPI 3.1 of those paths.
 std::string_view OpenApiText();

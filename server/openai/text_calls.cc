@@ -33,6 +33,12 @@ class TextCall final : public HttpCall {
 std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              std::shared_ptr<HttpExchange> exchange,
                                              TextAnswer answer) {
+  // It counts as a request, and not as one under way: it is over soon.
+  const auto admitted = serving.access->Admit(exchange->request().Header("authorization"));
+  if (!admitted.ok()) {
+    exchange->Send(ErrorAnswer(admitted.status()));
+    return nullptr;
+  }
   auto call = std::make_shared<TextCall>();
   const auto job = [&serving, exchange, answer, call] {
     if (!call->StillWanted().ok()) return;

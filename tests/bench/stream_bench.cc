@@ -93,7 +93,7 @@ void Measure(const Load& load, int from) {
   const std::string address = "127.0.0.1:" + std::to_string(port);
   const BenchClientFactory clients =
       load.over_http
-          ? OpenAiBenchClients("http://" + address, {.model = "fake"})
+          ? OpenAiBenchClients({"http://" + address}, {.model = "fake"})
           : GrpcBenchClients(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()), {});
   const BenchClock::time_point due = BenchClock::now();
   const double due_seconds = Now();

@@ -1,8 +1,11 @@
 """What tests are given: a server for all of them, and clients of it."""
 
+import sys
+
 import openai
 import pytest
 import serving
+from grpc_stubs import make_stubs
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +54,9 @@ def complete(client, server):
     return ask
 
 
+@pytest.fixture(scope="session")
+def protocol(tmp_path_factory):
+    """The modules types_pb2, inference_pb2 and inference_pb2_grpc."""
+    folder = tmp_path_factory.mktemp("stubs")
+    yield make_stubs(folder)
+    sys.path.remove(str(folder))

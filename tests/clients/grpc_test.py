@@ -1,23 +1,13 @@
 """A gRPC client in Python, with stubs made of the .proto files alone."""
 
 import json
-import sys
 
 import grpc
 import jsonschema
 import pytest
 import serving
-from grpc_stubs import make_stubs
 from structured_test import EVENT
 from tools_test import SCHEMAS, TOOLS, WRITTEN_CALL
-
-
-@pytest.fixture(scope="module")
-def protocol(tmp_path_factory):
-    """The modules types_pb2, inference_pb2 and inference_pb2_grpc."""
-    folder = tmp_path_factory.mktemp("stubs")
-    yield make_stubs(folder)
-    sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="module")

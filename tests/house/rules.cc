@@ -60,6 +60,7 @@ const std::vector<Library>& Libraries() {
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Boost", {"boost/"}, {"server/http/"}},
+      {"OpenSSL", {"openssl/"}, {"server/access/", "tests/server/"}},
       {"logging", {"spdlog/"}, {"server/log.cc"}},
       {"xgrammar", {"xgrammar/", "dlpack/", "picojson"}, {"engine/grammar/xgrammar_library.cc"}},
       {"Eigen", {"Eigen/"}, {"engine/convert/", "tests/engine/convert/"}},

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/field_error.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -53,6 +54,20 @@ TEST(RequestLogTest, ARequestIsAcceptedAndFinishedOnce) {
                          "completion_tokens=6 queue_ms=[0-9.]+ ttft_ms=[0-9.]+ "
                          "total_ms=[0-9.]+ kv_bytes=1024")));
   }
+}
+
+TEST(RequestLogTest, WhatIsSaidOfAClientsOwnWordsIsNotLogged) {
+  ServerFixture f;
+  RequestLog log(*f.log);
+  const absl::Status template_says = absl::InvalidArgumentError("no answer to 'quince'");
+  for (const char* field : {"chat.messages", "chat.tools[0]", "structured_output.regex"}) {
+    log.Refused({.id = "one"}, WithField(template_says, field));
+  }
+  log.Refused({.id = "two"}, FieldError("sampling.top_p", "9 is outside 0..1"));
+  const auto lines = f.StopAndReadLog();
+  EXPECT_THAT(Containing(lines, "quince"), IsEmpty());
+  EXPECT_THAT(Containing(lines, "field=chat.messages"), ElementsAre(HasSubstr("id=one")));
+  EXPECT_THAT(Containing(lines, "id=two"), ElementsAre(HasSubstr("9 is outside")));
 }
 
 TEST(RequestLogTest, NoLineHoldsTextOfPromptOrAnswer) {

@@ -94,7 +94,7 @@ class FakeOpenAi {
 class OpenAiClientTest : public ::testing::Test {
  protected:
   RequestRecord Run(const BenchRequest& request, BenchCallOptions options = {.model = "m"}) {
-    const auto client = OpenAiBenchClients(server_.url(), std::move(options))();
+    const auto client = OpenAiBenchClients({server_.url()}, std::move(options))();
     return client->Run(request, BenchClock::now(), live_);
   }
 
@@ -144,7 +144,7 @@ TEST_F(OpenAiClientTest, ChunksMayBeTornAnywhere) {
 
 TEST_F(OpenAiClientTest, ConnectionIsKept) {
   server_.Stream({Chunk("a"), kDone});
-  const auto client = OpenAiBenchClients(server_.url(), {})();
+  const auto client = OpenAiBenchClients({server_.url()}, {})();
   for (int i = 0; i < 5; ++i) {
     EXPECT_TRUE(client->Run({.text = "hey"}, BenchClock::now(), live_).ok());
   }
@@ -200,17 +200,17 @@ TEST_F(OpenAiClientTest, SilentServerIsGivenUp) {
 }
 
 TEST_F(OpenAiClientTest, AsksForTheModel) {
-  EXPECT_EQ(*AskOpenAiModel(server_.url()), "some-model");
+  EXPECT_EQ(*AskOpenAiModel({server_.url()}), "some-model");
   server_.models = "{}";
-  EXPECT_THAT(std::string(AskOpenAiModel(server_.url()).status().message()),
+  EXPECT_THAT(std::string(AskOpenAiModel({server_.url()}).status().message()),
               HasSubstr("names no model"));
-  EXPECT_THAT(std::string(AskOpenAiModel("http://127.0.0.1:1").status().message()),
+  EXPECT_THAT(std::string(AskOpenAiModel({"http://127.0.0.1:1"}).status().message()),
               StartsWith("no server at http://127.0.0.1:1"));
 }
 
 TEST(OpenAiClientWithoutServerTest, NobodyThereIsUnavailable) {
   LiveCounts live;
-  const auto client = OpenAiBenchClients("http://127.0.0.1:1", {})();
+  const auto client = OpenAiBenchClients({"http://127.0.0.1:1"}, {})();
   EXPECT_EQ(client->Run({.text = "hey"}, BenchClock::now(), live).status, "UNAVAILABLE");
 }
 

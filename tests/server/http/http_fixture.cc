@@ -167,11 +167,16 @@ HttpFixture::HttpFixture(HttpOptions options) {
     exchange->Send({.body = exchange->request().path});
     return nullptr;
   };
+  const auto unless_known = [](const HttpRequest& head) -> std::optional<HttpAnswer> {
+    if (head.Header("x-known") == "yes") return std::nullopt;
+    return HttpAnswer{.code = 401, .body = "who is there?"};
+  };
   auto started = HttpServer::Start(std::move(options), {{"GET", "/hello", hello},
                                                         {"POST", "/echo", echo},
                                                         {"GET", "/call", call},
                                                         {"POST", "/call", call},
-                                                        {"GET", "/below/*", path}});
+                                                        {"GET", "/below/*", path},
+                                                        {"POST", "/guarded", echo, unless_known}});
   EXPECT_TRUE(started.ok()) << started.status();
   server = *std::move(started);
 }

@@ -90,6 +90,7 @@ class TestCall final : public HttpCall {
 //   POST /echo       the body
 //   GET, POST /call  what the test answers
 //   GET /below/*     the path
+//   POST /guarded    the body, for who sends "X-Known: yes"; 401 for others
 class HttpFixture {
  public:
   explicit HttpFixture(HttpOptions options = {});

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "server/access/api_key.h"
+#include "server/access/key_use.h"
+
+namespace mea {
+
+// The one place that decides who calls, whether it may, and whether it is within its limits.
+// Thread-safe.
+class Access {
+ public:
+  using Clock = std::function<absl::Time()>;
+
+  // Open to anybody.
+  Access() = default;
+  // The keys of a file: key_file.h. A status names the file and the line.
+  static absl::StatusOr<std::shared_ptr<Access>> Load(std::string key_file,
+                                                      Clock clock = absl::Now);
+
+  bool has_keys() const { return !key_file_.empty(); }
+
+  // `authorization` is the header or metadata of that name. UNAUTHENTICATED without a key that is
+  // known, PERMISSION_DENIED where it lacks the right; nullopt: any key will do. What a key is
+  // stands in no message.
+  absl::Status Check(std::string_view authorization, std::optional<Right> right) const;
+
+  // Takes in a request for inference. RESOURCE_EXHAUSTED, with the reason and how long to wait,
+  // where its key has no more of something. The request counts until the result is gone; null where
+  // there are no keys.
+  absl::StatusOr<std::shared_ptr<KeyCall>> Admit(std::string_view authorization) const;
+
+  // Looks at the file again, as Certificates::Refresh. What runs goes on, of a key that is gone as
+  // well; what a key has used up stays used.
+  absl::StatusOr<bool> Refresh();
+
+  std::vector<KeyUsage> usage() const;  // by key, in the file's order
+  int64_t num_unauthenticated() const { return num_unauthenticated_; }
+  size_t num_keys() const { return keys()->size(); }
+
+ private:
+  struct Entry {
+    ApiKey key;
+    std::shared_ptr<KeyUse> use;  // of all calls of that name, whatever its line has become
+  };
+  using Keys = std::vector<Entry>;
+
+  explicit Access(std::string key_file, Clock clock)
+      : key_file_(std::move(key_file)), clock_(std::move(clock)) {}
+
+  std::shared_ptr<const Keys> keys() const {
+    absl::MutexLock lock(&mu_);
+    return keys_;
+  }
+  absl::StatusOr<Entry> Find(std::string_view authorization, std::optional<Right> right) const;
+
+  const std::string key_file_;  // empty: anybody may do anything
+  const Clock clock_ = absl::Now;
+  std::string last_text_, last_failure_;  // of Refresh
+  mutable std::atomic<int64_t> num_unauthenticated_ = 0;
+  mutable absl::Mutex mu_;
+  std::shared_ptr<const Keys> keys_ ABSL_GUARDED_BY(mu_) = std::make_shared<Keys>();
+};
+
+}  // namespace mea

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/access/api_key.h"
+
+namespace mea {
+
+// A key file has one JSON object per line; empty lines and lines that begin with # are skipped:
+//   {"name": "alice", "rights": ["inference"], "sha256": "9f86...", "requests_per_minute": 60}
+// INVALID_ARGUMENT names the line, the field and what is wrong with it: a field that is not known,
+// a name or hash that was there before.
+absl::StatusOr<std::vector<ApiKey>> ParseKeyFile(std::string_view text);
+
+// OK where `name` can be that of a key: 1 to 64 letters, digits, '.', '_', '-'.
+absl::Status CheckKeyName(std::string_view name);
+
+// The right of that name. INVALID_ARGUMENT lists those that there are.
+absl::StatusOr<Right> ParseRight(std::string_view name);
+
+// The line of a key, without its end.
+std::string KeyFileLine(const ApiKey& key);
+
+}  // namespace mea

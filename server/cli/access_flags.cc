@@ -1,0 +1,69 @@
+#include "server/cli/access_flags.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/access/exposure.h"
+
+namespace mea {
+
+void AccessFlags::AddTo(CLI::App& command) {
+  const char* group = "Who may come in";
+  command
+      .add_option("--tls-cert", tls.cert,
+                  "TLS on all ports: the server's certificate in PEM, then those that signed it; "
+                  "read again when it changes, as the other files here")
+      ->type_name("FILE")
+      ->group(group);
+  command.add_option("--tls-key", tls.key, "Its key in PEM, without a pass phrase")
+      ->type_name("FILE")
+      ->group(group);
+  command
+      .add_option("--tls-client-ca", tls.client_ca,
+                  "Mutual TLS: only clients with a certificate signed by one of these")
+      ->type_name("FILE")
+      ->group(group);
+  command
+      .add_option("--api-key-file", api_key_file,
+                  "Who may do what, a line for each key (mea key new); without it anybody may do "
+                  "anything")
+      ->type_name("FILE")
+      ->group(group);
+  command.add_flag("--open-metrics", open_metrics, "/metrics needs no key")->group(group);
+  command
+      .add_flag("--insecure", insecure, "Let other machines in without keys or client certificates")
+      ->group(group);
+}
+
+absl::Status AccessFlags::Apply(ServerOptions& options) const {
+  if (tls.cert.empty() != tls.key.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key go together");
+  }
+  if (tls.cert.empty() && !tls.client_ca.empty()) {
+    return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
+  }
+  if (!tls.cert.empty()) {
+    auto certificates = Certificates::Load(tls);
+    if (!certificates.ok()) return certificates.status();
+    options.certificates = *std::move(certificates);
+  }
+  if (!api_key_file.empty()) {
+    auto access = Access::Load(api_key_file);
+    if (!access.ok()) return access.status();
+    options.access = *std::move(access);
+  }
+  options.open_metrics = open_metrics;
+  if (insecure || !api_key_file.empty() || !tls.client_ca.empty()) return absl::OkStatus();
+  const std::pair<const char*, const std::string*> addresses[] = {
+      {"--listen", &options.listen}, {"--http", &options.http}, {"--admin", &options.admin}};
+  for (const auto& [flag, address] : addresses) {
+    if (IsOfThisMachine(*address)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " ", *address,
+                     " lets in whoever reaches it: give --api-key-file or "
+                     "--tls-client-ca, or --insecure if that is meant"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mea
