@@ -235,6 +235,7 @@ void GenerationCall::WriteText(std::string text) {
 }
 
 void GenerationCall::Fail(const absl::Status& status) {
+  key_call_.reset();  // before the client knows and comes again
   Count(status.code(), "");
   if (begun_) {
     parsed_.answer->Fail(ErrorObject(status, parsed_.names));
