@@ -39,6 +39,8 @@ function(mea_precompile name)
   add_library(${name} OBJECT ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
   target_link_libraries(${name} PRIVATE mea_options ${ARG_LIBS})
   target_precompile_headers(${name} PRIVATE ${ARG_HEADERS})
+  # ccache has given the copy of headers that had changed since.
+  set_target_properties(${name} PROPERTIES CXX_COMPILER_LAUNCHER "")
 endfunction()
 
 # Tests that only ask and compare gain nothing from optimisation: they and their headers are built in
