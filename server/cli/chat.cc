@@ -279,12 +279,13 @@ class ChatClient {
 };
 
 absl::Status Chat(const ChatFlags& flags) {
-  auto channel = OpenChannel(flags.server, flags.credentials);
-  if (!channel.ok()) return channel.status();
-  // Its thread lives as long as the program. At a prompt Ctrl-C is the editor's.
+  // Before gRPC's threads; its own lives as long as the program. At a prompt Ctrl-C is the
+  // editor's.
   static Interrupts& interrupts = *new Interrupts([] {
     if (!IsAtTerminal()) _exit(128 + SIGINT);
   });
+  auto channel = OpenChannel(flags.server, flags.credentials);
+  if (!channel.ok()) return channel.status();
   return ChatClient(flags, *std::move(channel), interrupts).Run();
 }
 

@@ -23,18 +23,12 @@ struct World {
   TextWorkers workers{1, 1, 0};
   TextWorkers compilers{1, 1};
   std::unique_ptr<const ChatTemplate> chat = ChatTemplate::Parse(kTemplate, {}, "template").value();
-  std::unique_ptr<GrammarCompiler> grammars = GrammarCompiler::Create(*tokenizer, testing::kVocabSize).value();
-  Serving serving{"fake",
-                  engine,
-                  *tokenizer,
-                  metrics,
-                  log,
-                  workers,
-                  compilers,
-                  chat.get(),
-                  {ToolFormat::kHermes, ReasoningFormat::kThinkTags},
-                  {},
-                  grammars.get()};
+  std::unique_ptr<GrammarCompiler> grammars =
+      GrammarCompiler::Create(*tokenizer, testing::kVocabSize).value();
+  Serving serving{"fake",    engine,        *tokenizer,
+                  metrics,   log,           workers,
+                  compilers, chat.get(),    {ToolFormat::kHermes, ReasoningFormat::kThinkTags},
+                  {},        grammars.get()};
 };
 
 }  // namespace

@@ -68,7 +68,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     auto spec = FromProto(request, {.request_id = "fuzz"}, fuzz::FakeServing());
     absl::Status status = spec.status();
     if (spec.ok()) {
-      status = PreparePrompt(fuzz::FakeServing(), [] { return absl::OkStatus(); }, *spec);
+      status = PreparePrompt(
+          fuzz::FakeServing(), [] { return absl::OkStatus(); }, *spec);
     }
     if (status.ok()) continue;
     RequireJson(ErrorAnswer(status, parsed->names));

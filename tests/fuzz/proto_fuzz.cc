@@ -17,7 +17,9 @@ void TryGenerate(std::string_view bytes) {
     fuzz::Require(!spec.status().message().empty(), "a refusal says why");
     return;
   }
-  PreparePrompt(serving, [] { return absl::OkStatus(); }, *spec).IgnoreError();
+  PreparePrompt(
+      serving, [] { return absl::OkStatus(); }, *spec)
+      .IgnoreError();
   if (!spec->chat) return;
   for (int i = 0; i < std::min(spec->n, 2); ++i) {
     ReplyOptions(*spec, serving, i).status().IgnoreError();

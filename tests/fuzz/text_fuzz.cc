@@ -57,8 +57,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const char c : text) {
     raw.push_back(static_cast<unsigned char>(c) * tokenizer.vocab_size() / 256);
   }
-  mea::fuzz::Require(Detokenized(tokenizer, raw, skip_special) ==
-                         tokenizer.Decode(raw, skip_special),
-                     "pieces of any ids add up to the whole");
+  mea::fuzz::Require(
+      Detokenized(tokenizer, raw, skip_special) == tokenizer.Decode(raw, skip_special),
+      "pieces of any ids add up to the whole");
   return 0;
 }
