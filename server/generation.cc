@@ -55,7 +55,8 @@ absl::Status Generation::Start() {
   if (!serving_.requests.Insert(id, weak_from_this())) {
     return absl::AlreadyExistsError(absl::StrCat("request_id '", id, "' is in flight"));
   }
-  if (!serving_.workers.Post([self = shared_from_this()] { self->EncodeAndSubmit(); })) {
+  if (!serving_.workers.Post([self = shared_from_this()] { self->EncodeAndSubmit(); },
+                             spec_.text.bytes)) {
     serving_.requests.Erase(id);
     return ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " prompts is full"),
                              "TEXT_QUEUE_FULL", kRetryDelay);
@@ -103,6 +104,7 @@ void Generation::CompileAndSubmit() {
 void Generation::SubmitPrepared(absl::Status prepared) {
   absl::Status status = std::move(prepared);
   if (status.ok()) status = Submit();
+  spec_.text.hold.reset();
   if (!status.ok()) {
     End({.status = std::move(status)});
     return;
@@ -378,7 +380,7 @@ void Generation::End(FinishOutput finish) {
   }
   times_.total = absl::Now() - arrival_;
   if (refused) {
-    serving_.request_log.Refused({spec_.request.id, spec_.trace_id}, finish.status);
+    serving_.request_log.Refused({spec_.request.id, spec_.trace_id, spec_.label}, finish.status);
   } else {
     FinishOutput all = finish;
     all.usage = usage_;

@@ -18,6 +18,7 @@
 #include "server/open_calls.h"
 #include "server/readiness.h"
 #include "server/request_log.h"
+#include "server/text_budget.h"
 #include "server/text_worker.h"
 
 namespace mea {
@@ -38,6 +39,7 @@ struct Serving {
   const std::shared_ptr<Access> access = std::make_shared<Access>();
   RequestLog request_log{log};
   Readiness readiness;
+  TextBudget text_budget;
   InFlight requests;
   OpenCalls open_calls;
   absl::Time start_time = absl::Now();
