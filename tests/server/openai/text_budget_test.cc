@@ -33,6 +33,12 @@ class FullBudgetTest : public ::testing::Test {
     }
   }
 
+  ~FullBudgetTest() override {
+    grpc_->Shutdown(absl::ToChronoTime(absl::Now()));
+    http_.reset();
+    serving_.requests.AwaitNone();
+  }
+
   RawAnswer Post(const std::string& path, const std::string& body) {
     return RawClient(http_->address())
         .Ask(absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: a\r\nContent-Length: ", body.size(),
@@ -50,8 +56,8 @@ class FullBudgetTest : public ::testing::Test {
   std::unique_ptr<Tokenizer> tokenizer_ = MakeTestTokenizer();
   Metrics metrics_{{.model_name = "fake"}};
   Log log_{{.level = LogLevel::kOff}};
-  TextWorkers workers_{2, 8};
   Serving serving_{"fake", engine_, *tokenizer_, metrics_, log_, workers_, workers_};
+  TextWorkers workers_{2, 8};  // their jobs use serving_: they end first
   InferenceService inference_{serving_};
   std::vector<TextLease> taken_;
   std::unique_ptr<grpc::Server> grpc_;
