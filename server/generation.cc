@@ -385,6 +385,15 @@ void Generation::End(FinishOutput finish) {
     FinishOutput all = finish;
     all.usage = usage_;
     serving_.request_log.Finished(spec_, all, times_);
+    if (finish.status.ok()) {
+      serving_.metrics.ObserveRequest({.prompt_tokens = usage_.prompt_tokens,
+                                       .generation_tokens = usage_.completion_tokens,
+                                       .n = spec_.n,
+                                       .max_tokens = spec_.request.stopping.max_tokens,
+                                       .queue = times_.queue,
+                                       .first_token = times_.first_token,
+                                       .total = times_.total});
+    }
   }
   serving_.requests.Erase(spec_.request.id);
   key_share_.End(computed, usage_.completion_tokens);  // before the client knows and comes again
