@@ -68,6 +68,17 @@ void GrpcPort::Stop() {
   shutdown(listener_, SHUT_RDWR);  // refuses those that come or wait
 }
 
+// gRPC sees the end of the connection, and closes it.
+void GrpcPort::Cut(const std::string& peer) {
+  {
+    const std::lock_guard lock(mu_);
+    const int fd = connections_.Find(peer);
+    if (fd < 0) return;
+    shutdown(fd, SHUT_RDWR);
+  }
+  Warn(absl::StrCat("the connection of ", peer, " resets its calls unread: closed"));
+}
+
 void GrpcPort::Run() {
   pollfd fds[] = {{wake_, POLLIN, 0}, {listener_, POLLIN, 0}};
   bool pause = false;
@@ -95,7 +106,12 @@ bool GrpcPort::AcceptSome() {
 }
 
 void GrpcPort::HandOver(int fd) {
-  if (!connections_.Add(fd)) {
+  bool counted = false;
+  {
+    const std::lock_guard lock(mu_);
+    counted = connections_.Add(fd);
+  }
+  if (!counted) {
     close(fd);
     Warn(
         absl::StrCat("all ", options_.max_connections, " connections of ", address_, " are taken"));
@@ -108,9 +124,12 @@ void GrpcPort::HandOver(int fd) {
 }
 
 void GrpcPort::Warn(std::string_view what) {
-  const absl::Time now = absl::Now();
-  if (now < next_warning_ || !options_.warn) return;
-  next_warning_ = now + kWarnPeriod;
+  {
+    const std::lock_guard lock(mu_);
+    const absl::Time now = absl::Now();
+    if (now < next_warning_ || !options_.warn) return;
+    next_warning_ = now + kWarnPeriod;
+  }
   options_.warn(what);
 }
 

@@ -4,10 +4,12 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/address.h"
@@ -17,7 +19,7 @@ namespace mea {
 
 struct GrpcPortOptions {
   int max_connections = 0;  // more are closed at once
-  // What the operator should know; seldom. Called by the port's thread.
+  // What the operator should know; seldom. Any thread.
   std::function<void(std::string_view message)> warn;
 };
 
@@ -34,6 +36,8 @@ class GrpcPort {
 
   // Hands connections to `to` from now on: of the server's builder, after the server has started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to);
+  // Ends the connection of such a client, and says so. Any thread.
+  void Cut(const std::string& peer) ABSL_LOCKS_EXCLUDED(mu_);
   // Nothing is accepted any more.
   void Stop();
 
@@ -51,9 +55,9 @@ class GrpcPort {
   const GrpcPortOptions options_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to_;
   std::thread thread_;
-  // Of the thread.
-  OpenConnections connections_;
-  absl::Time next_warning_ = absl::InfinitePast();
+  std::mutex mu_;
+  OpenConnections connections_ ABSL_GUARDED_BY(mu_);
+  absl::Time next_warning_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };
 
 }  // namespace mea

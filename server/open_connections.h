@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <string>
 #include <unordered_map>
 
 #include "absl/time/time.h"
@@ -16,6 +17,8 @@ class OpenConnections {
 
   // False where max_connections are open: `fd` is then not counted.
   [[nodiscard]] bool Add(int fd);
+  // The open one whose client goes by this name in gRPC; -1 where there is none.
+  int Find(const std::string& peer) const;
 
  private:
   void DropClosed();

@@ -162,6 +162,7 @@ absl::Status GrpcServer::ListenGrpc() {
   auto port = GrpcPort::Listen(*address, std::move(port_options));
   if (!port.ok()) return OfFlag(kListenFlag, port.status());
   grpc_port_ = *std::move(port);
+  serving_.resets.OnTooMany([this](const std::string& peer) { grpc_port_->Cut(peer); });
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -2,6 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
@@ -12,14 +14,17 @@
 namespace mea {
 namespace {
 
-// A unary call that is answered at once.
+// A unary call that is answered at once, if its key has the right.
 template <typename Request, typename Response, typename Function>
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* Answer(Serving& serving, std::optional<Right> right,
+                                 grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer& message, grpc::ByteBuffer& answer_message,
                                  Function answer) {
+  if (!message.Valid()) serving.resets.Count(context->peer());
   Request request;
   Response response;
-  absl::Status status = ParseMessage(message, request);
+  absl::Status status = serving.access->Check(Authorization(*context), right);
+  if (status.ok()) status = ParseMessage(message, request);
   if (status.ok()) status = answer(request, response);
   if (status.ok()) answer_message = SerializeMessage(response);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -29,17 +34,13 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-absl::Status ControlService::Check(const grpc::CallbackServerContext& context) const {
-  return serving_.access->Check(Authorization(context), Right::kControl);
-}
-
 grpc::ServerUnaryReactor* ControlService::GetModelInfo(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request,
                                                        grpc::ByteBuffer* response) {
   return Answer<v1::GetModelInfoRequest, v1::GetModelInfoResponse>(
-      context, *request, *response, [this, context](const auto& asked, auto& answer) {
-        absl::Status status = serving_.access->Check(Authorization(*context), std::nullopt);
-        if (status.ok()) status = CheckModel(asked.model(), serving_);
+      serving_, std::nullopt, context, *request, *response,
+      [this](const auto& asked, auto& answer) {
+        const absl::Status status = CheckModel(asked.model(), serving_);
         if (status.ok()) ModelInfoToProto(serving_, answer);
         return status;
       });
@@ -49,10 +50,9 @@ grpc::ServerUnaryReactor* ControlService::GetServerInfo(grpc::CallbackServerCont
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
   return Answer<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
-      context, *request, *response, [this, context](const auto&, auto& answer) {
-        const absl::Status status = Check(*context);
-        if (status.ok()) ServerInfoToProto(serving_, answer);
-        return status;
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        ServerInfoToProto(serving_, answer);
+        return absl::OkStatus();
       });
 }
 
@@ -60,10 +60,9 @@ grpc::ServerUnaryReactor* ControlService::GetCacheStats(grpc::CallbackServerCont
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
   return Answer<v1::GetCacheStatsRequest, v1::GetCacheStatsResponse>(
-      context, *request, *response, [this, context](const auto&, auto& answer) {
-        const absl::Status status = Check(*context);
-        if (status.ok()) CacheStatsToProto(serving_, answer);
-        return status;
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        CacheStatsToProto(serving_, answer);
+        return absl::OkStatus();
       });
 }
 
@@ -71,10 +70,9 @@ grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* c
                                                   const grpc::ByteBuffer* request,
                                                   grpc::ByteBuffer* response) {
   return Answer<v1::GetLoadRequest, v1::GetLoadResponse>(
-      context, *request, *response, [this, context](const auto&, auto& answer) {
-        const absl::Status status = Check(*context);
-        if (status.ok()) LoadToProto(serving_, answer);
-        return status;
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        LoadToProto(serving_, answer);
+        return absl::OkStatus();
       });
 }
 
@@ -82,8 +80,8 @@ grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* con
                                                 const grpc::ByteBuffer* request,
                                                 grpc::ByteBuffer* response) {
   return Answer<v1::AbortRequest, v1::AbortResponse>(
-      context, *request, *response, [this, context](const auto& asked, auto&) -> absl::Status {
-        if (absl::Status status = Check(*context); !status.ok()) return status;
+      serving_, Right::kControl, context, *request, *response,
+      [this](const auto& asked, auto&) -> absl::Status {
         const std::string& id = asked.request_id();
         if (id.empty()) return absl::InvalidArgumentError("request_id is empty");
         const std::shared_ptr<Generation> generation = serving_.requests.Find(id);

@@ -33,8 +33,6 @@ class ControlService final : public RawControl {
                                   grpc::ByteBuffer* response) override;
 
  private:
-  absl::Status Check(const grpc::CallbackServerContext& context) const;
-
   Serving& serving_;
 };
 

@@ -199,6 +199,7 @@ grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackSer
                                              Answer answer) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (!message.Valid()) {
+    serving.resets.Count(context->peer());
     reactor->Finish(NoMessage());
     return reactor;
   }
@@ -233,6 +234,7 @@ grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext
                                                      const grpc::ByteBuffer* request,
                                                      grpc::ByteBuffer* response) {
   if (!request->Valid()) {
+    serving_.resets.Count(context->peer());
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(NoMessage());
     return reactor;
@@ -248,7 +250,10 @@ grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::GenerateStream(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  if (!request->Valid()) return new StreamWithoutMessage();
+  if (!request->Valid()) {
+    serving_.resets.Count(context->peer());
+    return new StreamWithoutMessage();
+  }
   auto call = std::make_shared<StreamCall>(serving_);
   call->Begin(
       context, *request,

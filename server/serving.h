@@ -18,6 +18,7 @@
 #include "server/open_calls.h"
 #include "server/readiness.h"
 #include "server/request_log.h"
+#include "server/reset_guard.h"
 #include "server/text_budget.h"
 #include "server/text_worker.h"
 
@@ -40,6 +41,7 @@ struct Serving {
   RequestLog request_log{log};
   Readiness readiness;
   TextBudget text_budget;
+  ResetGuard resets;
   InFlight requests;
   OpenCalls open_calls;
   absl::Time start_time = absl::Now();

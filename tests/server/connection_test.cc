@@ -48,6 +48,22 @@ TEST(ConnectionTest, ConnectionThatSaysNothingIsClosed) {
   EXPECT_TRUE(client.AtEnd());
 }
 
+// HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.
+TEST(ConnectionTest, ClientThatResetsItsCallsUnreadIsCutOff) {
+  ServerFixture f;
+  for (const char* method : {"Inference/Generate", "Inference/GenerateStream", "Inference/Tokenize",
+                             "Control/GetLoad"}) {
+    RawHttp2 connection(f.server->listen_address());
+    bool cut = false;
+    for (uint32_t call = 0; call < 100'000 && !cut; ++call) {
+      cut = !connection.StartAndReset(2 * call + 1, std::string("/mea.v1.") + method);
+    }
+    EXPECT_TRUE(cut) << method;
+  }
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
+  EXPECT_THAT(f.StopAndReadLog(), Contains(HasSubstr(" resets its calls unread: closed")));
+}
+
 TEST(ConnectionTest, LongUnaryCallSurvivesTheKeepaliveOfItsClient) {
   ServerFixture f({.automatic = false});
   f.engine.SetAnswer("hello");

@@ -168,7 +168,7 @@ TEST(MetricsTest, WhatRequestsTookIsCounted) {
 TEST(MetricsTest, NameOfAModelIsALabelWhateverItHolds) {
   FakeEngine engine;
   const auto text = [&](const std::string& name) {
-    return Metrics({.model_name = name}).Text(engine);
+    return Metrics({.model_name = name}).Text(engine, Access());
   };
   EXPECT_THAT(text("a\"b\\c\nd"), HasSubstr("model_name=\"a\\\"b\\\\c?d\""));
   EXPECT_THAT(text("caf\xc3\xa9"), HasSubstr("model_name=\"caf\xc3\xa9\""));

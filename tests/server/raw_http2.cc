@@ -75,10 +75,10 @@ void RawHttp2::Call(uint32_t stream, const std::string& path, const std::string&
   Send(bytes + ToBytes(kData, kEndStream, stream, body));
 }
 
-void RawHttp2::StartAndReset(uint32_t stream, const std::string& path) {
+bool RawHttp2::StartAndReset(uint32_t stream, const std::string& path) {
   constexpr uint32_t kCancel = 8;
-  Send(ToBytes(kHeaders, kEndHeaders, stream, HeaderBlock(path, {})) +
-       ToBytes(kReset, 0, stream, BigEndian(kCancel)));
+  return Send(ToBytes(kHeaders, kEndHeaders, stream, HeaderBlock(path, {})) +
+              ToBytes(kReset, 0, stream, BigEndian(kCancel)));
 }
 
 RawHttp2::Frame RawHttp2::Receive() {
@@ -100,13 +100,14 @@ RawHttp2::Frame RawHttp2::ReceiveOf(uint8_t type) {
   }
 }
 
-void RawHttp2::Send(const std::string& bytes) {
+bool RawHttp2::Send(const std::string& bytes) {
   size_t sent = 0;
   while (sent < bytes.size()) {
     const ssize_t n = send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-    if (n < 0) return;  // the other side has closed: Receive tells
+    if (n < 0) return false;
     sent += n;
   }
+  return true;
 }
 
 std::string RawHttp2::ReceiveBytes(size_t count) {

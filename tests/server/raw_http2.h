@@ -26,8 +26,8 @@ class RawHttp2 {
   // A whole unary call: `path` is "/mea.v1.Control/GetLoad".
   void Call(uint32_t stream, const std::string& path, const std::string& message,
             const Headers& headers = {});
-  // What such a call begins with, followed at once by its reset.
-  void StartAndReset(uint32_t stream, const std::string& path);
+  // What such a call begins with, followed at once by its reset. False where the server has closed.
+  bool StartAndReset(uint32_t stream, const std::string& path);
 
   Frame Receive();
   // The next frame of such a type, or the end of the connection; settings are acknowledged.
@@ -40,7 +40,7 @@ class RawHttp2 {
  private:
   static constexpr size_t kHeadBytes = 9;
 
-  void Send(const std::string& bytes);
+  bool Send(const std::string& bytes);
   std::string ReceiveBytes(size_t count);
 
   const int fd_;
