@@ -68,13 +68,15 @@ void GrpcPort::Stop() {
   shutdown(listener_, SHUT_RDWR);  // refuses those that come or wait
 }
 
-// gRPC sees the end of the connection, and closes it.
+// Breaks the connection off. gRPC closes its descriptor once it has let go of all of its calls,
+// which may take a while; until then a mere shutdown would leave the client's bytes waiting.
 void GrpcPort::Cut(const std::string& peer) {
   {
     const std::lock_guard lock(mu_);
     const int fd = connections_.Find(peer);
     if (fd < 0) return;
-    shutdown(fd, SHUT_RDWR);
+    const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
+    connect(fd, &nobody, sizeof(nobody));
   }
   Warn(absl::StrCat("the connection of ", peer, " resets its calls unread: closed"));
 }

@@ -2,9 +2,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,109 +14,13 @@
 #include <regex>
 #include <sstream>
 
-#include "server/library_log.h"
-#include "tests/server/raw_http2.h"
-#include "tests/server/server_fixture.h"
+#include "tests/server/serve_process.h"
 
 namespace mea::testing {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Health = grpc::health::v1::HealthCheckResponse;
-
-constexpr char kModel[] = MEA_SOURCE_DIR "/models/demo-mea";
-
-// A child process; what it prints on stdout and stderr can be read line by line.
-class Process {
- public:
-  explicit Process(std::vector<std::string> arguments) {
-    int out[2];
-    int err[2];
-    EXPECT_EQ(pipe2(out, O_CLOEXEC), 0);
-    EXPECT_EQ(pipe2(err, O_CLOEXEC), 0);
-    std::vector<char*> argv = {const_cast<char*>(MEA_BINARY)};
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    pid_ = fork();
-    if (pid_ == 0) {
-      dup2(out[1], STDOUT_FILENO);
-      dup2(err[1], STDERR_FILENO);
-      execv(MEA_BINARY, argv.data());
-      _exit(127);
-    }
-    close(out[1]);
-    close(err[1]);
-    out_ = fdopen(out[0], "r");
-    err_ = fdopen(err[0], "r");
-  }
-  ~Process() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      Wait();
-    }
-    fclose(out_);
-    CloseErrors();
-  }
-  void CloseErrors() {
-    if (err_ != nullptr) fclose(std::exchange(err_, nullptr));
-  }
-
-  std::string ReadLine() { return ReadUntil(out_, '\n'); }
-  std::string ReadErrorLine() { return ReadUntil(err_, '\n'); }
-  std::string ReadErrors() { return ReadUntil(err_, EOF); }  // until the process ends
-  int64_t ResidentBytes() const {
-    std::ifstream statm("/proc/" + std::to_string(pid_) + "/statm");
-    int64_t pages = 0;
-    int64_t resident_pages = 0;
-    statm >> pages >> resident_pages;
-    return resident_pages * sysconf(_SC_PAGESIZE);
-  }
-  void AllowNoMoreDescriptors() {
-    const rlimit none = {3, 3};
-    EXPECT_EQ(prlimit(pid_, RLIMIT_NOFILE, &none, nullptr), 0);
-  }
-  void Signal(int signal) { kill(pid_, signal); }
-  int Wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-
- private:
-  static std::string ReadUntil(FILE* file, int end) {
-    std::string text;
-    for (int c; (c = std::fgetc(file)) != EOF && c != end;) text += static_cast<char>(c);
-    return text;
-  }
-
-  pid_t pid_ = -1;
-  FILE* out_ = nullptr;
-  FILE* err_ = nullptr;
-};
-
-Process Serve(const std::string& listen = "127.0.0.1:0",
-              const std::vector<std::string>& more = {"--log-level", "off"}) {
-  std::vector<std::string> arguments = {"serve", kModel,   "--listen", listen,      "--admin",
-                                        "off",   "--http", "off",      "--threads", "1"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return Process(std::move(arguments));
-}
-
-std::string ListenAddress(const std::string& ready_line) {
-  std::smatch match;
-  EXPECT_TRUE(std::regex_search(
-      ready_line, match,
-      std::regex("^serving demo-mea: gRPC ([^,]+), OpenAI API off, metrics off; KV")))
-      << ready_line;
-  return match[1];
-}
-
-// The channel to the address that the ready line names.
-std::shared_ptr<grpc::Channel> Connect(const std::string& ready_line) {
-  return grpc::CreateChannel(ListenAddress(ready_line), grpc::InsecureChannelCredentials());
-}
 
 TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
   for (const int signal : {SIGTERM, SIGINT}) {
@@ -169,74 +71,6 @@ TEST(ServeTest, LogsEachEventOnceOnStderrAndNothingElseAsJson) {
   EXPECT_THAT(events, ::testing::ElementsAre("machine", "defaults", "request finished",
                                              "drain begins", "drain ended"));
   EXPECT_EQ(serve.ReadLine(), "");
-  EXPECT_EQ(serve.Wait(), 0);
-}
-
-// More lines than its pipe takes: nobody waits for them, not even the end.
-TEST(ServeTest, LogThatNobodyReadsHoldsNothingUp) {
-  Process serve = Serve("127.0.0.1:0", {"--log-level", "trace"});
-  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
-  LibraryLog::Silence();  // the client's own complaint
-  v1::GenerateRequest request = TextRequest("hey");
-  request.set_model("\xff");
-  for (int i = 0; i < 2000; ++i) {
-    v1::GenerateResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status = stub->Generate(&context, request, &response);
-    ASSERT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << i;
-  }
-  serve.Signal(SIGTERM);
-  EXPECT_EQ(serve.Wait(), 0);
-}
-
-TEST(ServeTest, ReaderOfTheLogMayGo) {
-  Process serve = Serve("127.0.0.1:0", {});
-  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
-  serve.CloseErrors();
-  for (int i = 0; i < 3; ++i) {
-    v1::GenerateResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status = stub->Generate(&context, TextRequest("Once", 2), &response);
-    ASSERT_TRUE(status.ok()) << status.error_message();
-  }
-  serve.Signal(SIGTERM);
-  EXPECT_EQ(serve.Wait(), 0);
-}
-
-TEST(ServeTest, PortsThatCannotBeReachedForLongEndItWithAStatusOfItsOwn) {
-  Process serve = Serve("127.0.0.1:0", {"--stall-timeout", "1", "--log-format", "json"});
-  ASSERT_THAT(serve.ReadLine(), HasSubstr("serving"));
-  serve.AllowNoMoreDescriptors();
-  EXPECT_THAT(serve.ReadErrors(), AllOf(HasSubstr("\"event\":\"port silent\""),
-                                        HasSubstr("nobody answers on a port of ours: 127.0.0.1:")));
-  EXPECT_EQ(serve.Wait(), 4);
-}
-
-// HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.
-TEST(ServeTest, MemoryThatAFloodOfResetsTookGoesBack) {
-  Process serve = Serve();
-  const std::string ready = serve.ReadLine();
-  const auto stub = v1::Control::NewStub(Connect(ready));
-  const auto answers = [&] {
-    v1::GetLoadResponse load;
-    grpc::ClientContext context;
-    return stub->GetLoad(&context, {}, &load).ok();
-  };
-  EXPECT_TRUE(answers());
-  const int64_t before = serve.ResidentBytes();
-  for (int i = 0; i < 4; ++i) {
-    RawHttp2 connection(ListenAddress(ready));
-    for (uint32_t call = 0; call < 15'000; ++call) {
-      connection.StartAndReset(2 * call + 1, "/mea.v1.Inference/Generate");
-    }
-    EXPECT_TRUE(answers());
-  }
-  constexpr int64_t kSlack = 64 << 20;
-  for (int i = 0; i < 600 && serve.ResidentBytes() > before + kSlack; ++i) {
-    absl::SleepFor(absl::Milliseconds(100));
-  }
-  EXPECT_LT(serve.ResidentBytes(), before + kSlack);
-  serve.Signal(SIGTERM);
   EXPECT_EQ(serve.Wait(), 0);
 }
 
