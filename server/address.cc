@@ -76,6 +76,19 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
   return address;
 }
 
+bool IsLoopback(const Address& address) {
+  in_addr v4{};
+  in6_addr v6{};
+  if (inet_pton(AF_INET, address.host.c_str(), &v4) == 1) {
+    const uint32_t host = ntohl(v4.s_addr);
+    return host >> 24 == IN_LOOPBACKNET || host == INADDR_ANY;
+  }
+  if (inet_pton(AF_INET6, address.host.c_str(), &v6) == 1) {
+    return IN6_IS_ADDR_LOOPBACK(&v6) || IN6_IS_ADDR_UNSPECIFIED(&v6);
+  }
+  return address.host == "localhost";
+}
+
 absl::StatusOr<int> Listen(Address& address) {
   const absl::StatusOr<int> fd = Bind(address);
   if (!fd.ok() || listen(*fd, kBacklog) == 0) return fd;

@@ -17,6 +17,10 @@ struct Address {
 // INVALID_ARGUMENT: "'nonsense' is not HOST:PORT ...".
 absl::StatusOr<Address> ParseAddress(const std::string& text);
 
+// Whether it names this machine: 127.0.0.1, ::1, localhost; and 0.0.0.0 and ::, which clients may
+// take for it.
+bool IsLoopback(const Address& address);
+
 // A listening TCP socket, the caller's to close. Port 0 takes a free one and is replaced by it.
 // UNAVAILABLE with what the system says: "127.0.0.1:80: Permission denied".
 absl::StatusOr<int> Listen(Address& address);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -14,6 +15,7 @@
 #include "server/proto_convert.h"
 #include "server/status.h"
 #include "server/trace_context.h"
+#include "server/wire_message.h"
 
 namespace mea {
 
@@ -27,14 +29,14 @@ class GenerateCall : public Reactor,
  public:
   explicit GenerateCall(Serving& serving) : serving_(serving) {}
 
-  void Begin(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
+  void Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer& message,
              OutputBound bound) {
     self_ = this->shared_from_this();
     serving_.open_calls.Enter();
-    const CallInfo call = ReadCallInfo(*context, request);
-    absl::Status status = StartGeneration(context, request, call, std::move(bound));
+    CallInfo call = ReadCallInfo(*context);
+    const absl::Status status = StartGeneration(context, message, call, std::move(bound));
     if (status.ok()) return;
-    serving_.request_log.Refused({call.request_id, call.trace_id}, status);
+    serving_.request_log.Refused({call.request_id, call.trace_id, call.label}, status);
     absl::MutexLock lock(&mu_);
     Fail(status);
   }
@@ -76,27 +78,35 @@ class GenerateCall : public Reactor,
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 
  private:
-  static CallInfo ReadCallInfo(const grpc::CallbackServerContext& context,
-                               const v1::GenerateRequest& request) {
+  static CallInfo ReadCallInfo(const grpc::CallbackServerContext& context) {
     const auto& metadata = context.client_metadata();
     const auto value = [&](const char* key) {
       const auto it = metadata.find(key);
-      return it == metadata.end() ? "" : std::string(it->second.data(), it->second.size());
+      return it == metadata.end() ? std::string_view()
+                                  : std::string_view(it->second.data(), it->second.size());
     };
-    return {.request_id = RequestId(request, value("x-request-id")),
-            .trace_id = TraceId(value("traceparent")),
+    return {.trace_id = TraceId(value("traceparent")),
+            .label = RequestLabel(value("x-request-id")),
             .deadline = absl::FromChrono(context.deadline())};
   }
 
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
-                               const v1::GenerateRequest& request, const CallInfo& call,
-                               OutputBound bound) {
-    auto key_call = serving_.access->Admit(Authorization(*context));
-    if (!key_call.ok()) return key_call.status();
+                               const grpc::ByteBuffer& message, CallInfo& call, OutputBound bound) {
+    absl::StatusOr<std::shared_ptr<KeyCall>> key_call =
+        serving_.access->Admit(Authorization(*context));
+    v1::GenerateRequest request;
+    absl::Status read = key_call.status();
+    if (read.ok()) {
+      absl::StatusOr<TextLease> text = serving_.text_budget.Take(message.Length());
+      read = text.ok() ? ParseMessage(message, request) : text.status();
+      if (read.ok()) call.text = *std::move(text);
+    }
+    call.request_id = RequestId(request);
+    if (!read.ok()) return read;
     auto spec = FromProto(request, call, serving_);
     if (!spec.ok()) return spec.status();
     spec->key_call = *std::move(key_call);
-    context->AddInitialMetadata("x-request-id", spec->request.id);
+    context->AddInitialMetadata("x-request-id", call.label.empty() ? call.request_id : call.label);
     auto generation = std::make_shared<Generation>(serving_, *std::move(spec), std::move(bound),
                                                    this->weak_from_this());
     // Set before the first output can come.

@@ -55,7 +55,8 @@ absl::Status Generation::Start() {
   if (!serving_.requests.Insert(id, weak_from_this())) {
     return absl::AlreadyExistsError(absl::StrCat("request_id '", id, "' is in flight"));
   }
-  if (!serving_.workers.Post([self = shared_from_this()] { self->EncodeAndSubmit(); })) {
+  if (!serving_.workers.Post([self = shared_from_this()] { self->EncodeAndSubmit(); },
+                             spec_.text.bytes)) {
     serving_.requests.Erase(id);
     return ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " prompts is full"),
                              "TEXT_QUEUE_FULL", kRetryDelay);
@@ -103,6 +104,7 @@ void Generation::CompileAndSubmit() {
 void Generation::SubmitPrepared(absl::Status prepared) {
   absl::Status status = std::move(prepared);
   if (status.ok()) status = Submit();
+  spec_.text.hold.reset();
   if (!status.ok()) {
     End({.status = std::move(status)});
     return;
@@ -378,11 +380,20 @@ void Generation::End(FinishOutput finish) {
   }
   times_.total = absl::Now() - arrival_;
   if (refused) {
-    serving_.request_log.Refused({spec_.request.id, spec_.trace_id}, finish.status);
+    serving_.request_log.Refused({spec_.request.id, spec_.trace_id, spec_.label}, finish.status);
   } else {
     FinishOutput all = finish;
     all.usage = usage_;
     serving_.request_log.Finished(spec_, all, times_);
+    if (finish.status.ok()) {
+      serving_.metrics.ObserveRequest({.prompt_tokens = usage_.prompt_tokens,
+                                       .generation_tokens = usage_.completion_tokens,
+                                       .n = spec_.n,
+                                       .max_tokens = spec_.request.stopping.max_tokens,
+                                       .queue = times_.queue,
+                                       .first_token = times_.first_token,
+                                       .total = times_.total});
+    }
   }
   serving_.requests.Erase(spec_.request.id);
   key_share_.End(computed, usage_.completion_tokens);  // before the client knows and comes again

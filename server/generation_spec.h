@@ -10,6 +10,7 @@
 #include "engine/request.h"
 #include "engine/text/chat/chat_template.h"
 #include "server/access/key_use.h"
+#include "server/text_budget.h"
 
 namespace mea {
 
@@ -30,6 +31,8 @@ struct ChatSpec {
 // A request as the server holds it: the engine's part, checked, and what concerns text alone.
 struct GenerationSpec {
   std::string trace_id;               // of the caller's trace; empty: none
+  std::string label;                  // what the caller calls it; empty: nothing
+  TextLease text;                     // until the request is with the engine
   std::shared_ptr<KeyCall> key_call;  // until the request has ended; null: no key
   Request request;                    // prompt is empty until the text is tokenized
   int n = 1;                          // completions

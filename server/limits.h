@@ -20,6 +20,13 @@ inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: 
 // Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
 inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt that is repeated
+
+// Bytes of clients' messages that wait for a text worker or are with one, gRPC and HTTP together;
+// of these, large ones may take so many. One large text is worked on at a time.
+inline constexpr int64_t kMaxTextBytes = 64 << 20;
+inline constexpr int64_t kMaxLargeTextsBytes = 48 << 20;
+inline constexpr int64_t kLargeTextBytes = 64 << 10;  // what is more is large
+
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
@@ -34,7 +41,7 @@ inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, 
 inline constexpr int64_t kMaxInlineBodyBytes = 32 << 10;
 
 inline constexpr int kMaxRequestIdBytes = 128;
-inline constexpr size_t kMaxRequestIdLabelBytes = 1024;  // of the header X-Request-Id
+inline constexpr size_t kMaxRequestIdLabelBytes = 1024;  // of the header or metadata x-request-id
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopStringBytes = 256;
 inline constexpr int kMaxStopTokenIds = 64;
@@ -55,6 +62,10 @@ inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
 
 // Told to a client whose text found no room; of its own queue the engine knows more.
 inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+// Its own ports are asked this often at least; one that stays silent for so many port_timeouts will
+// not recover.
+inline constexpr absl::Duration kMaxPortPeriod = absl::Seconds(2);
+inline constexpr int kPortTimeouts = 4;
 // After a drain: for what clients have not read yet, and then for connections to close.
 inline constexpr absl::Duration kFlushTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kCloseTimeout = absl::Milliseconds(100);

@@ -6,7 +6,6 @@
 #include <spdlog/sinks/base_sink.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -14,10 +13,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "server/stderr_writer.h"
 
 namespace mea {
 namespace {
 
+constexpr absl::Duration kLastLinesTimeout = absl::Seconds(1);
 constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
 constexpr char kJsonPattern[] = R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})";
 
@@ -125,6 +127,7 @@ class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
 struct Log::Queue {
   Queue(const LogOptions& options, Writer writer)
       : pool(std::make_shared<spdlog::details::thread_pool>(options.max_queued_lines, 1)) {
+    if (!writer) writer = [this](std::string_view line) { to_stderr.Write(line); };
     auto sink = std::make_shared<WriterSink>(options.format, std::move(writer));
     sink->set_pool(pool.get());
     logger = std::make_shared<spdlog::async_logger>("mea", std::move(sink), pool,
@@ -132,6 +135,9 @@ struct Log::Queue {
     logger->set_level(ToSpdlog(options.level));
   }
 
+  ~Queue() { to_stderr.End(absl::Now() + kLastLinesTimeout); }
+
+  StderrWriter to_stderr;  // outlives the pool's thread
   // Shared as spdlog asks for it: the logger knows its pool weakly, a waiting line its logger.
   std::shared_ptr<spdlog::details::thread_pool> pool;
   std::shared_ptr<spdlog::async_logger> logger;
@@ -148,10 +154,6 @@ void Log::Write(LogLevel level, std::string_view event, const std::vector<LogFie
   if (!enabled(level) || !queue_) return;
   const std::string message = MessageOf(event, fields, format_);
   queue_->logger->log(ToSpdlog(level), spdlog::string_view_t(message.data(), message.size()));
-}
-
-void Log::WriteToStderr(std::string_view line) {
-  std::fwrite(line.data(), 1, line.size(), stderr);  // unbuffered: one write
 }
 
 }  // namespace mea

@@ -33,15 +33,17 @@ struct LogField {
 //   2026-11-21T08:31:53.123Z info request finished id=a status=OK total_ms=12.5
 //   {"time":"2026-11-21T08:31:53.123Z","level":"info","event":"request finished","id":"a",...}
 // Values come from clients: they are quoted, escaped to ASCII and cut to kMaxLogValueBytes. Lines
-// are written by a thread of the log's own; where it cannot keep up, the oldest that wait are
-// dropped and counted in a line of their own, so that nobody who logs ever waits. Thread-safe.
+// are written by a thread of the log's own; where it cannot keep up, or nobody reads, the oldest
+// are dropped and counted in a line of their own, so that nobody who logs ever waits. Thread-safe.
 class Log {
  public:
   // Gets one whole line, its newline included; called by the log's thread alone.
   using Writer = std::function<void(std::string_view line)>;
 
-  explicit Log(const LogOptions& options, Writer writer = WriteToStderr);
-  ~Log();  // writes what still waits
+  // Without a writer: to stderr.
+  explicit Log(const LogOptions& options, Writer writer = nullptr);
+  // Writes what still waits; to stderr for a second, if nobody reads it.
+  ~Log();
 
   bool enabled(LogLevel level) const { return level >= level_; }
   // `event` is a constant of ours, e.g. "request finished".
@@ -49,7 +51,6 @@ class Log {
 
  private:
   struct Queue;
-  static void WriteToStderr(std::string_view line);
 
   const LogLevel level_;
   const LogFormat format_;

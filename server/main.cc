@@ -1,4 +1,3 @@
-#include <grpc/support/log.h>
 #include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -13,23 +12,30 @@
 #include <string_view>
 #include <system_error>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "engine/checkpoint/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
 #include "server/cli/unknown_flag.h"
+#include "server/library_log.h"
+#include "server/stderr_writer.h"
 
 namespace {
 
-constexpr int kFailure = 1;
-constexpr int kUsage = 2;
-constexpr int kLostPages = 3;
+using mea::kFailure;
+using mea::kUsage;
 
-// Every failure is one line on stderr.
+constexpr absl::Duration kLastLineTimeout = absl::Seconds(1);
+
+// Every failure is one line on stderr, which nobody may read.
 int Fail(int code, const std::string& command, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
   message = absl::StrReplaceAll(message, {{"\n", "; "}});
-  std::fprintf(stderr, "%s: %s\n", command.c_str(), message.c_str());
+  mea::StderrWriter writer;
+  writer.End(absl::Now() + kLastLineTimeout);
+  writer.Write(absl::StrCat(command, ": ", message, "\n"));
   return code;
 }
 
@@ -76,10 +82,8 @@ std::terminate_handler usual_end = nullptr;
 }
 
 // Failures reach us as statuses, but for these, after which gRPC calls abort.
-void OnGrpcLog(gpr_log_func_args* line) {
-  if (std::string_view(line->message).starts_with("assertion failed")) {
-    EndInOneLine("gRPC cannot go on for want of threads, memory or files: ", line->message);
-  }
+void OnGrpcAssertion(const char* message) {
+  EndInOneLine("gRPC cannot go on for want of threads, memory or files: ", message);
 }
 
 // Every thread's arena of malloc takes 64 MiB of addresses: where they are limited, all share one.
@@ -92,14 +96,14 @@ void SpareAddresses() {
 void ExplainEnds(const std::string& command) {
   command.copy(command_name.data(), command_name.size() - 1);
   usual_end = std::set_terminate(OnTerminate);
-  mea::ExitOnLostPages(command, kLostPages);
+  mea::ExitOnLostPages(command, mea::kLostPages);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   SpareAddresses();
-  gpr_set_log_function(OnGrpcLog);
+  mea::LibraryLog::Silence(OnGrpcAssertion);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
   program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
@@ -131,6 +135,6 @@ int main(int argc, char** argv) {
   if (!action) return Fail(kUsage, name, "a command is required (see " + name + " --help)");
   ExplainEnds(name);
   const absl::Status status = action();
-  if (!status.ok()) return Fail(kFailure, name, std::string(status.message()));
+  if (!status.ok()) return Fail(mea::ExitCodeOf(status), name, std::string(status.message()));
   return 0;
 }

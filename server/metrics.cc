@@ -5,9 +5,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <map>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "engine/text/utf8.h"
 #include "server/access/access_metrics.h"
 #include "server/engine_metrics.h"
 
@@ -16,13 +19,19 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-const Buckets kTokenBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                               0.1,    0.25,  0.5,    1,     2.5,  5};
-const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-                                 1,     2.5,   5,    10,    30,   60,  120,  300};
+// Of time in seconds, up to an hour: a long answer on a slow machine takes that.
+const Buckets kTokenBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                               0.25,   0.5,   1,      2.5,   5,    10,    60,   3600};
+const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,  1,   2.5,
+                                 5,     10,    30,   60,    120,  300, 600,  1200, 3600};
+const Buckets kCountBuckets = {1,    2,    5,    10,    20,    50,    100,    200,    500,
+                               1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
+const Buckets kCompletionBuckets = {1, 2, 5, 10, 20, 50, 100};
+
+constexpr size_t kMaxLabelBytes = 256;
 
 // Our name, and the one routers know.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kVllmNames = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 21> kVllmNames = {{
     {"mea_num_requests_running", "vllm:num_requests_running"},
     {"mea_num_requests_waiting", "vllm:num_requests_waiting"},
     {"mea_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"},
@@ -31,11 +40,51 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kVllmName
     {"mea_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"},
     {"mea_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
     {"mea_e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"},
+    {"mea_request_queue_time_seconds", "vllm:request_queue_time_seconds"},
+    {"mea_request_prefill_time_seconds", "vllm:request_prefill_time_seconds"},
+    {"mea_request_decode_time_seconds", "vllm:request_decode_time_seconds"},
+    {"mea_request_inference_time_seconds", "vllm:request_inference_time_seconds"},
+    {"mea_request_time_per_output_token_seconds", "vllm:request_time_per_output_token_seconds"},
+    {"mea_request_prompt_tokens", "vllm:request_prompt_tokens"},
+    {"mea_request_generation_tokens", "vllm:request_generation_tokens"},
+    {"mea_request_params_n", "vllm:request_params_n"},
+    {"mea_request_params_max_tokens", "vllm:request_params_max_tokens"},
+    {"mea_step_tokens", "vllm:iteration_tokens_total"},
+    {"mea_num_preemptions_total", "vllm:num_preemptions_total"},
+    {"mea_prompt_tokens_total", "vllm:prompt_tokens_total"},
+    {"mea_generation_tokens_total", "vllm:generation_tokens_total"},
 }};
+
+// mea_requests_total by the reasons that vLLM has.
+prometheus::MetricFamily VllmRequestSuccess(const prometheus::MetricFamily& requests) {
+  prometheus::MetricFamily family{.name = "vllm:request_success_total",
+                                  .help = "Requests that ended, by reason.",
+                                  .type = prometheus::MetricType::Counter,
+                                  .metric = {}};
+  std::map<std::string, double> by_reason = {{"stop", 0}, {"length", 0}, {"abort", 0}};
+  std::string model_name;
+  for (const prometheus::ClientMetric& metric : requests.metric) {
+    std::map<std::string, std::string> labels;
+    for (const auto& label : metric.label) labels[label.name] = label.value;
+    model_name = labels["model_name"];
+    const bool aborted = labels["code"] == "CANCELLED" || labels["code"] == "DEADLINE_EXCEEDED";
+    const std::string reason = aborted ? "abort" : labels["finish_reason"];
+    if (!reason.empty()) by_reason[reason] += metric.counter.value;
+  }
+  for (const auto& [reason, count] : by_reason) {
+    prometheus::ClientMetric& metric = family.metric.emplace_back();
+    metric.label = {{"model_name", model_name}, {"finished_reason", reason}};
+    metric.counter.value = count;
+  }
+  return family;
+}
 
 void AppendVllmNames(std::vector<prometheus::MetricFamily>& families) {
   const size_t num_ours = families.size();
   for (size_t i = 0; i < num_ours; ++i) {
+    if (families[i].name == "mea_requests_total") {
+      families.push_back(VllmRequestSuccess(families[i]));
+    }
     for (const auto& [ours, theirs] : kVllmNames) {
       if (families[i].name != ours) continue;
       prometheus::MetricFamily copy = families[i];
@@ -43,6 +92,17 @@ void AppendVllmNames(std::vector<prometheus::MetricFamily>& families) {
       families.push_back(std::move(copy));
     }
   }
+}
+
+// A name that somebody chose, as a label may be: UTF-8 of one line, and not endless.
+std::string LabelValue(std::string_view name) {
+  std::string value(name.substr(0, kMaxLabelBytes));
+  const bool is_utf8 = IsValidUtf8(value);
+  for (char& c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (absl::ascii_iscntrl(byte) || (!is_utf8 && !absl::ascii_isascii(byte))) c = '?';
+  }
+  return value;
 }
 
 std::string_view Phase(const StepReport& step) {
@@ -53,7 +113,7 @@ std::string_view Phase(const StepReport& step) {
 }  // namespace
 
 Metrics::Metrics(MetricsOptions options)
-    : options_(std::move(options)),
+    : options_{LabelValue(options.model_name), options.vllm_names},
       first_token_(AddHistogram("mea_time_to_first_token_seconds",
                                 "Time from a request's arrival to its first token.",
                                 kRequestBuckets)),
@@ -65,6 +125,29 @@ Metrics::Metrics(MetricsOptions options)
       queue_time_(AddHistogram("mea_request_queue_time_seconds",
                                "Time from a request's arrival to its first step.",
                                kRequestBuckets)),
+      prefill_time_(AddHistogram("mea_request_prefill_time_seconds",
+                                 "Time from a request's first step to its first token.",
+                                 kRequestBuckets)),
+      decode_time_(AddHistogram("mea_request_decode_time_seconds",
+                                "Time from a request's first token to its end.", kRequestBuckets)),
+      inference_time_(AddHistogram("mea_request_inference_time_seconds",
+                                   "Time from a request's first step to its end.",
+                                   kRequestBuckets)),
+      token_time_(AddHistogram("mea_request_time_per_output_token_seconds",
+                               "A request's time from its first token to its end, by tokens after "
+                               "the first.",
+                               kTokenBuckets)),
+      prompt_tokens_(AddHistogram("mea_request_prompt_tokens", "Tokens of a request's prompt.",
+                                  kCountBuckets)),
+      generation_tokens_(AddHistogram("mea_request_generation_tokens",
+                                      "Tokens that a request's completions have.", kCountBuckets)),
+      params_n_(AddHistogram("mea_request_params_n", "Completions that a request asks for.",
+                             kCompletionBuckets)),
+      params_max_tokens_(AddHistogram("mea_request_params_max_tokens",
+                                      "Most tokens that a request's completion may have.",
+                                      kCountBuckets)),
+      step_tokens_(AddHistogram("mea_step_tokens", "Tokens that one step of the engine computed.",
+                                kCountBuckets)),
       step_(prometheus::BuildHistogram()
                 .Name("mea_step_seconds")
                 .Help("Time of one step of the engine, by what it computed.")
@@ -89,6 +172,22 @@ prometheus::Histogram& Metrics::AddHistogram(const std::string& name, const std:
 
 void Metrics::ObserveStep(const StepReport& step) {
   step_.Add({{"phase", std::string(Phase(step))}}, kTokenBuckets).Observe(step.seconds);
+  step_tokens_.Observe(step.num_prefill_tokens + step.num_decode_tokens);
+}
+
+void Metrics::ObserveRequest(const RequestFigures& request) {
+  prompt_tokens_.Observe(static_cast<double>(request.prompt_tokens));
+  generation_tokens_.Observe(static_cast<double>(request.generation_tokens));
+  params_n_.Observe(request.n);
+  params_max_tokens_.Observe(request.max_tokens);
+  if (!request.queue || !request.first_token) return;
+  const absl::Duration decode = request.total - *request.first_token;
+  Observe(prefill_time_, *request.first_token - *request.queue);
+  Observe(decode_time_, decode);
+  Observe(inference_time_, request.total - *request.queue);
+  if (request.generation_tokens > 1) {
+    Observe(token_time_, decode / (request.generation_tokens - 1));
+  }
 }
 
 void Metrics::CountRequest(absl::StatusCode code, std::string_view finish_reason,

@@ -4,6 +4,8 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +21,17 @@ struct MetricsOptions {
   bool vllm_names = false;  // repeat under vllm: what routers read
 };
 
+// What a request took, all of its completions together.
+struct RequestFigures {
+  int64_t prompt_tokens = 0;
+  int64_t generation_tokens = 0;
+  int n = 1;
+  int max_tokens = 0;
+  std::optional<absl::Duration> queue;        // from its arrival to its first step
+  std::optional<absl::Duration> first_token;  // to its first token
+  absl::Duration total;                       // to its end
+};
+
 // What /metrics shows. Events are counted where they happen; everything the engine knows is read
 // from its stats at the scrape. Thread-safe.
 class Metrics {
@@ -29,6 +42,8 @@ class Metrics {
   void ObserveQueueTime(absl::Duration wait) { Observe(queue_time_, wait); }
   void ObserveFirstToken(absl::Duration since_arrival) { Observe(first_token_, since_arrival); }
   void ObserveInterToken(absl::Duration gap) { Observe(inter_token_, gap); }
+  // Once per request that ended well.
+  void ObserveRequest(const RequestFigures& request);
   // Once per call; `finish_reason` ("stop", "length") is empty unless the code is OK.
   void CountRequest(absl::StatusCode code, std::string_view finish_reason, absl::Duration e2e);
 
@@ -48,6 +63,15 @@ class Metrics {
   prometheus::Histogram& inter_token_;
   prometheus::Histogram& e2e_;
   prometheus::Histogram& queue_time_;
+  prometheus::Histogram& prefill_time_;
+  prometheus::Histogram& decode_time_;
+  prometheus::Histogram& inference_time_;
+  prometheus::Histogram& token_time_;
+  prometheus::Histogram& prompt_tokens_;
+  prometheus::Histogram& generation_tokens_;
+  prometheus::Histogram& params_n_;
+  prometheus::Histogram& params_max_tokens_;
+  prometheus::Histogram& step_tokens_;
   prometheus::Family<prometheus::Histogram>& step_;    // label phase
   prometheus::Family<prometheus::Counter>& requests_;  // labels code, finish_reason
 };

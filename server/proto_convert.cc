@@ -103,9 +103,8 @@ void ReadResponse(const v1::ResponseParams& from, RequestReader& reader, Generat
 
 }  // namespace
 
-std::string RequestId(const v1::GenerateRequest& request, std::string from_metadata) {
+std::string RequestId(const v1::GenerateRequest& request) {
   if (!request.request_id().empty()) return request.request_id();
-  if (!from_metadata.empty()) return from_metadata;
   return absl::StrFormat("req-%016x", RandomU64());
 }
 
@@ -132,6 +131,8 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   RequestReader reader(vocab_size);
   spec.request.id = call.request_id;
   spec.trace_id = call.trace_id;
+  spec.label = call.label;
+  spec.text = call.text;
   CheckId(call.request_id, reader);
   ReadPrompt(request, serving, reader, spec);
   ReadStructuredOutput(request, serving, reader, spec);

@@ -19,11 +19,13 @@ namespace mea {
 struct CallInfo {
   std::string request_id;  // as RequestId gives it
   std::string trace_id;    // of the metadata traceparent, or empty
+  std::string label;       // as RequestLabel gives it
   absl::Time deadline = absl::InfiniteFuture();
+  TextLease text;  // the room that was made for it
 };
 
-// The id a request goes by: its own, else that of the metadata, else a random one. Not checked yet.
-std::string RequestId(const v1::GenerateRequest& request, std::string from_metadata);
+// The id a request goes by: its own, else a random one. Not checked yet.
+std::string RequestId(const v1::GenerateRequest& request);
 
 // NOT_FOUND unless `model` is empty or the one that is served.
 absl::Status CheckModel(const std::string& model, const Serving& serving);

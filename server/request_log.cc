@@ -15,11 +15,12 @@ namespace {
 std::vector<LogField> FieldsOf(const RequestTag& tag) {
   std::vector<LogField> fields = {{"id", tag.id}};
   if (!tag.trace_id.empty()) fields.push_back({"trace_id", tag.trace_id});
+  if (!tag.label.empty()) fields.push_back({"label", tag.label});
   return fields;
 }
 
 std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
-  return FieldsOf({.id = spec.request.id, .trace_id = spec.trace_id});
+  return FieldsOf({.id = spec.request.id, .trace_id = spec.trace_id, .label = spec.label});
 }
 
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }

@@ -25,6 +25,7 @@ struct RequestTimes {
 struct RequestTag {
   std::string id;
   std::string trace_id;  // empty: none
+  std::string label;     // what the client calls it; empty: nothing
 };
 
 // What is logged of a request: its id, its numbers and its status, never what it reads or writes.

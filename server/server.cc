@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -15,10 +16,16 @@
 #include "server/access/guard.h"
 #include "server/address.h"
 #include "server/build_info.h"
+#include "server/descriptors.h"
+#include "server/grpc_options.h"
+#include "server/grpc_port.h"
 #include "server/http/http_server.h"
+#include "server/library_log.h"
 #include "server/limits.h"
+#include "server/memory_trim.h"
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
+#include "server/port_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/status_page.h"
@@ -27,11 +34,6 @@ namespace mea {
 namespace {
 
 constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
-
-constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent client is there
-constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
-constexpr int kHandshakeTimeoutMs = 10'000;  // of TLS and HTTP/2 together
-constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
 
 constexpr std::string_view kListenFlag = "--listen";
 constexpr std::string_view kAdminFlag = "--admin";
@@ -47,19 +49,6 @@ absl::Status CheckAddress(std::string_view flag, const std::string& text) {
   if (!address.ok()) return OfFlag(flag, address.status());
   const absl::Status status = CheckBindable(*address);
   return status.ok() ? status : OfFlag(flag, status);
-}
-
-void SetChannelOptions(grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port in use is an error
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // A long unary call must survive its client's pings, however often they come.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                             kMinPingIntervalMs);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
 }
 
 // A page that is made at once, anew each time.
@@ -93,6 +82,7 @@ class GrpcServer final : public Server {
 
   absl::Status Listen();
   void Drain(absl::Time deadline) override;
+  absl::Status health() const override;
 
   std::string listen_address() const override { return listen_address_; }
   std::string admin_address() const override { return admin_ ? admin_->address() : ""; }
@@ -105,7 +95,9 @@ class GrpcServer final : public Server {
   absl::Status ListenGrpc();
   absl::Status ListenAdmin();
   absl::Status ListenHttp();
-  HttpOptions OptionsOfHttp(const std::string& listen) const;
+  HttpOptions OptionsOfHttp(const std::string& listen, int max_connections) const;
+  void Warn(std::string_view port, std::string_view message) const;
+  absl::Status WatchPorts();
   HttpAnswer Health() const;
   void LogState(ServingState state);
   void WatchHeartbeat();
@@ -113,6 +105,8 @@ class GrpcServer final : public Server {
 
   const ServerOptions options_;
   Serving serving_;
+  LibraryLog library_log_{serving_.log};
+  ConnectionLimits max_connections_;
   // Their jobs use serving_: they end first.
   TextWorkers workers_{kNumTextWorkers, kMaxTextJobs, kNumOutputWorkers};
   TextWorkers compilers_{kNumGrammarCompilers, kMaxGrammarJobs};
@@ -121,22 +115,29 @@ class GrpcServer final : public Server {
   const std::shared_ptr<grpc::ServerCredentials> credentials_ =
       options_.certificates ? GrpcCredentials(options_.certificates)
                             : grpc::InsecureServerCredentials();
+  std::unique_ptr<GrpcPort> grpc_port_;  // hands connections to grpc_
   std::unique_ptr<grpc::Server> grpc_;
   std::string listen_address_;
   ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
   std::unique_ptr<HttpServer> admin_;
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<PortWatch> port_watch_;
   absl::Notification stop_watching_;
   std::thread watcher_;
+  MemoryTrim memory_trim_;  // of the watcher
   std::optional<FileWatch> file_watch_;
 };
 
 absl::Status GrpcServer::Listen() {
+  const absl::StatusOr<ConnectionLimits> connections = ConnectionLimitsOf(MaxDescriptors());
+  if (!connections.ok()) return connections.status();
+  max_connections_ = *connections;
   // Only once all can be had, the admin port first: nobody can have been served where one fails.
   if (absl::Status status = CheckAddresses(options_); !status.ok()) return status;
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
+  if (absl::Status status = WatchPorts(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
   file_watch_.emplace(options_.certificates, options_.access, serving_.log,
                       options_.file_watch_period);
@@ -147,6 +148,8 @@ absl::Status GrpcServer::Listen() {
                       {"http", http_address()},
                       {"version", Version()},
                       {"max_context", serving_.engine.max_context()},
+                      {"max_open_files", MaxDescriptors()},
+                      {"max_connections", max_connections_.grpc},
                       {"kv_cache_bytes", serving_.engine.memory_plan().kv_cache_bytes}});
   return absl::OkStatus();
 }
@@ -154,18 +157,26 @@ absl::Status GrpcServer::Listen() {
 absl::Status GrpcServer::ListenGrpc() {
   absl::StatusOr<Address> address = ParseAddress(options_.listen);
   if (!address.ok()) return OfFlag(kListenFlag, address.status());
+  GrpcPortOptions port_options{.max_connections = max_connections_.grpc};
+  port_options.warn = [this](std::string_view message) { Warn("grpc", message); };
+  auto port = GrpcPort::Listen(*address, std::move(port_options));
+  if (!port.ok()) return OfFlag(kListenFlag, port.status());
+  grpc_port_ = *std::move(port);
+  serving_.resets.OnTooMany([this](const std::string& peer) { grpc_port_->Cut(peer); });
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  SetChannelOptions(builder);
-  builder.AddListeningPort(address->ToString(), credentials_, &address->port);
+  SetGrpcOptions(builder);
+  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);
   builder.RegisterService(&control_);
   grpc_ = builder.BuildAndStart();
-  if (!grpc_ || address->port == 0) {
-    return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be had"));
+  if (!grpc_) {
+    return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be served"));
   }
+  grpc_port_->Start(std::move(acceptor));
   listen_address_ = address->ToString();
   serving_.readiness.Observe([this, health = grpc_->GetHealthCheckService()](ServingState state) {
     LogState(state);
@@ -177,12 +188,16 @@ absl::Status GrpcServer::ListenGrpc() {
   return absl::OkStatus();
 }
 
-HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen) const {
-  HttpOptions options{.listen = listen, .server_name = absl::StrCat("mea/", Version())};
+void GrpcServer::Warn(std::string_view port, std::string_view message) const {
+  serving_.log.Write(LogLevel::kWarning, port, {{"message", std::string(message)}});
+}
+
+HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen, int max_connections) const {
+  HttpOptions options{.listen = listen,
+                      .server_name = absl::StrCat("mea/", Version()),
+                      .max_connections = max_connections};
   options.certificates = options_.certificates;
-  options.warn = [this](std::string_view message) {
-    serving_.log.Write(LogLevel::kWarning, "http", {{"message", std::string(message)}});
-  };
+  options.warn = [this](std::string_view message) { Warn("http", message); };
   return options;
 }
 
@@ -200,7 +215,7 @@ absl::Status GrpcServer::ListenAdmin() {
     metrics_page = Guard(options_.access, Right::kMetrics, std::move(metrics_page));
   }
   auto admin =
-      HttpServer::Start(OptionsOfHttp(options_.admin),
+      HttpServer::Start(OptionsOfHttp(options_.admin, max_connections_.admin),
                         {Guard(options_.access, Right::kMetrics, Page("/", status_page)),
                          Page("/health", [this] { return Health(); }), std::move(metrics_page)});
   if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
@@ -210,7 +225,7 @@ absl::Status GrpcServer::ListenAdmin() {
 
 absl::Status GrpcServer::ListenHttp() {
   if (options_.http.empty()) return absl::OkStatus();
-  HttpOptions options = OptionsOfHttp(options_.http);
+  HttpOptions options = OptionsOfHttp(options_.http, max_connections_.http);
   options.cors_origins = options_.http_cors;
   options.error_answer = [](int code, std::string_view message) {
     return openai::ErrorAnswer(code, message);
@@ -228,12 +243,34 @@ HttpAnswer GrpcServer::Health() const {
           .body = absl::StrCat(std::string(ServingStateName(state)), "\n")};
 }
 
+absl::Status GrpcServer::WatchPorts() {
+  std::vector<Address> ports;
+  for (const std::string& name : {listen_address_, admin_address(), http_address()}) {
+    if (name.empty()) continue;
+    const absl::StatusOr<Address> address = ParseAddress(name);
+    if (!address.ok()) return address.status();
+    ports.push_back(*address);
+  }
+  port_watch_ =
+      std::make_unique<PortWatch>(ports, std::min(kMaxPortPeriod, options_.port_timeout / 4));
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::health() const {
+  const PortWatch::Silence silence = port_watch_->silence();
+  if (silence.time < kPortTimeouts * options_.port_timeout) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("nobody answers on a port of ours: ", silence.problem));
+}
+
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
     const absl::Time now = absl::Now();  // before the question: a wait between both is not silence
     const bool alive = now - serving_.engine.last_heartbeat() < options_.stall_timeout;
-    serving_.readiness.Set(alive ? ServingState::kServing : ServingState::kStalled);
+    const bool heard = port_watch_->silence().time < options_.port_timeout;
+    serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
+    memory_trim_.Look(serving_.text_budget.taken() == 0 && serving_.requests.size() == 0, now);
   }
 }
 
@@ -242,12 +279,18 @@ void GrpcServer::LogState(ServingState state) {
   const ServingState before = std::exchange(logged_state_, state);
   if (state == before) return;
   if (state == ServingState::kStalled) {
-    serving_.log.Write(LogLevel::kError, "engine stalled",
-                       {{"silent_ms", absl::Now() - serving_.engine.last_heartbeat()}});
+    const PortWatch::Silence ports = port_watch_->silence();
+    if (ports.time >= options_.port_timeout) {
+      serving_.log.Write(LogLevel::kError, "port silent",
+                         {{"message", ports.problem}, {"silent_ms", ports.time}});
+    } else {
+      serving_.log.Write(LogLevel::kError, "engine stalled",
+                         {{"silent_ms", absl::Now() - serving_.engine.last_heartbeat()}});
+    }
   } else if (state == ServingState::kFailed) {
     serving_.log.Write(LogLevel::kError, "engine failed");
   } else if (state == ServingState::kServing) {
-    serving_.log.Write(LogLevel::kInfo, "engine recovered");
+    serving_.log.Write(LogLevel::kInfo, "recovered");
   }
 }
 
@@ -267,6 +310,7 @@ void GrpcServer::Drain(absl::Time deadline) {
 
 void GrpcServer::ShutDown(absl::Time deadline) {
   if (!grpc_) return;
+  grpc_port_->Stop();
   grpc_->Shutdown(absl::ToChronoTime(deadline));
   grpc_->Wait();
 }
@@ -274,6 +318,7 @@ void GrpcServer::ShutDown(absl::Time deadline) {
 GrpcServer::~GrpcServer() {
   stop_watching_.Notify();
   if (watcher_.joinable()) watcher_.join();
+  port_watch_.reset();
   if (!grpc_) return;  // never listened: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(absl::Now());

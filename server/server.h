@@ -34,6 +34,8 @@ struct ServerOptions {
   absl::Duration file_watch_period = absl::Seconds(1);  // of certificates and keys
   // The engine shows no sign of life for so long: NOT_SERVING, until it does.
   absl::Duration stall_timeout = absl::Seconds(5);
+  // Nobody answers on a port of the server's own for so long: NOT_SERVING, until somebody does.
+  absl::Duration port_timeout = absl::Seconds(15);
 };
 
 // An engine behind gRPC and two HTTP ports, from the first request to the last. Owns the text
@@ -52,6 +54,9 @@ class Server {
   // NOT_SERVING, no new work; what runs may finish until the deadline, the rest ends UNAVAILABLE.
   // Blocks until the last call is over.
   virtual void Drain(absl::Time deadline) = 0;
+
+  // Not OK where a port has been silent for long: nothing that is done in here will help.
+  virtual absl::Status health() const = 0;
 
   virtual std::string listen_address() const = 0;  // with the real port
   virtual std::string admin_address() const = 0;   // empty where there is none

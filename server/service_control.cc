@@ -2,17 +2,31 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
+#include "server/wire_message.h"
 
 namespace mea {
 namespace {
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
-                                 const absl::Status& status = absl::OkStatus()) {
+// A unary call that is answered at once, if its key has the right.
+template <typename Request, typename Response, typename Function>
+grpc::ServerUnaryReactor* Answer(Serving& serving, std::optional<Right> right,
+                                 grpc::CallbackServerContext* context,
+                                 const grpc::ByteBuffer& message, grpc::ByteBuffer& answer_message,
+                                 Function answer) {
+  if (!message.Valid()) serving.resets.Count(context->peer());
+  Request request;
+  Response response;
+  absl::Status status = serving.access->Check(Authorization(*context), right);
+  if (status.ok()) status = ParseMessage(message, request);
+  if (status.ok()) status = answer(request, response);
+  if (status.ok()) answer_message = SerializeMessage(response);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
@@ -20,56 +34,63 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
 
 }  // namespace
 
-absl::Status ControlService::Check(const grpc::CallbackServerContext& context) const {
-  return serving_.access->Check(Authorization(context), Right::kControl);
-}
-
 grpc::ServerUnaryReactor* ControlService::GetModelInfo(grpc::CallbackServerContext* context,
-                                                       const v1::GetModelInfoRequest* request,
-                                                       v1::GetModelInfoResponse* response) {
-  absl::Status status = serving_.access->Check(Authorization(*context), std::nullopt);
-  if (status.ok()) status = CheckModel(request->model(), serving_);
-  if (status.ok()) ModelInfoToProto(serving_, *response);
-  return Answer(context, status);
+                                                       const grpc::ByteBuffer* request,
+                                                       grpc::ByteBuffer* response) {
+  return Answer<v1::GetModelInfoRequest, v1::GetModelInfoResponse>(
+      serving_, std::nullopt, context, *request, *response,
+      [this](const auto& asked, auto& answer) {
+        const absl::Status status = CheckModel(asked.model(), serving_);
+        if (status.ok()) ModelInfoToProto(serving_, answer);
+        return status;
+      });
 }
 
 grpc::ServerUnaryReactor* ControlService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                        const v1::GetServerInfoRequest*,
-                                                        v1::GetServerInfoResponse* response) {
-  const absl::Status status = Check(*context);
-  if (status.ok()) ServerInfoToProto(serving_, *response);
-  return Answer(context, status);
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return Answer<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        ServerInfoToProto(serving_, answer);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ControlService::GetCacheStats(grpc::CallbackServerContext* context,
-                                                        const v1::GetCacheStatsRequest*,
-                                                        v1::GetCacheStatsResponse* response) {
-  const absl::Status status = Check(*context);
-  if (status.ok()) CacheStatsToProto(serving_, *response);
-  return Answer(context, status);
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return Answer<v1::GetCacheStatsRequest, v1::GetCacheStatsResponse>(
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        CacheStatsToProto(serving_, answer);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* context,
-                                                  const v1::GetLoadRequest*,
-                                                  v1::GetLoadResponse* response) {
-  const absl::Status status = Check(*context);
-  if (status.ok()) LoadToProto(serving_, *response);
-  return Answer(context, status);
+                                                  const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* response) {
+  return Answer<v1::GetLoadRequest, v1::GetLoadResponse>(
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        LoadToProto(serving_, answer);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* context,
-                                                const v1::AbortRequest* request,
-                                                v1::AbortResponse*) {
-  if (absl::Status status = Check(*context); !status.ok()) return Answer(context, status);
-  const std::string& id = request->request_id();
-  if (id.empty()) return Answer(context, absl::InvalidArgumentError("request_id is empty"));
-  const std::shared_ptr<Generation> generation = serving_.requests.Find(id);
-  if (!generation) {
-    return Answer(context,
-                  absl::NotFoundError(absl::StrCat("request_id '", id, "' is not in flight")));
-  }
-  generation->Cancel(absl::CancelledError("aborted by Control.Abort"));
-  return Answer(context);
+                                                const grpc::ByteBuffer* request,
+                                                grpc::ByteBuffer* response) {
+  return Answer<v1::AbortRequest, v1::AbortResponse>(
+      serving_, Right::kControl, context, *request, *response,
+      [this](const auto& asked, auto&) -> absl::Status {
+        const std::string& id = asked.request_id();
+        if (id.empty()) return absl::InvalidArgumentError("request_id is empty");
+        const std::shared_ptr<Generation> generation = serving_.requests.Find(id);
+        if (!generation) {
+          return absl::NotFoundError(absl::StrCat("request_id '", id, "' is not in flight"));
+        }
+        generation->Cancel(absl::CancelledError("aborted by Control.Abort"));
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mea

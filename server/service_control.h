@@ -5,30 +5,34 @@
 
 namespace mea {
 
+// Gets bytes and gives bytes: see wire_message.h.
+using RawControl = v1::Control::WithRawCallbackMethod_GetModelInfo<
+    v1::Control::WithRawCallbackMethod_GetServerInfo<
+        v1::Control::WithRawCallbackMethod_GetCacheStats<v1::Control::WithRawCallbackMethod_GetLoad<
+            v1::Control::WithRawCallbackMethod_Abort<v1::Control::Service>>>>>;
+
 // mea.v1.Control on gRPC's threads. Nothing here waits.
-class ControlService final : public v1::Control::CallbackService {
+class ControlService final : public RawControl {
  public:
   explicit ControlService(Serving& serving) : serving_(serving) {}
 
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* context,
-                                         const v1::GetModelInfoRequest* request,
-                                         v1::GetModelInfoResponse* response) override;
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
-                                          const v1::GetServerInfoRequest* request,
-                                          v1::GetServerInfoResponse* response) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetCacheStats(grpc::CallbackServerContext* context,
-                                          const v1::GetCacheStatsRequest* request,
-                                          v1::GetCacheStatsResponse* response) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context,
-                                    const v1::GetLoadRequest* request,
-                                    v1::GetLoadResponse* response) override;
+                                    const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
-                                  const v1::AbortRequest* request,
-                                  v1::AbortResponse* response) override;
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
 
  private:
-  absl::Status Check(const grpc::CallbackServerContext& context) const;
-
   Serving& serving_;
 };
 

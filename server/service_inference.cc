@@ -14,7 +14,7 @@ namespace mea {
 namespace {
 
 // Writes one message at a time; while it is under way, output gathers in the mailbox.
-class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<v1::GenerateStreamResponse>> {
+class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
   using GenerateCall::GenerateCall;
 
@@ -69,14 +69,17 @@ class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<v1::Genera
       return;
     }
     Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
-    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+    message_ = SerializeMessage(response_);
+    StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
   }
   void StartWriting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     writing_ = true;
-    StartWrite(&response_);
+    message_ = SerializeMessage(response_);
+    StartWrite(&message_);
   }
 
-  v1::GenerateStreamResponse response_;  // gRPC's while writing_
+  v1::GenerateStreamResponse response_ ABSL_GUARDED_BY(mu_);
+  grpc::ByteBuffer message_;  // gRPC's while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> abandoned_ ABSL_GUARDED_BY(mu_);  // why, until the write is done
 };
@@ -84,8 +87,8 @@ class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<v1::Genera
 // Leaves the output in the mailbox until its end has come.
 class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
  public:
-  UnaryCall(Serving& serving, v1::GenerateResponse* response)
-      : GenerateCall(serving), response_(*response) {}
+  UnaryCall(Serving& serving, grpc::ByteBuffer* message)
+      : GenerateCall(serving), message_(*message) {}
 
   void OnOutput() override {
     absl::MutexLock lock(&mu_);
@@ -111,6 +114,7 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
     ToProto(finish, *Completion(finish.index).mutable_finish());
     if (!finish.is_last) return;
     Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
+    message_ = SerializeMessage(response_);
     Finish(grpc::Status::OK);
   }
   v1::Completion& Completion(int index) {
@@ -118,7 +122,20 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
     return *response_.mutable_completions(index);
   }
 
-  v1::GenerateResponse& response_;  // gRPC's; lives until OnDone
+  v1::GenerateResponse response_;
+  grpc::ByteBuffer& message_;  // gRPC's; lives until OnDone
+};
+
+// A call that ended before its message came: nobody is there to hear of it, and a flood of them
+// must cost little.
+grpc::Status NoMessage() {
+  return grpc::Status(grpc::StatusCode::CANCELLED, "the call brought no message");
+}
+
+class StreamWithoutMessage final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  StreamWithoutMessage() { Finish(NoMessage()); }
+  void OnDone() override { delete this; }
 };
 
 absl::Status TooManyTexts() {
@@ -135,11 +152,93 @@ absl::Status Awaited(const grpc::CallbackServerContext& context) {
   return context.IsCancelled() ? absl::CancelledError("cancelled by the client") : absl::OkStatus();
 }
 
+absl::Status TooLargeAnswer(int64_t bytes) {
+  return ResourceExhausted(
+      absl::StrCat("the response of ", bytes, " bytes exceeds ", kMaxResponseBytes),
+      "RESPONSE_TOO_LARGE");
+}
+
+absl::Status Tokenize(const v1::TokenizeRequest& request, const Serving& serving,
+                      StillWanted still_wanted, v1::TokenizeResponse& response) {
+  const auto ids =
+      EncodeText(serving.tokenizer, "text", request.text(),
+                 PlainTextOptions(!request.has_add_special_tokens() || request.add_special_tokens(),
+                                  !request.has_parse_special() || request.parse_special()),
+                 still_wanted);
+  if (!ids.ok()) return ids.status();
+  response.mutable_token_ids()->Add(ids->begin(), ids->end());
+  response.set_max_context(serving.engine.max_context());
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(const v1::DetokenizeRequest& request, const Serving& serving,
+                        StillWanted still_wanted, v1::DetokenizeResponse& response) {
+  const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
+  // A few bytes may name a long token: known before the text is made.
+  int64_t bytes = 0;
+  for (const int32_t id : request.token_ids()) {
+    if (skip && serving.tokenizer.IsSpecial(id)) continue;
+    bytes += std::ssize(serving.tokenizer.TokenBytes(id));
+  }
+  if (bytes > kMaxResponseBytes) return TooLargeAnswer(bytes);
+  absl::StatusOr<std::string> text =
+      DecodeTokens(serving.tokenizer, "token_ids",
+                   {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())},
+                   skip, still_wanted);
+  if (!text.ok()) return text.status();
+  response.set_text(*std::move(text));
+  return absl::OkStatus();
+}
+
+// A unary call whose answer a text worker makes. `read` checks what is asked, on gRPC's thread, and
+// gives what `answer` makes the response of.
+template <typename Request, typename Response, typename Read, typename Answer>
+grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackServerContext* context,
+                                             const grpc::ByteBuffer& message,
+                                             grpc::ByteBuffer* answer_message, Read read,
+                                             Answer answer) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (!message.Valid()) {
+    serving.resets.Count(context->peer());
+    reactor->Finish(NoMessage());
+    return reactor;
+  }
+  // It counts as a request, and not as one under way: it is over soon.
+  const absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
+  const absl::StatusOr<TextLease> text =
+      admitted.ok() ? serving.text_budget.Take(message.Length()) : admitted;
+  const auto request = std::make_shared<Request>();
+  absl::Status status = text.ok() ? ParseMessage(message, *request) : text.status();
+  if (status.ok()) status = read(*request);
+  if (status.ok()) {
+    const auto job = [=, text = *text] {
+      Response response;
+      absl::Status answered = Awaited(*context);
+      if (answered.ok())
+        answered = answer(
+            *request, [&] { return Awaited(*context); }, response);
+      const auto bytes = static_cast<int64_t>(response.ByteSizeLong());
+      if (answered.ok() && bytes > kMaxResponseBytes) answered = TooLargeAnswer(bytes);
+      if (answered.ok()) *answer_message = SerializeMessage(response);
+      reactor->Finish(ToGrpcStatus(answered));
+    };
+    if (!serving.workers.Post(job, text->bytes)) status = TooManyTexts();
+  }
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext* context,
-                                                     const v1::GenerateRequest* request,
-                                                     v1::GenerateResponse* response) {
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  if (!request->Valid()) {
+    serving_.resets.Count(context->peer());
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(NoMessage());
+    return reactor;
+  }
   auto call = std::make_shared<UnaryCall>(serving_, response);
   call->Begin(context, *request,
               {kMaxResponseBytes,
@@ -149,8 +248,12 @@ grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext
   return call.get();
 }
 
-grpc::ServerWriteReactor<v1::GenerateStreamResponse>* InferenceService::GenerateStream(
-    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::GenerateStream(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  if (!request->Valid()) {
+    serving_.resets.Count(context->peer());
+    return new StreamWithoutMessage();
+  }
   auto call = std::make_shared<StreamCall>(serving_);
   call->Begin(
       context, *request,
@@ -160,72 +263,47 @@ grpc::ServerWriteReactor<v1::GenerateStreamResponse>* InferenceService::Generate
   return call.get();
 }
 
-absl::Status InferenceService::Admit(const grpc::CallbackServerContext& context) const {
-  return serving_.access->Admit(Authorization(context)).status();
-}
-
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
-                                                     const v1::TokenizeRequest* request,
-                                                     v1::TokenizeResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = Admit(*context);
-  if (status.ok()) status = CheckTokenize(*request, serving_);
-  const auto job = [this, reactor, context, request = *request, response] {
-    const auto ids = EncodeText(
-        serving_.tokenizer, "text", request.text(),
-        PlainTextOptions(!request.has_add_special_tokens() || request.add_special_tokens(),
-                         !request.has_parse_special() || request.parse_special()),
-        [context] { return Awaited(*context); });
-    if (!ids.ok()) return reactor->Finish(ToGrpcStatus(ids.status()));
-    response->mutable_token_ids()->Add(ids->begin(), ids->end());
-    response->set_max_context(serving_.engine.max_context());
-    reactor->Finish(grpc::Status::OK);
-  };
-  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
-  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  return AnswerOnTextWorker<v1::TokenizeRequest, v1::TokenizeResponse>(
+      serving_, context, *request, response,
+      [this](const auto& asked) { return CheckTokenize(asked, serving_); },
+      [this](const auto& asked, StillWanted still_wanted, auto& answer) {
+        return mea::Tokenize(asked, serving_, still_wanted, answer);
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
-                                                       const v1::DetokenizeRequest* request,
-                                                       v1::DetokenizeResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = Admit(*context);
-  if (status.ok()) status = CheckDetokenize(*request, serving_);
-  const auto job = [this, reactor, context, request = *request, response] {
-    const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
-    absl::StatusOr<std::string> text =
-        DecodeTokens(serving_.tokenizer, "token_ids",
-                     {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())},
-                     skip, [context] { return Awaited(*context); });
-    if (!text.ok()) return reactor->Finish(ToGrpcStatus(text.status()));
-    response->set_text(*std::move(text));
-    reactor->Finish(grpc::Status::OK);
-  };
-  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
-  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+                                                       const grpc::ByteBuffer* request,
+                                                       grpc::ByteBuffer* response) {
+  return AnswerOnTextWorker<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+      serving_, context, *request, response,
+      [this](const auto& asked) { return CheckDetokenize(asked, serving_); },
+      [this](const auto& asked, StillWanted still_wanted, auto& answer) {
+        return mea::Detokenize(asked, serving_, still_wanted, answer);
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
-                                                       const v1::RenderChatRequest* request,
-                                                       v1::RenderChatResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = Admit(*context);
-  absl::StatusOr<ChatSpec> chat = status.ok() ? FromProto(*request, serving_) : status;
-  if (status.ok()) status = chat.status();
-  const auto job = [this, reactor, context, chat, response] {
-    absl::StatusOr<RenderedPrompt> prompt =
-        RenderPrompt(*chat, serving_, [context] { return Awaited(*context); });
-    if (!prompt.ok()) return reactor->Finish(ToGrpcStatus(prompt.status()));
-    response->set_text(std::move(prompt->text));
-    response->mutable_token_ids()->Add(prompt->token_ids.begin(), prompt->token_ids.end());
-    response->set_max_context(serving_.engine.max_context());
-    reactor->Finish(grpc::Status::OK);
-  };
-  if (status.ok() && !serving_.workers.Post(job)) status = TooManyTexts();
-  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+                                                       const grpc::ByteBuffer* request,
+                                                       grpc::ByteBuffer* response) {
+  const auto chat = std::make_shared<ChatSpec>();
+  return AnswerOnTextWorker<v1::RenderChatRequest, v1::RenderChatResponse>(
+      serving_, context, *request, response,
+      [this, chat](const auto& asked) {
+        absl::StatusOr<ChatSpec> read = FromProto(asked, serving_);
+        if (read.ok()) *chat = *std::move(read);
+        return read.status();
+      },
+      [this, chat](const auto&, StillWanted still_wanted, auto& answer) {
+        absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving_, still_wanted);
+        if (!prompt.ok()) return prompt.status();
+        answer.set_text(std::move(prompt->text));
+        answer.mutable_token_ids()->Add(prompt->token_ids.begin(), prompt->token_ids.end());
+        answer.set_max_context(serving_.engine.max_context());
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mea

@@ -5,30 +5,34 @@
 
 namespace mea {
 
+// Gets bytes and gives bytes: see wire_message.h.
+using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
+    v1::Inference::WithRawCallbackMethod_GenerateStream<
+        v1::Inference::WithRawCallbackMethod_Tokenize<
+            v1::Inference::WithRawCallbackMethod_Detokenize<
+                v1::Inference::WithRawCallbackMethod_RenderChat<v1::Inference::Service>>>>>;
+
 // mea.v1.Inference on gRPC's threads. Each call is a reactor of its own that owns a Generation.
-class InferenceService final : public v1::Inference::CallbackService {
+class InferenceService final : public RawInference {
  public:
   explicit InferenceService(Serving& serving) : serving_(serving) {}
 
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
-                                     const v1::GenerateRequest* request,
-                                     v1::GenerateResponse* response) override;
-  grpc::ServerWriteReactor<v1::GenerateStreamResponse>* GenerateStream(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
-                                       const v1::DetokenizeRequest* request,
-                                       v1::DetokenizeResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* RenderChat(grpc::CallbackServerContext* context,
-                                       const v1::RenderChatRequest* request,
-                                       v1::RenderChatResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
 
  private:
-  // A call that is over soon: it counts as a request, and not as one under way.
-  absl::Status Admit(const grpc::CallbackServerContext& context) const;
-
   Serving& serving_;
 };
 

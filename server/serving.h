@@ -18,6 +18,8 @@
 #include "server/open_calls.h"
 #include "server/readiness.h"
 #include "server/request_log.h"
+#include "server/reset_guard.h"
+#include "server/text_budget.h"
 #include "server/text_worker.h"
 
 namespace mea {
@@ -38,6 +40,8 @@ struct Serving {
   const std::shared_ptr<Access> access = std::make_shared<Access>();
   RequestLog request_log{log};
   Readiness readiness;
+  TextBudget text_budget;
+  ResetGuard resets;
   InFlight requests;
   OpenCalls open_calls;
   absl::Time start_time = absl::Now();

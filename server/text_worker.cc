@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/limits.h"
+
 namespace mea {
 
 TextWorkers::TextWorkers(int num_threads, int max_jobs, int num_kept)
@@ -17,10 +19,10 @@ TextWorkers::~TextWorkers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool TextWorkers::Post(Job job) {
+bool TextWorkers::Post(Job job, int64_t bytes) {
   absl::MutexLock lock(&mu_);
-  if (jobs_.size() >= max_jobs_) return false;
-  jobs_.push_back(std::move(job));
+  if (large_jobs_.size() + small_jobs_.size() >= max_jobs_) return false;
+  (bytes > kLargeTextBytes ? large_jobs_ : small_jobs_).push_back(std::move(job));
   return true;
 }
 
@@ -29,25 +31,37 @@ void TextWorkers::PostOutput(Job job) {
   output_jobs_.push_back(std::move(job));
 }
 
+std::deque<TextWorkers::Job>* TextWorkers::NextQueue() {
+  if (!output_jobs_.empty()) return &output_jobs_;
+  if (num_jobs_running_ >= max_jobs_running_) return nullptr;
+  if (!large_jobs_.empty() && !large_job_runs_) return &large_jobs_;
+  return small_jobs_.empty() ? nullptr : &small_jobs_;
+}
+
 void TextWorkers::Run() {
   for (;;) {
     Job job;
     bool is_output = false;
+    bool is_large = false;
     {
       absl::MutexLock lock(&mu_);
       mu_.Await(absl::Condition(this, &TextWorkers::HasWork));
-      is_output = !output_jobs_.empty();
+      std::deque<Job>* queue = NextQueue();
       // When it is time to stop, whoever runs the jobs takes the rest of them too.
-      if (!is_output && !CanTakeJob()) return;
-      std::deque<Job>& queue = is_output ? output_jobs_ : jobs_;
-      job = std::move(queue.front());
-      queue.pop_front();
+      if (queue == nullptr) return;
+      is_output = queue == &output_jobs_;
+      is_large = queue == &large_jobs_;
+      job = std::move(queue->front());
+      queue->pop_front();
       num_jobs_running_ += !is_output;
+      large_job_runs_ |= is_large;
     }
     job();
+    job = nullptr;  // what it holds goes before its place
     if (is_output) continue;
     absl::MutexLock lock(&mu_);
     --num_jobs_running_;
+    large_job_runs_ &= !is_large;
   }
 }
 

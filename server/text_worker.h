@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -12,7 +13,8 @@ namespace mea {
 
 // The threads that tokenize and detokenize, so that neither the engine's thread nor gRPC's does.
 // Some threads may be kept for output, whatever the input costs. Jobs of the same request that must
-// keep their order are kept in it by Generation, which has at most one of them here at a time.
+// keep their order are kept in it by Generation, which has at most one of them here at a time. One
+// large text is worked on at a time, so that small ones do not wait behind several.
 // Thread-safe; the destructor finishes what was posted.
 class TextWorkers {
  public:
@@ -24,28 +26,27 @@ class TextWorkers {
   TextWorkers(const TextWorkers&) = delete;
   TextWorkers& operator=(const TextWorkers&) = delete;
 
-  // Work that a client asked for. False where max_jobs wait already.
-  [[nodiscard]] bool Post(Job job) ABSL_LOCKS_EXCLUDED(mu_);
+  // Work that a client asked for, on so many bytes of text. False where max_jobs wait already.
+  [[nodiscard]] bool Post(Job job, int64_t bytes = 0) ABSL_LOCKS_EXCLUDED(mu_);
   // Output of requests that run: goes first and is never refused. Bounded by the engine, which
   // bounds the requests in flight.
   void PostOutput(Job job) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   void Run();
-  bool CanTakeJob() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !jobs_.empty() && num_jobs_running_ < max_jobs_running_;
-  }
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return stopping_ || CanTakeJob() || !output_jobs_.empty();
-  }
+  // Whose turn it is: a large text where none is worked on, else a small one, else null.
+  std::deque<Job>* NextQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasWork() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_ || NextQueue() != nullptr; }
 
   const size_t max_jobs_;
   const int max_jobs_running_;
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  int num_jobs_running_ ABSL_GUARDED_BY(mu_) = 0;  // of jobs_
-  std::deque<Job> jobs_ ABSL_GUARDED_BY(mu_);
+  int num_jobs_running_ ABSL_GUARDED_BY(mu_) = 0;  // all but output
+  bool large_job_runs_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Job> output_jobs_ ABSL_GUARDED_BY(mu_);
+  std::deque<Job> large_jobs_ ABSL_GUARDED_BY(mu_);
+  std::deque<Job> small_jobs_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;
 };
 

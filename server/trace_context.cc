@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "server/limits.h"
+
 namespace mea {
 namespace {
 
@@ -41,6 +43,13 @@ std::string TraceId(std::string_view traceparent) {
   constexpr size_t kLength = kVersionDigits + kTraceIdDigits + kParentIdDigits + kFlagsDigits + 3;
   if (version == "00" && traceparent.size() != kLength) return "";
   return std::string(trace_id);
+}
+
+std::string RequestLabel(std::string_view x_request_id) {
+  const bool is_label = x_request_id.size() <= kMaxRequestIdLabelBytes &&
+                        std::all_of(x_request_id.begin(), x_request_id.end(),
+                                    [](char c) { return c >= ' ' && c <= '~'; });
+  return is_label ? std::string(x_request_id) : "";
 }
 
 }  // namespace mea

@@ -11,4 +11,9 @@ namespace mea {
 // Empty where it is malformed: the caller then goes untraced.
 std::string TraceId(std::string_view traceparent);
 
+// What a client calls its request, in the header or metadata `x-request-id`: repeated to it and
+// logged, and of no other use, since a client that tries again sends the same. Empty where it is
+// none: not printable ASCII, or longer than kMaxRequestIdLabelBytes.
+std::string RequestLabel(std::string_view x_request_id);
+
 }  // namespace mea

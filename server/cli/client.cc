@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/access/small_file.h"
+#include "server/address.h"
 #include "server/limits.h"
 
 namespace mea {
@@ -112,6 +113,9 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& se
   if (!channel_credentials.ok()) return channel_credentials.status();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(2 * kMaxResponseBytes);
+  // What stays on this machine goes through no proxy, whatever http_proxy says.
+  const absl::StatusOr<Address> address = ParseAddress(server);
+  if (address.ok() && IsLoopback(*address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   std::vector<std::unique_ptr<experimental::ClientInterceptorFactoryInterface>> interceptors;
   if (!key->empty()) interceptors.push_back(std::make_unique<KeySenders>(*key));
   return experimental::CreateCustomChannelWithInterceptors(server, *channel_credentials, arguments,

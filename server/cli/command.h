@@ -10,6 +10,16 @@ namespace mea {
 // What a subcommand does once the command line is read. Its failure is printed as one line.
 using Action = std::function<absl::Status()>;
 
+// Exit statuses of the program: success is 0.
+inline constexpr int kFailure = 1;
+inline constexpr int kUsage = 2;
+inline constexpr int kLostPages = 3;   // a checkpoint was cut short while it was in use
+inline constexpr int kPortSilent = 4;  // of serve: its ports do not answer, start it again
+
+// The failure ends the program with `code`, not with kFailure.
+absl::Status WithExitCode(absl::Status status, int code);
+int ExitCodeOf(const absl::Status& status);
+
 // Each adds one subcommand to the program; where it is called, it sets `action`.
 void AddServe(CLI::App& program, Action& action);
 void AddGenerate(CLI::App& program, Action& action);

@@ -1,6 +1,5 @@
-#include <sys/resource.h>
-
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -18,6 +17,7 @@
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
 #include "server/cli/start_log.h"
+#include "server/descriptors.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
@@ -164,7 +164,8 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   command
       .add_option("--stall-timeout", flags.stall_timeout_s,
                   "Seconds without a sign of life of the engine until the server is NOT_SERVING; a "
-                  "layer must not take as long")
+                  "layer must not take as long. Three times as long without an answer on a port of "
+                  "its own: likewise; twelve times: the program ends with status 4")
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str();
   command
@@ -185,18 +186,6 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   flags.access.AddTo(command);
 }
 
-// Each client takes a file descriptor; the usual bound of 1024 is for programs that use select().
-absl::Status RaiseFileLimit() {
-  constexpr rlim_t kLeast = 64;  // shards of a checkpoint, ports, epolls, some clients
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return absl::OkStatus();
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
-  if (files.rlim_max >= kLeast) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "ulimit -n ", files.rlim_max, ": a server needs at least ", kLeast, " open files"));
-}
-
 absl::Status Serve(ServeFlags flags) {
   static Signals& signals = *new Signals(
       "mea serve: interrupted before it was ready");  // its thread lives as long as the program
@@ -204,7 +193,12 @@ absl::Status Serve(ServeFlags flags) {
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
-  if (absl::Status files = RaiseFileLimit(); !files.ok()) return files;
+  flags.server.port_timeout = 3 * flags.server.stall_timeout;
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go
+  RaiseMaxDescriptors();
+  if (auto connections = ConnectionLimitsOf(MaxDescriptors()); !connections.ok()) {
+    return connections.status();
+  }
   if (flags.server.admin == "off") flags.server.admin.clear();
   if (flags.server.http == "off") flags.server.http.clear();
   if (absl::Status status = flags.access.Apply(flags.server); !status.ok()) return status;
@@ -254,6 +248,9 @@ absl::Status Serve(ServeFlags flags) {
   while (!signals.WaitFor(kHealthPeriod)) {
     // Its requests have ended; whoever started the program is to start another.
     if (absl::Status health = engine->health(); !health.ok()) return health;
+    if (absl::Status health = (*server)->health(); !health.ok()) {
+      return WithExitCode(health, kPortSilent);
+    }
   }
   (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();

@@ -57,17 +57,33 @@ void GenerationCall::Begin() {
   {
     auto key_call = serving_.access->Admit(exchange_->request().Header("authorization"));
     absl::MutexLock lock(&mu_);
-    if (!key_call.ok()) return LogAndFail(key_call.status());
+    if (!key_call.ok()) return Refuse(key_call.status());
     key_call_ = *std::move(key_call);
   }
-  if (std::ssize(exchange_->request().body) <= kMaxInlineBodyBytes) return ReadAndStart();
-  if (serving_.workers.Post([self = shared_from_this()] { self->ReadAndStart(); })) return;
+  const int64_t bytes = std::ssize(exchange_->request().body);
+  absl::StatusOr<TextLease> text = serving_.text_budget.Take(bytes);
+  absl::Status status = text.status();
+  if (status.ok()) {
+    text_ = *std::move(text);
+    if (bytes <= kMaxInlineBodyBytes) return ReadAndStart();
+    if (serving_.workers.Post([self = shared_from_this()] { self->ReadAndStart(); }, bytes)) return;
+    status = ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
+                               "TEXT_QUEUE_FULL", kRetryDelay);
+  }
   absl::MutexLock lock(&mu_);
-  Fail(ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
-                         "TEXT_QUEUE_FULL", kRetryDelay));
+  Refuse(status);
+}
+
+void GenerationCall::Refuse(const absl::Status& status) {
+  serving_.request_log.Refused({.id = id_,
+                                .trace_id = TraceId(exchange_->request().Header("traceparent")),
+                                .label = Label()},
+                               status);
+  Fail(status);
 }
 
 void GenerationCall::ReadAndStart() {
+  const TextLease text = std::exchange(text_, {});
   {
     absl::MutexLock lock(&mu_);
     if (ended_) return;  // the client has gone while the body waited
@@ -82,27 +98,23 @@ void GenerationCall::ReadAndStart() {
     if (ended_) return;  // the client has gone
     if (parsed.ok()) {
       parsed_ = *std::move(parsed);
-      status = Start();
+      status = Start(text);
     }
     if (status.ok()) return;
-    LogAndFail(status);
+    Refuse(status);
     started = generations_;
   }
   CancelAll(started);
 }
 
-void GenerationCall::LogAndFail(const absl::Status& status) {
-  serving_.request_log.Refused(
-      {id_, TraceId(std::string(exchange_->request().Header("traceparent")))}, status);
-  Fail(status);
-}
-
 // All prompts, or none.
-absl::Status GenerationCall::Start() {
+absl::Status GenerationCall::Start(const TextLease& text) {
   const absl::StatusOr<absl::Duration> timeout =
       parsed_.timeout ? *parsed_.timeout : TimeoutOf(exchange_->request());
   if (!timeout.ok()) return timeout.status();
-  CallInfo call{.trace_id = TraceId(std::string(exchange_->request().Header("traceparent")))};
+  CallInfo call{.trace_id = TraceId(exchange_->request().Header("traceparent")),
+                .label = Label(),
+                .text = text};
   call.deadline = arrival_ + *timeout;
   std::vector<GenerationSpec> specs;
   for (const v1::GenerateRequest& request : parsed_.requests) {
@@ -253,12 +265,13 @@ void GenerationCall::Count(absl::StatusCode code, const std::string& finish_reas
   serving_.metrics.CountRequest(code, finish_reason, absl::Now() - arrival_);
 }
 
+std::string GenerationCall::Label() const {
+  return RequestLabel(exchange_->request().Header("x-request-id"));
+}
+
 std::vector<std::pair<std::string, std::string>> GenerationCall::Headers() const {
-  const std::string_view given = exchange_->request().Header("x-request-id");
-  const bool is_label =
-      !given.empty() && given.size() <= kMaxRequestIdLabelBytes &&
-      std::all_of(given.begin(), given.end(), [](char c) { return c >= ' ' && c <= '~'; });
-  return {{"X-Request-Id", is_label ? std::string(given) : id_}};
+  const std::string label = Label();
+  return {{"X-Request-Id", label.empty() ? id_ : label}};
 }
 
 }  // namespace mea::openai

@@ -38,8 +38,9 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   using Generations = std::vector<std::shared_ptr<Generation>>;
 
   void ReadAndStart() ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status Start() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void LogAndFail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Start(const TextLease& text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Fails, and is logged as a request that was not taken.
+  void Refuse(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnOutput(int prompt) ABSL_LOCKS_EXCLUDED(mu_);
   // The prompts that run on though the answer has failed: to be cancelled without the lock.
   Generations LeftRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -52,6 +53,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   OutputBound Bound() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::string Label() const;
   std::vector<std::pair<std::string, std::string>> Headers() const;
 
   Serving& serving_;
@@ -59,6 +61,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   const Reader read_;
   const std::string id_;
   const absl::Time arrival_ = absl::Now();
+  TextLease text_;  // of the body, until it is read
 
   absl::Mutex mu_;
   std::shared_ptr<KeyCall> key_call_ ABSL_GUARDED_BY(mu_);  // until its prompts have it

@@ -14,8 +14,16 @@
 #include "server/openai/token_text.h"
 
 namespace mea::openai {
-
 namespace {
+
+constexpr int64_t kJsonBytesPerToken = 7;  // about, of an id or around a text
+
+// Known before it is made.
+absl::Status TooLargeJson(int64_t bytes) {
+  return ResourceExhausted(
+      absl::StrCat("the answer of ", bytes, " bytes exceeds ", kMaxHttpAnswerBytes),
+      "RESPONSE_TOO_LARGE");
+}
 
 class TextCall final : public HttpCall {
  public:
@@ -35,19 +43,22 @@ std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              TextAnswer answer) {
   // It counts as a request, and not as one under way: it is over soon.
   const auto admitted = serving.access->Admit(exchange->request().Header("authorization"));
-  if (!admitted.ok()) {
-    exchange->Send(ErrorAnswer(admitted.status()));
+  const int64_t bytes = std::ssize(exchange->request().body);
+  const absl::StatusOr<TextLease> text =
+      admitted.ok() ? serving.text_budget.Take(bytes) : admitted.status();
+  if (!text.ok()) {
+    exchange->Send(ErrorAnswer(text.status()));
     return nullptr;
   }
   auto call = std::make_shared<TextCall>();
-  const auto job = [&serving, exchange, answer, call] {
+  const auto job = [&serving, exchange, answer, call, text = *text] {
     if (!call->StillWanted().ok()) return;
     const absl::StatusOr<Json> body = ParseBody(exchange->request().body);
     const absl::StatusOr<Json> json =
         body.ok() ? answer(*body, serving, [&] { return call->StillWanted(); }) : body;
     exchange->Send(json.ok() ? JsonAnswer(*json) : ErrorAnswer(json.status()));
   };
-  if (serving.workers.Post(job)) return call;
+  if (serving.workers.Post(job, bytes)) return call;
   exchange->Send(
       ErrorAnswer(ResourceExhausted(absl::StrCat("the queue of ", kMaxTextJobs, " texts is full"),
                                     "TEXT_QUEUE_FULL", kRetryDelay)));
@@ -82,6 +93,11 @@ absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving, StillWan
   }
   const bool with_texts = reader.Bool("return_token_strs").value_or(false);
   if (!complaint.ok()) return complaint;
+  int64_t bytes = kJsonBytesPerToken * std::ssize(ids);
+  for (const int32_t id : ids) {
+    if (with_texts) bytes += kJsonBytesPerToken + std::ssize(serving.tokenizer.TokenBytes(id));
+  }
+  if (bytes > kMaxHttpAnswerBytes) return TooLargeJson(bytes);
   Json answer = {{"count", ids.size()},
                  {"max_model_len", serving.engine.max_context()},
                  {"tokens", ids},
@@ -109,6 +125,9 @@ absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving,
                    absl::StrCat(ids[i], " is outside the vocabulary 0..", vocab_size - 1));
   }
   if (!complaint.ok()) return complaint;
+  int64_t bytes = 0;
+  for (const int32_t id : ids) bytes += std::ssize(serving.tokenizer.TokenBytes(id));
+  if (bytes > kMaxHttpAnswerBytes) return TooLargeJson(bytes);
   absl::StatusOr<std::string> text =
       DecodeTokens(serving.tokenizer, "tokens", ids, skip, still_wanted);
   if (!text.ok()) return text.status();

@@ -41,6 +41,23 @@ TEST(CliTest, BenchWritesWhatItPrints) {
   }
 }
 
+TEST(CliTest, NoProxyStandsBetweenProgramsOfOneMachine) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  for (const char* name : {"http_proxy", "https_proxy", "grpc_proxy"}) {
+    setenv(name, "http://127.0.0.1:1", /*overwrite=*/1);
+  }
+  const std::string server = " --server " + f.server->listen_address();
+  const Outcome health = RunMea("health" + server);
+  EXPECT_EQ(health.out, "SERVING\n") << health.err;
+  const Outcome generate = RunMea("generate --prompt hey" + server);
+  EXPECT_THAT(generate.out, HasSubstr("hello")) << generate.err;
+  const Outcome bench =
+      RunMea("bench serve --num-requests 2 --input-tokens 3 --output-tokens 4" + server);
+  EXPECT_THAT(bench.out, HasSubstr("2 completed")) << bench.err;
+  for (const char* name : {"http_proxy", "https_proxy", "grpc_proxy"}) unsetenv(name);
+}
+
 TEST(CliTest, BenchServeMeasuresARunningServer) {
   ServerFixture f;
   f.engine.SetAnswer("hello");

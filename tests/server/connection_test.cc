@@ -1,67 +1,19 @@
-// Connections that ask often whether the server is still there.
-#include <arpa/inet.h>
+// Connections of hostile and unlucky clients.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <thread>
 
-#include "server/address.h"
+#include "server/limits.h"
+#include "tests/server/http/http_fixture.h"
+#include "tests/server/raw_http2.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
 namespace {
 
-// A connection that speaks just enough HTTP/2 (RFC 9113) to ping as often as it likes: gRPC's own
-// clients hold themselves to a ping a second.
-class RawHttp2 {
- public:
-  explicit RawHttp2(const std::string& server) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-    const auto address = ParseAddress(server);
-    sockaddr_in peer{};
-    peer.sin_family = AF_INET;
-    peer.sin_port = htons(static_cast<uint16_t>(address->port));
-    inet_pton(AF_INET, address->host.c_str(), &peer.sin_addr);
-    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)), 0);
-    Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, ""));
-  }
-  ~RawHttp2() { close(fd_); }
-
-  void Ping() { Send(Frame(kPing, "12345678")); }
-
-  // The type of the next frame that is an answer to a ping or the end of the connection.
-  uint8_t NextAnswer() {
-    for (;;) {
-      const std::string head = Receive(kHeadBytes);
-      if (head.empty()) return kGoAway;  // closed
-      const auto byte = [&](int i) { return static_cast<uint8_t>(head[i]); };
-      Receive(static_cast<size_t>(byte(0)) << 16 | byte(1) << 8 | byte(2));
-      constexpr uint8_t kAck = 1;
-      if (byte(3) == kGoAway || (byte(3) == kPing && byte(4) == kAck)) return byte(3);
-    }
-  }
-
-  static constexpr uint8_t kSettings = 4, kPing = 6, kGoAway = 7;
-
- private:
-  static constexpr size_t kHeadBytes = 9;
-
-  static std::string Frame(uint8_t type, const std::string& payload) {
-    std::string frame(kHeadBytes, '\0');  // no flags, stream 0
-    frame[2] = static_cast<char>(payload.size());
-    frame[3] = static_cast<char>(type);
-    return frame + payload;
-  }
-  void Send(const std::string& bytes) {
-    EXPECT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), std::ssize(bytes));
-  }
-  std::string Receive(size_t count) {
-    std::string bytes(count, '\0');
-    return recv(fd_, bytes.data(), count, MSG_WAITALL) == std::ssize(bytes) ? bytes : "";
-  }
-
-  const int fd_;
-};
+using ::testing::Contains;
+using ::testing::HasSubstr;
 
 // A server that counts strikes answers the fourth of them with GOAWAY, "too_many_pings", which
 // would end every call of the connection.
@@ -70,8 +22,46 @@ TEST(ConnectionTest, PingsAreAnsweredHoweverOftenTheyCome) {
   RawHttp2 connection(f.server->listen_address());
   for (int i = 0; i < 50; ++i) {
     connection.Ping();
-    ASSERT_EQ(connection.NextAnswer(), RawHttp2::kPing) << i;
+    ASSERT_EQ(connection.ReceiveOf(RawHttp2::kPing).flags, RawHttp2::kAck) << i;
   }
+}
+
+TEST(ConnectionTest, IdleConnectionsLeaveRoomForProbes) {
+  ServerFixture f;
+  const std::string ports[] = {f.server->listen_address(), f.server->http_address(),
+                               f.server->admin_address()};
+  std::vector<RawClient> idle(3 * 64);
+  for (size_t i = 0; i < idle.size(); ++i) idle[i].Connect(ports[i % 3]);
+  const auto context = f.Context();
+  grpc::health::v1::HealthCheckResponse health;
+  const auto stub = grpc::health::v1::Health::NewStub(f.NewChannel());
+  EXPECT_TRUE(stub->Check(context.get(), {}, &health).ok());
+  EXPECT_EQ(f.HttpGet("/health"), "SERVING\n");
+  EXPECT_EQ(f.HttpGet("/health", nullptr, f.server->http_address()), "{\"status\":\"ok\"}");
+}
+
+// The server speaks first; a client that never does is let go after ten seconds.
+TEST(ConnectionTest, ConnectionThatSaysNothingIsClosed) {
+  ServerFixture f;
+  RawClient client(f.server->listen_address());
+  EXPECT_NE(client.ReadUntil("what nobody says"), "");
+  EXPECT_TRUE(client.AtEnd());
+}
+
+// HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.
+TEST(ConnectionTest, ClientThatResetsItsCallsUnreadIsCutOff) {
+  ServerFixture f;
+  for (const char* method : {"Inference/Generate", "Inference/GenerateStream", "Inference/Tokenize",
+                             "Control/GetLoad"}) {
+    RawHttp2 connection(f.server->listen_address());
+    bool cut = false;
+    for (uint32_t call = 0; call < 100'000 && !cut; ++call) {
+      cut = !connection.StartAndReset(2 * call + 1, std::string("/mea.v1.") + method);
+    }
+    EXPECT_TRUE(cut) << method;
+  }
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
+  EXPECT_THAT(f.StopAndReadLog(), Contains(HasSubstr(" resets its calls unread: closed")));
 }
 
 TEST(ConnectionTest, LongUnaryCallSurvivesTheKeepaliveOfItsClient) {
@@ -95,6 +85,64 @@ TEST(ConnectionTest, LongUnaryCallSurvivesTheKeepaliveOfItsClient) {
   slow_engine.join();
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.completions(0).text(), "hello");
+}
+
+// A few bytes may be a thousand times as many once they are expanded, before anybody counts them.
+TEST(ConnectionTest, CompressedMessagesAreRefusedUnread) {
+  ServerFixture f;
+  v1::TokenizeRequest request;
+  request.set_text(std::string(2 * kMaxRequestBytes, 'a'));
+  v1::TokenizeResponse response;
+  const auto context = f.Context();
+  context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  const grpc::Status status = f.inference->Tokenize(context.get(), request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(status.error_message(), "Compression algorithm 'gzip' is disabled.");
+  EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
+}
+
+TEST(ConnectionTest, MetadataOfManyKilobytesIsTaken) {
+  ServerFixture f;
+  RawHttp2 connection(f.server->listen_address());
+  ASSERT_EQ(connection.ReceiveOf(RawHttp2::kSettings).type, RawHttp2::kSettings);
+  connection.Call(1, "/grpc.health.v1.Health/Watch", "");  // a neighbour that stays
+  ASSERT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 1u);
+  RawHttp2::Headers headers;
+  for (int i = 0; i < 60; ++i)
+    headers.push_back({"x-" + std::to_string(i), std::string(1000, 'v')});
+  connection.Call(3, "/grpc.health.v1.Health/Check", "", headers);
+  EXPECT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 3u);
+  connection.Call(5, "/grpc.health.v1.Health/Check", "");
+  EXPECT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 5u);
+}
+
+TEST(ConnectionTest, StringThatIsNotUtf8IsNamed) {
+  ServerFixture f;
+  v1::GenerateRequest request = TextRequest("hey");
+  request.set_request_id("r-\xff");
+  const grpc::Status status = f.Try(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "request_id is not valid UTF-8");
+  v1::RenderChatRequest chat;
+  chat.mutable_chat()->add_messages()->set_content("\xff");
+  v1::RenderChatResponse rendered;
+  EXPECT_EQ(f.inference->RenderChat(f.Context().get(), chat, &rendered).error_message(),
+            "mea.v1.ChatMessage.content is not valid UTF-8");
+  EXPECT_THAT(f.HttpGet("/metrics"),
+              HasSubstr("mea_requests_total{model_name=\"fake\",code=\"INVALID_ARGUMENT\","
+                        "finish_reason=\"\"} 1\n"));
+  EXPECT_THAT(f.StopAndReadLog(), Contains(HasSubstr(" info request refused id=")));
+}
+
+TEST(ConnectionTest, BytesThatAreNoMessageAreRefused) {
+  ServerFixture f;
+  RawHttp2 connection(f.server->listen_address());
+  for (const char* method : {"Inference/Generate", "Inference/Tokenize", "Control/Abort"}) {
+    RawHttp2 fresh(f.server->listen_address());
+    fresh.Call(1, std::string("/mea.v1.") + method, "\xff\xff");
+    const auto frame = fresh.ReceiveOf(RawHttp2::kHeaders);
+    EXPECT_THAT(frame.payload, HasSubstr("the message is not a mea.v1.")) << method;
+  }
 }
 
 }  // namespace

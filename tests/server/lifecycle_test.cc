@@ -228,5 +228,14 @@ TEST(AddressTest, ReadsHostsAndPorts) {
   }
 }
 
+TEST(AddressTest, KnowsWhatStaysOnThisMachine) {
+  for (const char* here : {"127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "0.0.0.0:1"}) {
+    EXPECT_TRUE(IsLoopback(*ParseAddress(here))) << here;
+  }
+  for (const char* there : {"10.0.0.7:1", "[2001:db8::1]:1", "localhost.example.org:1"}) {
+    EXPECT_FALSE(IsLoopback(*ParseAddress(there))) << there;
+  }
+}
+
 }  // namespace
 }  // namespace mea::testing

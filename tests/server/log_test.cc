@@ -1,12 +1,15 @@
 #include "server/log.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "server/library_log.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -99,6 +102,29 @@ TEST(LogTest, AWriterThatHangsHoldsNobodyUpAndDropsAreTold) {
   EXPECT_THAT(lines.lines(),
               ElementsAre(EndsWith(" info first"), EndsWith(" warning log lines dropped count=6"),
                           EndsWith(" i=6"), EndsWith(" i=7"), EndsWith(" i=8"), EndsWith(" i=9")));
+}
+
+TEST(LibraryLogTest, WhatLibrariesComplainOfIsALineOfTheLog) {
+  LibraryLog::Silence();
+  const auto lines = LinesOf({}, [](Log& log) {
+    const LibraryLog libraries(log);
+    gpr_log(GPR_ERROR, "Failed %s", "accept4");
+    GOOGLE_LOG(WARNING) << "odd message";
+  });
+  EXPECT_THAT(lines,
+              ElementsAre(EndsWith(" warning library library=grpc message=\"Failed accept4\""),
+                          EndsWith(" warning library library=protobuf message=\"odd message\"")));
+}
+
+TEST(LibraryLogTest, FloodIsCutAndNobodyHearsWhatComesAfterTheLog) {
+  LibraryLog::Silence();
+  const auto lines = LinesOf({}, [](Log& log) {
+    const LibraryLog libraries(log);
+    for (int i = 0; i < 1000; ++i) gpr_log(GPR_ERROR, "again");
+  });
+  EXPECT_GE(lines.size(), 10u);
+  EXPECT_LT(lines.size(), 100u);
+  gpr_log(GPR_ERROR, "late");
 }
 
 }  // namespace

@@ -3,9 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/synchronization/notification.h"
 #include "server/request_ranges.h"
-#include "server/text_worker.h"
 
 namespace mea {
 namespace {
@@ -72,47 +70,6 @@ TEST(MailboxTest, FailureDropsWhatIsUnread) {
   mailbox.Put(FinishOutput{.status = absl::CancelledError("gone")});
   EXPECT_TRUE(absl::IsCancelled(std::get<FinishOutput>(*mailbox.Take()).status));
   EXPECT_FALSE(mailbox.Take().has_value());
-}
-
-TEST(TextWorkersTest, InputLeavesTheKeptThreadsToOutput) {
-  absl::Notification release, output_done;
-  int num_ran = 0;
-  {
-    TextWorkers workers(2, 8, /*num_kept=*/1);
-    for (int i = 0; i < 3; ++i) {
-      ASSERT_TRUE(workers.Post([&] {
-        release.WaitForNotification();
-        ++num_ran;  // one at a time
-      }));
-    }
-    workers.PostOutput([&] { output_done.Notify(); });
-    EXPECT_TRUE(output_done.WaitForNotificationWithTimeout(absl::Seconds(10)));
-    release.Notify();
-  }
-  EXPECT_EQ(num_ran, 3);  // the end runs what was posted
-}
-
-TEST(TextWorkersTest, OutputGoesFirstAndJobsBeyondTheBoundAreRefused) {
-  absl::Mutex mu;
-  std::vector<int> order;
-  const auto note = [&](int n) {
-    absl::MutexLock lock(&mu);
-    order.push_back(n);
-  };
-  absl::Notification started, go;
-  {
-    TextWorkers workers(1, 1);
-    ASSERT_TRUE(workers.Post([&] {
-      started.Notify();
-      go.WaitForNotification();
-    }));
-    started.WaitForNotification();
-    EXPECT_TRUE(workers.Post([&] { note(1); }));
-    EXPECT_FALSE(workers.Post([&] { note(2); }));
-    workers.PostOutput([&] { note(3); });
-    go.Notify();
-  }  // finishes what was posted
-  EXPECT_THAT(order, ElementsAre(3, 1));
 }
 
 TEST(RequestRangesTest, EveryRangeHasItsOwnField) {

@@ -145,6 +145,38 @@ TEST(MetricsTest, LatenciesAreHistogramsInSeconds) {
   EXPECT_EQ(s.types.at("mea_step_seconds"), "histogram");
 }
 
+TEST(MetricsTest, WhatRequestsTookIsCounted) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  EXPECT_TRUE(f.Try(TextRequest("hey", 7)).ok());
+  f.metrics.ObserveStep({.num_prefill_tokens = 3, .num_decode_tokens = 2, .seconds = 4000});
+  const Scrape s = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\"}";
+  EXPECT_EQ(s.At("mea_request_prompt_tokens_sum" + m), 3);
+  EXPECT_EQ(s.At("mea_request_generation_tokens_sum" + m), 6);
+  EXPECT_EQ(s.At("mea_request_params_max_tokens_sum" + m), 7);
+  EXPECT_EQ(s.At("mea_request_params_n_sum" + m), 1);
+  EXPECT_EQ(s.At("mea_step_tokens_sum" + m), 5);
+  for (const char* time : {"prefill", "decode", "inference"}) {
+    EXPECT_EQ(s.At("mea_request_" + std::string(time) + "_time_seconds_count" + m), 1) << time;
+  }
+  EXPECT_EQ(s.At("mea_request_time_per_output_token_seconds_count" + m), 1);
+  EXPECT_EQ(s.At("mea_step_seconds_bucket{model_name=\"fake\",phase=\"mixed\",le=\"3600\"}"), 0);
+  EXPECT_EQ(s.At("mea_e2e_request_latency_seconds_bucket{model_name=\"fake\",le=\"3600\"}"), 1);
+}
+
+TEST(MetricsTest, NameOfAModelIsALabelWhateverItHolds) {
+  FakeEngine engine;
+  const auto text = [&](const std::string& name) {
+    return Metrics({.model_name = name}).Text(engine, Access());
+  };
+  EXPECT_THAT(text("a\"b\\c\nd"), HasSubstr("model_name=\"a\\\"b\\\\c?d\""));
+  EXPECT_THAT(text("caf\xc3\xa9"), HasSubstr("model_name=\"caf\xc3\xa9\""));
+  EXPECT_THAT(text("caf\xe9"), HasSubstr("model_name=\"caf?\""));
+  EXPECT_THAT(text(std::string(1000, 'x')),
+              HasSubstr("model_name=\"" + std::string(256, 'x') + "\""));
+}
+
 TEST(MetricsTest, NamesThatRoutersReadAreThereWhenAskedFor) {
   ServerFixture plain;
   EXPECT_THAT(plain.HttpGet("/metrics"), ::testing::Not(HasSubstr("vllm:")));
@@ -156,6 +188,24 @@ TEST(MetricsTest, NamesThatRoutersReadAreThereWhenAskedFor) {
       s.At("vllm:cache_config_info{model_name=\"fake\",block_size=\"16\",num_gpu_blocks=\"100\"}"),
       1);
   EXPECT_EQ(s.At("vllm:time_to_first_token_seconds_count{model_name=\"fake\"}"), 0);
+  EXPECT_TRUE(f.Try(TextRequest("hey", 2)).ok());
+  const Scrape after = ScrapeMetrics(f);
+  const std::string m = "{model_name=\"fake\"";
+  EXPECT_EQ(after.At("vllm:request_success_total" + m + ",finished_reason=\"length\"}"), 1);
+  EXPECT_EQ(after.At("vllm:request_success_total" + m + ",finished_reason=\"abort\"}"), 0);
+  for (const char* histogram :
+       {"time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds",
+        "request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds",
+        "request_inference_time_seconds", "request_time_per_output_token_seconds",
+        "request_prompt_tokens", "request_generation_tokens", "request_params_n",
+        "request_params_max_tokens"}) {
+    EXPECT_EQ(after.At("vllm:" + std::string(histogram) + "_count" + m + "}"), 1) << histogram;
+  }
+  EXPECT_EQ(after.types.at("vllm:iteration_tokens_total"), "histogram");
+  for (const char* counter : {"num_preemptions", "prompt_tokens", "generation_tokens",
+                              "prefix_cache_queries", "prefix_cache_hits"}) {
+    EXPECT_EQ(after.types.at("vllm:" + std::string(counter) + "_total"), "counter") << counter;
+  }
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "tests/server/server_fixture.h"
 
 #include <arpa/inet.h>
-#include <grpc/support/log.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,13 +9,14 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
 #include "server/address.h"
+#include "server/library_log.h"
 
 namespace mea::testing {
 
 ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names,
                              ServerOptions server_options)
     : engine(std::move(options)), metrics({.model_name = "fake", .vllm_names = vllm_names}) {
-  gpr_set_log_function([](gpr_log_func_args*) {});
+  LibraryLog::Silence();
   server_options.listen = server_options.admin = server_options.http = "127.0.0.1:0";
   server_options.model_name = "fake";
   server_options.stall_timeout = absl::Milliseconds(500);

@@ -192,17 +192,42 @@ TEST(StreamTest, UnsetSeedIsDrawnAndReported) {
   EXPECT_NE(f.Stream(TextRequest("hey")).finish.seed(), first);
 }
 
-TEST(StreamTest, RequestIdComesFromMetadataAndGoesBackWithIt) {
+TEST(StreamTest, WhatTheClientCallsARequestIsALabelAndGoesBack) {
+  ServerFixture f({.automatic = false});
+  const std::string label(1024, 'x');
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>>> streams;
+  for (int i = 0; i < 2; ++i) {  // the second is a client that tries again
+    contexts.push_back(f.Context());
+    contexts.back()->AddMetadata("x-request-id", label);
+    streams.push_back(f.inference->GenerateStream(contexts.back().get(), TextRequest("hey")));
+  }
+  ASSERT_TRUE(f.engine.AwaitSubmitted(2));
+  f.engine.Step(8);
+  for (int i = 0; i < 2; ++i) {
+    const StreamResult result = ReadAll(*streams[i]);
+    EXPECT_TRUE(result.status.ok()) << result.status.error_message();
+    EXPECT_THAT(result.prompt.request_id(), ::testing::StartsWith("req-"));
+    const auto& metadata = contexts[i]->GetServerInitialMetadata();
+    const auto it = metadata.find("x-request-id");
+    ASSERT_NE(it, metadata.end());
+    EXPECT_EQ(std::string(it->second.data(), it->second.size()), label);
+  }
+  EXPECT_THAT(f.StopAndReadLog(),
+              ::testing::Contains(::testing::HasSubstr(" label=\"" + label.substr(0, 256) + "\"")));
+}
+
+TEST(StreamTest, IdOfTheMessageGoesBackWithoutALabel) {
   ServerFixture f;
+  v1::GenerateRequest request = TextRequest("hey");
+  request.set_request_id("mine");
   const auto context = f.Context();
-  context->AddMetadata("x-request-id", "trace-7");
-  const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
-  EXPECT_EQ(ReadAll(*reader).prompt.request_id(), "trace-7");
-  EXPECT_EQ(f.engine.last_request().id, "trace-7");
+  const auto reader = f.inference->GenerateStream(context.get(), request);
+  EXPECT_EQ(ReadAll(*reader).prompt.request_id(), "mine");
   const auto& metadata = context->GetServerInitialMetadata();
   const auto it = metadata.find("x-request-id");
   ASSERT_NE(it, metadata.end());
-  EXPECT_EQ(std::string(it->second.data(), it->second.size()), "trace-7");
+  EXPECT_EQ(std::string(it->second.data(), it->second.size()), "mine");
 }
 
 TEST(StreamTest, TokenIdsAreTakenAsTheyAre) {

@@ -1,0 +1,10 @@
+#pragma once
+
+#include <grpcpp/server_builder.h>
+
+namespace mea {
+
+// What the server asks of gRPC: bounds of a connection, of its calls and of their messages.
+void SetGrpcOptions(grpc::ServerBuilder& builder);
+
+}  // namespace mea

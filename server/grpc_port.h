@@ -1,0 +1,63 @@
+#pragma once
+
+#include <grpcpp/server_builder.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/address.h"
+#include "server/open_connections.h"
+
+namespace mea {
+
+struct GrpcPortOptions {
+  int max_connections = 0;  // more are closed at once
+  // What the operator should know; seldom. Any thread.
+  std::function<void(std::string_view message)> warn;
+};
+
+// Where gRPC's connections come in. Its own listener ends for good, without a word, at the first
+// accept that fails, and one that finds no free descriptor does. So a thread of ours accepts, keeps
+// the number of connections bounded, and hands them over.
+class GrpcPort {
+ public:
+  // Listens; connections wait in the kernel until Start. `address` gets the real port.
+  // UNAVAILABLE for one that cannot be had.
+  static absl::StatusOr<std::unique_ptr<GrpcPort>> Listen(Address& address,
+                                                          GrpcPortOptions options);
+  ~GrpcPort();
+
+  // Hands connections to `to` from now on: of the server's builder, after the server has started.
+  void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to);
+  // Ends the connection of such a client, and says so. Any thread.
+  void Cut(const std::string& peer) ABSL_LOCKS_EXCLUDED(mu_);
+  // Nothing is accepted any more.
+  void Stop();
+
+ private:
+  GrpcPort(int listener, int wake, std::string address, GrpcPortOptions options);
+
+  void Run();
+  bool AcceptSome();  // false: better not again at once, descriptors are short
+  void HandOver(int fd);
+  void Warn(std::string_view what);
+
+  const int listener_;
+  const int wake_;  // an eventfd: readable when it is time to stop
+  const std::string address_;
+  const GrpcPortOptions options_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to_;
+  std::thread thread_;
+  std::mutex mu_;
+  OpenConnections connections_ ABSL_GUARDED_BY(mu_);
+  absl::Time next_warning_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+};
+
+}  // namespace mea

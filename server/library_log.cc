@@ -1,0 +1,99 @@
+#include "server/library_log.h"
+
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/stderr_writer.h"
+
+namespace mea {
+namespace {
+
+constexpr int kMaxLines = 10;  // in a period
+constexpr absl::Duration kPeriod = absl::Seconds(10);
+constexpr absl::Duration kLastWordTimeout = absl::Seconds(1);
+
+std::mutex current_mu;
+LibraryLog* current ABSL_GUARDED_BY(current_mu) = nullptr;
+void (*assertion_handler)(const char* message) = nullptr;  // set before there are threads
+thread_local ProtobufComplaint* complaint = nullptr;
+
+void Pass(LogLevel level, std::string_view library, std::string_view message) {
+  const std::lock_guard lock(current_mu);
+  if (current != nullptr) current->Write(level, library, message);
+}
+
+// The process ends before a queue could be written.
+void WriteLastWord(std::string_view library, std::string_view message) {
+  StderrWriter writer;
+  writer.End(absl::Now() + kLastWordTimeout);
+  writer.Write(std::string(library) + ": " + std::string(message) + "\n");
+}
+
+void OnGrpc(gpr_log_func_args* line) {
+  const std::string_view message = line->message;
+  if (message.starts_with("assertion failed")) {
+    if (assertion_handler != nullptr) assertion_handler(line->message);
+    return WriteLastWord("grpc", message);
+  }
+  const LogLevel level =
+      line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  Pass(level, "grpc", message);
+}
+
+}  // namespace
+
+class ProtobufHandler {
+ public:
+  static void On(google::protobuf::LogLevel level, const char*, int, const std::string& message) {
+    if (level == google::protobuf::LOGLEVEL_FATAL) return WriteLastWord("protobuf", message);
+    if (complaint == nullptr) return Pass(LogLevel::kWarning, "protobuf", message);
+    if (complaint->text_.empty()) complaint->text_ = message;
+  }
+};
+
+void LibraryLog::Silence(void (*on_assertion)(const char* message)) {
+  assertion_handler = on_assertion;
+  gpr_set_log_function(OnGrpc);
+  google::protobuf::SetLogHandler(ProtobufHandler::On);
+}
+
+LibraryLog::LibraryLog(Log& log) : log_(log) {
+  const std::lock_guard lock(current_mu);
+  current = this;
+}
+
+LibraryLog::~LibraryLog() {
+  const std::lock_guard lock(current_mu);
+  if (current == this) current = nullptr;
+}
+
+void LibraryLog::Write(LogLevel level, std::string_view library, std::string_view message) {
+  if (!log_.enabled(level)) return;
+  std::vector<LogField> fields = {{"library", std::string(library)},
+                                  {"message", std::string(message)}};
+  {
+    const std::lock_guard lock(mu_);
+    const absl::Time now = absl::Now();
+    if (now >= period_end_) {
+      period_end_ = now + kPeriod;
+      lines_ = 0;
+      if (left_out_ > 0) fields.push_back({"left_out", std::exchange(left_out_, 0)});
+    }
+    if (++lines_ > kMaxLines) {
+      ++left_out_;
+      return;
+    }
+  }
+  log_.Write(level, "library", fields);
+}
+
+ProtobufComplaint::ProtobufComplaint() { complaint = this; }
+ProtobufComplaint::~ProtobufComplaint() { complaint = nullptr; }
+
+}  // namespace mea

@@ -1,0 +1,38 @@
+#include "server/stderr_writer.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+#include "absl/time/clock.h"
+
+namespace mea {
+namespace {
+
+constexpr int kWaitMs = 50;  // between two looks at the deadline
+
+}  // namespace
+
+void StderrWriter::Write(std::string_view text) {
+  while (!text.empty()) {
+    pollfd ready = {STDERR_FILENO, POLLOUT, 0};
+    const bool is_late = absl::GetCurrentTimeNanos() >= deadline_ns_;
+    if (poll(&ready, 1, is_late ? 0 : kWaitMs) == 0) {
+      if (is_late) return;
+      continue;
+    }
+    // A pipe that is ready takes so many bytes without waiting.
+    const ssize_t written =
+        write(STDERR_FILENO, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
+    if (written >= 0) {
+      text.remove_prefix(written);
+    } else if (errno != EINTR && errno != EAGAIN) {
+      return;  // nobody is there any more
+    }
+  }
+}
+
+}  // namespace mea
