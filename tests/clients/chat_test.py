@@ -155,8 +155,7 @@ def test_characters_of_several_tokens_arrive_whole(chat):
     stream = chat("Say it", stream=True, max_completion_tokens=200, extra_body={"structured_outputs": {"choice": [text]}})
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(pieces) == text
-    assert "\ufffd" not in "".join(pieces)
-    assert len(pieces) > 3
+    assert not any("\ufffd" in piece for piece in pieces)  # how many there are is the machine's affair
 
 
 def test_text_in_parts_is_text(chat):
