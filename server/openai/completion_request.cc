@@ -9,6 +9,9 @@
 namespace mea::openai {
 namespace {
 
+// OpenAI's, whatever the model.
+constexpr int kDefaultMaxTokens = 16;
+
 // A prompt is a text or a list of token ids.
 void SetPrompt(JsonReader& reader, const std::string& name, const Json& prompt,
                v1::GenerateRequest& to) {
@@ -63,8 +66,8 @@ absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string
     reader.Invalid("best_of",
                    absl::StrCat(*best_of, " must equal n: all completions are returned"));
   }
-  // OpenAI's default is 16, whatever the model.
-  request.mutable_stopping()->set_max_tokens(reader.Int("max_tokens").value_or(16));
+  if (const auto v = reader.Int("max_tokens")) request.mutable_stopping()->set_max_tokens(*v);
+  parsed.default_max_tokens = kDefaultMaxTokens;
   const auto logprobs = reader.Int("logprobs");
   if (logprobs) request.mutable_response()->set_logprobs(*logprobs);
   const bool echo = reader.Bool("echo").value_or(false);

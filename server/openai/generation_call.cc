@@ -121,6 +121,7 @@ absl::Status GenerationCall::Start(const TextLease& text) {
     call.request_id = request.request_id();
     absl::StatusOr<GenerationSpec> spec = FromProto(request, call, serving_);
     if (!spec.ok()) return spec.status();
+    if (parsed_.default_max_tokens) spec->max_new_tokens = parsed_.default_max_tokens;
     spec->key_call = key_call_;
     specs.push_back(*std::move(spec));
   }

@@ -21,6 +21,8 @@ struct ParsedRequest {
   ParamNames names;  // of fields whose complaints come later
   bool stream = false;
   std::optional<absl::Duration> timeout;
+  // Where a request names none: as many as the context has room for, up to these.
+  std::optional<int> default_max_tokens;
   std::unique_ptr<Answer> answer;
 };
 

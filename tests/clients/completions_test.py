@@ -1,7 +1,16 @@
 """Completions of plain prompts, with everything lm-eval and its like ask of them."""
 
 import pytest
-from serving import GO_ON
+from serving import GO_ON, MAX_CONTEXT
+
+
+def test_the_default_length_gives_way_to_the_context(server):
+    prompt = [5] * (MAX_CONTEXT - 6)
+    answer = server.post("/v1/completions", {"model": server.model, "prompt": prompt, "ignore_eos": True})
+    assert answer.status == 200, answer.body
+    assert answer.json()["usage"]["completion_tokens"] == 6
+    short = server.post("/v1/completions", {"model": server.model, "prompt": [5], "ignore_eos": True}).json()
+    assert short["usage"]["completion_tokens"] == 16
 
 
 def test_a_whole_answer_has_every_field(complete, server):
