@@ -77,6 +77,7 @@ std::string Cause(const std::string& message) {
   const size_t colon = message.rfind(": ");
   const std::string cause = colon == message.npos ? message : message.substr(colon + 2);
   if (cause == "FD Shutdown") return "no answer";
+  if (cause == "Socket closed") return "it closed the connection; it may want TLS: --tls-ca FILE";
   if (absl::StrContains(cause, "http1.x")) return "it speaks HTTP: give the gRPC address";
   return cause;
 }

@@ -16,8 +16,8 @@ namespace {
 
 constexpr char kInspectExamples[] = R"(
 Examples:
-  mea inspect models/demo             tokenizer, chat template, heads of each layer, cache bytes
-  mea inspect models/demo --tensors   and every tensor
+  mea inspect models/demo-mea             tokenizer, chat template, heads of each layer, cache bytes
+  mea inspect models/demo-mea --tensors   and every tensor
 )";
 
 struct InspectFlags {

@@ -20,9 +20,9 @@ namespace {
 
 constexpr char kPlanExamples[] = R"(
 Examples:
-  mea plan models/demo                          what fits in this machine's memory, and what serve takes
-  mea plan models/demo --memory 24GiB --context 8192 --kv-dtype f32
-  mea plan models/demo --device cuda --device-memory 141GiB      for a GPU that need not be here
+  mea plan models/demo-mea                          what fits in this machine's memory, and what serve takes
+  mea plan models/demo-mea --memory 24GiB --context 8192 --kv-dtype f32
+  mea plan models/demo-mea --device cuda --device-memory 141GiB      for a GPU that need not be here
 )";
 
 struct PlanFlags {

@@ -27,13 +27,14 @@ namespace {
 
 constexpr char kServeExamples[] = R"(
 Examples:
-  mea serve models/demo                                      gRPC on 127.0.0.1:50051, OpenAI on :8000
-  mea serve models/demo --listen 0.0.0.0:50051 --admin off --api-key-file keys.jsonl
+  mea serve models/demo-mea                                      gRPC on 127.0.0.1:50051, OpenAI on :8000
+  mea serve models/demo-mea --listen 0.0.0.0:50051 --admin off --api-key-file keys.jsonl
       --tls-cert cert.pem --tls-key key.pem                  for other machines, no admin port
-  mea serve models/demo --kv-cache-bytes 4GiB --max-context 8192
+  mea serve models/demo-mea --kv-cache-bytes 4GiB --max-context 8192
 
 SIGTERM or Ctrl-C drains: no new requests, those that run may finish. A second one ends at once.
-Exit status: 0 after a drain, 1 after a failure, 3 when a file of the checkpoint was cut short.
+Exit status: 0 after a drain, 1 after a failure, 3 when a file of the checkpoint was cut short,
+4 when nobody answers on a port of its own.
 )";
 
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(250);

@@ -49,6 +49,10 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "--ssl-keyfile --ssl-key-file", "use --tls-key"},
     {"serve", "--ssl-certfile --ssl-cert-file", "use --tls-cert"},
     {"serve", "--ssl-ca-certs", "use --tls-client-ca"},
+    {"serve", "--no-enable-prefix-caching --no-enable-chunked-prefill --enforce-eager",
+     "it is never so; a request may set bypass_prefix_cache"},
+    {"serve", "--speculative-config --speculative-model --draft -md", "there is no speculation"},
+    {"serve", "--override-generation-config", "use --generation-config FILE"},
     {"serve", "--allowed-origins", "use --http-cors"},
     {"serve", "--tool-call-parser", "use --tool-parser"},
     {"serve",
@@ -139,9 +143,10 @@ std::string ExplainUnknownFlag(const CLI::App& command, const std::string& name)
   const auto found = std::find_if(unknown.begin(), unknown.end(), IsFlag);
   if (found == unknown.end() || *found == "--") return "";
   const std::string flag = found->substr(0, found->find('='));
+  const std::string dashed = absl::StrReplaceAll(flag, {{"_", "-"}});  // as vLLM takes them too
   const std::string unknown_here = absl::StrCat(flag, " is no flag of ", name);
   for (const ForeignFlag& foreign : kForeignFlags) {
-    if (foreign.command == command.get_name() && HasWord(foreign.flags, flag)) {
+    if (foreign.command == command.get_name() && HasWord(foreign.flags, dashed)) {
       return absl::StrCat(unknown_here, ": ", std::string(foreign.answer));
     }
   }
