@@ -142,6 +142,10 @@ void ReadCommonFields(JsonReader& reader, v1::GenerateRequest& to, ParamNames& n
     to.mutable_cache()->set_bypass_prefix_cache(*v);
   }
   names.emplace_back("stopping.include_stop", "include_stop_str_in_output");
+  // vLLM's: an answer without them would be another one.
+  reader.NotServed("bad_words", "logit_bias forbids tokens");
+  reader.NotServed("use_beam_search", "");
+  reader.NotServed("truncate_prompt_tokens", "");
 }
 
 void ReadStreamFields(JsonReader& reader, ParsedRequest& to) {
