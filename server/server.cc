@@ -88,7 +88,8 @@ class GrpcServer final : public Server {
   std::string admin_address() const override { return admin_ ? admin_->address() : ""; }
   std::string http_address() const override { return http_ ? http_->address() : ""; }
   std::string ready_line() const override {
-    return ReadyLine(serving_, listen_address(), admin_address(), http_address());
+    return ReadyLine(serving_, listen_address(), admin_address(), http_address(),
+                     options_.certificates != nullptr);
   }
 
  private:

@@ -91,12 +91,12 @@ std::string StatusPage(const Serving& serving) {
 }
 
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
-                      const std::string& http) {
+                      const std::string& http, bool has_tls) {
   const KvCacheStats kv = serving.engine.stats().kv;
   const MemoryPlan plan = serving.engine.memory_plan();
   const int context = serving.engine.max_context();
-  const auto url = [](const std::string& address, const char* path) {
-    return address.empty() ? "off" : absl::StrCat("http://", address, path);
+  const auto url = [&](const std::string& address, const char* path) {
+    return address.empty() ? "off" : absl::StrCat(has_tls ? "https://" : "http://", address, path);
   };
   return absl::StrFormat(
       "serving %s: gRPC %s, OpenAI API %s, metrics %s; KV cache %s, room for %d tokens or %d "

@@ -12,7 +12,7 @@ std::string StatusPage(const Serving& serving);
 
 // What `serve` says when it is ready, in one line. An address that is empty is off.
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
-                      const std::string& http);
+                      const std::string& http, bool has_tls);
 
 // "1.50 GiB".
 std::string HumanBytes(int64_t bytes);

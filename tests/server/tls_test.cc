@@ -73,6 +73,12 @@ class TlsServer : public TlsWorld, public ServerFixture {
   }
 };
 
+TEST(TlsTest, TheReadyLineGivesAddressesThatWork) {
+  TlsServer f;
+  EXPECT_THAT(f.server->ready_line(),
+              ::testing::HasSubstr("OpenAI API https://" + f.server->http_address() + "/v1"));
+}
+
 TEST(TlsTest, AllPortsSpeakItAndNothingElse) {
   const TlsServer server;
   EXPECT_TRUE(server.Ask(server.authority).ok());
