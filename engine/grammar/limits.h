@@ -27,7 +27,7 @@ inline constexpr size_t kMaxChoiceBytes = 64 << 10;  // all together
 // are enough for a grammar of SQL, a million for one of C.
 inline constexpr int64_t kMaxCompileSteps = 30'000'000;
 // Likewise, to follow a grammar by one token; what a sequence may take beyond that in all, and all
-// sequences of a thread in one second: about 3, 50 and 100 ms.
+// sequences of a thread in one second: of the order of 3, 50 and 100 ms.
 inline constexpr int64_t kFollowSteps = 1 << 15;
 inline constexpr int64_t kMaxExcessSteps = 1 << 19;
 inline constexpr int64_t kMaxThreadExcessSteps = 1 << 20;

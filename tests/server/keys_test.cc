@@ -68,15 +68,6 @@ class KeyServer : public KeyWorld, public ServerFixture {
     if (!name.empty()) client.set_bearer_token_auth("secret-" + name);
     return method == "GET" ? client.Get(path) : client.Post(path, body, "application/json");
   }
-  void AwaitLog(const std::string& event) const {
-    const auto has_come = [&] {
-      const std::vector<std::string> lines = log_lines.lines();
-      return std::any_of(lines.begin(), lines.end(),
-                         [&](const std::string& line) { return line.find(event) != line.npos; });
-    };
-    for (int i = 0; i < 4000 && !has_come(); ++i) absl::SleepFor(absl::Milliseconds(5));
-    EXPECT_TRUE(has_come()) << event;
-  }
 };
 
 std::string ReasonOf(const grpc::Status& status, bool* has_retry = nullptr) {

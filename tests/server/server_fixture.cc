@@ -4,9 +4,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "kernels/check.h"
 #include "server/address.h"
 #include "server/library_log.h"
@@ -26,6 +28,16 @@ ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names,
   channel = NewChannel();
   inference = v1::Inference::NewStub(channel);
   control = v1::Control::NewStub(channel);
+}
+
+void ServerFixture::AwaitLog(const std::string& event) const {
+  const auto has_come = [&] {
+    const std::vector<std::string> lines = log_lines.lines();
+    return std::any_of(lines.begin(), lines.end(),
+                       [&](const std::string& line) { return line.find(event) != line.npos; });
+  };
+  for (int i = 0; i < 4000 && !has_come(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_TRUE(has_come()) << event;
 }
 
 std::shared_ptr<grpc::Channel> ServerFixture::NewChannel() const {

@@ -73,6 +73,8 @@ class ServerFixture {
 
   std::shared_ptr<grpc::Channel> NewChannel() const;
 
+  // Waits for a line of the log that has this in it.
+  void AwaitLog(const std::string& event) const;
   // Every line that the log took, the end of the server included.
   std::vector<std::string> StopAndReadLog();
 

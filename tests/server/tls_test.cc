@@ -61,16 +61,6 @@ class TlsServer : public TlsWorld, public ServerFixture {
     const httplib::Result result = client.Get("/health");
     return result && result->status == 200;
   }
-  // Waits for an event of the log.
-  void AwaitLog(const std::string& event) const {
-    const auto has_come = [&] {
-      const std::vector<std::string> lines = log_lines.lines();
-      return std::any_of(lines.begin(), lines.end(),
-                         [&](const std::string& line) { return line.find(event) != line.npos; });
-    };
-    for (int i = 0; i < 4000 && !has_come(); ++i) absl::SleepFor(absl::Milliseconds(5));
-    EXPECT_TRUE(has_come()) << event;
-  }
 };
 
 TEST(TlsTest, TheReadyLineGivesAddressesThatWork) {
