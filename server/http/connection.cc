@@ -97,7 +97,10 @@ void HttpConnection::Read() {
 }
 
 void HttpConnection::OnRead(const error_code& ec, size_t count) {
-  if (state_ == State::kClosed) return;
+  if (state_ == State::kClosed) {
+    // Not in Close: TLS may decrypt into it until here. Exchanges keep the connection for longer.
+    return std::vector<char>().swap(in_);
+  }
   if (ec) return OnReadEnd(ec == boost::asio::error::eof);
   const std::string_view bytes(in_.data(), count);
   if (state_ == State::kReading) {
@@ -372,7 +375,6 @@ void HttpConnection::Close() {
   stream_.socket().close(ignored);
   parser_.reset();
   ReleaseBody();
-  std::vector<char>().swap(in_);
   loop_->connections.erase(self);
   absl::MutexLock lock(&site_->mu);
   --site_->num_connections;
