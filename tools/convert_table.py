@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each way of converting keeps of a model, and what short training brings back: a table for engine/convert.
+"""What each way of converting keeps of a model, and what short training brings back: the table of docs/results/conversion.md.
 
     convert_table.py MODEL --mea build/release/server/mea [--methods svd,activation,aligned] [--finetune STEPS]
 

@@ -92,7 +92,7 @@ class Evaluator:
 
 
 def report(checkpoint, directory):
-    """One row of the README's table."""
+    """One row of the table in docs/results/cache-memory.md."""
     evaluator, directory = Evaluator(checkpoint), Path(directory)
     per_token, per_byte = evaluator.held_out_loss(directory / "heldout.txt")
     row = {
