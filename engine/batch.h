@@ -8,13 +8,13 @@
 
 namespace mea {
 
-// One step as flat arrays, rows of prompts and of decoding sequences together: the rows of sequence
-// s are [q_offsets[s], q_offsets[s + 1]), and see kv_lens[s] cached tokens, themselves included.
+// One step as flat arrays; rows of prompts and of decoding sequences together. The rows of sequence
+// s are [q_offsets[s], q_offsets[s + 1]); they see kv_lens[s] cached tokens, their own included.
 // Reused from step to step; the views are valid until the next Build.
 class Batch {
  public:
   void Build(const Schedule& schedule, int page_size);
-  // Fills a step of single rows up to `num_rows` rows that see nothing and store nothing.
+  // Pads a step of single rows to `num_rows` rows; the padding sees nothing and stores nothing.
   void PadTo(int num_rows);
 
   // Every sequence has one row.

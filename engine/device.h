@@ -10,10 +10,10 @@
 
 namespace mea {
 
-// What an engine does on a device where nothing else was asked for, and what it must do there.
+// The defaults of an engine on a device, and the device's constraints.
 struct DeviceDefaults {
   int page_size = 0;            // tokens
-  int page_size_multiple = 0;   // of which every page size must be a multiple
+  int page_size_multiple = 0;   // every page size must be a multiple of it
   int max_num_seqs = 0;         // sequences in one step
   int max_batch_tokens = 0;     // tokens in one step
   DType compute = DType::kF32;  // activations
@@ -27,12 +27,12 @@ int64_t MemoryShare(int64_t total_bytes, double utilization);
 
 struct OpenedBackend {
   std::unique_ptr<Backend> backend;
-  std::string name;  // the GPU's, empty on the CPU
-  std::string note;  // "auto" alone: why it is not the GPU; empty where this build knows none
+  std::string name;  // of the GPU; empty on the CPU
+  std::string note;  // only for "auto": why it is not the GPU; empty if this build has no CUDA
 };
 
-// `device` is "cpu", "cuda", or "auto": the GPU where there is one, else the CPU. INVALID_ARGUMENT
-// for any other; for "cuda" what OpenCudaBackend says.
+// `device` is "cpu", "cuda", or "auto": the GPU if there is one, else the CPU. INVALID_ARGUMENT for
+// any other; for "cuda" what OpenCudaBackend says.
 absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
                                           const CudaOptions& cuda = {});
 

@@ -19,32 +19,33 @@
 
 namespace mea {
 
-// Where a field is 0 or "auto", the device decides: engine/device.h.
+// If a field is 0 or "auto", the device decides: engine/device.h.
 struct EngineOptions {
   std::string model_dir;
   std::string device = "auto";  // "auto", "cpu", "cuda"
   std::string device_name;      // as resolved: the GPU's, empty on the CPU
-  std::string device_note;  // as resolved: why "auto" did not take the GPU, if there is a reason
+  std::string device_note;  // as resolved: why "auto" did not choose the GPU, if there is a reason
   std::vector<std::string> warnings;  // as resolved: Checkpoint::warnings
-  // Weights made up instead of read: model_dir needs a config.json and nothing else.
+  // Random weights instead of the checkpoint's: model_dir needs only a config.json.
   bool random_weights = false;
-  // What requests do not say: empty: the checkpoint's generation_config.json; "none"; a file.
+  // The source of default sampling parameters. Empty: the checkpoint's generation_config.json;
+  // "none"; or a file.
   std::string generation_config;
   int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
   bool check_weights = true;          // refuse matrices that hold an infinity or NaN
   std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"
   int page_size = 0;                  // tokens per page
-  // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache leaves; on a
-  // GPU what the rest leaves of gpu_memory_utilization.
+  // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache allows; on a GPU
+  // what is left of gpu_memory_utilization.
   int64_t kv_cache_bytes = 0;
   double gpu_memory_utilization = 0.9;  // share of the GPU's memory that may be used, (0, 1]
   int max_context = 0;                  // tokens of prompt and output together; 0 = the model's own
   int max_num_seqs = 0;                 // sequences in one step
   int max_batch_tokens = 0;             // tokens in one step; a longer prompt is split into chunks
   int max_queued_requests = 1024;
-  int max_queued_tokens = 1 << 20;  // of the prompts that wait; one prompt alone may exceed it
-  bool prefix_cache = true;         // prompts that begin alike share what is computed of them
+  int max_queued_tokens = 1 << 20;  // of the prompts that wait; a single prompt may exceed it
+  bool prefix_cache = true;         // prompts share the computed cache of a common beginning
 };
 
 // Bytes by purpose, as planned at start.
@@ -55,7 +56,7 @@ struct MemoryPlan {
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;  // of the back end
   int64_t max_sequences = 0;  // of max_context tokens that the cache holds
-  int64_t graphs_bytes = 0;   // set aside for a device's records of decode steps, an estimate
+  int64_t graphs_bytes = 0;   // reserved for a device's recorded decode steps, an estimate
 };
 
 // A consistent snapshot, published by the engine thread after every step.
@@ -75,7 +76,7 @@ struct StepReport {
   int num_prefill_tokens = 0;
   int num_decode_tokens = 0;
   absl::Time launched;
-  double seconds = 0;  // from its launch, or the end of the step before, to its end
+  double seconds = 0;  // from its launch, or the end of the previous step, to its end
 };
 
 // What the server sees of an engine. Thread-safe. Events reach a sink only after its Submit
@@ -98,7 +99,7 @@ class Engine {
   // Never waits for a step.
   //
   // One completion of the prompt per sink, at most kMaxCompletions and max_num_seqs. The prompt is
-  // computed once; completion i is what a request of its own with seed + i would be.
+  // computed once; completion i equals a separate request with seed + i.
   virtual absl::Status Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) = 0;
   absl::Status Submit(Request request, std::shared_ptr<TokenSink> sink) {
     return Submit(std::move(request), std::vector<std::shared_ptr<TokenSink>>{std::move(sink)});
@@ -106,16 +107,15 @@ class Engine {
   // Ends all completions of the request, or one of them, with CANCELLED within one step; false when
   // no such request is in flight.
   virtual bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) = 0;
-  // Refuses new requests, lets those in flight finish until the deadline, then ends them
+  // Refuses new requests, lets those in flight finish until the deadline, then ends the rest with
   // UNAVAILABLE. Returns when none is left.
   virtual void Drain(absl::Time deadline) = 0;
 
-  // INTERNAL once the device has failed: every request has ended so, and Submit refuses.
+  // INTERNAL once the device has failed: every request has ended with it, and Submit refuses.
   virtual absl::Status health() const { return absl::OkStatus(); }
 
   virtual EngineStats stats() const = 0;
-  // Time of the last sign of life of the engine thread (a layer of a step, or an idle wait that is
-  // waiting).
+  // Time of the last sign of life of the engine thread (a layer of a step, or an idle wait).
   virtual absl::Time last_heartbeat() const = 0;
 };
 

@@ -15,8 +15,8 @@
 
 namespace mea {
 
-// The engine without its thread: one Step is one pass of the model over what the scheduler chose.
-// Time comes in as an argument, so that every run can be repeated. The model and the cache outlive
+// The engine without its thread: one Step is one pass of the model over the rows that the scheduler
+// chose. Time is an argument, so every run can be repeated. The model and the cache must outlive
 // it.
 class EngineCore {
  public:
@@ -38,26 +38,26 @@ class EngineCore {
               std::optional<int> completion = std::nullopt);
   void FinishAll(absl::Status status);
 
-  // Chooses a step and starts it; on a device it runs on while the caller does something else, such
-  // as Deliver. False when there is nothing to compute before a step has been collected.
+  // Chooses a step and starts it. On a device it keeps running while the caller does something
+  // else, such as Deliver. False if there is nothing to compute before a step has been collected.
   bool Launch(absl::Time now);
-  // Whether Launch may be called: no step is under way, or a single one that needs nothing more of
-  // the host, so that a device can go on with the next without a pause.
+  // Whether Launch may be called: no step is in flight, or a single one that needs nothing more
+  // from the host, so a device can continue with the next without a pause.
   bool can_launch() const;
   int num_steps_in_flight() const { return num_steps_in_flight_; }
-  // Waits for the oldest step under way; what it did. Events wait for Deliver, so that whoever
-  // publishes stats can do so before anybody hears of the step.
+  // Waits for the oldest step in flight and reports what it did. Events wait for Deliver, so the
+  // caller can publish stats before any client hears of the step.
   StepReport Collect();
   // One step, from its launch to its end.
   StepReport RunStep(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
   void Deliver();
 
   bool has_work() const { return !scheduler_.empty() || num_steps_in_flight_ > 0; }
-  // INTERNAL once the device has failed: every request has ended so, and none can succeed.
+  // INTERNAL once the device has failed: every request has ended with it, and none can succeed.
   const absl::Status& device_status() const { return device_status_; }
   // Ids whose last OnFinish is waiting to be delivered.
   std::vector<std::string> finished_ids() const;
-  // Completions with a deadline that have ended, before it and by it.
+  // Completions with a deadline that have ended: before it, and because of it.
   struct Deadlines {
     int64_t met = 0;
     int64_t missed = 0;
@@ -69,25 +69,25 @@ class EngineCore {
  private:
   void FinishExpired(absl::Time now);
   void PrepareDraws(Step& step);
-  // What the next token of a sequence with a grammar can be; false: none, and the sequence has
-  // ended.
+  // Finds which tokens may come next in a sequence with a grammar; false: none, and the sequence
+  // has ended.
   bool FillMask(Sequence& sequence, Sampler::Mask mask);
   absl::Status ComputePromptLogprobs(Step& step);
   // The draws [first, first + one group), from their logits on.
   void StartDraws(Step& step, size_t first);
-  // Until the results of all draws are there.
+  // Waits until the results of all draws are there.
   absl::Status FinishDraws(Step& step);
-  // End what is not finite with INTERNAL: requests whose prompt is so, sequences that cannot draw.
+  // End with INTERNAL what is not finite: requests with such a prompt, sequences that cannot draw.
   void EndDamagedPrompts(const Step& step);
   void EndDamagedDraws(const Step& step);
   void AcceptTokens(const Step& step);
-  // What the device said is no longer to be believed: every request ends with `status`.
+  // The device's results can no longer be trusted: every request ends with `status`.
   StepReport Fail(absl::Status status);
   void AcceptToken(const Draw& draw, TokenEvent event);
   void Retire(Sequence* sequence, FinishEvent finish);
-  // Whether the sequence ends when it has this many tokens.
+  // Whether the sequence ends at this many tokens.
   bool HasAllTokens(const Sequence& sequence, int num_tokens) const;
-  // Where to note what the sequence's sink is to hear.
+  // Where to collect the events for the sequence's sink.
   SequenceEvents& EventsOf(Sequence* sequence);
   bool IsStopToken(const Sequence& sequence, int32_t token) const;
   std::vector<int32_t> StopTokens(const Sequence& sequence) const;
@@ -96,7 +96,7 @@ class EngineCore {
   KvCache* const kv_;
   const std::vector<int32_t> eos_token_ids_;
   Scheduler scheduler_;
-  // The steps under way are the num_steps_in_flight_ ones that begin with oldest_, in a circle.
+  // The steps in flight are num_steps_in_flight_ entries of a ring, starting at oldest_.
   std::array<Step, 2> steps_;
   int oldest_ = 0;
   int num_steps_in_flight_ = 0;
@@ -104,7 +104,7 @@ class EngineCore {
   std::unordered_map<std::string, std::vector<Sequence*>> in_flight_;  // completions by request
   std::vector<Sequence*> with_events_;                // in the order of their first event
   std::vector<std::unique_ptr<Sequence>> retired_;    // without pages; kept for their last events
-  std::vector<std::unique_ptr<Sequence>> lingering_;  // told, but known to a step under way
+  std::vector<std::unique_ptr<Sequence>> lingering_;  // delivered, but in a step in flight
   int64_t num_arrivals_ = 0;
   Deadlines deadlines_;
   int64_t prompt_tokens_ = 0;

@@ -16,7 +16,7 @@
 
 namespace mea {
 
-// Everything an engine needs, in the order it must be torn down: last member first.
+// Everything an engine needs. Members are destroyed last to first.
 struct EngineParts {
   EngineOptions options;
   GenerationDefaults generation;
@@ -25,13 +25,13 @@ struct EngineParts {
   std::unique_ptr<KvCache> kv;
 };
 
-// An engine on a thread of its own. Others leave requests and cancellations in an inbox and read
-// snapshots; only the thread touches the core. It sleeps on a condition variable while there is
+// An engine on its own thread. Others leave requests and cancellations in an inbox and read
+// snapshots; only that thread touches the core. It sleeps on a condition variable while there is
 // nothing to do.
 class EngineLoop final : public Engine {
  public:
   explicit EngineLoop(EngineParts parts, StepObserver observer = nullptr);
-  // Ends what is in flight with UNAVAILABLE.
+  // Ends all requests in flight with UNAVAILABLE.
   ~EngineLoop() override;
 
   const ModelConfig& config() const override { return parts_.model->config(); }
@@ -54,14 +54,14 @@ class EngineLoop final : public Engine {
     Request request;
     std::vector<std::shared_ptr<TokenSink>> sinks;
   };
-  // Means the arrival of that number alone: an id may be used again once its request has ended.
+  // Identifies one arrival: an id may be reused once its request has ended.
   struct Cancellation {
     std::string id;
     int64_t arrival_number;
     std::optional<int> completion;  // absent: all
   };
 
-  // How much must leave the queue before a request finds room.
+  // How much must leave the queue before a request has room.
   struct Shortage {
     std::string message;
     int num_requests = 0;
@@ -71,7 +71,7 @@ class EngineLoop final : public Engine {
   std::optional<Shortage> FindShortage(const Request& request) const;
 
   void Run();
-  // Waits for something to do, then moves the inbox into the core. False when it is time to stop.
+  // Waits for work, then moves the inbox into the core. False when it is time to stop.
   bool DrainInbox();
   // Publishes stats, then tells the sinks what has happened.
   void Announce();

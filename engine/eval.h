@@ -12,7 +12,7 @@
 
 namespace mea {
 
-// How well a model predicts a text.
+// A model's loss on a text.
 struct TextScore {
   int64_t num_tokens = 0;  // predicted
   int64_t num_bytes = 0;   // of the text
@@ -24,23 +24,23 @@ struct TextScore {
 using Documents = std::vector<std::vector<int32_t>>;
 
 // Reads the text as documents that end with one of `end_tokens` (a text without any is one
-// document), each after what the tokenizer puts before a text, as a prompt would be. A document
-// longer than `window` tokens is cut into windows that overlap by one token. So every token is
-// predicted once, but those that nothing goes before. None is shorter than two tokens.
+// document), each with the tokens that the tokenizer puts before a prompt. A document longer than
+// `window` tokens is cut into windows that overlap by one token. So every token is predicted once,
+// except those that have nothing before them. No document is shorter than two tokens.
 absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string_view text,
                                          std::span<const int32_t> end_tokens, int window);
 
-// How well the model predicts all tokens of the documents but their first; num_bytes is left 0.
-// INVALID_ARGUMENT for a document longer than the model's context less one.
+// The loss on all tokens of the documents except their first; num_bytes stays 0. INVALID_ARGUMENT
+// for a document longer than the model's context less one.
 absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
                                          std::span<const std::vector<int32_t>> documents);
 
-// The requests that scoring makes: how many, and the tokens of the longest, its output included.
+// The requests that scoring sends: how many, and the tokens of the longest, including its output.
 struct EvalRequests {
   int64_t count = 0;
   int longest = 0;
 };
-// Of a text, for a model with a context of so many tokens.
+// For a text, and a model with a context of this many tokens.
 absl::StatusOr<EvalRequests> RequestsOfText(const Tokenizer& tokenizer, std::string_view text,
                                             std::span<const int32_t> end_tokens, int max_context);
 

@@ -20,11 +20,12 @@ struct OpenedFile {
 // regular file) or PERMISSION_DENIED with the path.
 absl::StatusOr<OpenedFile> OpenRegularFile(const std::filesystem::path& file);
 
-// The whole of a small file. As OpenRegularFile; INVALID_ARGUMENT also where it is too large, or
-// only names the file that is meant (RefusePointer).
+// The whole of a small file. Fails as OpenRegularFile does; also INVALID_ARGUMENT if the file is
+// too large or a git-lfs pointer (RefusePointer).
 absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file);
 
-// INVALID_ARGUMENT for what git leaves in the place of a large file where git-lfs did not fetch it.
+// INVALID_ARGUMENT for the pointer that git leaves in place of a large file which git-lfs did not
+// fetch.
 absl::Status RefusePointer(const std::string& path, std::string_view content);
 
 }  // namespace mea

@@ -11,18 +11,18 @@
 
 namespace mea {
 
-// The steps of starting an engine, for those who want one without its thread (eval, tests).
+// The steps of starting an engine, for callers that want one without its thread (eval, tests).
 
-// "auto" keeps what the checkpoint has (nothing), "f32" and "bf16" convert every matrix.
+// "auto" keeps the checkpoint's dtypes (returns nothing); "f32" and "bf16" convert every matrix,
+// "int8" quantises them.
 absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
 
-// The same for a back end that computes with `needed` alone, where it is present: INVALID_ARGUMENT
+// The same for a back end that computes only with `needed`, if that is present: INVALID_ARGUMENT
 // for any other.
 absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
                                                     std::optional<DType> needed);
 
-// Makes the model's context so many tokens; 0 leaves it. INVALID_ARGUMENT, naming `flag`, beyond
-// LongestContext.
+// Sets the model's context; 0 leaves it. INVALID_ARGUMENT, naming `flag`, beyond LongestContext.
 absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config);
 
 // weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
@@ -33,7 +33,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const LoadProgress& progress = {},
                                                  bool check_matrices = true);
 
-// The same model with made-up weights; no tensor of a checkpoint is needed.
+// The same model with random weights; no tensor of a checkpoint is needed.
 absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
                                                        const std::string& weight_dtype,
                                                        int num_threads, Backend* backend,

@@ -11,21 +11,21 @@
 
 namespace mea {
 
-// What one request still costs.
+// The remaining cost of one request.
 struct Work {
   int64_t turn = 0;  // see Scheduler: the earlier goes first
   bool is_running = false;
   int prompt_tokens = 0;  // to be computed before it draws; 0 while it decodes
   int output_tokens = 0;  // to be drawn, at least 1
-  int num_pages = 0;      // that it holds, or where it waits, that it needs to begin
+  int num_pages = 0;      // that it holds or, if it waits, that it needs to begin
 };
 
-// All work of an engine at one moment, as numbers: whoever holds them can tell when a request would
-// end without asking the engine.
+// All work of an engine at one moment, as numbers. With them, any thread can tell when a request
+// would end without asking the engine.
 struct Outlook {
   absl::Time time;
   StepTime step_time;
-  bool is_known = false;  // step_time is worth believing
+  bool is_known = false;  // step_time is reliable
 
   int64_t num_steps = 0;  // the turn of a request of priority 0 that arrives now
   int steps_per_priority = 0;
@@ -34,31 +34,31 @@ struct Outlook {
   int max_context = 0;
   const KvLayout* layout = nullptr;  // of the cache, which outlives it
   int num_available_pages = 0;
-  // Of the tokens that a request allows, what those that ended of their own accord have drawn; of
-  // prompt tokens, what the prefix cache had. Both 0..1.
+  // The share of their allowed tokens that requests have drawn which ended by themselves, and the
+  // share of prompt tokens found in the prefix cache. Both 0..1.
   double output_share = 0;
   double cached_share = 0;
-  // Those that run, then those that wait; either in the order of their turns.
+  // Running requests, then waiting ones, each in the order of their turns.
   std::vector<Work> work;
 };
 
-// Nothing but its max_tokens, or the context, ends it.
+// Whether only max_tokens or the context can end it.
 bool EndsAtLengthOnly(const StoppingParams& stopping);
 
-// What a request that has just arrived costs: as is to be expected, or at the least.
+// What a request that has just arrived costs: expected, or at least.
 Work ExpectedWork(const Outlook& outlook, const Request& request);
 Work LeastWork(const Outlook& outlook, const Request& request);
-// Output tokens that are to be expected of a request in all.
+// The total number of output tokens to expect from a request.
 int ExpectedOutput(const Request& request, double output_share, int max_context);
 
 // Seconds from outlook.time until `own` has ended; `recent` have arrived since the outlook was
-// made. Replays the scheduler in whole sequences: none needs more than its Work says, nobody gives
-// way and nobody comes later, so that what is told is about the least time it takes.
+// made. Replays the scheduler with whole sequences: none needs more than its Work says, none is
+// preempted and none arrives later. So the result is about the least time that it takes.
 double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, const Work& own);
-// Seconds that it takes where there is nothing else.
+// Seconds that it takes if there is no other work.
 double SecondsAlone(const Outlook& outlook, const Work& own);
-// Seconds from outlook.time until `num_requests` of those that wait, and of their prompts
-// `num_tokens`, have begun.
+// Seconds from outlook.time until `num_requests` of the waiting requests, with `num_tokens` prompt
+// tokens, have begun.
 double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
                          int64_t num_tokens);
 

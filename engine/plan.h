@@ -10,18 +10,18 @@
 
 namespace mea {
 
-// What the back end of a device takes beside its operands (Backend::PlannedBytes).
+// The memory of a device's back end in addition to its operands (Backend::PlannedBytes).
 using BackendPlanner = std::function<absl::StatusOr<BackendBytes>(const BackendLimits&)>;
 
-// A device to plan for, which need not be there.
+// A device to plan for; it need not exist here.
 struct PlannedDevice {
   Device device = Device::kCpu;
-  std::string name;              // "NVIDIA H200"; empty where there is none to ask
-  int64_t total_bytes = 0;       // of its memory; 0 where there is none to ask
+  std::string name;              // "NVIDIA H200"; empty if there is none to ask
+  int64_t total_bytes = 0;       // of its memory; 0 if there is none to ask
   BackendPlanner backend_bytes;  // absent: nothing
 };
-// "cpu", "cuda", or "auto": the GPU where there is one. For CUDA the machine's own device where it
-// has one, else one with the compute capability and the multiprocessors of an H100 or H200.
+// "cpu", "cuda", or "auto": the GPU if there is one. For CUDA: the machine's own device if it has
+// one, else one with the compute capability and the multiprocessors of an H100 or H200.
 absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device);
 
 struct PlanOptions {
@@ -34,24 +34,24 @@ struct PlanOptions {
   ModelLimits limits;  // its page_size is the one above
 };
 
-// What a cache of some layout could hold.
+// What a cache of one layout could hold.
 struct CachePlan {
   int64_t bytes_per_token = 0;
   int64_t num_tokens = 0;     // that fit, in whole pages
   int64_t num_sequences = 0;  // of `context` tokens that fit
 };
 
-// The memory of an engine that is not started: the checkpoint as it is beside the same model with
-// every virtual head stored.
+// The memory of an engine that is not started, for the checkpoint as it is and for the same model
+// with every virtual head stored.
 struct Plan {
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;        // of the back end
   int64_t graphs_bytes = 0;         // of records of decode steps, an estimate
-  int64_t cache_bytes = 0;          // what is left for the cache; 0 where the rest takes all
-  int64_t default_cache_bytes = 0;  // what an engine takes of that where nothing is asked for
-  absl::Status refusal;             // what it says where it cannot
-  std::string missing;              // why scratch and graphs are not counted, where they are not
+  int64_t cache_bytes = 0;          // what is left for the cache; 0 if nothing is
+  int64_t default_cache_bytes = 0;  // what an engine takes of that by default
+  absl::Status refusal;             // why it would refuse to start, if it would
+  std::string missing;              // why scratch and graphs are not counted, or empty
   int context = 0;
   CachePlan physical;
   CachePlan uncompressed;
@@ -60,7 +60,7 @@ struct Plan {
 
 // INVALID_ARGUMENT for an option out of range.
 absl::StatusOr<Plan> PlanMemory(const Checkpoint& checkpoint, const PlanOptions& options);
-// The same for a model with made-up weights, of which there is the configuration alone.
+// The same for a model with random weights, of which only the configuration exists.
 absl::StatusOr<Plan> PlanRandomModel(const ModelConfig& config, const PlanOptions& options);
 
 }  // namespace mea

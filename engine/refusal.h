@@ -9,15 +9,15 @@
 
 namespace mea {
 
-// RESOURCE_EXHAUSTED that a program can read: `reason` (UPPER_SNAKE_CASE) and, where it is worth
-// coming back, after how long.
+// RESOURCE_EXHAUSTED that a program can read: `reason` (UPPER_SNAKE_CASE) and, if a retry makes
+// sense, after how long.
 absl::Status ResourceExhausted(std::string_view message, std::string_view reason,
                                absl::Duration retry_delay = absl::ZeroDuration());
 
 // The same status, with a reason that a program can read.
 absl::Status WithReason(absl::Status status, std::string_view reason);
 
-// What such a status says; nothing of one that says nothing.
+// The contents of such a status; empty for any other status.
 std::optional<std::string> RefusalReason(const absl::Status& status);
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);
 

@@ -31,32 +31,32 @@ struct SamplingParams {
 
 struct StoppingParams {
   int max_tokens = 16;
-  int min_tokens = 0;  // until then no eos and no stop token can be drawn
+  int min_tokens = 0;  // before that, no eos or stop token can be drawn
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
-  bool is_watched = false;  // whoever submits it may end it before: at a stop string
+  bool is_watched = false;  // the submitter may end it earlier: at a stop string
 };
 
-// A prompt and how to go on from it, in tokens: text is the business of those who submit.
+// A prompt and how to continue it, in tokens; the submitter deals with text.
 struct Request {
   std::string id;  // unique among the requests in flight
   std::vector<int32_t> prompt;
   SamplingParams sampling;
   StoppingParams stopping;
-  // What the completions must match; null: nothing. Shared: a compiled grammar serves many
+  // What the completions must match; null: anything. Shared: a compiled grammar serves many
   // requests.
   std::shared_ptr<const Grammar> grammar;
   std::optional<int> logprobs;   // per output token: its own and this many most likely ones (0..20)
-  bool prompt_logprobs = false;  // the same of every prompt token but the first
+  bool prompt_logprobs = false;  // the same for every prompt token except the first
   int priority = 0;              // higher first; -1000..1000
-  // Whether it neither uses nor leaves cached prefixes; else it shares them with requests of the
-  // same salt.
+  // If true, it neither uses nor leaves cached prefixes; otherwise it shares them with requests of
+  // the same salt.
   bool bypass_prefix_cache = false;
   std::string cache_salt;
   absl::Time deadline = absl::InfiniteFuture();
 };
 
-// What bounds a request besides the fixed ranges.
+// The bounds of a request in addition to the fixed ranges.
 struct RequestLimits {
   int vocab_size = 0;
   int max_context = 0;  // tokens of prompt and output together
@@ -74,7 +74,7 @@ struct TokenLogprob {
       0;  // natural log of the probability under the model, before any sampling parameter
 };
 
-// What the model made of a token of the prompt.
+// The model's log-probabilities for one prompt token.
 struct PromptLogprob {
   float logprob = 0;
   std::vector<TokenLogprob> top;  // most likely first; as many as Request.logprobs asks for
@@ -98,8 +98,8 @@ struct Usage {
 };
 
 // The one terminal event of a request. status is OK for kStop and kLength; CANCELLED,
-// DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL otherwise; FAILED_PRECONDITION or RESOURCE_EXHAUSTED
-// where a grammar cannot be followed any more.
+// DEADLINE_EXCEEDED, UNAVAILABLE or INTERNAL otherwise; FAILED_PRECONDITION, INVALID_ARGUMENT or
+// RESOURCE_EXHAUSTED if a grammar cannot be followed any more.
 struct FinishEvent {
   absl::Status status;
   FinishReason reason = FinishReason::kStop;

@@ -10,7 +10,7 @@
 
 namespace mea {
 
-// Everything a draw depends on besides the logits. Nothing here knows of other requests, so a
+// Everything that a draw depends on, apart from the logits. Nothing here knows other requests, so a
 // request's tokens do not depend on its neighbours.
 struct SamplerInput {
   const SamplingParams* params = nullptr;
@@ -18,35 +18,36 @@ struct SamplerInput {
   std::span<const int32_t> output;  // drawn so far; its length is the counter of the generator
   std::span<const int32_t> banned_tokens;  // cannot be drawn (eos and stops before min_tokens)
   std::optional<int> num_logprobs;
-  int mask = -1;  // of AddMask; -1: everything can be drawn that the parameters allow
+  int mask = -1;  // of AddMask; -1: no mask
 };
 
-// Turns the sampling parameters of a step's requests into the rows of Backend::Sample, and what
-// comes back into events. Keeps scratch of the vocabulary's size; one per thread.
+// Turns the sampling parameters of a step's requests into the rows of Backend::Sample, and its
+// results into events. Keeps scratch memory of the vocabulary's size; one per thread.
 class Sampler {
  public:
   explicit Sampler(int vocab_size) : edit_of_(vocab_size, kNoEdit) {}
 
-  // A new step; its rows are those of the logits, in the order of Add.
+  // Begins a new step; its rows are those of the logits, in the order of Add.
   void Clear();
   void Add(const SamplerInput& input);
-  // The place of another mask of this step, until the next AddMask, and its number.
+  // Memory for another mask of this step, valid until the next AddMask, and its number.
   struct Mask {
     int index = 0;
     std::span<uint32_t> words;  // [MaskWords(vocab_size)]
   };
   Mask AddMask();
-  // Starts the draws of rows [first, first + rows of the logits); the results are there once the
-  // back end has been waited for.
+  // Starts the draws of rows [first, first + rows of the logits); the results are there after
+  // waiting for the back end.
   void Start(Backend& backend, TensorView logits, size_t first = 0);
-  // Of the i-th Add: INTERNAL when its logits are not finite, else what was drawn from them.
+  // The result of the i-th Add: INTERNAL if its logits are not finite, else what was drawn from
+  // them.
   absl::Status Check(int i) const;
   TokenEvent Result(int i) const;
 
  private:
   static constexpr int32_t kNoEdit = -1;
 
-  // The row's edit of this token, made where there is none yet.
+  // The row's edit of this token, created if there is none yet.
   LogitEdit& EditOf(int32_t token_id);
   // Edits from `first` on are the present row's.
   void AddPenalties(const SamplerInput& input, size_t first);

@@ -13,7 +13,7 @@ namespace mea {
 struct SchedulerLimits {
   int max_num_seqs = 64;         // sequences in one step
   int max_batch_tokens = 512;    // tokens in one step
-  int steps_per_priority = 256;  // of waiting, that one level of priority is worth
+  int steps_per_priority = 256;  // of waiting that one level of priority is worth
 };
 
 // One sequence's share of a step: its tokens [begin, begin + num_tokens).
@@ -29,7 +29,7 @@ struct ScheduledChunk {
 // What one step computes, highest priority first. Valid until the scheduler changes.
 using Schedule = std::vector<ScheduledChunk>;
 
-// What share of something was used lately: the last of 64 counts 1/e of the newest.
+// The share of something that was used lately: an observation 64 back counts 1/e of the newest.
 class RecentShare {
  public:
   void Add(double part, double whole) {
@@ -45,39 +45,39 @@ class RecentShare {
 };
 
 // Decides which tokens the next step computes. Continuous batching: sequences join and leave
-// between steps; those that decode go first, prompts fill what is left of the token budget in
-// chunks. When pages run out, the sequence whose turn comes last gives up its pages and is computed
-// anew later. Knows no clock, no device and no I/O: same calls, same schedules. Owns the sequences.
-// Engine thread only.
+// between steps; decoding sequences go first, and prompts fill the rest of the token budget in
+// chunks. When pages run out, the sequence whose turn comes last gives up its pages and is
+// recomputed later. Has no clock, no device and no I/O: the same calls give the same schedules.
+// Owns the sequences. Engine thread only.
 //
-// A sequence's turn is the step of its arrival, less steps_per_priority for every level of its
-// priority; the earlier turn goes first, among equals the earlier arrival. Thus waiting requests
-// age, all at the same rate, and the order of two never changes: whoever gave way to another stays
-// behind it until that has ended, and only requests that arrive within (difference of priorities) *
-// steps_per_priority steps can overtake. Those that go before a sequence are therefore finitely
-// many, the first of all makes progress in every step, and nobody starves.
+// A sequence's turn is the step of its arrival, minus steps_per_priority for each level of its
+// priority. The earlier turn goes first, and among equals the earlier arrival. So waiting requests
+// age, all at the same rate, and the order of two never changes: a sequence that gave way to
+// another stays behind it until that one has ended, and only requests that arrive within
+// (difference of priorities) * steps_per_priority steps can overtake. Therefore finitely many go
+// before any sequence, the very first makes progress in every step, and nobody starves.
 class Scheduler {
  public:
   using Queue = std::vector<std::unique_ptr<Sequence>>;
 
   Scheduler(SchedulerLimits limits, KvCache* kv) : limits_(limits), kv_(kv) {}
 
-  // The caller has made sure that the sequence fits into the cache when it is alone, and that it
-  // and its siblings are no more than max_num_seqs. Siblings are other completions of the same
-  // prompt: they begin, forked from the first, when that has computed it.
+  // The caller has checked that the sequence alone fits into the cache, and that it and its
+  // siblings are at most max_num_seqs. Siblings are other completions of the same prompt: they
+  // begin as forks of the first when it has computed the prompt.
   void Add(std::unique_ptr<Sequence> sequence, Queue siblings = {});
-  // Takes a sequence out, wherever it is; null if it is not there. Its pages go with it.
+  // Removes a sequence, wherever it is, together with its pages; null if it is not there.
   std::unique_ptr<Sequence> Remove(const Sequence* sequence);
 
-  // From here on the tokens of the schedule count as computed: whatever comes to use their keys and
-  // values runs after the step. Empty only when there is nothing to do but to wait for sequences
-  // whose end is under way. `memory` is that of an earlier one, to be used again.
+  // From here on the tokens of the schedule count as computed: whatever uses their keys and values
+  // runs after the step. Empty only if all there is to do is wait for sequences whose end is in
+  // flight. `memory` is an earlier schedule whose memory is reused.
   Schedule Next(Schedule memory = {});
-  // The step of `schedule` has run, and the tokens it computed are known: prompts that begin alike
-  // may share them.
+  // The step of `schedule` has run and its tokens are known: prompts with the same beginning may
+  // share them.
   void Commit(const Schedule& schedule);
 
-  // All work there is, with what is known of its future. Times are the caller's to fill in.
+  // All work, with what is known of its future. The caller fills in the times.
   Outlook MakeOutlook(int max_context) const;
 
   int num_running() const { return static_cast<int>(running_.size()); }
@@ -91,24 +91,24 @@ class Scheduler {
   void SchedulePrompts(Schedule& schedule, int& budget);
   void AdmitWaiting(Schedule& schedule, int& budget);
   static void Append(Schedule& schedule, int& budget, Sequence& sequence);
-  // Memory for all that the sequence may come to: what follows its prompt asks for none.
+  // Allocates the sequence's tables for its greatest length, so that decoding allocates nothing.
   void ExpectOutput(Sequence& sequence) const;
   // All pages that a waiting sequence needs, or none.
   bool TakePages(Sequence& sequence);
-  // Room for the next step of all that run, which those whose turn comes last may have to make;
-  // whether nobody had to.
+  // Makes room for the next step of all running sequences, if need be by preempting those whose
+  // turn comes last; returns whether nobody had to give way.
   bool ReserveOrPreempt();
   void PreemptLast();
   void Enqueue(std::unique_ptr<Sequence> sequence);
   std::unique_ptr<Sequence> Dequeue(const Sequence* sequence);
   void LearnFrom(const Sequence& ended);
-  // Places in a step that are taken: those that run, and the siblings that wait for one of them.
+  // Places in a step that are taken: running sequences, and siblings that wait for one of them.
   int NumPlacesTaken() const;
   int NumSiblings(const Sequence& first) const;
-  // The prompt of `first` is computed: who waits for it begins, or where there is no page, queues.
+  // The prompt of `first` is computed: its siblings begin, or queue if there is no page.
   void BeginSiblings(const Sequence& first);
   void Fork(const Sequence& first, std::unique_ptr<Sequence> sibling);
-  // `first` has gone before its prompt was computed: the next takes its place.
+  // `first` has left before its prompt was computed: the next sibling takes its place.
   void ReplaceFirst(const Sequence& first);
 
   const SchedulerLimits limits_;

@@ -18,7 +18,7 @@ struct Draw {
   int position = 0;
 };
 
-// One pass of the model, from EngineCore::Launch to Collect. Used again and again; engine thread.
+// One pass of the model, from EngineCore::Launch to Collect. Reused; engine thread only.
 struct Step {
   explicit Step(int vocab_size) : sampler(vocab_size) {}
 
@@ -28,10 +28,10 @@ struct Step {
   std::vector<int32_t> draw_rows;  // of the batch, one per draw
   Sampler sampler;                 // a row per draw
   bool wants_prompt_logprobs = false;
-  RowProbe::Answer probe;        // of the rows, where prompts are among them
-  bool draws_started = false;    // those of the first group of rows
+  RowProbe::Answer probe;        // of the rows, if there are prompts among them
+  bool draws_started = false;    // of the first group of rows
   bool lets_next_begin = false;  // the next step can be launched before this one has been collected
-  int64_t mark = 0;              // Backend::Mark behind its last op
+  int64_t mark = 0;              // Backend::Mark after its last op
   StepReport report;
 };
 

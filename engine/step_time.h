@@ -6,7 +6,8 @@
 
 namespace mea {
 
-// What steps take: seconds = step + prompt_token * prompt tokens + decode_token * decoded tokens.
+// The time of a step: seconds = step + prompt_token * prompt tokens + decode_token * decoded
+// tokens.
 struct StepTime {
   double step = 0;
   double prompt_token = 0;
@@ -17,17 +18,17 @@ struct StepTime {
   }
 };
 
-// Learns the time of steps from those that were, a step 64 steps ago counting 1/e of the newest.
-// Least squares of the relative error tells the three coefficients apart, without heed to steps
-// that were held up by something else; none is negative, and what the steps leave open (they may
-// all have decoded the same number of tokens) is laid on the tokens rather than the step, so that
-// smaller steps are thought cheap. The whole is then scaled to what all steps took together, of
-// which one that was held up counts as four of its kind at most.
+// Learns the three coefficients from past steps; a step 64 steps ago counts 1/e of the newest.
+// Least squares of the relative error separates them, ignoring steps that something else delayed.
+// None is negative. If the steps do not determine them all (every step may have decoded the same
+// number of tokens), the time is attributed to the tokens rather than to the step, so that smaller
+// steps are estimated as cheaper. The result is then scaled to the total time of all steps, in
+// which a delayed step counts as at most four of its kind.
 class StepTimeModel {
  public:
   void Observe(const StepReport& report);
 
-  // Enough steps to believe it.
+  // Whether there were enough steps to rely on it.
   bool is_known() const { return num_steps_ >= kLeastSteps; }
   StepTime Fit() const;
 

@@ -18,29 +18,29 @@ namespace mea {
 
 class Backend;
 
-// What the cache holds right now, in the units people ask for. free + cached + used == total, in
+// What the cache holds now, in the units that people ask for. free + cached + used == total, in
 // pages and bytes.
 struct KvCacheStats {
   int page_size = 0;  // tokens
   int num_pages = 0;
   int used_pages = 0;
-  int cached_pages = 0;  // held by nobody, but found again by what they hold
+  int cached_pages = 0;  // held by nobody, but can be found again by their contents
   int free_pages = 0;
   int64_t total_bytes = 0;  // allocated
   int64_t used_bytes = 0;
   int64_t cached_bytes = 0;
-  int64_t used_bytes_uncompressed = 0;  // the used pages, had all virtual heads been stored
-  int64_t max_tokens = 0;               // that all pages hold together, had no layer a window
+  int64_t used_bytes_uncompressed = 0;  // of the used pages, if all virtual heads were stored
+  int64_t max_tokens = 0;               // that all pages hold together, if no layer had a window
   int64_t bytes_per_token = 0;
   int64_t bytes_per_token_uncompressed = 0;
-  // Prompt tokens that were looked up in the prefix cache, and those that were found.
+  // Prompt tokens looked up in the prefix cache, and tokens found.
   int64_t prefix_queries = 0;
   int64_t prefix_hits = 0;
 };
 
 // The paged cache of physical heads: owns the storage of every layer and the pool of page ids.
 // Everything is allocated in Create; serving allocates nothing. Engine thread only; the back end
-// outlives it.
+// must outlive it.
 class KvCache {
  public:
   // RESOURCE_EXHAUSTED when the storage does not fit in memory.
@@ -48,42 +48,42 @@ class KvCache {
                                                          int num_pages);
 
   const KvLayout& layout() const { return layout_; }
-  // Layers of different groups may have the same storage, of which they use different pages.
+  // Layers of different groups may share a storage and use different pages of it.
   PagedKvView layer(int index) const { return layers_[index]; }
-  // Of the longest sequence that fits when it is alone.
+  // Tokens of the longest sequence that fits alone.
   int max_tokens() const { return max_tokens_; }
   int num_free_pages() const { return pool_.num_free(); }
 
-  // From here on full pages can be found again by what they hold, until they are needed for
-  // something else. Before the first page is taken.
+  // From here on full pages can be found again by their contents, until they are needed for
+  // something else. Call this before the first page is taken.
   void EnablePrefixCache();
-  // Shares with an empty table the pages of the longest known prefix; how many tokens they hold,
-  // always fewer than `tokens`. 0 where the prefix cache is off. Counted only when CountLookup says
-  // that the sequence began with them.
+  // Shares the pages of the longest known prefix with an empty table. Returns how many tokens they
+  // hold, always fewer than `tokens`; 0 if the prefix cache is off. Counted only when CountLookup
+  // says that the sequence started with them.
   int MatchPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt);
   void CountLookup(int num_tokens, int num_found);
   // The tokens [begin, end) of a sequence are in the cache now: makes the pages that they filled
-  // findable. Those before `begin` have been told already.
+  // findable. Earlier calls have covered those before `begin`.
   void IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
                    int begin, int end);
 
   PageTable NewPageTable() { return PageTable(&pool_, layout_.num_groups()); }
-  // Makes room for the next step of a sequence of `num_tokens` tokens, the first `num_computed` of
-  // which have been computed by the steps before it: every page or none. Pages that windows have
-  // left are given back first. Where no layer has a window, this is room for all tokens.
+  // Makes room for the next step of a sequence of `num_tokens` tokens, of which earlier steps have
+  // computed the first `num_computed`: every page or none. Pages that windows have left are given
+  // back first. Without windows, this is room for all tokens.
   [[nodiscard]] bool Reserve(PageTable& table, int num_computed, int num_tokens);
-  // The sequence may get as long as `num_tokens`: its table will not have to be made larger.
+  // Prepares the table for a sequence of up to `num_tokens`, so that growing it allocates nothing.
   void Expect(PageTable& table, int num_tokens) const {
     table.Expect((num_tokens + layout_.page_size - 1) / layout_.page_size);
   }
   // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
-  // pages are shared, of a partly filled last one it has a copy of its own. False, and nothing,
-  // where there is no page for that, or one of `from` has been given back. The copy is an op of the
-  // back end, in its order.
+  // pages are shared, and a partly filled last page is copied. False, and no change, if there is no
+  // page for the copy or a page of `from` has been given back. The copy is an op of the back end,
+  // in its order.
   [[nodiscard]] bool Fork(const PageTable& from, int num_tokens, PageTable& table);
 
   KvCacheStats stats() const;
-  // Bytes that were allocated for all layers together; equals num_pages * PageBytes().
+  // Bytes allocated for all layers together; equals num_pages * PageBytes().
   int64_t allocated_bytes() const;
 
  private:

@@ -6,10 +6,10 @@
 
 namespace mea {
 
-// Which pages are free and how many holders the others have. Ids only: no memory, no bytes. A page
-// that is kept does not become free when its last holder lets go, but cached: it waits, the least
-// recently used first, to be held again or to be taken for something else.
-// Engine thread only. Invariant: num_free() + num_cached() + num_used() == num_pages(), always.
+// Which pages are free and how many holders the others have. Ids only: no memory, no bytes. When
+// its last holder releases it, a kept page becomes cached instead of free: it can be held again, or
+// be taken for something else, the least recently used first. Engine thread only. Invariant:
+// num_free() + num_cached() + num_used() == num_pages(), always.
 class PagePool {
  public:
   explicit PagePool(int num_pages);
@@ -20,18 +20,18 @@ class PagePool {
   int num_used() const { return num_pages() - num_free() - num_cached(); }
   int num_available() const { return num_free() + num_cached(); }
 
-  // A page with one holder: a free one, else the least recently used cached one, of which
-  // `on_forget` is told first. There must be one: callers ask num_available() first.
+  // A page with one holder: a free one, else the least recently used cached one, after telling
+  // `on_forget`. There must be one: callers check num_available() first.
   int32_t Take();
   // One more holder of a page that is used or cached.
   void AddRef(int32_t page);
-  // One holder less; after the last the page is cached if it is kept, else free.
+  // One holder fewer; after the last, the page is cached if it is kept, else free.
   void Release(int32_t page);
   int ref_count(int32_t page) const { return ref_counts_[page]; }
 
-  // A used page is to be cached after its last holder.
+  // Marks a used page to be cached after its last holder.
   void Keep(int32_t page) { kept_[page] = true; }
-  // No longer; a cached page is free from here on.
+  // Undoes Keep; a cached page becomes free.
   void Drop(int32_t page);
   void set_on_forget(std::function<void(int32_t)> on_forget) { on_forget_ = std::move(on_forget); }
 

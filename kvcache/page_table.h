@@ -11,8 +11,9 @@
 
 namespace mea {
 
-// The pages of one sequence: for each group of layers in token order. Gives them back when it dies,
-// so that no way of ending a sequence can leak one. Engine thread only; the pool outlives it.
+// The pages of one sequence, for each group of layers in token order. Returns them when it is
+// destroyed, so no way of ending a sequence can leak one. Engine thread only; the pool must outlive
+// it.
 class PageTable {
  public:
   static constexpr int32_t kNone = -1;  // given back, or never taken
@@ -26,18 +27,18 @@ class PageTable {
   PageTable& operator=(PageTable&&) = delete;
 
   int num_groups() const { return static_cast<int>(groups_.size()); }
-  // By position / page_size; kNone before what a window sees.
+  // By position / page_size; kNone for pages before the window.
   std::span<const int32_t> pages(int group = 0) const { return groups_[group].pages; }
   int num_pages() const { return num_pages_; }  // that it holds, of all groups
 
-  // Lets go of the group's pages before `first`, those that are still to come included.
+  // Releases the group's pages before `first`, including ones that are taken later.
   void Skip(int group, int first) {
     Group& g = groups_[group];
     const int end = std::min(first, g.size());
     for (; g.begin < end; ++g.begin) Release(std::exchange(g.pages[g.begin], kNone));
     if (first > g.size()) g.pages.resize(g.begin = first, kNone);
   }
-  // Grows every group to as many entries as `ends` says: all of them or, when the pool has too few
+  // Grows every group to as many entries as `ends` says: all groups or, if the pool has too few
   // pages, none. Never shrinks.
   [[nodiscard]] bool Grow(std::span<const int> ends) {
     int missing = 0;
@@ -48,29 +49,29 @@ class PageTable {
     }
     return true;
   }
-  // Memory for as many entries of each group, so that growing to them asks for none.
+  // Allocates this many entries for each group, so that growing to them allocates nothing.
   void Expect(int num_entries) {
     for (Group& g : groups_) g.pages.reserve(num_entries);
   }
   int num_expected() const { return static_cast<int>(groups_[0].pages.capacity()); }
-  // Where there is one group.
+  // For a single group.
   [[nodiscard]] bool Grow(int end) {
     MEA_CHECK(num_groups() == 1);
     return Grow(std::span(&end, 1));
   }
 
-  // Shares a page that is used or cached, as the next of this sequence.
+  // Appends a used or cached page to this sequence, sharing it.
   void Share(int32_t page, int group = 0) {
     pool_->AddRef(page);
     Append(group, page);
   }
-  // Lets go of a page for another of the same content.
+  // Replaces a page by another with the same content.
   void Replace(int group, int index, int32_t page) {
     pool_->AddRef(page);
     pool_->Release(std::exchange(groups_[group].pages[index], page));
   }
 
-  // From the last tokens on, so that of a cached prefix the end is forgotten before the beginning.
+  // Last tokens first, so that the end of a cached prefix is evicted before its beginning.
   void Clear() {
     int end = 0;
     for (const Group& g : groups_) end = std::max(end, g.size());

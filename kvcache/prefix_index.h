@@ -12,26 +12,25 @@
 
 namespace mea {
 
-// Finds pages by what they hold: the keys and values of full pages of tokens, after certain other
-// pages. A page in the index stays findable, and unchanged, until the pool takes it for something
-// else; sequences that begin alike share it. Sequences of different salts share nothing. Looked up
-// by a hash of (entry before, tokens, salt), believed only after all three were compared.
-// An entry is a page of the first group, with those that hold the same tokens of the other groups
-// as far as they are still there: of a windowed group a prefix needs the last ones alone. All
-// memory is taken at once, by the number of pages: that of salts apart, none while sequences run.
-// Engine thread only; pool and layout outlive it.
+// Finds pages by their contents: the keys and values of full pages of tokens that follow given
+// other pages. A page in the index stays findable and unchanged until the pool takes it for
+// something else; sequences with the same beginning share it. Sequences of different salts share
+// nothing. A lookup uses a hash of (previous entry, tokens, salt), then compares all three. An
+// entry is a page of the first group, with the pages of the other groups that hold the same tokens,
+// as far as they still exist: for a windowed group a prefix needs only the last ones. All memory is
+// allocated at the start, according to the number of pages, except for salts; none while sequences
+// run. Engine thread only; pool and layout must outlive it.
 class PrefixIndex {
  public:
   PrefixIndex(PagePool* pool, const KvLayout* layout);
 
-  // Shares with the empty `table` the pages of the longest prefix of `tokens` that is known and
-  // that can be gone on from, but always leaves at least one token to compute. The number of tokens
-  // found.
+  // Shares the pages of the longest known, usable prefix of `tokens` with the empty `table`, but
+  // always leaves at least one token to compute. Returns the number of tokens found.
   int Match(std::span<const int32_t> tokens, std::string_view salt, PageTable& table) const;
 
-  // Pages [begin, end) of `table` are full now, and hold these tokens of its sequence; the pages
-  // before them are indexed already. A page whose content is known takes the known one's place in
-  // the table: both hold the same bits.
+  // Pages [begin, end) of `table` are full now and hold these tokens of its sequence; the pages
+  // before them are indexed already. If the content of a page is known already, the known page
+  // replaces it in the table: both hold the same bits.
   void Insert(std::span<const int32_t> tokens, std::string_view salt, int begin, int end,
               PageTable& table);
 
@@ -39,26 +38,26 @@ class PrefixIndex {
 
  private:
   static constexpr int32_t kNone = PageTable::kNone;
-  static constexpr int64_t kBeginning = 0;  // the number of what is before a first page
+  static constexpr int64_t kBeginning = 0;  // the number of the entry before a first page
 
   // Of a page of the first group.
   struct Entry {
     uint64_t hash = 0;
-    int64_t number = 0;  // never given twice: page ids are
+    int64_t number = 0;  // never reused, unlike page ids
     int64_t before = kBeginning;
-    std::string salt;      // of a first page; the others have theirs by way of it
+    std::string salt;      // of a first page; the others inherit it
     int32_t next = kNone;  // the page of the next entry in the same bucket
   };
 
   // The indexed page that holds these tokens after `before`, or kNone.
   int32_t Find(int64_t before, std::span<const int32_t> tokens, std::string_view salt) const;
-  // What the table's entry i is known as, or kNone.
+  // The indexed page of the table's entry i, or kNone.
   int64_t NumberOf(const PageTable& table, int i) const;
-  // The longest usable part of a prefix, in pages, of which these are the entries.
+  // The longest usable part, in pages, of a prefix with these entries.
   int UsablePages(std::span<const int32_t> entries) const;
   bool IsIndexed(int32_t page) const { return owner_[page] != kNone; }
   int32_t& Bucket(uint64_t hash) { return buckets_[hash % buckets_.size()]; }
-  // What an entry's page holds.
+  // The tokens of an entry's page.
   std::span<int32_t> Content(int32_t page) {
     return std::span(tokens_).subspan(int64_t{page} * layout_->page_size, layout_->page_size);
   }

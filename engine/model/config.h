@@ -12,7 +12,7 @@ namespace mea {
 enum class RopeKind : uint8_t { kDefault, kLinear, kLlama3, kYarn };
 
 // Rotary embedding over the whole head, half-split convention. Fields after `theta` belong to the
-// kinds named beside them.
+// kinds named in their comments.
 struct RopeConfig {
   RopeKind kind = RopeKind::kDefault;
   double theta = 10000.0;
@@ -21,14 +21,14 @@ struct RopeConfig {
   double low_freq_factor = 1.0;            // llama3
   double high_freq_factor = 4.0;           // llama3
   double beta_fast = 32.0;                 // yarn: rotations above which a frequency is kept
-  double beta_slow = 1.0;                  // yarn: rotations below which it is stretched whole
+  double beta_slow = 1.0;                  // yarn: rotations below which it is stretched completely
   double mscale = 0.0;                     // yarn; 0 = not given
   double mscale_all_dim = 0.0;             // yarn; 0 = not given
   bool truncate = true;                    // yarn: ramp ends rounded outwards to whole dimensions
   std::optional<double> attention_factor;  // yarn; derived from factor and mscale when absent
 };
 
-// What RopeArgs wants.
+// The arguments of RopeArgs.
 struct RopeFrequencies {
   std::vector<double> inv_freq;   // [head_dim / 2] radians per position
   double attention_factor = 1.0;  // scale of cos and sin
@@ -38,8 +38,8 @@ struct RopeFrequencies {
 struct LayerHeads {
   int key_heads = 0;    // h'_K, 1..kv_heads
   int value_heads = 0;  // h'_V, 1..kv_heads
-  // Whether W_lc composes the cached heads. Always where h' < h; where h' = h the checkpoint may
-  // leave W_lc out, which means the identity.
+  // Whether W_lc composes the cached heads. Always if h' < h; if h' = h the checkpoint may leave
+  // out W_lc, which means the identity.
   bool key_mix = false;
   bool value_mix = false;
   int pseudo_heads = 0;  // IHA: P where each head has pseudo heads; 0 in ordinary layers
@@ -48,11 +48,11 @@ struct LayerHeads {
 };
 
 enum class HeadNorm : uint8_t { kNone, kRms };
-// KHA: what knocks the heads of q, k and v into one another before attention. Linear knocks are
-// folded into the projections when weights are loaded; the MLP is of the values alone.
+// KHA: the transformation that mixes within the heads of q, k and v before attention. Linear knocks
+// are folded into the projections when weights are loaded; the MLP applies only to values.
 enum class Knock : uint8_t { kNone, kLinear, kMlp };
 
-// The experts of the layers that have some in place of one feed-forward network (Backend::Moe).
+// The experts of the layers that have them instead of one feed-forward network (Backend::Moe).
 struct MoeConfig {
   int num_experts = 0;
   int top_k = 0;             // experts that a token goes to, 1..num_experts
@@ -73,7 +73,7 @@ struct ModelConfig {
   int hidden_size = 0;
   int num_layers = 0;
   int q_heads = 0;   // H
-  int kv_heads = 0;  // h, virtual heads: what the queries see, whatever the cache holds
+  int kv_heads = 0;  // h, virtual heads: the ones that queries see, whatever the cache holds
   int head_dim = 0;  // d, even
   int ffn_size = 0;  // of the dense layers
   int vocab_size = 0;
@@ -100,7 +100,7 @@ struct ModelConfig {
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
-  std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
+  std::optional<DType> dtype;  // as declared; each tensor's own dtype decides
 
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;
@@ -110,7 +110,7 @@ struct ModelConfig {
     if (knock != Knock::kNone) return "kha";
     return pseudo_heads > 0 ? "iha" : "mea";
   }
-  // Whether any layer caches fewer heads than it attends.
+  // Whether any layer caches fewer heads than it attends to.
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.
   KvSpec LayerKvSpec(int layer, DType kv_dtype) const;
@@ -118,7 +118,7 @@ struct ModelConfig {
 
 // What generation_config.json proposes; absent fields leave the server's own defaults alone.
 struct GenerationDefaults {
-  std::string file;               // that proposes them; empty: none does
+  std::string file;               // that proposes them; empty: there is none
   std::optional<bool> do_sample;  // false: greedy, whatever the temperature says
   std::optional<float> temperature;
   std::optional<int> top_k;
@@ -126,11 +126,11 @@ struct GenerationDefaults {
   std::optional<float> min_p;
   std::optional<float> repetition_penalty;
   std::optional<int> max_new_tokens;
-  std::vector<int32_t> eos_token_ids;  // from config.json where generation_config.json has none
+  std::vector<int32_t> eos_token_ids;  // from config.json if generation_config.json has none
 };
 
-// The longest context that the positions are made for: max_position, or what YaRN stretches them
-// to, which config.json often leaves to whoever serves the model.
+// The longest context that the positions support: max_position, or what YaRN stretches it to.
+// config.json often leaves the latter to whoever serves the model.
 int LongestContext(const ModelConfig& config);
 
 // Inverse frequencies as Hugging Face transformers computes them (modeling_rope_utils.py), in

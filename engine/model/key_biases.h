@@ -9,10 +9,10 @@
 
 namespace mea {
 
-// The biases of key projections for a cache in 8 bits, which keeps keys without them: a bias may be
-// a hundred times the rest of a key, and the scale of a key is that of its largest element.
-// Attention adds it back (KeyBias), composed as the heads are: the bias of virtual head g is sum_c
-// W[c, g] b_c.
+// The biases of key projections for an 8-bit cache, which stores keys without them: a bias may be a
+// hundred times the rest of a key, and the largest element of a key decides its scale. Attention
+// adds the bias back (KeyBias), composed as the heads are: the bias of virtual head g is sum_c W[c,
+// g] b_c.
 class KeyBiases {
  public:
   static absl::StatusOr<KeyBiases> Create(const ModelConfig& config, const ModelWeights& weights,
@@ -20,7 +20,7 @@ class KeyBiases {
   // What Create allocates.
   static int64_t PlannedBytes(const ModelConfig& config, Device device, DType wide);
 
-  // Absent where the cache holds the whole key: under QK-norm, of pseudo heads, without a bias.
+  // Absent if the cache holds the whole key: under QK-norm, for pseudo heads, or without a bias.
   KeyBias layer(int index) const;
   int64_t num_bytes() const;
 

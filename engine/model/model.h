@@ -19,26 +19,25 @@
 
 namespace mea {
 
-// The cache of a model of this configuration, for steps within these limits.
+// The cache layout of a model of this configuration, for steps within these limits.
 KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, const ModelLimits& limits);
 
 // A decoder of the Llama family: weights, workspace and attention variant on one back end. Keeps no
-// state of any request: that is in the cache. Engine thread only; the back end outlives it.
+// state of any request: that is in the cache. Engine thread only; the back end must outlive it.
 class Model {
  public:
-  // `progress` is of the copy to a device; on the host there is none.
+  // `progress` reports the copy to a device; on the host there is none.
   static absl::StatusOr<std::unique_ptr<Model>> Create(ModelConfig config, ModelWeights weights,
                                                        Backend* backend, ModelLimits limits,
                                                        const LoadProgress& progress = {});
 
   // Runs every layer over the batch's tokens and appends their keys and values to the cache. The
-  // batch stays as it is until the back end has been synchronised.
+  // batch must not change until the back end has been synchronised.
   void Forward(const Batch& batch, const KvCache& kv);
-  // Called after every layer of a Forward: a step may take long, a layer must not.
+  // Called after every layer of a Forward: a step may take long, a layer may not.
   void set_on_layer(std::function<void()> on_layer) { on_layer_ = std::move(on_layer); }
-  // Shows a layer's projections as they come out of their product: with biases, but for keys that a
-  // cache in 8 bits keeps without, before norm and RoPE. On the host alone; for whoever studies a
-  // model rather than serves it.
+  // Shows a layer's projections as the product yields them, before norm and RoPE: with biases,
+  // except for keys of an 8-bit cache. Only on the host; for studying a model, not for serving.
   using OnProjections = std::function<void(int layer, const QkvViews& qkv)>;
   void set_on_projections(OnProjections on_projections) {
     on_projections_ = std::move(on_projections);
@@ -47,10 +46,11 @@ class Model {
   // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
 
-  // Which of the last Forward's rows are finite: a key or value that is not spoils its own row.
+  // Which rows of the last Forward are finite: a key or value that is not finite spoils its own
+  // row.
   RowProbe::Answer ProbeRows() { return probe_.Start(workspace_.normed(num_rows())); }
 
-  // What a cache for this model looks like.
+  // The layout of a cache for this model.
   KvLayout MakeKvLayout(DType dtype, int page_size) const {
     ModelLimits limits = limits_;
     limits.page_size = page_size;
@@ -69,7 +69,7 @@ class Model {
   // What it would be, without the model.
   static int64_t PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
                                        Device device);
-  // What the back end takes for this model.
+  // The memory that the back end takes for this model.
   BackendBytes backend_bytes() const { return backend_bytes_; }
 
  private:
@@ -79,7 +79,7 @@ class Model {
 
   int num_rows() const { return static_cast<int>(inputs_.token_ids.shape[0]); }
   void Layers(const KvCache& kv);
-  // Both read workspace normed and leave what they add to the residual in workspace delta.
+  // Both read workspace normed and write what they add to the residual to workspace delta.
   void Attention(int layer, const KvCache& cache);
   void FeedForward(int layer, int num_tokens);
   void Experts(int layer, int num_tokens);

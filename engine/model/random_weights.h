@@ -9,17 +9,17 @@
 
 namespace mea {
 
-// Weights of a model that nobody trained, in host memory: for measuring speed and memory where
-// there is no checkpoint to bring. Matrices are uniform with the variance that keeps activations of
-// order one; gains are near one. Each tensor depends on the seed and its place in the model alone,
-// not on the number of threads. RESOURCE_EXHAUSTED when memory runs out.
+// Random weights in host memory, for measuring speed and memory without a checkpoint. Matrices are
+// uniform, with the variance that keeps activations of order one; gains are near one. Each tensor
+// depends only on the seed and its place in the model, not on the number of threads.
+// RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType matrix_dtype,
                                                uint64_t seed, int num_threads,
                                                const LoadProgress& progress = {});
 
-// The same in a device's memory, made there in no more time than it takes to write: the numbers of
-// a matrix repeat themselves (kernels/random_fill.h). Matrices in the dtype that the back end
-// wants, those of one product side by side.
+// The same in a device's memory, made there as fast as it can be written: the numbers of a matrix
+// repeat (kernels/random_fill.h). Matrices have the back end's dtype, and those of one product are
+// adjacent.
 absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelConfig& config,
                                                  uint64_t seed, const LoadProgress& progress = {});
 

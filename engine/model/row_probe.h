@@ -8,15 +8,16 @@
 namespace mea {
 
 // Finds rows of activations that hold an infinity or NaN: their product with zero is NaN, that of
-// all others is zero. So any back end answers for all rows of a step at once, in order with its
-// other ops, and a few floats for each travel to the host.
+// all others is zero. So any back end can check all rows of a step at once, in order with its other
+// ops, and only a few floats per row travel to the host.
 class RowProbe {
  public:
   static absl::StatusOr<RowProbe> Create(int hidden_size, int max_rows, Backend* backend);
   // What Create allocates on the device.
   static int64_t PlannedBytes(int hidden_size, int max_rows, DType wide);
 
-  // Of one pass; may be read once the back end has been waited for, until the Start after the next.
+  // The result of one pass. It may be read after waiting for the back end, until the second Start
+  // from now.
   class Answer {
    public:
     Answer() = default;
@@ -32,7 +33,7 @@ class RowProbe {
   int64_t num_bytes() const { return zeros_.num_bytes() + products_.num_bytes(); }
 
  private:
-  // A device's products want whole vectors of columns.
+  // A device's products need whole vectors of columns.
   static constexpr int64_t kColumns = 8;
 
   explicit RowProbe(Backend* backend) : backend_(backend) {}
@@ -40,7 +41,7 @@ class RowProbe {
   Backend* backend_;
   Tensor zeros_;                 // [kColumns, hidden] bf16
   Tensor products_;              // [max_rows, kColumns] wide
-  std::array<Tensor, 2> hosts_;  // likewise, for the two passes that may be under way on a device
+  std::array<Tensor, 2> hosts_;  // likewise, for the two passes that may be in flight on a device
   int next_host_ = 0;
 };
 

@@ -9,11 +9,11 @@
 
 namespace mea {
 
-// A step's arrays where the back end reads them: the batch's own on the host, copies at addresses
-// that never change on a device. Engine thread only.
+// A step's arrays where the back end reads them: the batch's own arrays on the host, copies at
+// fixed addresses on a device. Engine thread only.
 class StepInputs {
  public:
-  // Room for every batch within the limits, of a model with this context and so many groups of
+  // Room for every batch within the limits, for a model with this context and this many groups of
   // layers in the cache.
   static absl::StatusOr<StepInputs> Create(const ModelLimits& limits, int max_position,
                                            int num_groups, Backend* backend);
@@ -21,11 +21,11 @@ class StepInputs {
   static int64_t PlannedBytes(const ModelLimits& limits, int max_position, int num_groups);
   int64_t num_bytes() const { return flat_.num_bytes() + pages_.num_bytes() + rows_.num_bytes(); }
 
-  // Makes the views below those of `batch`, which on the host stays as it is until the next Set. On
-  // a device two steps may be under way: the host memory of a call is used again by the call after
-  // the next, before which the back end has been waited for.
+  // Makes the views below those of `batch`, which on the host must not change until the next Set.
+  // On a device two steps may be in flight: the second call from now reuses the host memory of this
+  // one, and the caller waits for the back end before that.
   void Set(const Batch& batch);
-  // The rows whose logits are wanted next, likewise; filled up to `num_rows` with the first.
+  // Likewise the rows whose logits are needed next, padded to `num_rows` with the first.
   TensorView SetRows(std::span<const int32_t> rows, int num_rows);
 
   TensorView token_ids, positions;     // [num_tokens]
@@ -44,7 +44,7 @@ class StepInputs {
   Backend* backend_ = nullptr;
   ModelLimits limits_;
   int num_groups_ = 1;
-  // Host memory of two calls, and whose turn it is.
+  // Host memory for two calls, used alternately.
   class Staging {
    public:
     Tensor parts[2];
@@ -55,7 +55,7 @@ class StepInputs {
     int turn_ = 0;
   };
 
-  // On a device: one flat array of everything but the page tables, so that a step needs two copies.
+  // On a device: one flat array of everything except the page tables, so a step needs two copies.
   Tensor flat_, pages_, rows_;
   Staging host_flat_, host_pages_, host_rows_;
 };

@@ -15,8 +15,8 @@ struct ModelLimits {
   int page_size = 16;          // tokens per page of the cache, or fewer
 };
 
-// The columns of one layer's projections, side by side in one buffer: what a device computes in one
-// product; but values that are yet to be knocked (KHA) have a buffer of their own.
+// The columns of one layer's projections, adjacent in one buffer, so a device computes them in one
+// product. Values that KHA's MLP still has to change have a buffer of their own.
 struct QkvViews {
   TensorView q;  // [num_tokens, q_heads * head_dim]
   TensorView k;  // [num_tokens, h'_K * head_dim]
@@ -40,10 +40,10 @@ class Workspace {
   TensorView attended(int num_tokens) const { return attended_.view().Rows(0, num_tokens); }
   TensorView gate(int num_tokens) const { return gate_up(num_tokens).Columns(0, ffn_size_); }
   TensorView up(int num_tokens) const { return gate_up(num_tokens).Columns(ffn_size_, ffn_size_); }
-  // Of num_rows pairs of a token and one of its experts.
+  // For num_rows pairs of a token and one of its experts.
   TensorView expert_inner(int num_rows) const { return expert_inner_.view().Rows(0, num_rows); }
   TensorView expert_rows(int num_rows) const { return expert_rows_.view().Rows(0, num_rows); }
-  // Component heads are not equally many in every layer.
+  // The number of component heads may differ from layer to layer.
   QkvViews qkv(int num_tokens, int key_heads, int value_heads) const;
   // KHA of values: a row for each head, [num_tokens * kv_heads, head_dim].
   TensorView knock_gate(int num_tokens) const {
