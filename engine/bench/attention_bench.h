@@ -6,9 +6,9 @@
 
 namespace mea {
 
-// Times of the attention op alone: one query for each sequence, for every batch and context of the
-// options, then every chunk of one sequence behind none and each context. It runs over as many
-// copies of the cache as make its bytes come from memory.
+// Times the attention op alone: one query per sequence for every batch and context of the options,
+// then every chunk of one sequence after an empty cache and after each context. It cycles through
+// so many copies of the cache that its bytes come from memory.
 absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
                                                      const BenchOptions& options,
                                                      const BackendFactory& backends,

@@ -22,10 +22,10 @@ using RowObserver = std::function<void(const BenchRow&)>;
 
 struct BenchOptions {
   std::string shape;  // its name in the report
-  // Of attention, where not the back end's own choice: "wgmma".
+  // The attention kernel, unless the back end chooses: "wgmma".
   std::string kernel;          // of decoding rows
   std::string prefill_kernel;  // of chunks
-  // Measured side by side, round by round; each has its own back end.
+  // Measured together, round by round; each has its own back end.
   std::vector<HeadStorage> storages = {HeadStorage::kAsConfigured};
   std::vector<int> batches = {1, 8, 32};
   std::vector<int> contexts = {512, 2048};  // tokens that a decoding row sees
@@ -35,10 +35,10 @@ struct BenchOptions {
   DType kv_dtype = DType::kBf16;
   int page_size = 64;
   CeilingSizes ceilings;
-  // Of all caches together; what would take more is reported as skipped. 0: whatever the back end
-  // allocates.
+  // The most bytes of all caches together; a point that needs more is reported as skipped. 0:
+  // whatever the back end allocates.
   int64_t max_cache_bytes = 0;
-  // The attention op alone reads so many bytes of cache before it reads one again: several times
+  // The attention op alone reads this many bytes of cache before it reads any again: several times
   // any L2.
   int64_t beyond_caches_bytes = int64_t{256} << 20;
   int rounds = 5;
@@ -46,7 +46,7 @@ struct BenchOptions {
 };
 
 struct EngineBenchOptions : BenchOptions {
-  // Decode also with as many sequences of each context as a cache of this size holds. 0: not.
+  // If not 0: also decode as many sequences of each context as a cache of this size holds.
   int64_t equal_memory_bytes = 0;
 };
 
@@ -60,8 +60,8 @@ struct StepPoint {
   bool operator==(const StepPoint&) const = default;
 };
 
-// Models of one shape, as configured and as its twins, loaded and ready to take the same steps
-// again and again: forward pass, logits, drawn tokens. One thread.
+// Models of one shape, as configured and as its twins, loaded and ready to repeat the same steps:
+// forward pass, logits, drawn tokens. One thread.
 class EngineBench {
  public:
   static absl::StatusOr<std::unique_ptr<EngineBench>> Create(const ModelConfig& config,
@@ -70,13 +70,13 @@ class EngineBench {
                                                              const WeightsSource& weights);
   virtual ~EngineBench() = default;
 
-  // All that the options name: decode steps, then prefill.
+  // All points of the options: decode steps, then prefill.
   virtual const std::vector<StepPoint>& points() const = 0;
   // All rounds of one of them: a row for each storage. NOT_FOUND for any other point.
   virtual absl::StatusOr<std::vector<BenchRow>> Measure(const StepPoint& point) = 0;
 };
 
-// Every point once. `observer` hears of every row as soon as it is there.
+// Measures every point once. `observer` gets every row as soon as it is there.
 absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
                                                   const EngineBenchOptions& options,
                                                   const BackendFactory& backends,

@@ -9,9 +9,9 @@
 
 namespace mea {
 
-// What the cache holds of a shape whose speed is measured. The uncompressed twins store every
-// virtual head and differ in nothing else: by the same kernels, through a mix that is the identity,
-// or as plain attention without one.
+// Which heads the cache stores when the speed of a shape is measured. The uncompressed twins store
+// every virtual head and are otherwise equal: one uses the same kernels with an identity mix, the
+// other plain attention without a mix.
 enum class HeadStorage : uint8_t { kAsConfigured, kOneHot, kPlain };
 
 // "one-hot" or "plain".
@@ -21,7 +21,7 @@ std::string StorageName(HeadStorage storage, const ModelConfig& config);
 
 // The configuration of the twin.
 ModelConfig WithStorage(ModelConfig config, HeadStorage storage);
-// Makes every mix of these weights (h' = h), which are the back end's to read, the identity.
+// Sets every mix of these weights (h' = h, in the back end's memory) to the identity.
 absl::Status MakeMixesOneHot(ModelWeights& weights, Backend& backend);
 
 }  // namespace mea

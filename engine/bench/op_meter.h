@@ -8,8 +8,8 @@
 
 namespace mea {
 
-// A back end of the host that times every op of another one and adds up what the op costs at least
-// (kernels/cost), by kind: "MatMul 2304x768" is apart from "MatMul 768x768" (out x in).
+// A host back end that times every op of another one and adds up the op's least cost
+// (kernels/cost), by kind: "MatMul 2304x768" and "MatMul 768x768" (out x in) are different kinds.
 class OpMeter : public ForwardingBackend {
  public:
   struct Total {

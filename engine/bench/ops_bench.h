@@ -6,9 +6,9 @@
 
 namespace mea {
 
-// Where the time of a step goes: for every point of the options one row for each kind of op, all
-// its calls in one step together, the longest first, with what they cost at least. On the host
-// alone, where an op is done when it returns; INVALID_ARGUMENT for other back ends and for twins.
+// Where the time of a step goes: for every point of the options one row per kind of op, with all
+// its calls in one step and their least cost, the longest first. Only on the host, where an op is
+// done when it returns; INVALID_ARGUMENT for other back ends and for twins.
 absl::StatusOr<std::vector<BenchRow>> BenchOps(const ModelConfig& config,
                                                const EngineBenchOptions& options,
                                                const BackendFactory& backends,

@@ -12,12 +12,12 @@
 
 namespace mea {
 
-// One measured point. tools/bench_table reads the JSON of this and of the peers alike, so every
-// field is named as it is there.
+// One measured point. tools/bench_table reads this JSON and that of other engines, so every field
+// has its name there.
 struct BenchRow {
   std::string bench;        // "decode", "prefill", "attention", "attention/wgmma" or an op
   std::string shape;        // name of the configuration's directory
-  std::string system;       // "mea"; peers have other names
+  std::string system;       // "mea", or the name of another engine
   std::string storage;      // of the heads: "mea", "one-hot", "plain"
   std::string memory;       // "equal": as many sequences as a given cache holds; else empty
   int batch = 0;            // sequences
@@ -30,7 +30,7 @@ struct BenchRow {
   std::string skipped;  // why there is no measurement, or empty
 
   double tokens_per_second() const { return batch * double(tokens) / seconds.median; }
-  // No machine with these ceilings is faster: moving the bytes or computing the flops.
+  // The least time at these ceilings: for moving the bytes or computing the flops.
   double floor_seconds() const;
   double share_of_floor() const { return floor_seconds() / seconds.median; }
 };

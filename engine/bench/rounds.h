@@ -16,15 +16,15 @@ namespace mea {
 absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
                                                         const BackendFactory& backends);
 
-// "decode", or "decode/wgmma" where a kernel is chosen for so many query rows of a sequence: the
-// report's name for it.
+// The report's name: "decode", or "decode/wgmma" if a kernel was chosen for this number of query
+// rows.
 std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options);
 
-// One of several things that are timed side by side.
+// One of several things that are timed together.
 struct Contender {
-  BenchRow row;                       // everything but the times; nothing is run where skipped
+  BenchRow row;                       // everything except the times; not run if skipped
   std::function<absl::Status()> run;  // waits for the device
-  int runs_at_once = 1;               // how many of what the row describes one `run` does
+  int runs_at_once = 1;               // how many of the row's steps one `run` does
 };
 
 // Fills in seconds and ceilings: a few runs to warm up, then rounds in which every contender runs

@@ -14,13 +14,13 @@ struct StepDTypes {
   DType compute = DType::kF32;
 };
 
-// What attention of one layer looks like to kernels/cost.
+// One layer's attention in the terms of kernels/cost.
 AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
 
 // Least bytes and flops of a forward pass over `sequences` and of the logits of `logit_rows` of its
-// rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits, of experts as
-// many as rows that choose evenly reach. Drawing the tokens reads those logits again and is left
-// out.
+// rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits, with as many
+// experts as rows reach that choose evenly. Drawing the tokens reads those logits again and is not
+// counted.
 OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
                 std::span<const SequenceLengths> sequences, int64_t logit_rows);
 

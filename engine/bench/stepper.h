@@ -12,19 +12,19 @@
 
 namespace mea {
 
-// Fills every layer's cache with finite numbers in whatever order the back end keeps them.
+// Fills every layer's cache with finite numbers, whatever the back end's layout.
 absl::Status FillCache(Backend& backend, const KvCache& kv);
 
-// One sequence of a step: its last `num_tokens` of `length` tokens are computed, the others are
-// taken to be in the cache.
+// One sequence of a step: its last `num_tokens` of `length` tokens are computed; the others are
+// assumed to be in the cache.
 struct StepSequence {
   int length = 0;
   int num_tokens = 1;
 };
 
-// Runs one step of the model again and again: the same tokens at the same depths, over a cache
-// whose contents are arbitrary. What is timed is what an engine's step asks of the device, from the
-// batch to the drawn tokens. The model and the cache outlive it; one thread.
+// Repeats one step of the model: the same tokens at the same depths, over a cache with arbitrary
+// contents. It does what an engine's step asks of the device, from the batch to the drawn tokens.
+// The model and the cache must outlive it; one thread.
 class Stepper {
  public:
   Stepper(Model* model, KvCache* kv) : model_(model), kv_(kv) {}
@@ -32,7 +32,7 @@ class Stepper {
   // Chooses the step to repeat. RESOURCE_EXHAUSTED when the cache has too few pages.
   absl::Status Set(const std::vector<StepSequence>& sequences);
   // `count` times: forward, logits of each sequence's last row, one greedy draw of each. As in the
-  // engine a device is given the next step while one is under way; waits for the last tokens.
+  // engine, a device gets the next step while one is in flight. Waits for the last tokens.
   absl::Status Run(int count);
 
   // Drawn by the last step, in the order of the sequences.

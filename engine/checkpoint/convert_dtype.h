@@ -7,7 +7,7 @@
 namespace mea {
 
 struct ConversionResult {
-  int64_t num_non_finite = 0;  // infinities and NaNs that were there
+  int64_t num_non_finite = 0;  // infinities and NaNs in the source
   int64_t num_overflows = 0;   // finite values that the narrower format cannot hold
 };
 

@@ -11,9 +11,9 @@
 
 namespace mea {
 
-// A regular file mapped read-only, as long as this object lives. Truncating the file meanwhile
-// ends the process at the next access (lost_pages.h): a checkpoint is replaced by renaming, never
-// in place.
+// A regular file mapped read-only for the lifetime of this object. Truncating the file meanwhile
+// ends the process at the next access (lost_pages.h): replace a checkpoint by renaming, never in
+// place.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::filesystem::path& file);
@@ -25,7 +25,7 @@ class MappedFile {
   int64_t size() const { return size_; }  // bytes
   const std::string& path() const { return path_; }
 
-  // Starts to read bytes [first, first + count), or up to the end, and does not wait for them.
+  // Starts reading bytes [first, first + count), or up to the end, without waiting.
   void ReadAhead(int64_t first, int64_t count) const;
   // Reads bytes [first, first + count) into memory now rather than at first use.
   void Prefault(int64_t first, int64_t count) const;

@@ -7,12 +7,12 @@
 
 namespace mea {
 
-// Hugging Face's cache keeps a repository as models--ORG--NAME/{refs,snapshots/HASH}. Of such a
-// directory: the snapshot that refs/main names, or the only one there is; INVALID_ARGUMENT where
-// neither tells. Any other path comes back as it is.
+// Hugging Face's cache keeps a repository as models--ORG--NAME/{refs,snapshots/HASH}. For such a
+// directory returns the snapshot that refs/main names, or the only one; INVALID_ARGUMENT if there
+// is neither. Returns any other path unchanged.
 absl::StatusOr<std::filesystem::path> SnapshotOf(const std::filesystem::path& dir);
 
-// What to call a checkpoint: "ORG/NAME" of a snapshot in such a cache, else its directory's name.
+// The name of a checkpoint: "ORG/NAME" for a snapshot in such a cache, else its directory's name.
 std::string CheckpointName(const std::filesystem::path& dir);
 
 }  // namespace mea

@@ -16,9 +16,9 @@ namespace mea {
 
 inline constexpr int kMaxJsonDepth = 32;  // no file of a checkpoint nests deeper than five
 
-// Parses JSON as RFC 8259 has it and, beyond that, refuses names that occur twice in one object
-// (which parsers otherwise drop in silence) and nesting deeper than kMaxJsonDepth.
-// INVALID_ARGUMENT: one line that starts with `file`.
+// Parses JSON according to RFC 8259. It also refuses names that occur twice in one object (which
+// parsers usually drop silently) and nesting deeper than kMaxJsonDepth. INVALID_ARGUMENT: one line
+// that starts with `file`.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& file);
 
 // A value as a message shows it: JSON on one line, shortened.
@@ -33,16 +33,16 @@ struct NumberRange {
   double max = 0;
 };
 
-// Reads the fields of one JSON object with types and ranges checked. The first error sticks in
-// status() and later reads return their fallbacks, so that a reader checks once, at the end. null
-// counts as absent, as Hugging Face writes it. The object must outlive the reader.
+// Reads the fields of one JSON object with types and ranges checked. status() keeps the first error
+// and later reads return their fallbacks, so a caller checks once, at the end. null counts as
+// absent, as Hugging Face writes it. The object must outlive the reader.
 class FieldReader {
  public:
   // `path` precedes names in messages: "head_composition." or nothing.
   FieldReader(const nlohmann::json& object, const std::string& file, const std::string& path = "");
 
   bool Has(const char* name) const { return Get(name) != nullptr; }
-  bool IsNull(const char* name) const;  // there, and null
+  bool IsNull(const char* name) const;  // present, and null
   // Null when absent.
   const nlohmann::json* Get(const char* name) const;
 
@@ -53,7 +53,7 @@ class FieldReader {
   std::string String(const char* name, std::optional<std::string> fallback = std::nullopt);
   // One integer, or a list of them; empty when absent.
   std::vector<int> IntOrList(const char* name, IntRange range);
-  // A reader for the object in this field, which must be there.
+  // A reader for the object in this field, which must be present.
   FieldReader Object(const char* name);
 
   // Refuses fields other than these.

@@ -4,13 +4,13 @@
 
 namespace mea {
 
-// "<file>: <what>: expected <expected>, found <found>": the one shape of every refusal here.
+// "<file>: <what>: expected <expected>, found <found>": the form of every refusal in this room.
 std::string Mismatch(const std::string& file, const std::string& what, const std::string& expected,
                      const std::string& found);
 
-// A name out of a file as a message shows it: quoted, printable, shortened.
+// A name from a file as a message shows it: quoted, printable, shortened.
 std::string ShownName(const std::string& name);
-// Text of a message cut to a length that keeps it a line.
+// Text for a message, cut so that the message stays one line.
 std::string Shortened(std::string text);
 
 }  // namespace mea

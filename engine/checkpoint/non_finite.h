@@ -8,13 +8,12 @@
 
 namespace mea {
 
-// The index of an infinity or NaN among `count` elements (f32, bf16 or f16) at any address, the
-// first of its kind in memory; -1 where all are finite. Reads at the rate of the memory, on one
-// thread.
+// The index of the first infinity or NaN among `count` elements (f32, bf16 or f16) at any address;
+// -1 if all are finite. Reads at memory speed, on one thread.
 int64_t FindNonFinite(const void* elements, DType dtype, int64_t count);
 
-// The refusal of a tensor that has one, as the first of `stored` shows it; `dtype` is what the
-// tensor was to be loaded in.
+// The refusal of a tensor that has one; shows the first in `stored`. `dtype` is the dtype in which
+// the tensor was to be loaded.
 absl::Status NonFiniteError(const StoredTensor& stored, DType dtype);
 
 }  // namespace mea

@@ -86,12 +86,12 @@ class SafeTensors {
   std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 
-// The tensors one file declares, in the order of their bytes. Open below is what programs call.
+// The tensors that one file declares, in the order of their bytes. Programs call Open below.
 absl::StatusOr<std::vector<StoredTensor>> ReadSafeTensorsHeader(
     std::shared_ptr<const MappedFile> file);
 
-// The tensor's elements where the file has them; copied only where they are misaligned for their
-// dtype. INVALID_ARGUMENT unless the dtype loads.
+// The tensor's elements in place; copied only if they are misaligned for their dtype.
+// INVALID_ARGUMENT unless the dtype loads.
 absl::StatusOr<Tensor> MapTensor(const StoredTensor& tensor);
 
 }  // namespace mea

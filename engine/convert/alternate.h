@@ -10,11 +10,11 @@
 
 namespace mea::convert {
 
-// Of a mean diagonal entry, added where a matrix of a solver may be singular.
+// Share of the mean diagonal entry, added to a solver's matrix that may be singular.
 inline constexpr double kRidge = 1e-12;
 
-// One descent of alternating least squares. Every third sweep tries to go on beyond where the last
-// one went, further each time that this helps: such iterations creep along valleys.
+// One descent of alternating least squares. Every third sweep tries to extrapolate beyond the last
+// one, further each time that it helps: such iterations creep along valleys.
 template <typename Solver>
 class Descent {
  public:
@@ -25,7 +25,7 @@ class Descent {
   // Until `max_sweeps` in all, or until ten sweeps gain too little.
   void Run(int max_sweeps, double tolerance) {
     constexpr int kWindow = 10;
-    constexpr double kExact = 1e-15;  // of the energy: nothing left but rounding
+    constexpr double kExact = 1e-15;  // of the energy: only rounding errors are left
     while (static_cast<int>(errors_.size()) < max_sweeps) {
       const State before = state_;
       errors_.push_back(solver_->Sweep(state_));
@@ -65,7 +65,7 @@ template <typename Solver>
 typename Solver::State Alternate(const Solver& solver, const AlignOptions& options,
                                  std::vector<double>* trace) {
   constexpr int kShort = 20;  // sweeps
-  constexpr int kLong = 2;    // descents that go on
+  constexpr int kLong = 2;    // descents that continue
   Random random(options.seed);
   std::vector<Descent<Solver>> descents;
   for (auto& start : solver.Starts(random)) {

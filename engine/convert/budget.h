@@ -13,9 +13,9 @@ struct Choice {
   double loss = 0;
 };
 
-// Of every item one choice, all together within `budget` bytes, at the least sum of losses: exact,
-// by dynamic programming over bytes. Index of the choice of each item; INVALID_ARGUMENT where even
-// the smallest choices exceed the budget. Among equals the one with more bytes is taken.
+// Picks one choice per item, together within `budget` bytes, with the least sum of losses: exact,
+// by dynamic programming over bytes. Returns the index of each item's choice; INVALID_ARGUMENT if
+// even the smallest choices exceed the budget. Among equals the one with more bytes wins.
 absl::StatusOr<std::vector<int>> SpendBudget(const std::vector<std::vector<Choice>>& items,
                                              int64_t budget);
 

@@ -14,25 +14,25 @@
 
 namespace mea::convert {
 
-// Tells how far a reading is; an error ends it.
+// Reports the progress of a reading; an error ends it.
 using TokensRead = std::function<absl::Status(int64_t tokens_done, int64_t tokens_total)>;
 
 int64_t NumTokens(std::span<const std::vector<int32_t>> documents);
 
-// A text as token ids. The documents to learn from and those to measure on are apart where there is
-// enough; what measures is spread over the whole text.
+// A text as token ids. The documents to learn from and those to measure on are different if there
+// are enough; those to measure on are spread over the whole text.
 struct CalibrationText {
   Documents learn;
   Documents measure;
 };
 
-// NOT_FOUND or INVALID_ARGUMENT naming the file where it cannot be read or is too short.
+// NOT_FOUND or INVALID_ARGUMENT, naming the file, if it cannot be read or is too short.
 absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
                                                     const Checkpoint& checkpoint,
                                                     int64_t learn_tokens, int64_t measure_tokens);
 
 // A checkpoint that reads texts on the CPU: a model, a small cache and an engine core. Weights stay
-// mapped, but for copies of the K and V projections that can be replaced. One thread drives it.
+// mapped, except for replaceable copies of the K and V projections. One thread drives it.
 class Reader {
  public:
   static absl::StatusOr<std::unique_ptr<Reader>> Create(const Checkpoint& checkpoint,
@@ -41,13 +41,13 @@ class Reader {
   // Nats per token.
   absl::StatusOr<double> Loss(std::span<const std::vector<int32_t>> documents,
                               const TokensRead& progress = {});
-  // What the text shows of these layers.
+  // Statistics of these layers over the text.
   absl::StatusOr<LayerStatistics> Collect(std::span<const std::vector<int32_t>> documents,
                                           std::span<const int> layers,
                                           const TokensRead& progress = {});
 
-  // Puts other heads in a layer's place, rounded as the checkpoint stores them, until Restore. Of a
-  // plain checkpoint made `replaceable`; absent (empty) biases stay as they are.
+  // Replaces a layer's heads, rounded as the checkpoint stores them, until Restore. Only for a
+  // plain checkpoint opened `replaceable`; absent (empty) biases stay as they are.
   void ReplaceKeys(int layer, const Matrix& k, const Matrix& bias);
   void ReplaceValues(int layer, const Matrix& v, const Matrix& bias);
   void Restore(int layer);
@@ -56,7 +56,7 @@ class Reader {
   explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
   absl::Status MakeReplaceable(ModelWeights& weights);
 
-  // What Replace writes to; the model reads the same memory.
+  // Replace writes to this memory, which the model reads.
   struct Replaceable {
     TensorView weight;  // its own copy
     TensorView bias;    // absent, or the model's own

@@ -8,13 +8,14 @@
 
 namespace mea::convert {
 
-// Heads divided among `count` clusters, each a list of heads: where an alternating solve may start,
-// with one component per cluster. 1 <= count <= heads.
+// Heads divided among `count` clusters, each a list of heads: a starting point of an alternating
+// solve, with one component per cluster. 1 <= count <= heads.
 using Clusters = std::vector<std::vector<int>>;
 
-// Joins the most alike (highest mean affinity between their heads) until `count` are left.
+// Joins the most similar clusters (highest mean affinity between their heads) until `count` are
+// left.
 Clusters AgglomerateHeads(const Matrix& affinity, int count);
-// Dealt out in random order, sizes as equal as can be.
+// Dealt out in random order, in sizes as equal as possible.
 Clusters RandomClusters(int heads, int count, Random& random);
 
 }  // namespace mea::convert

@@ -9,15 +9,15 @@ namespace mea::convert {
 
 // The two problems of a conversion, without models and files: replace the h key heads W_j of a
 // layer by mixes of h' component heads, likewise the value heads. d = head_dim, F = d/2 frequencies
-// of RoPE; rows f and f + F of a head are one complex row w_jf, which RoPE only turns. A bias is
-// one more column of W_j, whose input is 1, so nothing below knows of biases.
+// of RoPE; rows f and f + F of a head are one complex row w_jf, which RoPE only rotates. A bias is
+// one more column of W_j with the input 1, so nothing below mentions biases.
 //
-// Only inner products of the heads matter, in the metric of what goes into the projection
-// (G_jk = W_j C W_k^T), and optimal components are combinations of the heads themselves. So
-// problems and solutions are in coefficients, and their size does not depend on the hidden size.
+// Only inner products of the heads matter, in the metric of the projection's input (G_jk = W_j C
+// W_k^T), and optimal components are combinations of the heads themselves. So problems and
+// solutions are in coefficients, and their size does not depend on the hidden size.
 
-// What may turn a key head at one frequency at no cost and without changing a logit, because the
-// queries of its group absorb it. See README.md, "What is free".
+// What may multiply a key head at one frequency without changing a logit, because the queries of
+// its group absorb it. See README.md, "What is free".
 enum class KeyFreedom : uint8_t {
   kComplex,   // any complex number: no norm between projection and RoPE
   kRotation,  // modulus 1: QK-norm whose gains are equal within the pair
@@ -44,8 +44,9 @@ struct KeyComposition {
 struct ValueProblem {
   int heads = 0;
   int head_dim = 0;
-  Matrix gram;                      // [h*d, h*d]: E[v v^T] of all heads side by side
-  std::vector<Matrix> output_gram;  // [h] of [d, d]: what o_proj makes of an error, sum O_i^T O_i
+  Matrix gram;  // [h*d, h*d]: E[v v^T] of all heads side by side
+  std::vector<Matrix>
+      output_gram;  // [h] of [d, d]: effect of an error through o_proj, sum O_i^T O_i
 };
 
 // V_j ~ basis[j] * sum_c mix(c, j) V_c, where V_c = rows [c*d, c*d + d) of combine * V.
@@ -56,14 +57,14 @@ struct ValueComposition {
   int components() const { return static_cast<int>(mix.rows); }
 };
 
-// What a composition leaves out, as a share of what there was (0..1, more for a bad one): of
-// sum weight |k|^2, and of the energy of the values behind o_proj.
+// The error of a composition as a share of the whole (0..1, more for a bad one): of sum weight
+// |k|^2, and of the energy of the values after o_proj.
 double KeyError(const KeyProblem& problem, const KeyComposition& composition);
 double ValueError(const ValueProblem& problem, const ValueComposition& composition);
 
-// The best h' components where nothing turns: the singular vectors of the heads as columns (MEA,
-// arXiv 2601.19611, appendix F) in the problem's metric, with components scaled to the heads' own
-// size. Neither `weight` nor `output_gram` counts.
+// The best h' components without any free change: the singular vectors of the heads as columns
+// (MEA, arXiv 2601.19611, appendix F) in the problem's metric, with components scaled to the size
+// of the heads. Ignores `weight` and `output_gram`.
 KeyComposition ComposeKeysBySvd(const KeyProblem& problem, int components);
 ValueComposition ComposeValuesBySvd(const ValueProblem& problem, int components);
 
@@ -73,9 +74,9 @@ struct AlignOptions {
   uint64_t seed = 1;        // of the random starts
 };
 
-// Alternating least squares over components, mixes and what is free, from several starts; never
-// worse than ComposeBySvd, which is one of them. `trace`, if given, takes the error after each
-// sweep of the run that won: it never rises.
+// Alternating least squares over components, mixes and the free changes, from several starts; never
+// worse than ComposeBySvd, which is one of them. `trace`, if given, gets the error after each sweep
+// of the winning run: it never rises.
 KeyComposition AlignKeys(const KeyProblem& problem, int components,
                          const AlignOptions& options = {}, std::vector<double>* trace = nullptr);
 ValueComposition AlignValues(const ValueProblem& problem, int components,

@@ -15,9 +15,9 @@ namespace mea::convert {
 
 enum class Method : uint8_t {
   kSvd,         // MEA paper, appendix F: singular vectors of the weights; needs no text
-  kActivation,  // the same in the metric of what goes into the projections
-  kAligned,     // and with every change of basis that costs nothing; README.md, "What is free"
-  kRebase,      // of an MEA checkpoint: the same heads from components that are heads
+  kActivation,  // the same in the metric of the projections' input
+  kAligned,     // and with every free change of basis; README.md, "What is free"
+  kRebase,      // for an MEA checkpoint: the same heads from components that are heads
 };
 absl::StatusOr<Method> ParseMethod(std::string_view name);
 std::string_view MethodName(Method method);
@@ -25,8 +25,8 @@ std::string_view MethodName(Method method);
 // "4", or "6,6,5,4": one for all layers, or one per layer.
 absl::StatusOr<std::vector<int>> ParseInts(std::string_view flag, std::string_view text);
 
-// How far a conversion is. `stage` is a word or two: "calibrating", "measuring", "composing",
-// "writing". A status other than OK ends the run, which can be taken up again.
+// The progress of a conversion. `stage` is a word or two: "calibrating", "measuring", "composing",
+// "writing". A status other than OK ends the run, which can be resumed.
 struct Progress {
   std::string_view stage;
   int64_t done = 0;
@@ -38,40 +38,41 @@ struct ConvertOptions {
   std::filesystem::path in;   // a plain checkpoint; kRebase: an MEA checkpoint
   std::filesystem::path out;  // must not exist
   Method method = Method::kAligned;
-  // Component heads: of all layers or one per layer. Where both are empty `ratio` decides.
+  // Component heads: one number for all layers, or one per layer. If both are empty, `ratio`
+  // decides.
   std::vector<int> key_heads;
   std::vector<int> value_heads;
-  // Share of the KV bytes to keep, spent where it hurts least: measured on the calibration text.
+  // Share of the KV bytes to keep, spent where it costs least, as measured on the calibration text.
   double ratio = 0.5;
   std::vector<int> layers;  // the only ones to compose; empty: all
-  std::string calibration;  // a text file; needed but for kRebase, and kSvd with given heads
+  std::string calibration;  // a text file; not needed for kRebase, nor for kSvd with given heads
   int64_t calibration_tokens = 32768;  // to learn from, at most
   int64_t measure_tokens = 4096;       // to measure each choice on, at most
   int num_threads = 0;                 // 0 = UsableCpus()
-  // What the text shows of some layers is kept in at most so many bytes, or of one layer; the text
-  // is read again for the next ones.
+  // The statistics of some layers (at least one) take at most this many bytes; the text is read
+  // again for the next layers.
   int64_t statistics_bytes = int64_t{2} << 30;
-  bool compose_full_layers = false;  // also where h' = h, where nothing is gained
+  bool compose_full_layers = false;  // also if h' = h, which gains nothing
   OnProgress progress;
 };
 
 // How a mix was brought into pivot form (README.md).
 struct MixForm {
   double largest_entry = 0;  // of |W'|
-  double condition = 0;      // of the change of basis, in the 1-norm; infinite: heads that depend
+  double condition = 0;      // of the change of basis, in the 1-norm; infinite: dependent heads
 };
 
 struct LayerResult {
   int key_heads = 0;
   int value_heads = 0;
-  double key_error = 0;  // share of the energy that is lost (compose.h); 0 where not composed
+  double key_error = 0;  // share of the energy that is lost (compose.h); 0 if not composed
   double value_error = 0;
   int64_t bytes_per_token = 0;
-  std::optional<MixForm> key_mix;  // as written; nothing where not composed
+  std::optional<MixForm> key_mix;  // as written; absent if not composed
   std::optional<MixForm> value_mix;
 };
 
-// Increase of the loss, in nats per token, when one layer alone keeps so many heads.
+// Increase of the loss, in nats per token, when only this layer is composed of so many heads.
 struct ProfileEntry {
   int layer = 0;
   bool of_keys = false;
@@ -91,16 +92,16 @@ struct ConvertReport {
 };
 
 // Converts a plain checkpoint into an MEA checkpoint, its mixes in pivot form (README.md). All work
-// happens in OUT.partial: what is solved or measured there survives a killed run, and a later one
-// with the same inputs and options goes on from it and writes the same bytes. OUT appears whole or
-// not at all.
+// happens in OUT.partial: solutions and measurements there survive a killed run, and a later run
+// with the same inputs and options continues from them and writes the same bytes. OUT appears
+// complete or not at all.
 //
-// INVALID_ARGUMENT names field, value and bound; ALREADY_EXISTS for OUT; FAILED_PRECONDITION where
+// INVALID_ARGUMENT names field, value and bound; ALREADY_EXISTS for OUT; FAILED_PRECONDITION if
 // OUT.partial belongs to another conversion or another process; RESOURCE_EXHAUSTED for a full disk.
 absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options);
 
 // The profile alone (MEA paper, figure 8, keys and values apart), for every layer and every number
-// of heads; writes no checkpoint. options.out is where to keep what was measured meanwhile.
+// of heads; writes no checkpoint. Measurements are kept at options.out meanwhile.
 absl::StatusOr<ConvertReport> ProfileLayers(const ConvertOptions& options);
 
 std::string ReportTable(const ConvertReport& report);

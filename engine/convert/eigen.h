@@ -1,6 +1,6 @@
 #pragma once
 
-// Inside this room alone: Eigen's views of our matrices.
+// Only for this room: Eigen's views of our matrices.
 
 #include <Eigen/Dense>
 

@@ -8,9 +8,9 @@
 
 namespace mea::convert {
 
-// What tells an input from another, or from itself before it was changed: of a checkpoint its
-// config.json, and names, headers, sizes and times of its weight files; of a text all its bytes. A
-// few hexadecimal digits, no protection against anybody.
+// Identifies an input and its version: for a checkpoint its config.json, and names, headers, sizes
+// and times of its weight files; for a text all its bytes. A few hexadecimal digits; not secure
+// against forgery.
 absl::StatusOr<std::string> CheckpointFingerprint(const Checkpoint& checkpoint);
 absl::StatusOr<std::string> FileFingerprint(const std::filesystem::path& file);
 

@@ -10,7 +10,7 @@
 
 namespace mea::convert {
 
-// How many heads each layer may keep, as the options say, and what that takes. Refers to the
+// How many heads each layer may keep according to the options, and their bytes. Refers to the
 // model's configuration and the options; measures nothing.
 class HeadPlan {
  public:
@@ -18,14 +18,14 @@ class HeadPlan {
       : config_(config), options_(options) {}
 
   bool IsChosen(int layer) const;       // by options.layers
-  std::vector<int> Candidates() const;  // numbers of heads below h that are worth trying
+  std::vector<int> Candidates() const;  // numbers of heads below h to try
   LayerHeads Of(int keys, int values) const;
   int64_t BytesPerToken(const LayerPlan& plan) const;
 
   // What options.key_heads and options.value_heads say.
   LayerPlan Given() const;
   // The least sum of measured losses within options.ratio of the bytes. The profile has every
-  // candidate of every chosen layer. INVALID_ARGUMENT where even the fewest heads take more.
+  // candidate of every chosen layer. INVALID_ARGUMENT if even the fewest heads take more.
   absl::StatusOr<LayerPlan> WithinBudget(const std::vector<ProfileEntry>& profile) const;
 
  private:

@@ -19,7 +19,7 @@ namespace mea::convert {
 // One run of Convert or ProfileLayers, from the input to the report. One thread.
 class Job {
  public:
-  // Reads the input and checks every option against it; finds what an earlier run has left.
+  // Reads the input, checks every option against it, and finds what an earlier run left.
   static absl::StatusOr<std::unique_ptr<Job>> Open(const ConvertOptions& options,
                                                    bool profile_only);
 

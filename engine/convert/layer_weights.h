@@ -10,8 +10,8 @@
 
 namespace mea::convert {
 
-// What a conversion touches of one layer, widened. d = head_dim, H = q_heads, h = kv_heads; k and v
-// have h' of their own once they are composed.
+// The weights of one layer that a conversion changes, widened. d = head_dim, H = q_heads, h =
+// kv_heads; once composed, k and v have h' heads each.
 struct AttentionWeights {
   Matrix q;                            // [H * d, hidden]
   Matrix k;                            // [h * d, hidden]
@@ -32,13 +32,13 @@ absl::StatusOr<AttentionWeights> ReadAttentionWeights(const Checkpoint& checkpoi
 // q_norm alone; empty without QK-norm.
 absl::StatusOr<std::vector<double>> ReadQueryNorm(const Checkpoint& checkpoint, int layer);
 
-// The same layer with composed heads: components and W_lc in place of the heads, the turns and the
-// bases absorbed by the queries and the output projection. Either composition may be absent (null).
+// The same layer with composed heads: components and W_lc instead of the heads; the queries and the
+// output projection absorb the free changes. Either composition may be absent (null).
 AttentionWeights Compose(const AttentionWeights& plain, int head_dim, const KeyComposition* keys,
                          const ValueComposition* values);
 
-// The plain layer that computes the same: every virtual head written out, queries and output as
-// they were. What a composition costs can be measured on a plain model with these in place.
+// The plain layer that computes the same: every virtual head written out, queries and output
+// unchanged. With it, the cost of a composition can be measured on a plain model.
 Matrix ExpandKeys(const Matrix& k, int head_dim, const KeyComposition& keys);
 Matrix ExpandValues(const Matrix& v, int head_dim, const ValueComposition& values);
 

@@ -8,8 +8,8 @@ namespace mea::convert {
 
 using Complex = std::complex<double>;
 
-// A dense row-major matrix: what the files of this room hand each other, so that the linear algebra
-// library stays inside the few that compute with it.
+// A dense row-major matrix, which the files of this room exchange, so that only the few files that
+// compute include the linear algebra library.
 template <typename T>
 struct MatrixOf {
   int64_t rows = 0;

@@ -21,18 +21,18 @@ using LayerPlan = std::vector<LayerHeads>;
 using LayerSource = std::function<absl::StatusOr<AttentionWeights>(int layer)>;
 using BytesWritten = std::function<absl::Status(int64_t bytes_done, int64_t bytes_total)>;
 
-// Writes the MEA checkpoint that `in`, plain or MEA, becomes into `dir`, which exists and is empty:
-// config.json, the shards that `in` has (each with the tensors it had, composed ones in their
-// place, W_lc behind its projection), their index, and copies of tokenizer and generation files.
-// Tensors that no composed layer owns are copied byte for byte; composed ones are asked of
-// `source`, a layer at a time, and rounded to the dtype they had; W_lc is F32. The config.json of
-// an MEA checkpoint is copied: the plan has its heads. Every file is on the disk when it returns.
+// Writes the MEA checkpoint made from `in`, plain or MEA, into `dir`, which exists and is empty:
+// config.json, the shards of `in` (each with its tensors, composed ones in their place, W_lc after
+// its projection), their index, and copies of tokenizer and generation files. Tensors outside of
+// composed layers are copied byte for byte; composed ones come from `source`, a layer at a time,
+// rounded to the dtype they had; W_lc is F32. The config.json of an MEA checkpoint is copied: the
+// plan has its heads. Every file is on the disk when it returns.
 absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
                              const std::filesystem::path& dir, const BytesWritten& progress = {});
 
-// `text` in a new file, on the disk when it returns.
+// Writes `text` to a new file and flushes it to the disk.
 absl::Status WriteFile(const std::filesystem::path& file, std::string_view text);
-// The entries of a directory, on the disk when it returns.
+// Flushes the entries of a directory to the disk.
 absl::Status SyncDirectory(const std::filesystem::path& dir);
 
 // "cannot write FILE: No space left on device"

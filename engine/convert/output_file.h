@@ -8,7 +8,8 @@
 
 namespace mea::convert {
 
-// A new file, written from front to back. Close puts it on the disk; without it the file is torn.
+// A new file, written from front to back. Close flushes it to the disk; without Close the file is
+// incomplete.
 class OutputFile {
  public:
   static absl::StatusOr<std::unique_ptr<OutputFile>> Create(const std::filesystem::path& path);

@@ -17,14 +17,14 @@ struct Pivots {
   MixForm form;
 };
 
-// Heads of nearly the largest |det W_S|: no entry of W' exceeds 1.05, since putting its head in the
-// component's place would make the determinant larger by as much. A mix that is in such a form
-// already stays so. Where W has a rank r < h' (a component that no head uses, heads alike), r
-// heads compose the others and the remaining components are further heads, which need no basis.
+// Heads of nearly the largest |det W_S|: no entry of W' exceeds 1.05, since making that head the
+// component would make the determinant larger by this factor. A mix that already has this form
+// keeps it. If W has a rank r < h' (a component that no head uses, equal heads), r heads compose
+// the others and the remaining components are further heads, which need no basis.
 Pivots ChoosePivots(const Matrix& mix);
 
-// The same layer with keys and values, as far as they are mixed, of components that are heads:
-// rows of k and v, their biases and the mixes, in double precision.
+// The same layer with components that are heads, for keys and values if they are mixed: rows of k
+// and v, their biases and the mixes, in double precision.
 struct LayerForm {
   std::optional<MixForm> keys;
   std::optional<MixForm> values;

@@ -11,7 +11,7 @@
 
 namespace mea::convert {
 
-// What a text showed of one layer, as sums over its tokens. d = head_dim, h = kv_heads, F = d/2.
+// Statistics of one layer as sums over the tokens of a text. d = head_dim, h = kv_heads, F = d/2.
 struct HeadStatistics {
   int64_t num_tokens = 0;
   std::vector<ComplexMatrix> keys;  // [F] of [h, h]: k_jf conj(k_kf)
@@ -20,7 +20,7 @@ struct HeadStatistics {
 };
 using LayerStatistics = std::map<int, HeadStatistics>;  // by layer
 
-// Without statistics every direction of a projection's input counts alike, and every query: the
+// Without statistics every direction of a projection's input and every query counts the same: the
 // inner products of the heads are those of their weights.
 KeyProblem MakeKeyProblem(const ModelConfig& config, const AttentionWeights& weights,
                           const HeadStatistics* statistics);

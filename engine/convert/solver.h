@@ -20,13 +20,13 @@ struct SolveTask {
   std::vector<int> heads;
 };
 
-// "layer-3.keys-4": by this name results are kept.
+// "layer-3.keys-4": the name under which results are kept.
 std::string ResultName(int layer, bool of_keys, int heads);
 
 // Composes what is not in `work` yet, and keeps it there with its error (Measured: ResultName +
-// ".error"). Tasks run side by side; results do not depend on that. `statistics` is asked for some
-// layers at a time, as many as fit into options.statistics_bytes, and for none that are done; null:
-// the weights alone count.
+// ".error"). Tasks run in parallel; results do not depend on that. `statistics` is called for as
+// many layers at a time as fit into options.statistics_bytes, but not for finished ones; null: only
+// the weights count.
 using StatisticsSource = std::function<absl::StatusOr<LayerStatistics>(std::span<const int>)>;
 absl::Status Solve(const Checkpoint& checkpoint, const ConvertOptions& options,
                    std::vector<SolveTask> tasks, const StatisticsSource& statistics, WorkDir& work);

@@ -10,9 +10,9 @@
 
 namespace mea::convert {
 
-// Sums up what one layer's projections are while a text is read. With QK-norm each token's keys are
-// first divided by their mean size over the heads, since the norm divides them too, and its queries
-// are taken as they are after norm and gain.
+// Sums up the outputs of one layer's projections while a text is read. With QK-norm each token's
+// keys are first divided by their mean size over the heads, since the norm divides them too, and
+// its queries are those after norm and gain.
 class StatisticsCollector {
  public:
   StatisticsCollector(const ModelConfig& config, std::vector<double> q_norm);

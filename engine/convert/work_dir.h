@@ -12,21 +12,21 @@
 
 namespace mea::convert {
 
-// OUT.partial: what a conversion has finished so far, for one process at a time.
+// OUT.partial: the finished parts of a conversion, for one process at a time.
 //   manifest.json          what is being converted, and how; nobody else's results are ever used
 //   layer-3.keys-4.solved  compositions
 //   measured.json          losses by name
 //   checkpoint/            the output while it is written; renamed to OUT at the end
 class WorkDir {
  public:
-  // `manifest` is a JSON object. A directory that has another one is refused, naming the field.
+  // `manifest` is a JSON object. A directory with a different one is refused, naming the field.
   static absl::StatusOr<std::unique_ptr<WorkDir>> Open(const std::filesystem::path& out,
                                                        const std::string& manifest);
   ~WorkDir();
   WorkDir(const WorkDir&) = delete;
   WorkDir& operator=(const WorkDir&) = delete;
 
-  // Nothing where there is none, or none that can be read.
+  // Absent if there is none that can be read.
   std::optional<KeyComposition> LoadKeys(int layer, int heads) const;
   std::optional<ValueComposition> LoadValues(int layer, int heads) const;
   absl::Status Save(int layer, const KeyComposition& keys) const;

@@ -8,10 +8,10 @@
 
 namespace mea::grammar {
 
-// What one sequence may take of the engine's thread to follow its grammar, in steps of the
-// library's parser. Each call has a share, which no grammar needs that is not ambiguous. What a
-// call takes beyond it is taken from what the sequence has in all, and from what all sequences of
-// the thread have in a second, so that many of them together hold up nobody. Used by one thread.
+// How much of the engine thread's time one sequence may use to follow its grammar, in steps of the
+// library's parser. Each call has a share, which suffices for any grammar that is not ambiguous.
+// Steps beyond it count against the sequence's total and against what all sequences of the thread
+// may use in a second, so many of them together delay nobody. Used by one thread.
 class FollowBudget {
  public:
   // Steps that the next call may take.

@@ -32,13 +32,13 @@ struct GrammarSpec {
 class GrammarMatcher {
  public:
   virtual ~GrammarMatcher() = default;
-  // Sets the bit of every token that may come next, and no other: a mask as kernels/sample.h says.
-  // Stop tokens may come where the text may end. A status ends the sequence: INVALID_ARGUMENT
-  // where the grammar takes too long to follow.
+  // Sets the bit of every token that may come next, and no other: a mask as in kernels/sample.h.
+  // Stop tokens are allowed where the text may end. A status ends the sequence: INVALID_ARGUMENT if
+  // the grammar takes too long to follow.
   virtual absl::Status FillMask(std::span<uint32_t> mask) = 0;
-  // The token that was drawn. False where the grammar does not allow it, which changes nothing.
+  // Advances by the token that was drawn. False, and no change, if the grammar does not allow it.
   virtual bool Accept(int32_t token) = 0;
-  // Whether nothing but a stop token may follow.
+  // Whether only a stop token may follow.
   virtual bool is_finished() = 0;
 };
 
@@ -46,8 +46,8 @@ class GrammarMatcher {
 class Grammar {
  public:
   virtual ~Grammar() = default;
-  // At the beginning of a text that ends with one of the stop tokens; without any it ends only by
-  // is_finished.
+  // A matcher at the beginning of a text that ends with one of the stop tokens; without any, only
+  // is_finished ends it.
   virtual std::unique_ptr<GrammarMatcher> NewMatcher(
       std::span<const int32_t> stop_token_ids) const = 0;
   virtual int64_t memory_bytes() const = 0;

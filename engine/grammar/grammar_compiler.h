@@ -20,25 +20,25 @@ namespace grammar {
 class XgrammarLibrary;
 }
 
-// Makes grammars of what clients ask for, over one vocabulary, and keeps those used last. Thread-
-// safe; a call compiles in its own thread, for as long as README.md says at most. Whoever asks for
-// a grammar that another thread is compiling waits for that one, and compiles it where that one is
-// no longer wanted.
+// Compiles the grammars that clients ask for, over one vocabulary, and keeps the last used ones.
+// Thread-safe. A call compiles in its own thread, within the bounds of README.md. A call for a
+// grammar that another thread is compiling waits for it, and compiles it itself if the other call
+// gives up.
 class GrammarCompiler {
  public:
   struct Options {
     int64_t cache_bytes = 256 << 20;  // of compiled grammars that no request needs to hold
-    // Special tokens that stand for their text all the same: what a model writes around its calls.
+    // Special tokens that still stand for their text: what a model writes around its calls.
     std::vector<int32_t> spelled_tokens;
   };
   struct Stats {
     int64_t compiled = 0;
-    int64_t found = 0;  // in the cache, or under way
+    int64_t found = 0;  // in the cache, or being compiled
     int64_t cached_bytes = 0;
   };
 
-  // Takes what it needs of the tokenizer. Other special tokens, and ids without a token up to
-  // `vocab_size`, stand for no text: no grammar allows them but as stop tokens.
+  // Copies what it needs from the tokenizer. Other special tokens, and ids without a token up to
+  // `vocab_size`, stand for no text: a grammar allows them only as stop tokens.
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
                                                                  int vocab_size, Options options);
   static absl::StatusOr<std::unique_ptr<GrammarCompiler>> Create(const Tokenizer& tokenizer,
@@ -50,11 +50,11 @@ class GrammarCompiler {
       const std::vector<std::string>& vocabulary, int vocab_size, Options options);
   ~GrammarCompiler();
 
-  // INVALID_ARGUMENT with one line that names what is not supported or out of bounds; what
-  // `still_wanted` answers, which is asked every few milliseconds.
+  // INVALID_ARGUMENT with one line that names what is not supported or out of bounds; or the error
+  // of `still_wanted`, which is called every few milliseconds.
   absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
       const GrammarSpec& spec, StillWanted still_wanted = [] { return absl::OkStatus(); });
-  // One that is kept; null where it is to be compiled.
+  // A cached grammar; null if it must be compiled.
   std::shared_ptr<const Grammar> Find(const GrammarSpec& spec);
   Stats stats() const;
 
@@ -67,7 +67,7 @@ class GrammarCompiler {
   // A grammar that somebody is compiling.
   struct UnderWay {
     bool is_done = false;
-    bool is_abandoned = false;  // whoever compiled it did not want it any more
+    bool is_abandoned = false;  // its compiling call gave up
     absl::StatusOr<std::shared_ptr<const Grammar>> grammar = absl::UnknownError("");
   };
 
@@ -76,9 +76,9 @@ class GrammarCompiler {
 
   const std::unique_ptr<grammar::XgrammarLibrary> library_;
   const Options options_;
-  // Of all below. The standard library's: the thread sanitizer does not see Abseil's.
+  // Guards all below. A std::mutex, because the thread sanitizer does not see Abseil's.
   mutable std::mutex mutex_;
-  std::condition_variable compiled_;  // another grammar is no longer under way
+  std::condition_variable compiled_;  // a grammar is no longer being compiled
   std::list<Entry> cache_;            // the last used first
   std::unordered_map<std::string, std::list<Entry>::iterator> cached_;
   std::unordered_map<std::string, std::shared_ptr<UnderWay>> under_way_;

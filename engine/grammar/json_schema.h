@@ -10,8 +10,8 @@
 
 namespace mea::grammar {
 
-// A JSON schema as the library holds it exactly: whatever it would pass over in silence has been
-// put another way or refused. Documents that match it match the client's schema.
+// A JSON schema that the library enforces exactly: whatever it would silently ignore has been
+// rewritten or refused. Documents that match it match the client's schema.
 struct Patterns {
   std::vector<std::string> regexes;  // of strings and keys, each once
   int64_t budget = kMaxRegexStates;  // characters that more of them may have
@@ -30,10 +30,10 @@ absl::Status PrepareSchema(nlohmann::ordered_json& schema, Patterns& patterns);
 absl::Status CheckJsonDepth(std::string_view field, std::string_view text);
 absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view field, std::string_view text);
 
-// Whether no document matches two of these schemas, as far as can be told from their types, their
-// constants and the properties that they require. `root` is where their references point to.
+// Whether no document matches two of these schemas, judged by their types, their constants and the
+// properties that they require. Their references point into `root`.
 bool AreDisjoint(const nlohmann::ordered_json& schemas, const nlohmann::ordered_json& root);
-// What a reference within the document points to; null where there is no such place.
+// The target of a reference within the document; null if there is none.
 const nlohmann::ordered_json* Resolve(const nlohmann::ordered_json& root, std::string_view ref);
 
 }  // namespace mea::grammar

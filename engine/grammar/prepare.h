@@ -9,7 +9,7 @@
 
 namespace mea::grammar {
 
-// What the library is given in place of a client's words.
+// What the library gets instead of the client's specification.
 struct PreparedGrammar {
   enum class Kind { kJsonSchema, kRegex, kEbnf, kStructuralTag };
   Kind kind = Kind::kJsonSchema;
@@ -17,8 +17,8 @@ struct PreparedGrammar {
   std::vector<std::string> patterns;  // regular expressions inside of JSON strings
 };
 
-// Checks a client's words against limits.h and what can be held exactly. INVALID_ARGUMENT names
-// field, value and bound.
+// Checks a client's specification against limits.h and what can be enforced exactly.
+// INVALID_ARGUMENT names field, value and bound.
 absl::StatusOr<PreparedGrammar> Prepare(const GrammarSpec& spec);
 
 // A text as a string literal of EBNF.

@@ -8,10 +8,10 @@
 
 namespace mea::grammar {
 
-// A regular expression in the form that the library holds exactly: anchors at the ends of the
-// outermost alternatives are gone, since it matches whole texts, and other code points than ASCII
-// are escaped. INVALID_ARGUMENT names `field` where the expression is too long, nests too deep,
-// repeats too much or has an anchor elsewhere. Takes its characters, written out, from `budget`,
+// A regular expression in the form that the library enforces exactly: anchors at the ends of the
+// outermost alternatives are removed, since it matches whole texts, and code points beyond ASCII
+// are escaped. INVALID_ARGUMENT names `field` if the expression is too long, too deeply nested,
+// repeats too much or has an anchor elsewhere. Its written-out characters count against `budget`,
 // which several expressions of one document share.
 absl::StatusOr<std::string> PrepareRegex(std::string_view field, std::string_view regex,
                                          int64_t& budget);

@@ -11,14 +11,14 @@
 
 namespace mea::grammar {
 
-// The keywords that say something of values of one type, and of no other.
+// The keywords that apply to values of one type.
 struct KeywordFamily {
   const char* type;
   std::vector<const char*> keywords;
 };
 const std::array<KeywordFamily, 4>& KeywordFamilies();
 
-// INVALID_ARGUMENT of the schema at a place of the document.
+// INVALID_ARGUMENT about the schema at a place in the document.
 absl::Status RefuseAt(const std::string& path, const std::string& what);
 
 // Walks the schemas of a document and puts each into its exact form, in place. For one document.
@@ -34,13 +34,13 @@ class SchemaPreparer {
   using Names = std::initializer_list<const char*>;
 
   absl::Status Prepare(Json& schema, const std::string& path, int depth);
-  // Notes the places of all schemas, once they move no more.
+  // Notes the places of all schemas, once they no longer move.
   void Collect(const Json& schema);
-  // A name, or a few of them; else everything that copies it would copy too much.
+  // Requires a name to be short; otherwise everything that copies it would copy too much.
   absl::Status CheckType(const Json& schema, const std::string& path);
   // Every member of an object of schemas.
   absl::Status PrepareEach(Json& schema, const char* name, const std::string& path, int depth);
-  // What stands beside `name` and restricts documents; null where nothing does.
+  // Another keyword next to `name` that restricts documents; null if there is none.
   const char* Beside(const Json& schema, const char* name, Names harmless = {});
   absl::Status PrepareRef(Json& schema, const std::string& path);
   absl::Status PrepareConstants(Json& schema, const std::string& path);
@@ -51,9 +51,9 @@ class SchemaPreparer {
   absl::Status PrepareTyped(Json& schema, const std::string& path, int depth);
   absl::Status CheckCounts(const Json& schema, const std::string& path, Names names);
   absl::Status PrepareObject(Json& schema, const std::string& path, int depth);
-  // Which of the optional properties follows which: the library's work grows with their product.
+  // Bounds properties times optional ones: the library's work grows with that product.
   absl::Status CountOptional(const Json& schema, const std::string& path);
-  // A property that is required and not listed may be anything, where others are let in at all.
+  // A property that is required but not listed may be anything, if others are allowed at all.
   absl::Status ListRequired(Json& schema, const std::string& path);
   absl::Status PreparePatternKeys(Json& properties, const std::string& path);
   absl::StatusOr<std::string> AddPattern(const std::string& regex, const std::string& path);

@@ -11,18 +11,18 @@
 
 namespace mea::grammar {
 
-// The library xgrammar over one vocabulary. Nothing of it is seen outside of its source file, and
-// none of its exceptions leaves that. Thread-safe.
+// The library xgrammar over one vocabulary. Only its source file sees the library, and no exception
+// leaves that file. Thread-safe.
 class XgrammarLibrary {
  public:
-  // `vocabulary` holds the bytes of each token, empty where it stands for no text; tokens beyond it
-  // up to `vocab_size` stand for none. INTERNAL where the library takes none of it.
+  // `vocabulary` holds the bytes of each token, empty if it stands for no text; tokens beyond it up
+  // to `vocab_size` stand for none. INTERNAL if the library refuses it.
   static absl::StatusOr<std::unique_ptr<XgrammarLibrary>> Create(
       const std::vector<std::string>& vocabulary, int vocab_size);
   virtual ~XgrammarLibrary() = default;
 
-  // In the calling thread. INVALID_ARGUMENT with one line; RESOURCE_EXHAUSTED where it grows too
-  // large; what `still_wanted` answers, which is asked every few milliseconds.
+  // Compiles in the calling thread. INVALID_ARGUMENT with one line; RESOURCE_EXHAUSTED if it grows
+  // too large; or the error of `still_wanted`, which is called every few milliseconds.
   virtual absl::StatusOr<std::shared_ptr<const Grammar>> Compile(
       const PreparedGrammar& prepared, StillWanted still_wanted) const = 0;
 };
