@@ -21,27 +21,27 @@ struct AddedToken {
   int32_t id = 0;
   bool special = false;
   bool single_word = false;             // not within a word
-  bool lstrip = false, rstrip = false;  // takes the white space around with it
-  bool normalized = false;              // sought in the normalized text
+  bool lstrip = false, rstrip = false;  // also takes the surrounding white space
+  bool normalized = false;              // looked for in the normalized text
 };
 
 // Bytes [first, second) of a text.
 using TextRange = std::pair<size_t, size_t>;
 
-// Finds added tokens: of those that begin leftmost the longest. Immutable.
+// Finds added tokens: the leftmost, and among those the longest. Immutable.
 class AddedTokenMatcher {
  public:
-  // A part of a text: a token, or what lies between tokens.
+  // A part of a text: a token, or the text between tokens.
   using SegmentSink =
       absl::FunctionRef<void(std::string_view text, size_t offset, const AddedToken* token)>;
 
   AddedTokenMatcher() : AddedTokenMatcher({}, {}) {}
-  // patterns[i] is how tokens[i] looks in the texts; not empty.
+  // patterns[i] is tokens[i] as it appears in texts; not empty.
   AddedTokenMatcher(std::vector<AddedToken> tokens, const std::vector<std::string>& patterns);
 
-  // Gives the parts of `text` (valid UTF-8) in order, none empty. With `parse_special` off the
-  // special tokens are ordinary text; so they are with it on where any of their bytes lie in
-  // `literal`, which is sorted and disjoint.
+  // Gives the parts of `text` (valid UTF-8) in order, none empty. With `parse_special` off, special
+  // tokens are ordinary text. With it on, so are those that have a byte in `literal`, which is
+  // sorted and disjoint.
   void Split(std::string_view text, bool parse_special, std::span<const TextRange> literal,
              TextWork& work, SegmentSink sink) const;
   bool HasSpecial() const;

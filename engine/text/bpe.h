@@ -55,7 +55,7 @@ class MergeTable {
 };
 
 // Byte pair encoding of one word: of its code points or bytes, the neighbours with the lowest rank
-// merge first, the leftmost where ranks are equal. Immutable.
+// merge first; of equal ranks, the leftmost. Immutable.
 class Bpe {
  public:
   struct Options {
@@ -70,8 +70,8 @@ class Bpe {
   };
 
   Bpe() : Bpe({}, {}, {}) {}
-  // `vocabulary` is the model's alone, without added tokens; `merges` come in the order of their
-  // ranks, of ids in the vocabulary.
+  // `vocabulary` is the model's, without added tokens. `merges` are pairs of its ids in the order
+  // of their ranks.
   Bpe(const Vocabulary& vocabulary, const std::vector<Merge>& merges, const Options& options);
 
   // Appends the ids of `word`, which is valid UTF-8 unless byte_level. O(n log n).
@@ -81,7 +81,7 @@ class Bpe {
   void EncodeBytes(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const;
   void EncodeCodePoints(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const;
   bool AppendFallbackBytes(std::string_view code_point, std::vector<int32_t>* symbols) const;
-  // Merges what `ids` holds from `begin` on, in place.
+  // Merges `ids` from `begin` on, in place.
   void MergeFrom(size_t begin, TextWork& work, std::vector<int32_t>* ids) const;
   void MergeShort(size_t begin, std::vector<int32_t>* ids) const;
   void MergeLong(size_t begin, TextWork& work, std::vector<int32_t>* ids) const;

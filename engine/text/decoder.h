@@ -45,14 +45,14 @@ class Decoder {
     bool is_byte = false;  // of a byte fallback run
   };
 
-  // `added`: where an added token is sought in normalized text, it also decodes in that form.
+  // `added`: an added token that is looked for in normalized text also decodes in that form.
   Decoder(DecoderSpec spec, const Vocabulary& vocabulary, const std::vector<AddedToken>& added,
           const Normalizer& normalizer);
 
   const DecoderSpec& spec() const { return spec_; }
-  // A piece without a token where there is no such id.
+  // A piece without a token if there is no such id.
   const Piece& piece(int32_t id) const;
-  // What a Metaspace decoder leaves of the first token of a text.
+  // What a Metaspace decoder keeps of the first token of a text.
   std::string FirstPiece(int32_t id) const;
 
  private:
@@ -64,29 +64,29 @@ class Decoder {
   const Vocabulary* vocabulary_;
 };
 
-// Decodes one text token by token, giving what no later token can change. Used by one thread; the
-// decoder must outlive it.
+// Decodes one text token by token and outputs what no later token can change. Used by one thread;
+// the decoder must outlive it.
 class DecodeStream {
  public:
-  // `shown`: special tokens that are not skipped all the same, sorted.
+  // `shown`: special tokens that are never skipped, sorted.
   DecodeStream(const Decoder* decoder, bool skip_special_tokens, std::vector<int32_t> shown = {})
       : decoder_(decoder),
         skip_special_(skip_special_tokens),
         shown_(std::move(shown)),
         strip_left_(strip_start()) {}
 
-  // Appends to `text` what is certain now: valid UTF-8.
+  // Appends to `text` what is certain now, as valid UTF-8.
   void Push(int32_t id, std::string* text);
-  // The same for all that is left.
+  // The same for everything that is left.
   void Finish(std::string* text);
 
-  // Calls what came so far another text (a prompt) that this one goes on from: what waits inside is
-  // dropped, save the bytes of an unfinished code point.
+  // Declares what came so far to be another text (a prompt) that this one continues: held-back
+  // output is dropped, except the bytes of an incomplete code point.
   void BeginContinuation();
 
   // The part of a byte run that is complete code points so far. The run becomes this text, unless
   // bytes that are not UTF-8 follow without another token between: then Hugging Face makes each of
-  // the run's bytes one U+FFFD. Empty when that has happened, or where the run is the start of the
+  // the run's bytes one U+FFFD. Empty if that has happened, or if the run is at the start of the
   // text and would be stripped.
   std::string_view OpenRun() const;
 

@@ -14,28 +14,28 @@ namespace mea {
 
 struct DetokenizerOptions {
   // Generation ends where the first of these is complete. At most kMaxStopStrings, none empty, all
-  // valid UTF-8. One that is the text of a special token ends it at that token too, though the text
-  // leaves it out.
+  // valid UTF-8. One that equals a special token also ends it at that token, although the text
+  // leaves the token out.
   std::vector<std::string> stop;
   bool include_stop = false;  // whether the text ends with the stop string or just before it
   bool skip_special_tokens = true;
-  // Special tokens that are not skipped all the same, sorted.
+  // Special tokens that are never skipped, sorted.
   std::vector<int32_t> shown_special_tokens;
 };
 
-// What one token added to the text of a stream.
+// The text that one token added to a stream.
 struct TextDelta {
   std::string text;     // valid UTF-8, often empty
   int stop_index = -1;  // in DetokenizerOptions::stop; >= 0: matched, and the text has ended
 };
 
-// Turns the tokens of one stream into text as they come. Owned by the stream, used by one thread at
-// a time; the tokenizer must outlive it. Costs O(1) amortised per byte and stop string.
+// Turns the tokens of one stream into text as they arrive. Owned by the stream, used by one thread
+// at a time; the tokenizer must outlive it. Costs O(1) amortised per byte and stop string.
 //
-// The deltas, concatenated, are Tokenizer::Decode(prompt + generated) less the text of the prompt,
-// cut at the stop string. Held back until it is known: the bytes of an unfinished code point, a run
-// of SentencePiece byte tokens (one bad byte spoils the whole run for Hugging Face), and whatever
-// may turn out to begin a stop string.
+// The deltas, concatenated, are Tokenizer::Decode(prompt + generated) without the text of the
+// prompt, cut at the stop string. Held back until they are certain: the bytes of an incomplete code
+// point, a run of SentencePiece byte tokens (one bad byte spoils the whole run for Hugging Face),
+// and text that may be the beginning of a stop string.
 class Detokenizer {
  public:
   static constexpr int kMaxStopStrings = 64;
@@ -48,16 +48,16 @@ class Detokenizer {
   ~Detokenizer();
 
   // Before the first Push: the text continues that of `prompt`, so "▁world" keeps its space. None
-  // of the prompt's text is repeated, save the bytes of a code point that it leaves unfinished.
-  // Stop strings are sought in the generated text alone.
+  // of the prompt's text is repeated, except the bytes of a code point that it leaves incomplete.
+  // Stop strings are looked for only in the generated text.
   void StartAfter(std::span<const int32_t> prompt);
 
-  // The text that `id` made certain. A match is reported by the token that completes the stop
-  // string, even where text is still held back; of several completed at the same place the longest.
+  // The text that `id` made certain. A match is reported with the token that completes the stop
+  // string, even if text is still held back; of several completed at the same place, the longest.
   // After a match there is no more text.
   TextDelta Push(int32_t id);
 
-  // The end of the stream: what was held back, an unfinished code point as U+FFFD.
+  // The end of the stream: returns what was held back, an incomplete code point as U+FFFD.
   TextDelta Finish();
 
  private:

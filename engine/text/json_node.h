@@ -11,7 +11,7 @@
 
 namespace mea {
 
-// The first thing found wrong with a file. Readers go on with defaults and ask once, at the end.
+// The first error found in a file. Readers continue with defaults and check once, at the end.
 class JsonErrors {
  public:
   explicit JsonErrors(std::string file) : file_(std::move(file)) {}
@@ -25,9 +25,9 @@ class JsonErrors {
   absl::Status status_;
 };
 
-// One value of a JSON document, with its path for messages. A value that is missing or of the wrong
-// type is reported to `errors` once and then reads as empty, so that code which walks a document
-// says what it expects and nothing else. The document must outlive it.
+// One value of a JSON document, with its path for messages. A missing value, or one of the wrong
+// type, is reported to `errors` once and then reads as empty, so code that walks a document only
+// says what it expects. The document must outlive it.
 class JsonNode {
  public:
   using Json = nlohmann::json;
@@ -46,12 +46,12 @@ class JsonNode {
 
   std::string String() const;
   bool Bool() const;
-  // Reports what is not an integer from `low` to `high`, and returns low.
+  // Reports anything that is not an integer from `low` to `high`, and returns low.
   int64_t Int(int64_t low, int64_t high) const;
   std::vector<JsonNode> Array() const;
   std::vector<std::pair<std::string, JsonNode>> Members() const;
 
-  // For what may be left out.
+  // For optional values.
   bool Bool(bool otherwise) const { return absent() ? otherwise : Bool(); }
 
   // Reports `<path> <what>`, or `<path> <value> <what>`.
@@ -69,7 +69,7 @@ class JsonNode {
   bool Expect(bool holds, const char* type) const;
   std::string PathOf(const std::string& key) const;
 
-  const Json* value_;  // null: missing, and reported where that matters
+  const Json* value_;  // null: missing, and reported if it is required
   std::string path_;
   JsonErrors* errors_;
 };
@@ -77,7 +77,7 @@ class JsonNode {
 // Reads a document; nothing, with an error naming the byte, if it is not JSON.
 std::optional<nlohmann::json> ParseJson(std::string_view text, JsonErrors* errors);
 
-// `value` for messages: as JSON writes it, so on one line, and shortened.
+// `value` for messages: as JSON on one line, shortened.
 std::string Quoted(std::string_view value);
 
 }  // namespace mea

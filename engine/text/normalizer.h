@@ -33,7 +33,7 @@ class Normalizer {
   Normalizer() = default;
   explicit Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(steps)) {}
 
-  // `text` as it should be, kept in `buffer` unless nothing changed. Valid UTF-8 in and out.
+  // The normalized `text`, stored in `buffer` unless nothing changed. Valid UTF-8 in and out.
   std::string_view Apply(std::string_view text, std::string* buffer, TextWork& work) const;
   // The same without the steps that concern the start or the end of a text: for a part of one.
   Normalizer WithoutEnds() const;

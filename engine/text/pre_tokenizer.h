@@ -12,14 +12,14 @@
 
 namespace mea {
 
-// What becomes of the parts that a Split finds (Hugging Face: SplitDelimiterBehavior).
+// What happens to the parts that a Split finds (Hugging Face: SplitDelimiterBehavior).
 enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 // The steps of a pre-tokenizer, named as in tokenizer.json.
 struct SplitStep {
   Regex pattern;
   SplitBehavior behavior = SplitBehavior::kIsolated;
-  bool invert = false;  // what lies between the matches counts as match
+  bool invert = false;  // the text between the matches counts as match
 };
 struct DigitsStep {
   bool individual = false;  // each digit by itself, or runs of them
@@ -45,7 +45,7 @@ class PreTokenizer {
   explicit PreTokenizer(std::vector<PreTokenizerStep> steps) : steps_(std::move(steps)) {}
 
   // Gives `sink` the words of `text` in order; each is valid only during the call. `at_start`:
-  // nothing comes before this text, which is where Prepend::kFirst prepends.
+  // nothing comes before this text, so Prepend::kFirst prepends.
   void Split(std::string_view text, bool at_start, TextWork& work, WordSink sink) const;
 
   // Whether words are bytes to the model, as a ByteLevel step says; it is always the last one.

@@ -20,13 +20,13 @@ struct TextSpan {
 // A compiled pattern of tokenizer.json. Immutable; used by any number of threads.
 class Regex {
  public:
-  // Refuses, with the part that it does not understand.
+  // Refuses, naming the part that it does not understand.
   static absl::StatusOr<Regex> Compile(std::string_view pattern);
   // Matches `text` itself, which is not empty.
   static Regex Literal(std::string_view text);
 
-  // All of `text`, valid UTF-8, as matches and what lies between them. Empty matches have a part of
-  // their own. Where the work is stopped, the parts found so far and the rest as one.
+  // All of `text`, valid UTF-8, as matches and the text between them. Empty matches have a part of
+  // their own. If the work is stopped: the parts found so far, and the rest as one.
   void Split(std::string_view text, TextWork& work, std::vector<TextSpan>* spans) const;
 
  private:

@@ -9,7 +9,7 @@ namespace mea {
 
 // tokenizer.json writes its patterns for Oniguruma (Ruby's syntax). Gives the pattern that means
 // the same to PCRE2 (UTF, UCP, MULTILINE): \s, \w and \p{Script} are spelled out where the two
-// disagree. What one of them lacks, or reads otherwise, is refused, naming the part.
+// disagree. Constructs that one of them lacks, or reads differently, are refused, naming the part.
 absl::StatusOr<std::string> OnigurumaToPcre2(std::string_view pattern);
 
 }  // namespace mea

@@ -18,7 +18,7 @@ class StopStrings {
   int count() const { return static_cast<int>(strings_.size()); }
   size_t length(int index) const { return strings_[index].size(); }
   const std::string& text(int index) const { return strings_[index]; }
-  // How much of the string the text ends with, after `byte`, where it ended with `matched` before.
+  // How much of the string the text ends with after `byte`, if it ended with `matched` before.
   uint32_t Advance(int index, uint32_t matched, char byte) const;
 
  private:
@@ -27,8 +27,8 @@ class StopStrings {
       borders_;  // [i][n]: longest proper border of the first n bytes
 };
 
-// Reads a text once and finds the stop string that is complete first; of several that are complete
-// at the same byte the longest.
+// Reads a text once and finds the stop string that is complete first; of several complete at the
+// same byte, the longest.
 class StopMatcher {
  public:
   struct Match {
@@ -42,7 +42,7 @@ class StopMatcher {
   // Reads on up to the first match.
   std::optional<Match> Scan(std::string_view text);
 
-  // How many of the last bytes may turn out to begin a stop string.
+  // How many of the last bytes may be the beginning of a stop string.
   size_t num_held() const;
 
  private:

@@ -10,17 +10,17 @@
 
 namespace mea {
 
-// OK, or why the work is no longer wanted: asked every few milliseconds of work.
+// OK, or why the work is no longer wanted; called every few milliseconds of work.
 using StillWanted = absl::FunctionRef<absl::Status()>;
 
 // The work on one text, counted in steps of about a byte each. Every loop over a text counts its
-// steps here, and returns with what it has where it is told to stop. Used by one thread.
+// steps here, and returns with what it has when told to stop. Used by one thread.
 class TextWork {
  public:
   // Work that nothing stops.
   TextWork() = default;
-  // Asks `still_wanted`, which must outlive this, before the first step and every few thousand.
-  // More than `max_steps` are INVALID_ARGUMENT.
+  // Calls `still_wanted`, which must outlive this, before the first step and then every few
+  // thousand. More than `max_steps` are INVALID_ARGUMENT.
   explicit TextWork(StillWanted still_wanted,
                     int64_t max_steps = std::numeric_limits<int64_t>::max())
       : still_wanted_(still_wanted), max_steps_(max_steps) {}

@@ -18,19 +18,21 @@ namespace mea {
 class Decoder;
 
 struct EncodeOptions {
-  // Adds what the file's post-processor adds around a text: most often one BOS token before it.
+  // Adds the tokens that the file's post-processor puts around a text: usually one BOS token before
+  // it.
   bool add_special_tokens = true;
-  // Whether the tokens that belong before a text are put before one that begins with them already,
-  // as Hugging Face does. Models have never seen two BOS tokens in a row.
+  // Whether those tokens are added even if the text begins with them already, as Hugging Face does.
+  // Models have never seen two BOS tokens in a row.
   bool repeats_prefix = true;
-  // Reads "<|eot|>" inside the text as that one token, as Hugging Face does. Turn it off for text
-  // of strangers: special tokens are then encoded as ordinary characters, so nobody can end a turn
-  // or open a system prompt by typing it. Added tokens that are not special are still recognised.
+  // Reads "<|eot|>" inside the text as that one token, as Hugging Face does. Turn it off for
+  // untrusted text: special tokens are then encoded as ordinary characters, so nobody can end a
+  // turn or open a system prompt by typing it. Added tokens that are not special are still
+  // recognised.
   bool parse_special = true;
   // Bytes [first, second) of the text in which special tokens are ordinary text, sorted and
-  // disjoint: what came from strangers into a text that the server wrote around it. A special token
-  // is read only where none of its bytes lie in them; all else is as for the whole text. With such
-  // ranges a text that is not valid UTF-8 is read without special tokens.
+  // disjoint: untrusted text inside text that the server wrote. A special token is read only if
+  // none of its bytes lie in them; everything else is as for the whole text. With such ranges, a
+  // text that is not valid UTF-8 is read without special tokens.
   std::span<const std::pair<size_t, size_t>> literal = {};
 };
 
@@ -39,8 +41,8 @@ struct EncodeOptions {
 // Immutable once loaded: all methods may be called by any thread at any time.
 class Tokenizer {
  public:
-  // Reads a tokenizer.json. A broken file or a component that is not supported is refused here with
-  // one line naming file, field and value; nothing can fail after that.
+  // Reads a tokenizer.json. A broken file or an unsupported component is refused here, with one
+  // line naming file, field and value; nothing can fail after that.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& path);
   // The same for the bytes of such a file; `name` stands for the file in messages.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(std::string_view json,
@@ -48,13 +50,13 @@ class Tokenizer {
   ~Tokenizer();
 
   // Never fails: invalid UTF-8 is read as Python's bytes.decode("utf-8", errors="replace") reads
-  // it, one U+FFFD for each maximal broken sequence. For texts of the program's own.
+  // it, one U+FFFD for each maximal broken sequence. For the program's own texts.
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const;
-  // The same for texts of others: fails where `work` is stopped, or a pattern of the file gives up.
+  // The same for other texts: fails if `work` is stopped or a pattern of the file gives up.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, const EncodeOptions& options,
                                               TextWork& work) const;
 
-  // Valid UTF-8 whatever the ids; ids without a token are passed over.
+  // Valid UTF-8 whatever the ids; ids without a token are skipped.
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens,
                                      TextWork& work) const;

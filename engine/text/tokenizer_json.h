@@ -16,7 +16,8 @@
 
 namespace mea {
 
-// What a tokenizer.json says, checked. `truncation` and `padding` concern training and are ignored.
+// The contents of a tokenizer.json, checked. `truncation` and `padding` concern training and are
+// ignored.
 struct TokenizerSpec {
   Vocabulary vocabulary;  // of the model and the added tokens
   Bpe bpe;

@@ -5,12 +5,12 @@
 
 namespace mea {
 
-// What a text begins with: a code point, or a maximal broken sequence (Unicode 3.9, "substitution
+// The beginning of a text: a code point, or a maximal broken sequence (Unicode 3.9, "substitution
 // of maximal subparts"), the unit that Python and Rust replace by one U+FFFD.
 struct Utf8Unit {
   int size = 0;  // bytes
   bool valid = false;
-  bool cut_off = false;  // the text ends where the code point might go on
+  bool cut_off = false;  // the text ends before the code point may be complete
   char32_t code_point = 0xfffd;
 };
 Utf8Unit FirstUtf8Unit(std::string_view text);  // of a text that is not empty
@@ -49,8 +49,8 @@ inline size_t CodePointBefore(std::string_view valid, size_t end) {
 
 inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";  // U+FFFD
 
-// Bytes in, valid UTF-8 out, as ReplaceInvalidUtf8 of all of them; at most three bytes wait inside
-// for the rest of their code point.
+// Bytes in, valid UTF-8 out, like ReplaceInvalidUtf8 of all of them; at most three bytes wait for
+// the rest of their code point.
 class Utf8Assembler {
  public:
   void Push(std::string_view bytes, std::string* text);

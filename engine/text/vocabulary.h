@@ -11,7 +11,7 @@
 
 namespace mea {
 
-// Lets a map of std::string be asked with a std::string_view.
+// Lets a map of std::string be looked up with a std::string_view.
 struct StringHash {
   using is_transparent = void;
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
@@ -22,7 +22,7 @@ class Vocabulary {
  public:
   static constexpr int32_t kMaxId = (1 << 24) - 1;
 
-  // False, and nothing is added, where token or id has another partner already.
+  // False, and nothing is added, if token or id has another partner already.
   bool Add(const std::string& token, int32_t id);
 
   // One more than the largest id.

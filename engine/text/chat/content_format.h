@@ -4,9 +4,9 @@
 
 namespace mea {
 
-// Whether a template goes through the parts of a message's content: it has a loop over
-// `message.content`, over a variable that was set to it, or over a parameter of a macro that is
-// given it, each perhaps through filters, slices or conditions.
+// Whether a template iterates over the parts of a message's content: it has a loop over
+// `message.content`, over a variable set to it, or over a macro parameter that receives it, perhaps
+// through filters, slices or conditions.
 bool TakesContentParts(const jinja::Program& program);
 
 }  // namespace mea

@@ -9,12 +9,12 @@
 namespace mea {
 
 struct MessageOptions {
-  bool takes_parts = false;     // the template goes through the parts of a content
+  bool takes_parts = false;     // the template iterates over the parts of a content
   bool parse_arguments = true;  // arguments of tool calls that are JSON texts become objects
-  bool continue_final = false;  // the end of the last message is to be found again: kContinueTag
+  bool continue_final = false;  // mark the end of the last message: kContinueTag
 };
 
-// Stands in a rendered chat for the end of the last message.
+// Marks the end of the last message in a rendered chat.
 inline constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 struct ChatMessages {
@@ -23,9 +23,9 @@ struct ChatMessages {
   std::string final_text;         // with continue_final: the text to continue
 };
 
-// The value of `messages`: null fields go, reasoning is put under all of its names, contents of
-// parts become what the template takes. Errors name the field: `messages[2].content[1].type
-// "image_url" is not supported`.
+// The value of `messages`: null fields are removed, reasoning is stored under all of its names,
+// contents of parts become what the template takes. Errors name the field:
+// `messages[2].content[1].type "image_url" is not supported`.
 absl::StatusOr<ChatMessages> ReadMessages(std::string_view json, const MessageOptions& options);
 
 }  // namespace mea

@@ -4,7 +4,7 @@
 
 #include "engine/text/jinja/ast.h"
 
-// The filters, tests, functions and methods that templates can name; null: there is none.
+// The filters, tests, functions and methods that templates can name; null if there is none.
 namespace mea::jinja {
 
 FilterBody FindFilter(std::string_view name);

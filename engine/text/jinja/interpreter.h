@@ -28,13 +28,13 @@ struct Scope {
 
 struct RunOptions {
   absl::Time now;                                 // what strftime_now prints
-  absl::FunctionRef<absl::Status()> interrupted;  // asked every few thousand steps
+  absl::FunctionRef<absl::Status()> interrupted;  // called every few thousand steps
 };
 
 // One rendering of a template, as jinja2's ImmutableSandboxedEnvironment renders it. Lives for that
 // rendering, on one thread, and owns what its values point to. The first error ends it: from then
-// on everything is undefined and does nothing, so that code here asks failed() only where it loops
-// or acts on what it was given.
+// on every value is undefined and nothing has an effect, so code here checks failed() only when it
+// loops or acts on a result.
 class Interpreter {
  public:
   Interpreter(const Program& program, const RunOptions& options);
@@ -86,7 +86,7 @@ class Interpreter {
  private:
   enum class Flow { kNext, kBreak, kContinue };
 
-  // Counts evaluations within each other while it lives.
+  // Counts nested evaluations while it lives.
   class Depth {
    public:
     explicit Depth(Interpreter* interpreter);
@@ -158,8 +158,8 @@ class Interpreter {
   Scope* outermost_ = nullptr;
 };
 
-// The arguments of a call, bound to parameters as Python binds them. Fails the interpreter, and is
-// then not ok(), where they do not fit.
+// The arguments of a call, bound to parameters as Python binds them. If they do not fit, the
+// interpreter fails and this is not ok().
 class Bound {
  public:
   Bound(Interpreter& interpreter, std::string_view callee, const CallArgs& args,

@@ -31,11 +31,11 @@ struct Token {
 
 // Divides a template as jinja2's lexer does with trim_blocks and lstrip_blocks on and
 // keep_trailing_newline off, which is how transformers sets it: the first newline after a block or
-// comment goes, so does the white space from the start of its line; a "-" inside a tag takes all
-// white space on its side. Comments are left out. The last token is kEnd. Errors name the line.
+// comment is removed, and so is the white space before it on its line; a "-" inside a tag removes
+// all white space on its side. Comments are left out. The last token is kEnd. Errors name the line.
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source);
 
-// An error of a template, as all of this room read.
+// An error of a template, in the form that this room uses.
 absl::Status ErrorAt(int line, std::string_view what);
 
 }  // namespace mea::jinja

@@ -5,8 +5,8 @@
 
 namespace mea::jinja {
 
-// What a template may be and do. The largest public chat templates have 20 kB and render a
-// conversation of a hundred messages in some ten thousand steps.
+// The bounds of a template. The largest public chat templates have 20 kB and render a conversation
+// of a hundred messages in some ten thousand steps.
 inline constexpr size_t kMaxSourceBytes = size_t{1} << 20;
 inline constexpr int kMaxParseDepth = 200;          // expressions and blocks within each other
 inline constexpr int64_t kMaxSteps = 2'000'000;     // nodes evaluated, items visited

@@ -12,7 +12,7 @@ namespace mea::jinja {
 using ByteRange = std::pair<size_t, size_t>;
 
 // A text that remembers which of its bytes came from the request ("inputs") rather than from the
-// template. Whatever is made of a marked text keeps the marks of the bytes it was made from.
+// template. Everything derived from a marked text keeps the marks of the bytes that it came from.
 struct MarkedText {
   std::string text;
   std::vector<ByteRange> inputs;  // sorted, disjoint, not touching, none empty
@@ -20,11 +20,11 @@ struct MarkedText {
   size_t size() const { return text.size(); }
   bool WholeIsInput() const { return inputs.size() == 1 && inputs[0] == ByteRange{0, text.size()}; }
   bool HasInput(size_t begin, size_t end) const;  // any byte of [begin, end)
-  // Where the run of bytes of one origin that `at` is in ends.
+  // The end of the run of bytes of one origin that contains `at`.
   size_t EndOfRun(size_t at) const;
 };
 
-// Appends to a MarkedText; stops at kMaxStringBytes, so that nothing grows beyond it.
+// Appends to a MarkedText; stops at kMaxStringBytes.
 class TextBuilder {
  public:
   void Add(std::string_view text, bool input = false);

@@ -14,8 +14,8 @@
 
 namespace mea::jinja {
 
-// The tokens of a template and the first error found in them; what both halves of the parser
-// (expressions, statements) share. After an error every token is the end, so that all loops end.
+// The tokens of a template and the first error found in them, shared by both halves of the parser
+// (expressions, statements). After an error every token is kEnd, so all loops end.
 class TokenStream {
  public:
   explicit TokenStream(std::vector<Token> tokens);
@@ -45,7 +45,7 @@ class TokenStream {
   int NumberOf(const std::string& name);  // of a variable
   std::vector<std::string> TakeNames() { return std::move(names_); }
 
-  // Counts how deep the parser is; false, with an error, beyond kMaxParseDepth.
+  // Counts the parser's depth; false, with an error, beyond kMaxParseDepth.
   bool Enter();
   void Leave() { --depth_; }
 
@@ -59,8 +59,8 @@ class TokenStream {
   absl::flat_hash_map<std::string, int> numbers_;
 };
 
-// Expressions, in the order of how loosely they bind; see the grammar in README.md. Each of these
-// gives null after an error.
+// Expressions, from the loosest binding to the tightest; see the grammar in README.md. Each returns
+// null after an error.
 class ExpressionParser {
  public:
   explicit ExpressionParser(TokenStream* tokens) : t_(*tokens) {}

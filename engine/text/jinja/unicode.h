@@ -7,7 +7,7 @@
 
 #include "engine/text/jinja/marked_text.h"
 
-// What Python's str says of code points, and searching in time linear in the text.
+// Properties of code points as Python's str has them, and searching in time linear in the text.
 namespace mea::jinja {
 
 bool IsPySpace(char32_t c);      // str.isspace

@@ -22,12 +22,12 @@ struct Macro;
 struct Namespace;
 
 // Bytes held by the values of one run. Values of the template itself and of the request are not
-// counted: their texts are bounded elsewhere.
+// counted: other limits bound them.
 struct Meter {
   int64_t live_bytes = 0;
 };
 
-// What a Value points to. Never changes once made, but for iterators.
+// What a Value points to. Immutable, except for iterators.
 struct Object {
   Object() = default;
   Object(const Object&) = delete;
@@ -52,7 +52,8 @@ enum class Kind : uint8_t {
   kNone,
   kBool,
   kInt,
-  kBigInt,  // an integer of the request beyond 64 bits: printed as it came, not calculated with
+  kBigInt,  // an integer of the request beyond 64 bits: printed as it came, not usable in
+            // arithmetic
   kFloat,
   kString,
   kList,
@@ -79,8 +80,8 @@ struct DictObject;
 struct MethodObject;
 struct StatefulObject;
 
-// A value of Python, as far as templates meet them. Cheap to copy. Namespaces and macros belong to
-// the Interpreter of the run; no value outlives it but those of the template and the request.
+// A Python value, as far as templates use them. Cheap to copy. Namespaces and macros belong to the
+// Interpreter of the run; only values of the template and the request outlive it.
 class Value {
  public:
   Value() : kind_(Kind::kUndefined) {}
@@ -90,7 +91,7 @@ class Value {
   static Value Int(int64_t value) { return Value(Kind::kInt, value); }
   static Value Float(double value);
   static Value BigInt(std::string digits);
-  // `message` is the error of whoever uses the undefined value.
+  // `message` is the error for using the undefined value.
   static Value Undefined(std::string message);
   static Value String(MarkedText text, Meter* meter, bool safe = false);
   static Value Constant(std::string text);  // a string of the template or of messages
@@ -170,7 +171,7 @@ struct DictObject : Object {
     Value key, value;
   };
   const Value* Find(std::string_view key) const;
-  const Value* Find(const Value& key) const;  // null too for what Python cannot hash
+  const Value* Find(const Value& key) const;  // also null for keys that Python cannot hash
   void Set(const Value& key, const Value& value);
 
   std::vector<Entry> entries;

@@ -19,26 +19,25 @@ struct ToolCallDelta {
   bool operator==(const ToolCallDelta&) const = default;
 };
 
-// What a piece of a reply's text turned out to be.
+// The parsed content of a piece of a reply.
 struct ReplyDelta {
   std::string content;
   std::string reasoning;
   std::vector<ToolCallDelta> tool_calls;
 
   bool empty() const { return content.empty() && reasoning.empty() && tool_calls.empty(); }
-  // What follows: pieces of one call become one.
+  // Appends a later delta; pieces of one call become one.
   void Append(ReplyDelta next);
 };
 
 namespace reply {
 
 inline constexpr int kMaxCalls = 128;
-// Bytes that may wait for the rest of a call, or of one of its arguments.
+// The most bytes that may wait for the rest of a call, or of one of its arguments.
 inline constexpr size_t kMaxHeldBytes = size_t{1} << 20;
 inline constexpr size_t kMaxNameBytes = 256;
 
-// Where the readers of calls put what they find. Counts the calls and gives them their ids. One
-// thread.
+// Receives what the readers of calls find. Counts the calls and gives them their ids. One thread.
 class CallSink {
  public:
   enum class IdStyle { kOpenAi, kMistral };
@@ -46,14 +45,15 @@ class CallSink {
   CallSink(IdStyle style, uint64_t seed, int max_reported)
       : style_(style), seed_(seed), max_reported_(max_reported) {}
 
-  // A call begins; `id` is the model's own, if it wrote one. From here on it cannot be taken back.
+  // A call begins; `id` is the model's own, if it wrote one. From here on the call cannot be
+  // undone.
   void Begin(std::string name, std::string id = "");
   void Arguments(std::string_view piece);
   void End();
 
   bool in_call() const { return in_call_; }
   int num_calls() const { return num_calls_; }
-  // Whether something was put here since the last question.
+  // Whether something arrived since the last query.
   bool TakeProgress() { return std::exchange(progress_, false); }
 
   ReplyDelta& delta() { return delta_; }
@@ -65,27 +65,27 @@ class CallSink {
 
   IdStyle style_;
   uint64_t seed_;
-  int max_reported_;  // calls beyond are read and dropped
+  int max_reported_;  // further calls are read and dropped
   int num_calls_ = 0;
   bool in_call_ = false;
   bool progress_ = false;
   ReplyDelta delta_;
 };
 
-// What a reader makes of one byte.
+// A reader's verdict on one byte.
 enum class CallStep {
   kMore,    // there is more to come
   kDone,    // the byte is the last one
-  kEnded,   // the last one was the byte before
-  kBroken,  // this is no call, or none beyond those that the sink has
+  kEnded,   // the previous byte was the last one
+  kBroken,  // this is no call, or no further one
 };
 
-// Reads one call, or a list of them, byte by byte behind the marker that begins it.
+// Reads one call, or a list of them, byte by byte after the marker that begins it.
 class CallReader {
  public:
   virtual ~CallReader() = default;
   virtual CallStep Read(char c, CallSink& sink) = 0;
-  // The reply ends here: gives the sink what of a call that has begun is still held.
+  // The reply ends here: passes on what is still held of a call that has begun.
   virtual void Finish(CallSink&) {}
 };
 
@@ -96,7 +96,7 @@ bool IsCallName(std::string_view name);
 
 std::string_view Trimmed(std::string_view text);
 
-// Appends `text` as it stands inside a JSON string.
+// Appends `text`, escaped for a JSON string.
 void AppendJsonEscaped(std::string_view text, std::string* json);
 
 }  // namespace reply

@@ -8,11 +8,11 @@
 
 namespace mea::reply {
 
-// `text`, an object as Gemma 4 writes it ({key:<|"|>text<|"|>,n:1,list:[true]}), as JSON. Nothing
-// if it is none, or nested deeper than 64 levels.
+// `text`, an object as Gemma 4 writes it ({key:<|"|>text<|"|>,n:1,list:[true]}), as JSON. Absent if
+// it is not one, or nested deeper than 64 levels.
 std::optional<std::string> GemmaObjectToJson(std::string_view text);
 
-// call:f{key:<|"|>text<|"|>}. Given to the sink when it is whole.
+// call:f{key:<|"|>text<|"|>}. Given to the sink when it is complete.
 class GemmaCallReader : public CallReader {
  public:
   CallStep Read(char c, CallSink& sink) override;

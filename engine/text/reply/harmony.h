@@ -11,7 +11,7 @@ namespace mea::reply {
 //   <|channel|>analysis<|message|>reasoning<|end|>
 //   <|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>
 //   <|start|>assistant<|channel|>final<|message|>content<|return|>
-// The first one begins where the prompt ended, behind "<|start|>assistant". A text without these
+// The first one begins where the prompt ended, after "<|start|>assistant". A text without these
 // marks is content. One thread.
 class HarmonyReader {
  public:
@@ -33,9 +33,9 @@ class HarmonyReader {
   bool in_header_ = true;
   std::string header_;
   Body body_ = Body::kContent;
-  bool any_argument_ = false;  // the call under way has a byte of arguments
+  bool any_argument_ = false;  // the current call has a byte of arguments
   std::string blanks_;         // of a call's arguments, which may be the last
-  std::string held_;           // what may begin a mark
+  std::string held_;           // text that may begin a mark
 };
 
 }  // namespace mea::reply

@@ -6,8 +6,8 @@
 
 namespace mea::reply {
 
-// Finds where a JSON value ends, by its brackets and strings alone: what is wrong inside is for
-// whoever parses the value.
+// Finds where a JSON value ends, using only its brackets and strings: other errors are left to the
+// parser of the value.
 class JsonSpan {
  public:
   // The first byte must not be blank. kEnded: only of a number or a word.
@@ -20,16 +20,16 @@ class JsonSpan {
 };
 
 struct JsonCallShape {
-  // A call without arguments is one with {}; otherwise it is none.
+  // Whether a call without arguments counts as one with {}; otherwise it is not a call.
   bool arguments_optional = false;
   // {"name": {arguments}} instead of {"name": "...", "arguments": {...}}.
   bool key_is_name = false;
-  // A key that no call has ends the attempt: for JSON that may be an answer.
+  // A key that no call has ends the attempt: the JSON may be an answer.
   bool known_keys_only = false;
 };
 
-// {"name": "f", "arguments": {...}}. The keys "parameters" and "tool_name" do as well, in any
-// order; other keys are ignored. Arguments stream as the model wrote them once the name is known. A
+// {"name": "f", "arguments": {...}}. The keys "parameters" and "tool_name" work too, in any order;
+// other keys are ignored. Once the name is known, arguments stream as the model wrote them. A
 // string that holds a JSON object counts as that object.
 class JsonCallReader : public CallReader {
  public:
@@ -52,12 +52,12 @@ class JsonCallReader : public CallReader {
   At at_ = At::kOpen;
   Role role_ = Role::kOther;
   bool escaped_ = false;
-  bool streaming_ = false;  // the value under way goes to the sink as it comes
+  bool streaming_ = false;  // the current value goes to the sink as it arrives
   JsonSpan span_;
   std::string key_;
-  std::string value_;  // the JSON text under way, where it is kept
+  std::string value_;  // the current JSON text, if it is kept
   std::string name_;
-  std::string arguments_;  // whole, while the name is not known
+  std::string arguments_;  // complete, while the name is not known
   bool has_arguments_ = false;
 };
 

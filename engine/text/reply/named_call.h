@@ -43,7 +43,7 @@ class MistralCallReader : public CallReader {
   CallStep Read(char c, CallSink& sink) override;
 
  private:
-  std::unique_ptr<CallReader> reader_;  // null before the first byte that is not blank
+  std::unique_ptr<CallReader> reader_;  // null until the first byte that is not blank
 };
 
 }  // namespace mea::reply

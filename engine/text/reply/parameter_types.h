@@ -9,8 +9,8 @@
 
 namespace mea {
 
-// The JSON types that the parameters of a request's tools may have: formats that write every value
-// as plain text need them. Immutable; values in it.
+// The JSON types that the parameters of a request's tools may have, for formats that write every
+// value as plain text. Immutable.
 class ParameterTypes {
  public:
   enum Type : uint8_t {
@@ -29,7 +29,7 @@ class ParameterTypes {
   // "parameters"}}]. INVALID_ARGUMENT names what is wrong with it.
   static absl::StatusOr<ParameterTypes> Read(std::string_view tools);
 
-  // A set of Type; kString where nothing is known.
+  // A set of Type; kString if nothing is known.
   uint8_t Of(const std::string& tool, const std::string& parameter) const;
 
  private:
@@ -39,8 +39,8 @@ class ParameterTypes {
 namespace reply {
 
 // `text`, which a model wrote as the value of a parameter, as JSON: the first of null, integer,
-// number, boolean, object, array and string that `types` allows and the text fits; if it fits
-// none, what it is as JSON, or else a string.
+// number, boolean, object, array and string that `types` allows and the text fits; if none fits,
+// the text as JSON, or else as a string.
 std::string JsonOfText(std::string_view text, uint8_t types);
 
 }  // namespace reply

@@ -9,10 +9,10 @@
 namespace mea::reply {
 
 // `arguments`, keyword arguments as Python writes them (a=1, b='x', c=[True, {'d': None}]), as a
-// JSON object. Nothing if they are not literals, or nested deeper than 64 levels.
+// JSON object. Absent if they are not literals, or nested deeper than 64 levels.
 std::optional<std::string> PythonArgumentsToJson(std::string_view arguments);
 
-// [f(a=1), g()]. Each call is given to the sink when it is whole, so a broken one stays text.
+// [f(a=1), g()]. Each call is given to the sink when it is complete, so a broken one stays text.
 class PythonicCallReader : public CallReader {
  public:
   CallStep Read(char c, CallSink& sink) override;
@@ -26,7 +26,7 @@ class PythonicCallReader : public CallReader {
   bool any_ = false;
   std::string name_;
   std::string arguments_;
-  char quote_ = 0;  // of the string under way
+  char quote_ = 0;  // of the current string
   bool escaped_ = false;
   int64_t depth_ = 0;
 };

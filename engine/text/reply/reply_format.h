@@ -8,7 +8,7 @@
 
 namespace mea {
 
-// How a model writes calls of tools into its text. README.md shows each.
+// How a model writes tool calls into its text. README.md shows each format.
 enum class ToolFormat {
   kNone,
   kHermes,
@@ -32,7 +32,7 @@ enum class ToolFormat {
   kLast = kHarmony,
 };
 
-// How a model sets its reasoning apart from its answer.
+// How a model separates its reasoning from its answer.
 enum class ReasoningFormat {
   kNone,
   kThinkTags,
@@ -52,12 +52,11 @@ struct ReplyFormat {
   bool operator==(const ReplyFormat&) const = default;
 };
 
-// What the chat template of a model teaches it to write. A template that shows nothing known gives
-// kNone.
+// The format that a model's chat template shows. kNone if it shows no known format.
 ReplyFormat DetectReplyFormat(std::string_view chat_template);
 
 // The format of the flags --tool-parser and --reasoning-parser: "auto" is `detected`, other names
-// are vLLM's where it has one. INVALID_ARGUMENT names the value and the list.
+// are vLLM's if it has one. INVALID_ARGUMENT names the value and the list.
 absl::StatusOr<ReplyFormat> NamedReplyFormat(std::string_view tool_parser,
                                              std::string_view reasoning_parser,
                                              const ReplyFormat& detected);
@@ -70,14 +69,14 @@ std::string ReasoningParserNames();
 std::string_view NameOf(ToolFormat format);
 std::string_view NameOf(ReasoningFormat format);
 
-// Texts which the parser has to see even where the tokenizer calls them special tokens.
+// Texts that the parser must see even if the tokenizer calls them special tokens.
 std::vector<std::string> MarkerTokens(const ReplyFormat& format);
 
 // Whether a rendered prompt ends with an open reasoning block, so that the reply begins inside it.
 bool EndsInReasoning(const ReplyFormat& format, std::string_view prompt);
 
-// The format in which calls are forced by a grammar (tool_grammar.h) and to be parsed then: the
-// model's own, or kHermes where it has none or no grammar can say it.
+// The format of calls that a grammar forces (tool_grammar.h), in which they must then be parsed:
+// the model's own, or kHermes if it has none or no grammar can express it.
 ReplyFormat ForcedFormat(const ReplyFormat& format);
 
 }  // namespace mea

@@ -9,16 +9,16 @@ namespace mea::reply {
 
 // The texts around the calls of a format. All of them live as long as the program.
 struct ToolShape {
-  // Open a section of calls; they vanish with the calls and are text without any.
+  // Open a section of calls. They are removed with the calls; without any call they are text.
   std::vector<std::string_view> preludes;
   // Begin a call.
   std::vector<std::string_view> openers;
-  // '{' or '[', the first byte of a call without a marker, where the content has not begun.
+  // '{' or '[': the first byte of a call without a marker, before any content.
   std::string_view bare_opener;
   bool bare_in_lines = false;  // at the beginning of a later line as well
-  // Vanish after a call, in this order.
+  // Removed after a call, in this order.
   std::vector<std::string_view> closers;
-  // Vanishes between two calls.
+  // Removed between two calls.
   std::string_view separator;
   // Special tokens inside calls.
   std::vector<std::string_view> inner;
@@ -27,7 +27,7 @@ struct ToolShape {
 struct ReasoningShape {
   std::string_view open;
   std::string_view close;
-  // Frame the content and vanish.
+  // Frame the content and are removed.
   std::vector<std::string_view> silent;
 };
 

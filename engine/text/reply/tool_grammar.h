@@ -11,9 +11,9 @@ namespace mea {
 
 struct ToolGrammarOptions {
   enum class Choice {
-    kAuto,      // free text; a call that begins keeps to the schema of its tool if that is strict
-    kRequired,  // calls of any of the tools and nothing else
-    kNamed,     // one call of the tool `name` and nothing else
+    kAuto,      // free text; a call must match the schema of its tool if that is strict
+    kRequired,  // only calls, of any of the tools
+    kNamed,     // only one call, of the tool `name`
   };
   Choice choice = Choice::kRequired;
   std::string name;
@@ -25,14 +25,13 @@ struct ToolGrammarOptions {
 };
 
 // The structural tag of xgrammar 0.2.9, as JSON, of the replies that `options` allow. `tools` is
-// the array of an OpenAI request. What completes under it is to be parsed with
-// ForcedFormat(format). Empty for kAuto without a strict tool: nothing is to be forced.
-// INVALID_ARGUMENT names the field.
+// the array of an OpenAI request. A completion under it must be parsed with ForcedFormat(format).
+// Empty for kAuto without a strict tool: nothing is forced. INVALID_ARGUMENT names the field.
 absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::string_view tools,
                                             const ToolGrammarOptions& options);
 
-// The structural tag of a reply whose reasoning is under way, and free until it ends; what comes
-// then is `content`: the JSON of a format inside a structural tag.
+// The structural tag of a reply that begins inside its reasoning: free text until that ends, then
+// `content`, the JSON of a format inside a structural tag.
 std::string AfterReasoning(const ReplyFormat& format, std::string_view content);
 
 }  // namespace mea

@@ -25,8 +25,8 @@ extern const XmlCallShape kQwenXml;
 // f <arg_key>key</arg_key> <arg_value>value</arg_value> </tool_call>
 extern const XmlCallShape kGlmXml;
 
-// Makes JSON of a call whose values are plain text. What a value is says its schema; strings
-// stream, other values follow when they are whole.
+// Converts a call whose values are plain text to JSON. The schema gives the type of a value;
+// strings stream, other values follow when they are complete.
 class XmlCallReader : public CallReader {
  public:
   // `types` must outlive it. `in_function`: function_open was read already.
@@ -47,16 +47,16 @@ class XmlCallReader : public CallReader {
 
   XmlCallShape shape_;
   const ParameterTypes* types_;
-  std::string value_end_;  // with the newline before it
+  std::string value_end_;  // including the newline before it
   At at_;
-  std::string tag_;  // what was read of the next tag
+  std::string tag_;  // the part of the next tag that was read
   std::string name_;
   std::string key_;
-  std::string value_;  // of what is not a string
+  std::string value_;  // of a value that is not a string
   std::string held_;   // bytes of a value that may begin its end
   uint8_t value_types_ = 0;
   bool at_value_start_ = false;
-  bool any_ = false;  // there is a parameter before
+  bool any_ = false;  // there was a parameter before
 };
 
 }  // namespace mea::reply
