@@ -21,14 +21,14 @@ struct AttentionKind {
   int pseudo_heads = 0;      // P of InterleavedAttention; 0: PagedAttention
 };
 
-// The mixtures of experts of a model, all alike.
+// The mixtures of experts of a model; all have the same sizes.
 struct MoeShape {
   int num_experts = 0;  // 0: there are none
   int top_k = 0;        // experts that a row goes to
   int ffn_size = 0;     // of one expert
 };
 
-// The most that will be asked of a back end: what a device sizes its scratch memory by.
+// The most that will be asked of a back end; a device sizes its scratch memory from it.
 struct BackendLimits {
   int num_layers = 0;
   int max_rows = 0;        // of a forward pass
@@ -38,15 +38,15 @@ struct BackendLimits {
   int page_size = 0;       // tokens per page of the cache, or fewer
   int hidden_size = 0;
   int vocab_size = 0;
-  std::vector<ProductShape> products;    // every shape, joined where Projections lie side by side
+  std::vector<ProductShape> products;    // every shape; adjacent Projections count as one
   std::vector<AttentionKind> attention;  // every kind of layer
   MoeShape moe;
 };
 
-// Bytes of device memory that a back end takes beside its operands.
+// Bytes of device memory that a back end takes in addition to its operands.
 struct BackendBytes {
   int64_t scratch = 0;  // allocated by Backend::Prepare
-  int64_t records = 0;  // of Backend::Run, which the driver keeps: an estimate
+  int64_t records = 0;  // of Backend::Run, held by the driver: an estimate
 };
 
 // What a device has done so far.
@@ -55,7 +55,7 @@ struct BackendCounters {
   int64_t eager_runs = 0;    // runs that called their ops, to record them or not
   int64_t records = 0;       // ever made
   int64_t allocations = 0;   // of device memory and of pinned host memory
-  int64_t record_bytes = 0;  // device memory that the records at hand take, as the driver tells
+  int64_t record_bytes = 0;  // device memory of the current records, as the driver reports it
 };
 
 }  // namespace mea

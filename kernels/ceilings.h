@@ -7,7 +7,7 @@
 
 namespace mea {
 
-// What a machine can do at most.
+// The most that a machine can do.
 struct Ceilings {
   double bytes_per_second = 0;
   double flops_per_second = 0;
@@ -19,10 +19,10 @@ struct CeilingSizes {
   int64_t product_size = 8192;            // on a device: rows, inputs and outputs of a MatMul
 };
 
-// Measures the ceilings of a back end's machine, again and again in one run: they drift with load
-// and temperature, and a speed is to be compared with those of its own minute. On the host: reading
-// memory far larger than any cache, and multiply-adds in registers. On a device: a copy within its
-// memory (bytes read and written count), and one large MatMul of random numbers.
+// Measures the ceilings of a back end's machine repeatedly during a run: they drift with load and
+// temperature, so compare a speed with ceilings of the same minute. On the host: reading memory far
+// larger than any cache, and multiply-adds in registers. On a device: a copy within its memory
+// (bytes read and written count), and one large MatMul of random numbers.
 class CeilingMeter {
  public:
   virtual ~CeilingMeter() = default;
@@ -30,7 +30,7 @@ class CeilingMeter {
   virtual absl::StatusOr<Ceilings> Read() = 0;
 };
 
-// The back end is the meter's alone: what it prepares for is not what a model needs.
+// The meter needs its own back end: what it prepares for is not what a model needs.
 absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(std::unique_ptr<Backend> backend,
                                                                  const CeilingSizes& sizes = {});
 

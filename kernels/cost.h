@@ -8,9 +8,9 @@
 
 namespace mea {
 
-// What an op must move and compute at least: every input read once, every output written once, no
-// work repeated. A measured time beside it gives the share of the machine's limits, so that no
-// figure of a report is worked out by hand.
+// What an op must at least move and compute: every input read once, every output written once, no
+// work repeated. Together with a measured time it gives the share of the machine's limits, so no
+// figure of a report is calculated by hand.
 struct OpCost {
   int64_t bytes = 0;
   int64_t flops = 0;  // a multiply-add is two
@@ -30,11 +30,11 @@ OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
 OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute);
 OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute);
-// Reads the router and `num_reached` of the experts, whatever their number of rows.
+// Reads the router and `num_reached` experts, whatever their number of rows.
 OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_t num_reached,
                DType weights, DType compute);
-// How many experts some token reaches, on average and rounded, where all choose evenly and each for
-// itself.
+// How many experts are reached by some token, on average and rounded, if all tokens choose evenly
+// and independently.
 int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens);
 OpCost SigmoidGateCost(int64_t num_tokens, int64_t width, DType compute);
 OpCost MixHeadsCost(int64_t num_tokens, int64_t in_heads, int64_t out_heads, int64_t head_dim,
@@ -55,18 +55,18 @@ struct SequenceLengths {
   int64_t kv_len = 0;
 };
 
-// Bytes: the visible cache once, queries and outputs. Flops: those of the cheaper of two equal
-// forms for each sequence, with h' of the h virtual heads being components: a change of basis gives
-// every mix this form, and it is what `mea convert` writes. With w = (h - h'_K) h'_K + (h - h'_V)
-// h'_V, narrow (scores and values component by component) costs 2 * q_heads / h * (h'_K + h'_V + w)
-// * d for each pair of query and visible token; expanded costs 2 * w * d for each token once and 4
-// * q_heads * d for each pair.
+// Bytes: the visible cache once, queries and outputs. Flops: the cheaper of two equivalent forms
+// for each sequence, where h' of the h virtual heads are components: a change of basis gives every
+// mix this form, and `mea convert` writes it. With w = (h - h'_K) h'_K + (h - h'_V) h'_V, narrow
+// (scores and values component by component) costs 2 * q_heads / h * (h'_K + h'_V + w) * d for each
+// pair of query and visible token; expanded costs 2 * w * d for each token once and 4 * q_heads * d
+// for each pair.
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute);
 
-// Of P pseudo heads for each of shape.kv_heads = q_heads. Bytes: the visible cache once, P queries
-// and outputs for each head. Flops: every pseudo query meets P pseudo keys of each visible token,
-// and these are composed of the physical heads once.
+// With P pseudo heads for each of shape.kv_heads = q_heads. Bytes: the visible cache once, P
+// queries and outputs for each head. Flops: every pseudo query meets P pseudo keys of each visible
+// token, and these are composed from the physical heads once.
 OpCost InterleavedAttentionCost(const AttentionShape& shape, int pseudo_heads,
                                 std::span<const SequenceLengths> sequences, DType compute);
 

@@ -8,9 +8,9 @@
 
 namespace mea {
 
-// The arithmetic of SampleRow's definition. Whatever decides which token is drawn is an integer, or
-// one float operation after the other, each rounded as IEEE 754 says: the same logits give the same
-// token on every device and in whatever order sums are formed.
+// The arithmetic of SampleRow's definition. Everything that decides which token is drawn is an
+// integer, or a sequence of float operations, each rounded according to IEEE 754: the same logits
+// give the same token on every device and for every order of summation.
 //
 //   distance  how far a token's edited logit is behind the best one, divided by the temperature, in
 //             units of 2^-27. At 32 and more (e^-32 = 1e-14) a token is no candidate. Candidates
@@ -25,7 +25,8 @@ inline constexpr int kMaxSampleVocab = 1 << 19;
 inline constexpr float kLargestFloat = std::numeric_limits<float>::max();
 inline constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
-// An edit in two halves, between which a product must be rounded: nvcc fuses what it sees together.
+// An edit in two halves, between which a product must be rounded: nvcc fuses operations that it
+// sees together.
 MEA_HOST_DEVICE constexpr float WithBiasAndRepetition(float logit, const LogitEdit& edit) {
   const float biased = logit + edit.bias;
   return biased > 0 ? biased / edit.repetition : biased * edit.repetition;
@@ -73,7 +74,7 @@ MEA_HOST_DEVICE constexpr uint64_t MultiplyHigh(uint64_t a, uint64_t b) {
   return (a >> 32) * (b >> 32) + (cross >> 32) + (other >> 32);
 }
 
-// What top_p (below 1) wants of a total: the least weight that is that share of it.
+// The weight that top_p (below 1) requires of a total: the least weight with that share.
 MEA_HOST_DEVICE constexpr uint64_t TopPWeight(float top_p, uint64_t total) {
   const uint64_t share = static_cast<uint64_t>(top_p * 0x1p32f) << 32;  // in 2^-64
   const uint64_t weight = MultiplyHigh(share, total) + (share * total != 0 ? 1 : 0);

@@ -13,7 +13,7 @@ namespace mea {
 // thread.
 class HostSampler {
  public:
-  // Rows of so many logits will ask for no memory.
+  // Prepares for rows of this many logits, so that they allocate nothing.
   void Expect(int64_t vocab_size);
   SampledToken Sample(std::span<const float> logits, const SampleRow& row,
                       std::span<const LogitEdit> edits, std::span<const uint32_t> masks);
@@ -29,7 +29,7 @@ class HostSampler {
     uint64_t weight;
   };
 
-  // The logits themselves where nothing is edited or masked.
+  // The logits themselves if nothing is edited or masked.
   std::span<const float> Edit(std::span<const float> logits, const SampleRow& row,
                               std::span<const LogitEdit> edits, std::span<const uint32_t> masks);
   int32_t Draw(std::span<const float> edited, const SampleRow& row);

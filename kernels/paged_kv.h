@@ -5,17 +5,17 @@
 namespace mea {
 
 // What one token leaves in the cache in one layer. The only source of byte counts; may differ by
-// layer. Physical (component) heads are stored; virtual (composite) heads are attended and never
-// stored.
+// layer. Physical (component) heads are stored; attention sees virtual (composite) heads, which are
+// never stored.
 struct KvSpec {
   int key_heads = 0;    // h'_K
   int value_heads = 0;  // h'_V; may differ from h'_K
   int head_dim = 0;     // d
   DType dtype = DType::kBf16;
   int key_norm_heads =
-      0;  // h where QK-norm meets HLC: one f32 1/rms per (token, virtual head); else 0
+      0;  // h with both QK-norm and HLC: one f32 1/rms per (token, virtual head); else 0
 
-  // Of the scalars above: f32 beside keys of every served format.
+  // Of the scalars above: f32 for keys of every served format.
   constexpr DType key_norm_dtype() const {
     return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
   }
@@ -23,19 +23,19 @@ struct KvSpec {
   bool operator==(const KvSpec&) const = default;
 };
 
-// Bytes of one head's key, or value: d elements; in 8 bits, a BF16 scale with them.
+// Bytes of one head's key, or value: d elements; in 8 bits also a BF16 scale.
 constexpr int64_t KvHeadBytes(int head_dim, DType dtype) {
   return int64_t{head_dim} * DTypeSize(dtype) + (dtype == DType::kI8 ? 2 : 0);
 }
-// Bytes one token leaves in one layer: of h'_K + h'_V heads, and the key-norm scalars if any.
+// Bytes that one token leaves in one layer: h'_K + h'_V heads, and the key-norm scalars if any.
 constexpr int64_t KvBytesPerToken(const KvSpec& spec) {
   return (spec.key_heads + spec.value_heads) * KvHeadBytes(spec.head_dim, spec.dtype) +
          int64_t{spec.key_norm_heads} * DTypeSize(spec.key_norm_dtype());
 }
 
 // The storage of one layer. Every (page, head) slab is one contiguous run of page_size * head_dim
-// elements, in 8 bits followed by the page_size BF16 scales of its tokens; the order of elements
-// inside a key slab belongs to the back end, which alone writes and reads it.
+// elements, in 8 bits followed by the page_size BF16 scales of its tokens; the back end decides the
+// order of elements inside a slab; only it writes and reads them.
 struct PagedKvView {
   KvSpec spec;
   int page_size = 0;  // tokens per page

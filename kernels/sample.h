@@ -10,8 +10,8 @@ namespace mea {
 
 inline constexpr int kMaxTopLogprobs = 20;
 
-// A mask is MaskWords(vocab) words: token t can be drawn where bit t % 32 of word t / 32 is set. At
-// least one of the tokens that edits leave possible has its bit set.
+// A mask is MaskWords(vocab) words: token t can be drawn if bit t % 32 of word t / 32 is set. At
+// least one token that the edits leave possible has its bit set.
 inline constexpr int kMaskBits = 32;
 MEA_HOST_DEVICE constexpr int64_t MaskWords(int64_t vocab) {
   return (vocab + kMaskBits - 1) / kMaskBits;
@@ -32,8 +32,9 @@ struct LogitEdit {
 // How one row of logits becomes a token. With x the edited logits divided by the temperature, p
 // their softmax: keep the top_k largest (lower ids first among equals); of these the shortest run,
 // largest first, that reaches top_p of their probability; of these what has at least min_p times
-// the largest probability. What is kept is walked in the order of token ids until the cumulative
-// probability exceeds UniformAt(seed, counter). kernels/draw.h makes that exact, to the bit.
+// the largest probability. The kept tokens are walked in the order of their ids until the
+// cumulative probability exceeds UniformAt(seed, counter). kernels/draw.h makes this exact, to the
+// bit.
 struct SampleRow {
   float temperature = 1;  // 0 = the largest edited logit, the lowest id among equals
   int32_t top_k = 0;      // 0 = all
@@ -44,14 +45,14 @@ struct SampleRow {
   int32_t edits_begin = 0;  // [edits_begin, edits_end) of the edits: at most one for each token
   int32_t edits_end = 0;
   int32_t restricted = 0;  // 1: only tokens with an edit can be drawn
-  int32_t mask = -1;       // which of the masks says what can be drawn; -1: none does
+  int32_t mask = -1;       // index of the mask that applies; -1: none
   int32_t num_top = -1;    // most likely tokens to report, 0..kMaxTopLogprobs; -1: no logprobs
 };
 
 struct SampledToken {
   int32_t token_id = 0;
   int32_t is_finite = 1;  // 0: the logits are not all finite, and the rest means nothing
-  // Under the logits as they came, unedited; where num_top >= 0.
+  // Under the unedited logits; set if num_top >= 0.
   float logprob = 0;
   std::array<int32_t, kMaxTopLogprobs> top_ids{};     // [num_top] most likely first
   std::array<float, kMaxTopLogprobs> top_logprobs{};  // [num_top]

@@ -44,9 +44,8 @@ struct KeyComposition {
 struct ValueProblem {
   int heads = 0;
   int head_dim = 0;
-  Matrix gram;  // [h*d, h*d]: E[v v^T] of all heads side by side
-  std::vector<Matrix>
-      output_gram;  // [h] of [d, d]: effect of an error through o_proj, sum O_i^T O_i
+  Matrix gram;                      // [h*d, h*d]: E[v v^T] of all heads side by side
+  std::vector<Matrix> output_gram;  // [h] of [d, d]: of an error, sum O_i^T O_i
 };
 
 // V_j ~ basis[j] * sum_c mix(c, j) V_c, where V_c = rows [c*d, c*d + d) of combine * V.

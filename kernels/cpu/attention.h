@@ -7,21 +7,21 @@
 
 namespace mea::cpu {
 
-// Virtual heads are composed so many at a time, from one pass over their components: items had
-// better have a multiple of them.
+// This many virtual heads are composed in one pass over their components: items should have a
+// multiple of it.
 inline constexpr int kComposeUnit = 4;
 
 // How slabs lie in memory. Keys: tiles of 16 tokens, [page_size / 16][head_dim][16 tokens], so that
 // the scores of 16 tokens are vertical multiply-adds without horizontal sums. Values:
 // [page_size][head_dim]. In BF16 two neighbouring rows of these (two elements of a key, two tokens'
-// values) lie interleaved, element by element: a vector load then widens by a shift and a mask.
+// values) are interleaved, element by element: a vector load then widens by a shift and a mask.
 inline constexpr int kTileTokens = 16;
 // Softmax rescaling happens once per block and partial results end at splits, both counted from
-// position 0 of the sequence, so that neither pages nor chunks nor threads move a rounding.
+// position 0 of the sequence, so neither pages nor chunks nor threads change a rounding.
 inline constexpr int kBlockTokens = 64;
 inline constexpr int kSplitTokens = 512;
 
-// Values are paired only where tiles of 16 columns fill head_dim.
+// Values are paired only if tiles of 16 columns fill head_dim.
 inline bool PairsValues(DType dtype, int64_t head_dim) {
   return dtype == DType::kBf16 && head_dim % 16 == 0;
 }
@@ -38,32 +38,32 @@ inline int64_t ValueOffset(DType dtype, int64_t token, int64_t i, int64_t head_d
   return token / 2 * 2 * head_dim + 2 * i + token % 2;
 }
 
-// The running softmax of one row over some tokens: maximum, sum and weighted values, one record of
-// floats [max, sum, 14 unused, values...].
+// The running softmax of one row over some tokens: maximum, sum and weighted values, as one record
+// of floats [max, sum, 14 unused, values...].
 inline constexpr int kRecordHeader = 16;
 inline constexpr int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 inline int64_t RecordFloats(int64_t head_dim) { return kRecordHeader + RoundUp(head_dim, 16); }
 
-// How an op's query rows share the virtual heads that are read from the cache, or composed from it.
+// How the query rows of an op share the virtual heads that are read or composed from the cache.
 struct HeadShape {
   int heads = 0;         // virtual heads
-  int group = 0;         // query rows that each has for a token
+  int group = 0;         // query rows of each for a token
   int pseudo_heads = 1;  // P of interleaved attention: virtual head g is pseudo head g % P of keys
   int together = 1;      // heads that one item must hold
-  int unit = 1;          // items of a decode step had better hold a multiple of so many
+  int unit = 1;          // the number of heads of a decode item should be a multiple of it
 
-  // By how many tokens the row's view ends before its own: a pseudo key behind the pseudo query's
-  // place in the token is seen up to the token before, and one token further back.
+  // By how many tokens the row's view ends before its own token: a pseudo key after the pseudo
+  // query's place in the token is visible up to the previous token, and one token further back.
   int Lag(int head, int row) const { return row < head % pseudo_heads ? 1 : 0; }
   int max_lag() const { return pseudo_heads > 1 ? 1 : 0; }
 };
 HeadShape HeadShapeOf(const PagedAttentionArgs& args);
 HeadShape HeadShapeOf(const InterleavedAttentionArgs& args);
 
-// What each virtual head is, on one side of the cache: the component that it equals, for its column
-// of the mix holds a single 1 beside zeros (a unit column) or nothing is mixed at all, or
-// kMixedHead. A unit column's head is read where the component lies, on every path: what its zeros
-// would be multiplied with is not looked at.
+// The source of each virtual head, for keys and for values. It is the component that the head
+// equals, if its column of the mix is a single 1 among zeros (a unit column) or if nothing is
+// mixed; otherwise kMixedHead. The head of a unit column is read in place, on every path;
+// components under its zeros are not read.
 inline constexpr int32_t kMixedHead = -1;
 struct HeadSources {
   std::vector<int32_t> keys;    // [virtual heads]
@@ -87,7 +87,7 @@ struct AttentionItem {
   int64_t token_stride;
 };
 
-// The rows of one sequence token whose splits lie in records, split_stride records apart.
+// The rows of one token of a sequence; the records of their splits are split_stride records apart.
 struct MergeItem {
   int token;
   int num_splits;
@@ -98,7 +98,7 @@ struct MergeItem {
 // Floats of scratch memory that `merge` needs.
 inline int64_t MergeFloats(int64_t head_dim) { return 2 * RecordFloats(head_dim); }
 
-// Of an op with arguments Args.
+// The form of an op with arguments Args.
 template <typename Args>
 struct AttentionKernelsOf {
   int64_t (*scratch_floats)(const Args& args, const AttentionItem& item);
@@ -108,7 +108,7 @@ struct AttentionKernelsOf {
 using AttentionKernels = AttentionKernelsOf<PagedAttentionArgs>;
 using InterleavedAttentionKernels = AttentionKernelsOf<InterleavedAttentionArgs>;
 
-// Those of the target that Highway has chosen now.
+// The kernels of the target that Highway has chosen.
 AttentionKernels GetAttentionKernels();
 InterleavedAttentionKernels GetInterleavedAttentionKernels();
 

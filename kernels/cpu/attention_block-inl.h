@@ -80,8 +80,8 @@ class BlockAttention {
     int first_row, num_rows;      // of a head
   };
 
-  // Whether a slab is better multiplied where it lies: always when it needs no widening, else with
-  // so few rows that widening in registers happens once.
+  // Whether to multiply a slab in place: always if it needs no widening, else if the rows are so
+  // few that widening in registers happens once.
   bool reads_in_place() const { return std::is_same_v<T, float> || group_rows_ <= kMaxTileRows; }
 
   // scores[head][row][token of the block] = q . K_head
@@ -136,7 +136,7 @@ class BlockAttention {
     for (int i = 0; i < heads.num_plain; ++i) body(heads.plain[i]);
   }
 
-  // Turns scores into exp(score - max), zero where a row sees nothing, and rescales the records.
+  // Turns scores into exp(score - max), zero where a row sees no token, and rescales the records.
   void Softmax(const Batch& batch, int head) const {
     HWY_ALIGN float norms[kBlockTokens] = {};
     const bool normed = work_.args.kv.spec.key_norm_heads > 0;
@@ -177,7 +177,7 @@ class BlockAttention {
 
   // records.values += weights . V_head
   void WeightedValues(const Batch& batch) const {
-    // In place a tile must not reach beyond head_dim: there may be no memory behind the last slab.
+    // In place, a tile must not reach beyond head_dim: there may be no memory after the last slab.
     const bool in_place = head_dim_ % kTileColumns == 0;
     if (in_place && group_rows_ == 1) {
       return single_.WeightedValues(batch.block_begin, batch.seen, batch.begin, batch.end);
@@ -198,7 +198,7 @@ class BlockAttention {
   }
 
   void ValuesInPlace(const Batch& batch, const HeadsBySource& heads) const {
-    // From the first token's pair on: a partner behind the window has weight zero.
+    // From the first token's pair on: a partner before the window has weight zero.
     TokenRange tokens = {.begin = batch.seen.begin / kRowsTogether<T> * kRowsTogether<T>, .end = 0};
     for (; tokens.begin < batch.seen.end; tokens.begin = tokens.end) {
       tokens.end = std::min(batch.seen.end, TileFloor(tokens.begin) + kTileTokens);

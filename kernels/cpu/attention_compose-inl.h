@@ -1,4 +1,4 @@
-// The cache as attention reads it: where the slabs of a block lie, and virtual heads composed from
+// The cache as attention reads it: the slabs of a block in place, and virtual heads composed from
 // them into scratch memory.
 #if defined(MEA_KERNELS_CPU_ATTENTION_COMPOSE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_ATTENTION_COMPOSE_INL_H_
@@ -38,8 +38,8 @@ class CacheReader {
  public:
   explicit CacheReader(const AttentionWork& work) : work_(work), head_dim_(work.head_dim) {}
 
-  // Makes a block readable: widens the scales of what is seen of it, where there are any, and asks
-  // for those of the next.
+  // Makes a block readable: widens the scales of its visible part, if any, and prefetches those of
+  // the next.
   void Open(int64_t block_begin, TokenRange seen) const {
     if constexpr (kScaled) {
       for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
@@ -106,8 +106,8 @@ class CacheReader {
   int64_t key_stride() const { return int64_t{kBlockTokens} * head_dim_; }
   int64_t value_stride() const { return int64_t{kBlockTokens} * head_dim_ + kTileColumns; }
 
-  // Composes the mixed heads of the block's visible tiles into work.composed, one behind the other,
-  // and widens the plain ones behind them: for each, keys as [tile][head_dim][16 tokens], values as
+  // Composes the mixed heads of the block's visible tiles into work.composed, one after the other,
+  // and widens the plain ones after them: for each, keys as [tile][head_dim][16 tokens], values as
   // [token][head_dim].
   void ComposeKeys(int64_t block_begin, TokenRange seen, const HeadsBySource& heads) const {
     const auto find = [this](int64_t position, int component)
@@ -125,8 +125,8 @@ class CacheReader {
                       .stride = value_stride()};
     if constexpr (!kScaled) {
       if (head_dim_ % kTileColumns != 0) {
-        // Unpaired rows whose length no vector divides: the 16 tokens are one long row, and nothing
-        // behind them is read. Behind integers lie their scales.
+        // Unpaired rows whose length is no multiple of a vector: the 16 tokens are one long row,
+        // and nothing beyond it is read. The scales follow the integers.
         to.rows = 1;
         to.columns = kTileTokens * head_dim_;
         const auto flat = [this](int64_t position, int component)
@@ -156,7 +156,7 @@ class CacheReader {
   HWY_INLINE float* OpenedScales(int64_t position, int n) const {
     return work_.scales + int64_t{n} * kBlockTokens + position % kBlockTokens;
   }
-  // Those of 16 tokens. What lies a block behind them is needed next.
+  // The scales of 16 tokens. Those one block further are needed next.
   HWY_INLINE void OpenScales(const TensorView& slabs, int64_t position, int head, int n) const {
     const Bf16* from = StoredScales(slabs, position, head);
     float* to = OpenedScales(position, n);
@@ -171,18 +171,18 @@ class CacheReader {
     return SlabScales(slab, page_size, head_dim_) + position % page_size;
   }
 
-  // Behind the item's last token.
+  // After the item's last token.
   int64_t end_position() const { return work_.first_position + work_.num_tokens; }
 
-  // From a tile at `position` to the tile of the 16 tokens behind it, where there are any: on the
-  // next page where this one ends.
+  // From a tile at `position` to the next tile of 16 tokens, if there is one: on the next page if
+  // this one ends.
   HWY_INLINE int64_t NextTile(const TensorView& slabs, int64_t position) const {
     const int64_t next = position + kTileTokens;
     if (next >= end_position()) return 0;
     return Slab(slabs, next, 0) - Slab(slabs, position, 0);
   }
 
-  // Values of 16 tokens as one row, not in pairs even where they are BF16.
+  // Values of 16 tokens as one row, not in pairs even if they are BF16.
   using Unpaired = std::conditional_t<std::is_same_v<T, Bf16>, PlainBf16, T>;
   HWY_INLINE Components<const Unpaired*> FlatValues(int64_t position, int component) const {
     const Components<ValueRows<T>> b = Values(position, component);

@@ -1,4 +1,4 @@
-// One item of attention at work. What queries and results are belongs to the op.
+// The work on one item of attention. The op defines its queries and results.
 #if defined(MEA_KERNELS_CPU_ATTENTION_ITEM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_ATTENTION_ITEM_INL_H_
 #undef MEA_KERNELS_CPU_ATTENTION_ITEM_INL_H_
@@ -27,8 +27,8 @@ HWY_INLINE void ForRows(const AttentionWork& work, Body body) {
   }
 }
 
-// The item's splits in order, each block by block, in the dtype of the cache. The queries lie in
-// work.queries; leaves a record of all splits for each row in work.total, unless the item wants
+// The item's splits in order, each block by block, in the dtype of the cache. The queries are in
+// work.queries. Leaves a record of all splits for each row in work.total, unless the item needs
 // partial ones. Compiled once per target, in attention_item.cc.
 void RunItem(const AttentionWork& work);
 

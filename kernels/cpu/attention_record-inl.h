@@ -44,7 +44,7 @@ HWY_INLINE void ScaleRecord(float* record, int64_t record_floats, float factor) 
 HWY_INLINE void SoftmaxRow(float* scores, TokenRange visible, float* record,
                            int64_t record_floats) {
   const F32 d;
-  // What the row does not see may be NaN: tokens not written yet share its tile.
+  // Tokens that the row does not see may be NaN: tokens not written yet share its tile.
   std::fill(scores, scores + visible.begin, kMinusInfinity);
   std::fill(scores + visible.end, scores + kBlockTokens, kMinusInfinity);
   Vec max_vec = LoadWide(scores);

@@ -8,10 +8,10 @@
 
 namespace mea::cpu {
 
-// Cuts an attention op into items and runs them. A sequence with few query tokens is cut by
-// splits of its cache, so that a single long one keeps every thread busy and its cache is read
-// once; a sequence with many is cut by query tokens and heads, and each item walks the splits in
-// order. Both do the same arithmetic for a row, so the choice moves no bit.
+// Cuts an attention op into items and runs them. A sequence with few query tokens is cut by splits
+// of its cache, so a single long one keeps every thread busy and its cache is read once. A sequence
+// with many is cut by query tokens and heads, and each item walks the splits in order. Both do the
+// same arithmetic for a row, so the choice changes no bit.
 class AttentionSchedule {
  public:
   void Run(const PagedAttentionArgs& args, const AttentionKernels& kernels, ThreadPool& pool,

@@ -1,4 +1,4 @@
-// One block of 64 positions where every virtual head has a single query row: decoding without
+// One block of 64 positions when every virtual head has a single query row: decoding without
 // grouped queries. Nothing is composed into memory.
 #if defined(MEA_KERNELS_CPU_ATTENTION_SINGLE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_ATTENTION_SINGLE_INL_H_
@@ -87,14 +87,14 @@ class SingleRows {
           rows.b[j] =
               Behind(find(tokens.begin, heads.component[first + j]), i * kColumnElements, 0);
         }
-        // Columns are visited one after the other, but what comes next is asked for line by line.
+        // Columns are visited one after the other; the next data is prefetched line by line.
         const int64_t bytes = kTileTokens * kTileColumns * sizeof(T);
         MultiplyHeads<true>(count, rows.a, tokens.end - tokens.begin, rows.b,
                             int64_t{head_dim_} * kRowsTogether<T>,
                             ahead + i * (bytes - kColumnElements * sizeof(T)), rows.c);
       }
     };
-    // From the first token's pair on: a partner behind the window has weight zero.
+    // From the first token's pair on: a partner before the window has weight zero.
     const TokenRange pairs = {.begin = seen.begin / kRowsTogether<T> * kRowsTogether<T>,
                               .end = seen.end};
     ForTiles(pairs, heads, find, mixed, plain);
@@ -111,10 +111,10 @@ class SingleRows {
     float* c[kMaxTogether];
   };
 
-  // Calls mixed(tokens) for the seen tokens of each tile, and plain(tokens, first, count, ahead)
-  // for these and some plain heads, with what to ask for behind them, in bytes. Where heads are
-  // mixed, which reads all components, tiles come one by one; else some heads go straight on
-  // through the block, so that memory is read in as many distant streams.
+  // Calls mixed(tokens) for the visible tokens of each tile, and plain(tokens, first, count, ahead)
+  // for these and some plain heads, where `ahead` is the prefetch distance in bytes. If heads are
+  // mixed, which reads all components, tiles come one by one; otherwise some heads go straight
+  // through the block, so memory is read in as many distant streams.
   template <typename Find, typename Mixed, typename Plain>
   HWY_INLINE void ForTiles(TokenRange seen, const HeadsBySource& heads, Find find, Mixed mixed,
                            Plain plain) const {

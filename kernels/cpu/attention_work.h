@@ -7,19 +7,19 @@
 
 namespace mea::cpu {
 
-// Virtual heads whose keys or values are composed together, before their scores are done: a
-// multiple of what the register blocks take.
+// Virtual heads whose keys or values are composed together before their scores: a multiple of the
+// register blocks' number.
 inline constexpr int kMaxComposed = 2 * kComposeUnit;
 
-// Heads that share one pass over a block where none is composed into scratch memory.
+// Heads that share one pass over a block if none is composed into scratch memory.
 inline constexpr int kMaxTogether = 32;
 
-// Heads of an item on one side of the cache, by what they are (HeadSources). Heads count from the
-// item's first.
+// The heads of an item, for keys or for values, by their source (HeadSources). Numbers count from
+// the item's first head.
 struct HeadsBySource {
   int num_mixed = 0;
   int num_plain = 0;
-  int first_mix = 0;  // where the first mixed head is among those of the item
+  int first_mix = 0;  // index of the first mixed head among the item's mixed heads
   std::array<int, kMaxTogether> mixed;
   std::array<int, kMaxTogether> plain;
   std::array<int, kMaxTogether> component;  // of each plain head
@@ -32,8 +32,8 @@ struct TokenRange {
   bool empty() const { return begin >= end; }
 };
 
-// One item at work: its sizes, and its memory, carved from the scratch of the thread that runs it.
-// Rows are ordered [virtual head][token][query head of the group].
+// The work on one item: its sizes, and its memory, carved from the scratch memory of the thread
+// that runs it. Rows are ordered [virtual head][token][query head of the group].
 struct AttentionWork {
   AttentionWork(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item,
                 float* scratch);
@@ -50,8 +50,8 @@ struct AttentionWork {
   HeadsBySource ValueHeads(int begin, int end) const {
     return BySource(item.sources->values, begin, end);
   }
-  // What any row of the item's token of this index sees of the block of 64 positions from
-  // block_begin on, and what row `j` of the item's head of this index does.
+  // The part of the block of 64 positions from block_begin on that any row of the item's given
+  // token sees; and the part that row `j` of the item's given head sees.
   TokenRange Visible(int token, int64_t block_begin) const {
     return VisibleFrom(token, block_begin, 0, shape.max_lag());
   }
@@ -63,8 +63,8 @@ struct AttentionWork {
   const PagedAttentionArgs& args;
   const HeadShape shape;
   const AttentionItem& item;
-  // The first component that is read for keys and values, and how many follow: all where heads are
-  // mixed of them, else those that the item's heads are.
+  // The first component that is read for keys and values, and their number: all if heads are mixed
+  // from them, else the ones that the item's heads equal.
   int first_key() const { return mixes_keys() ? 0 : item.head_begin; }
   int first_value() const { return mixes_values() ? 0 : item.head_begin; }
   int num_keys() const { return mixes_keys() ? args.kv.spec.key_heads : num_heads(); }
@@ -79,11 +79,11 @@ struct AttentionWork {
   const int64_t first_position;  // of the item's first token
   const int32_t* const pages;
   float* const queries;    // [num_rows][head_dim], scaled
-  float* const part;       // [num_rows] records of the split at work
+  float* const part;       // [num_rows] records of the current split
   float* const total;      // [num_rows] records of the splits before it
   float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
   float* const composed;   // [heads of a batch] keys or values of the block
-  float* const scales;     // of a cache in 8 bits: [num_keys + num_values][kBlockTokens]
+  float* const scales;     // for an 8-bit cache: [num_keys + num_values][kBlockTokens]
   float* const key_mix;    // [mixed heads of the item][key_heads]
   float* const value_mix;  // [mixed heads of the item][value_heads]
   float* const turned;     // of keys with a bias: [group_rows][head_dim]

@@ -7,7 +7,7 @@
 
 namespace mea {
 
-// What the machine can do at all, measured with the same threads as the kernels.
+// The most that the machine can do, measured with the same threads as the kernels.
 
 // Sums 256 MiB of memory, far more than any cache holds.
 class MemoryReader {

@@ -1,4 +1,4 @@
-// Products with heads that are mixed of components: composed on the way in registers, or whole
+// Products with heads that are mixes of components: composed on the way in registers, or whole
 // tiles composed into memory.
 #if defined(MEA_KERNELS_CPU_COMPOSE_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_COMPOSE_TILE_INL_H_
@@ -29,7 +29,7 @@ struct Components {
   int64_t scale_stride;      // of scales, where there are any
   int64_t stride;
   int count;
-  int64_t ahead;  // what lies so far behind is needed next
+  int64_t ahead;  // data this far ahead is needed next
 
   Rows Next(const Rows& rows) const { return Behind(rows, component_stride, scale_stride); }
 };
@@ -40,13 +40,13 @@ struct MixWeights {
   int64_t stride;
 };
 
-// Loops over what lies in registers are marked to be unrolled: GCC 12 else unrolls them too late
-// and keeps their vectors in memory.
+// Loops over registers are marked to be unrolled: otherwise GCC 12 unrolls them too late and keeps
+// their vectors in memory.
 
 // A step of MultiplyComposed: kRows rows of k from `row` on, in one vector of columns. Composes,
-// for each head, kCount components from `first` on, behind those that `partial` holds where there
-// were some (kBegins is false); leaves [head][kRows] vectors there where there are more (kEnds is
-// false), else adds them, times the heads' a, to their sums, a vector each.
+// for each head, kCount components from `first` on, added to those in `partial` if there were some
+// (kBegins is false). Leaves [head][kRows] vectors there if more follow (kEnds is false); else adds
+// them, times the heads' a, to their sums, a vector each.
 template <int kCount, int kRows, bool kBegins, bool kEnds, typename Rows>
 HWY_INLINE void AddComposed(const Components<Rows>& b, const Rows& first, int64_t offset, int row,
                             int column, MixWeights mix, int num_heads, const float* const* a,
@@ -117,7 +117,7 @@ HWY_INLINE void WithCount(int count, Call call) {
   }
 }
 
-// One step of all components: of kCount, or, where that is 0, of more than kMixedTogether.
+// One step of all components: of kCount, or, if that is 0, of more than kMixedTogether.
 template <int kCount, int kRows, typename Rows>
 HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int row, int column,
                                MixWeights mix, int num_heads, const float* const* a, float* partial,
@@ -145,9 +145,9 @@ HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int ro
   }
 }
 
-// MultiplyComposed of kCount components, or, where that is 0, of more than kMixedTogether. The
-// first of the tile's vectors asks for what is needed next, of all components in turn, so that
-// memory is read in distant streams.
+// MultiplyComposed of kCount components, or, if that is 0, of more than kMixedTogether. The first
+// of the tile's vectors prefetches what is needed next, of all components in turn, so memory is
+// read in distant streams.
 template <int kCount, typename Rows>
 void MultiplyComposedOf(bool accumulate, int num_heads, const float* const* a, int k,
                         const Components<Rows>& b, MixWeights mix, float* const* c) {
@@ -182,10 +182,9 @@ void MultiplyComposedOf(bool accumulate, int num_heads, const float* const* a, i
   }
 }
 
-// One row for each head, whose B is composed on the way and never stored:
-// c[head][16 columns] = sum_k a[head][k] * (sum_n mix[n, head] * component n [k, 16 columns]),
-// added to C where `accumulate`. The same chains of multiply-adds as composing first and
-// multiplying then.
+// One row for each head, whose B is composed on the way and never stored: c[head][16 columns] =
+// sum_k a[head][k] * (sum_n mix[n, head] * component n [k, 16 columns]), added to C if
+// `accumulate`. The same chains of multiply-adds as composing first and multiplying then.
 template <typename Rows>
 void MultiplyComposed(bool accumulate, int num_heads, const float* const* a, int k,
                       const Components<Rows>& b, MixWeights mix, float* const* c) {
@@ -197,10 +196,10 @@ void MultiplyComposed(bool accumulate, int num_heads, const float* const* a, int
   });
 }
 
-// Composes whole tiles into scratch memory, as floats row after row:
-// target[head][row][column] = sum_n mix[n, head] * component n [row, column], `columns` to a row.
-// Where no vector divides these, the last of a row writes into the next row, which then is written,
-// and behind the tile.
+// Composes whole tiles into scratch memory, as floats row after row: target[head][row][column] =
+// sum_n mix[n, head] * component n [row, column], `columns` to a row. If their number is no
+// multiple of a vector, the last vector of a row writes into the next row, which is written
+// afterwards, and beyond the tile.
 template <int kHeads, typename Rows>
 HWY_INLINE void ComposeTile(const Components<Rows>& b, int rows, int columns, MixWeights mix,
                             float* target, int64_t target_stride) {
@@ -258,7 +257,7 @@ HWY_INLINE void ComposeTile(const Components<Rows>& b, int num_heads, int rows, 
   heads(std::integral_constant<int, 1>(), h);
 }
 
-// Copies a tile of one component so.
+// Copies a tile of one component in the same way.
 template <typename Rows>
 HWY_INLINE void WidenTile(const Components<Rows>& b, int rows, int columns, float* target) {
   constexpr int kHalves = kRowsTogether<ElementOf<Rows>>;

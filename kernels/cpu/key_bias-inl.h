@@ -1,4 +1,5 @@
-// What a bias that the cached keys leave out adds to the scores of a block (KeyBias, backend.h).
+// The contribution of a bias that the cached keys leave out to the scores of a block (KeyBias,
+// backend.h).
 #if defined(MEA_KERNELS_CPU_KEY_BIAS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_KEY_BIAS_INL_H_
 #undef MEA_KERNELS_CPU_KEY_BIAS_INL_H_
@@ -19,10 +20,9 @@ using cpu::kTileTokens;
 
 static_assert(kBlockTokens == KeyBias::kStride);
 
-// With elements i and i + d / 2 as one complex number, q . RoPE_t(b) is the real part of
-// conj(q) b e^(it): one product for each row of a block, turned to where the block begins, and then
-// a score like any other, against the angles of 64 positions that all blocks, heads and layers
-// share.
+// With elements i and i + d / 2 as one complex number, q . RoPE_t(b) is the real part of conj(q) b
+// e^(it): one product per row of a block, rotated to the block's first position, and then a score
+// like any other, against the angles of 64 positions that all blocks, heads and layers share.
 class BiasScores {
  public:
   explicit BiasScores(const AttentionWork& work) : work_(work), head_dim_(work.head_dim) {}

@@ -16,11 +16,11 @@ struct MatMulArgs {
   TensorView out;   // [num_rows, num_outs]
 };
 
-// Outputs of one block of a product whose rows are few enough to stream its weights, `num_outs` in
-// all: several blocks for each thread even out their speeds.
+// Outputs per block of a product with few enough rows to stream its weights, `num_outs` in total:
+// several blocks per thread even out the threads' speeds.
 int64_t StreamedOuts(int64_t num_outs, int num_threads);
 
-// Cuts a product into blocks of outputs (and of rows, where there are many) and runs them.
+// Cuts a product into blocks of outputs (and of rows, if there are many) and runs them.
 class MatMulSchedule {
  public:
   void Run(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool,
@@ -31,7 +31,7 @@ class MatMulSchedule {
   void RunPacked(const MatMulArgs& args, const ProductKernels& kernels, ThreadPool& pool,
                  std::vector<Scratch>& scratch);
 
-  Scratch packed_;  // x of the product at work
+  Scratch packed_;  // x of the current product
 };
 
 }  // namespace mea::cpu

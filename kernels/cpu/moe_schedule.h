@@ -10,16 +10,16 @@
 
 namespace mea::cpu {
 
-// Backend::Moe: routes the rows, lays those of one expert side by side, multiplies each group with
-// its expert by the kernels of MatMul, and adds up what each row's experts made of it. These
-// kernels give an element the same bits in any company, so groups change nothing.
+// Backend::Moe: routes the rows, puts those of one expert together, multiplies each group by its
+// expert with the kernels of MatMul, and adds up the results of each row's experts. These kernels
+// give an element the same bits in any group, so grouping changes nothing.
 class MoeSchedule {
  public:
   void Run(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
            std::vector<Scratch>& scratch);
 
  private:
-  // Neighbouring rows of one expert: all of them, where they are so few that its weights stream.
+  // Adjacent rows of one expert: all of them, if they are so few that its weights stream.
   struct Panel {
     int expert;
     int row;
@@ -39,9 +39,9 @@ class MoeSchedule {
   void CutPanels();
   // The blocks of a product of all panels with matrices of num_outs rows.
   void CutBlocks(int64_t num_outs, int num_threads);
-  // Packs rows of x for products with weights of that dtype, the panels that want it.
+  // Packs rows of x, for panels that need it, for products with weights of that dtype.
   void Pack(TensorView x, DType w_dtype, const KernelTable& kernels, ThreadPool& pool);
-  // A block's product with its expert's matrix w, but for where it goes.
+  // A block's product with its expert's matrix w, except for its destination.
   MatMulBlock Product(const Block& block, TensorView x, TensorView w) const;
   void GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
               std::vector<Scratch>& scratch);
@@ -49,7 +49,7 @@ class MoeSchedule {
             std::vector<Scratch>& scratch);
   void Combine(const MoeArgs& args, ThreadPool& pool) const;
 
-  // Sizes of a step stay the same: these allocate until they have seen the largest.
+  // These grow to the largest step and then allocate no more.
   MatMulSchedule router_;
   Scratch logits_;                 // [num_tokens, num_experts]
   std::vector<int32_t> chosen_;    // [num_tokens, top_k] experts, ascending
@@ -59,7 +59,7 @@ class MoeSchedule {
   std::vector<int32_t> token_of_;  // [num_tokens * top_k] the token of a row
   std::vector<Panel> panels_;
   std::vector<Block> blocks_;
-  Scratch packed_;  // x of the product at work
+  Scratch packed_;  // x of the current product
 };
 
 }  // namespace mea::cpu

@@ -34,7 +34,7 @@ struct MixHeadsRow {
 // out[g] = sum_c mix[c, g] * x[c], in the order of c.
 using MixHeadsKernel = void (*)(const MixHeadsRow& row);
 
-// Those of the target that Highway has chosen now.
+// The kernels of the target that Highway has chosen.
 RmsNormKernel GetRmsNormKernel();
 AddRmsNormKernel GetAddRmsNormKernel();
 SwiGluKernel GetSwiGluKernel();

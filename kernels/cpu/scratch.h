@@ -9,14 +9,14 @@
 
 namespace mea::cpu {
 
-// Working memory of one thread. Grows to the largest request and stays, so that steps of a known
-// size allocate nothing. Contents do not survive the next Ensure.
+// Working memory of one thread. Grows to the largest request and keeps it, so steps of a known size
+// allocate nothing. Contents do not survive the next Ensure.
 class Scratch {
  public:
   // At least `floats` floats, aligned to a cache line.
   float* Ensure(int64_t floats) {
     if (floats > capacity_) {
-      // In steps of half again: a sequence that grows token by token grows this seldom.
+      // By half each time: a sequence that grows token by token seldom reallocates.
       capacity_ = (std::max(floats, capacity_ + capacity_ / 2) + 15) / 16 * 16;
       memory_.reset();
       memory_.reset(
@@ -25,7 +25,7 @@ class Scratch {
     }
     return memory_.get();
   }
-  // What the last Ensure gave.
+  // The memory of the last Ensure.
   float* data() const { return memory_.get(); }
 
  private:

@@ -63,7 +63,7 @@ HWY_INLINE Vec LoadHalf(const Bf16* pairs) {
   return hn::BitCast(F32(), hn::ShiftLeft<16>(bits));
 }
 
-// The first `count` < kLanes elements, then zeros; touches no memory behind them.
+// The first `count` < kLanes elements, then zeros; reads no memory beyond them.
 template <typename T>
 HWY_INLINE Vec LoadTail(const T* p, int64_t count) {
   if constexpr (kLanes == 1) return hn::Zero(F32());

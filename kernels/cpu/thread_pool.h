@@ -8,7 +8,7 @@
 namespace mea {
 
 // Persistent workers that share the items of one loop at a time with the thread that starts it.
-// Workers spin for some microseconds between the loops of a step and sleep when none follows.
+// Workers spin for some microseconds between the loops of a step, and sleep if none follows.
 // Starting a loop allocates nothing. One thread owns the pool and starts all loops.
 class ThreadPool {
  public:
@@ -38,9 +38,9 @@ class ThreadPool {
   void Drain(uint32_t epoch, int thread);
 
   // A loop is described by call_, body_ and num_items_, which are stable while any of its items is
-  // unfinished. The ticket (epoch << 32 | items left) hands items out and alone says whether there
-  // is one: a worker that wakes too late finds another epoch or no item there and reads nothing
-  // else, so nobody ever waits for a sleeping worker.
+  // unfinished. The ticket (epoch << 32 | items left) hands out items, and only it says whether
+  // there is one: a worker that wakes too late finds another epoch or no item there and reads
+  // nothing else, so nobody ever waits for a sleeping worker.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void*> body_{nullptr};
   std::atomic<uint32_t> num_items_{0};

@@ -21,29 +21,29 @@ namespace HWY_NAMESPACE {
 
 constexpr int kTileColumns = 16;
 constexpr int kTileVecs = kTileColumns / kLanes;
-// Accumulators that leave registers for the operands.
+// The number of accumulators that leaves enough registers for the operands.
 constexpr int kMaxAccumulators = kLanes == 16 ? 24 : 12;
 constexpr int kMaxTileRows = std::max(1, kMaxAccumulators / (kLanes == 16 ? 2 : kTileVecs));
 
-// How many tiles side by side give `rows` rows enough independent accumulators.
+// How many adjacent tiles give `rows` rows enough independent accumulators.
 constexpr int TilesFor(int rows) {
   const int fit = kMaxAccumulators / (rows * kTileVecs);
   return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
-// How rows of B lie in memory. Floats: one row of k after the other. BF16: rows in pairs, element
-// by element (k even, k odd), which LoadHalf widens without shuffles. `stride` separates rows, or
-// pairs.
+// The layout of rows of B in memory. Floats: one row of k after the other. BF16: rows in pairs,
+// element by element (k even, k odd), which LoadHalf widens without shuffles. `stride` separates
+// rows, or pairs.
 template <typename T>
 inline constexpr int kRowsTogether = std::is_same_v<T, Bf16> ? 2 : 1;
 
-// BF16 rows that lie one after the other all the same.
+// BF16 rows that are not paired.
 struct PlainBf16 {
   Bf16 value;
 };
 
-// Rows of B are pointed at by their first element, a const T*, or, of a cache in 8 bits, by that
-// and the scales: one for each column (keys: each token), or one for each row (values).
+// A pointer to rows of B: their first element, a const T*; for an 8-bit cache also the scales, one
+// per column (keys: per token) or one per row (values).
 struct ColumnScaled {
   const int8_t* data;
   const float* scales;
@@ -64,8 +64,8 @@ HWY_INLINE const int8_t* DataOf(const Rows& rows) {
 template <typename Rows>
 using ElementOf = std::remove_cvref_t<decltype(*DataOf(std::declval<Rows>()))>;
 
-// The same rows from another column on, or those of another head: `elements` behind, as are its
-// scales by `scales`.
+// The same rows from another column on, or those of another head: `elements` further, with scales
+// `scales` further.
 template <typename T>
 HWY_INLINE const T* Behind(const T* rows, int64_t elements, int64_t /*scales*/) {
   return rows + elements;
@@ -75,7 +75,7 @@ HWY_INLINE Rows Behind(const Rows& rows, int64_t elements, int64_t scales) {
   return {.data = rows.data + elements, .scales = rows.scales + scales};
 }
 
-// Elements of row `row` from `column` on; `at` is where the row, or its pair, begins.
+// Elements of row `row` from `column` on; `at` is the beginning of the row, or of its pair.
 template <int kHalf, typename T>
 HWY_INLINE Vec LoadColumns(const T* rows, int64_t at, int /*row*/, int column) {
   if constexpr (std::is_same_v<T, Bf16>) {
@@ -110,8 +110,8 @@ HWY_INLINE void ForRowsOfK(int k, int64_t stride, Step step) {
   if (i < k) step(kFirst, i, offset);
 }
 
-// Where B lies: tile(i) is row 0 of the i-th tile. With kPrefetch the elements `ahead` behind each
-// are asked for on the way, as the ones needed next.
+// The location of B: tile(i) is row 0 of the i-th tile. With kPrefetch, the elements `ahead` after
+// each are prefetched, as the ones needed next.
 template <bool kPrefetchAhead, typename TileFn>
 struct Tiles {
   static constexpr bool kPrefetch = kPrefetchAhead;
@@ -220,14 +220,14 @@ HWY_INLINE void Multiply(const float* a, int64_t a_stride, int num_rows, int k, 
 }
 
 constexpr int64_t kCacheLine = 64;
-// Heads that MultiplyHeads takes at a time: enough independent accumulators, and as many distant
-// streams of memory.
+// Heads that MultiplyHeads processes at a time: enough independent accumulators, and as many
+// distant streams of memory.
 constexpr int kHeadsTogether = kTileVecs > 8 ? 1 : 8 / kTileVecs;
 
-// One row for each of kHeads heads, each against a tile of its own: c[h][16 columns] =
-// sum_k a[h][k] * b[h][k, 16 columns], rows of B `stride` apart (added to C where kAccumulate). On
-// the way asks for a run of memory that begins `ahead` bytes behind each tile, as long as 16
-// columns of all rows are.
+// One row for each of kHeads heads, each against a tile of its own: c[h][16 columns] = sum_k
+// a[h][k] * b[h][k, 16 columns], rows of B `stride` apart (added to C where kAccumulate). Also
+// prefetches the memory that begins `ahead` bytes after each tile, as long as 16 columns of all
+// rows.
 template <int kHeads, bool kAccumulate, typename Rows>
 HWY_INLINE void MultiplyHeadsBlock(const float* const* a, int k, const Rows* b, int64_t stride,
                                    int64_t ahead, float* const* c) {

@@ -9,7 +9,7 @@ __device__ __forceinline__ float Exp(float x) {
   return Exp2(kLog2OfE * x);
 }
 
-// Where e^-x overflows both are 0, as they should be.
+// If e^-x overflows, both are 0, as they should be.
 __device__ __forceinline__ float Sigmoid(float x) { return Rcp(1.0f + Exp(-x)); }
 __device__ __forceinline__ float Silu(float x) { return x * Sigmoid(x); }
 

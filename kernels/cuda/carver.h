@@ -4,13 +4,13 @@
 
 namespace mea::cuda {
 
-// Cuts one allocation into parts, each on a boundary that suits every kernel. First run over sizes
-// alone, for the sum; then in the same order over memory.
+// Cuts one allocation into parts, each aligned for every kernel. Run it first without memory, for
+// the total size; then in the same order with memory.
 class Carver {
  public:
   explicit Carver(std::byte* memory = nullptr) : memory_(memory) {}
 
-  // The next part; null where only the sum is wanted.
+  // The next part; null in a run for the total size.
   template <typename T = std::byte>
   T* Take(int64_t count) {
     T* const part = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + bytes_);

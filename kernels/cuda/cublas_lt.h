@@ -30,8 +30,8 @@ struct CublasLt {
 #undef MEA_DECLARE
 };
 
-// Opens the library, which then stays. It takes half a gigabyte of disk: we do not link or bundle
-// it. NOT_FOUND names what was looked for.
+// Opens the library, which then stays open. It takes half a gigabyte of disk, so we neither link
+// nor bundle it. NOT_FOUND names what was looked for.
 absl::StatusOr<CublasLt> OpenCublasLt();
 
 }  // namespace mea::cuda

@@ -15,12 +15,12 @@
 
 namespace mea::cuda {
 
-// The back end itself, for the module and for tests; statuses as of OpenCudaBackend.
+// The back end itself, for the module and for tests; statuses as for OpenCudaBackend.
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options);
 
 // Every op checks its operands and calls its launcher; one stream runs them. The ops over rows are
 // in row_ops.cc, those between projections and attention's output in attention_ops.cc, the mixture
-// of experts in moe_ops.cc, all else in cuda_backend.cc.
+// of experts in moe_ops.cc, everything else in cuda_backend.cc.
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaOptions& options, const CudaDeviceInfo& device)
@@ -107,7 +107,7 @@ class CudaBackend final : public Backend {
 
   const CudaOptions options_;
   const CudaDeviceInfo device_;
-  std::unique_ptr<Runtime> runtime_;  // first: everything below uses it to its own end
+  std::unique_ptr<Runtime> runtime_;  // first: everything below uses it until destroyed
   Tensor device_scratch_, host_scratch_;
   std::unique_ptr<Gemm> gemm_;
   std::optional<Recorder> recorder_;

@@ -5,7 +5,7 @@
 
 namespace mea::cuda {
 
-// The device, if this build has code for it; the statuses of OpenCudaBackend otherwise.
+// The device, if this build has code for it; otherwise a status as from OpenCudaBackend.
 absl::StatusOr<CudaDeviceInfo> DescribeDevice(int device);
 
 }  // namespace mea::cuda

@@ -19,9 +19,8 @@ namespace mea::cuda {
 
 // out = x w^T + bias in BF16 with sums in F32. Up to kMaxSkinnyRows rows go to our own kernel,
 // where a row's result depends on that row alone; more go to cuBLASLt, with one algorithm for each
-// shape (strides and alignment are part of it), chosen once and kept. So a product depends on its
-// operands and its shape alone, but a row of it may differ in its last bits with the number of
-// rows.
+// shape (strides and alignment are part of it), chosen once and kept. So a product depends only on
+// its operands and its shape, but a row may differ in its last bits with the number of rows.
 class Gemm {
  public:
   struct Options {
@@ -38,8 +37,8 @@ class Gemm {
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
 
-  // Device memory for products of these shapes, of which the library may use workspace_bytes; zero
-  // at first; the caller's.
+  // Device memory for products of these shapes, owned by the caller and zero at first; the library
+  // may use workspace_bytes of it.
   struct Scratch {
     std::byte* workspace = nullptr;  // [workspace_bytes]
     Bf16* bias = nullptr;            // [max_outputs]
@@ -53,8 +52,7 @@ class Gemm {
                        Carver& carver);
   void set_scratch(const Scratch& scratch) { scratch_ = scratch; }
 
-  // Within an op of the runtime. Shapes and dtypes are those that CheckMatMul lets through; weights
-  // are BF16.
+  // Within an op of the runtime. Shapes and dtypes have passed the op's checks; weights are BF16.
   void Run(TensorView x, const Projection& projection);
 
  private:
@@ -80,7 +78,7 @@ class Gemm {
   bool Describe(const Shape& shape, Plan& plan);
   template <typename T>
   bool SetDesc(const Plan& plan, cublasLtMatmulDescAttributes_t attribute, const T& value);
-  // Best first by the library's guess; none after a failure.
+  // Best first by the library's estimate; none after a failure.
   std::vector<cublasLtMatmulHeuristicResult_t> Candidates(const Shape& shape, const Plan& plan);
   bool ChooseAlgorithm(const Shape& shape, const Operands& operands, Plan& plan);
   cublasStatus_t Launch(const Plan& plan, const Operands& operands);

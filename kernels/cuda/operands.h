@@ -4,7 +4,7 @@
 
 namespace mea::cuda {
 
-// The address of an operand on the device; null where it is absent.
+// The address of an operand on the device; null if it is absent.
 template <typename T>
 T* At(TensorView view) {
   if (view.empty()) return nullptr;
@@ -12,7 +12,7 @@ T* At(TensorView view) {
   return view.as<T>();
 }
 
-// Whether the rows of [n, heads, d] hold their heads side by side.
+// Whether the heads in each row of [n, heads, d] are adjacent.
 inline bool HasDenseRows(TensorView view) {
   return view.stride[1] == view.shape[2] && view.stride[2] == 1;
 }

@@ -11,9 +11,9 @@
 namespace mea::cuda {
 
 // Records of runs of ops as CUDA graphs (Backend::Run). A key's first run calls its ops: kernels
-// load and products choose their algorithms, which a recording may not. The second records them,
-// all later ones replay the record. Where there are more keys than records, the one unused for
-// longest gives way and starts anew.
+// are loaded and products choose their algorithms, which must not happen while recording. The
+// second records them, all later ones replay the record. If there are more keys than records, the
+// least recently used record is dropped, and its key starts over.
 class Recorder {
  public:
   Recorder(Runtime* runtime, int max_records) : runtime_(runtime), max_records_(max_records) {}
@@ -23,7 +23,7 @@ class Recorder {
 
   // A negative key is never recorded.
   void Run(int64_t key, absl::FunctionRef<void()> ops);
-  // Forgets all records: memory that they use is about to go.
+  // Drops all records, because memory that they use is about to be freed.
   void Clear();
 
  private:

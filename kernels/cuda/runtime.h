@@ -13,12 +13,12 @@
 
 namespace mea::cuda {
 
-// Makes the device the calling thread's current one, which for every thread is 0 at first.
+// Makes the device the calling thread's current one; at first it is device 0 for every thread.
 cudaError_t UseDevice(int device);
 
-// One stream of one device, its memory, and the first error: after one, nothing that a device has
-// computed can be trusted, so every later call does nothing and `status` says what went wrong.
-// One thread drives it, not always the one that made it.
+// One stream of one device, its memory, and the first error: after an error nothing that the device
+// has computed can be trusted, so every later call does nothing and `status` says what went wrong.
+// One thread drives it, not necessarily the one that created it.
 class Runtime {
  public:
   // `synchronous`: waits for every op, so that an error names the op that caused it.
@@ -27,12 +27,12 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  // Before an op: makes the device the calling thread's. False when there is nothing to do any
-  // more.
+  // Before an op: makes the device the calling thread's. False after an error: nothing must be done
+  // any more.
   bool Begin(std::string_view op);
-  // Notes what a CUDA call of the op that began last returned; true when it succeeded.
+  // Notes the result of a CUDA call of the current op; true if it succeeded.
   bool Check(cudaError_t error);
-  // The same for a failure that has no CUDA error: cuBLAS's.
+  // The same for a failure without a CUDA error: cuBLAS's.
   void Fail(std::string_view what);
   // After the last call of an op.
   void End();
@@ -45,8 +45,8 @@ class Runtime {
   void Mark(int slot);
   absl::Status Await(int slot);
 
-  // Zero-filled. RESOURCE_EXHAUSTED names the bytes asked for and those that are free; such a
-  // failure does not stick.
+  // Zero-filled. RESOURCE_EXHAUSTED names the bytes asked for and those that are free; later calls
+  // still work after it.
   absl::StatusOr<Tensor> AllocateDevice(std::span<const int64_t> shape, DType dtype);
   absl::StatusOr<Tensor> AllocatePinned(std::span<const int64_t> shape, DType dtype);
 
@@ -54,7 +54,7 @@ class Runtime {
 
   // False after a failure, as Check.
   bool CopyBytes(const void* from, void* to, int64_t bytes, cudaMemcpyKind kind);
-  // Of one shape and dtype; matrices may have rows apart by any stride, all else is dense.
+  // Both have one shape and dtype; matrices may have any row stride, everything else is dense.
   void Copy(TensorView from, TensorView to, cudaMemcpyKind kind);
 
   cudaStream_t stream() const { return stream_; }
@@ -73,7 +73,7 @@ class Runtime {
   const bool synchronous_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, 2> marks_{};
-  bool is_capturing_ = false;  // ops go into a record: nothing may wait or allocate
+  bool is_capturing_ = false;  // ops are being recorded: nothing may wait or allocate
   std::string_view op_;        // string literals alone
   absl::Status status_;
   BackendCounters counters_;

@@ -14,13 +14,14 @@ namespace mea::cuda {
 
 // Backend::Sample and TokenLogprobs: parameters travel to the device, and results back, through
 // pinned memory of a fixed size. Results wait there until Collect hands them to their callers.
-// There are two slots of pinned memory, one for the ops up to a mark, the other for those up to the
-// next.
+// There are two slots of pinned memory: one for the ops up to a mark, the other for those up to the
+// next mark.
 class SampleQueue {
  public:
   explicit SampleQueue(Runtime* runtime) : runtime_(runtime) {}
 
-  // Memory for `limits`; the caller's. Device and host have the same parts, but for the scratch.
+  // Memory for `limits`, owned by the caller. Device and host have the same parts, except for the
+  // scratch memory.
   struct Buffers {
     SampleRow* rows = nullptr;       // [max_rows]
     LogitEdit* edits = nullptr;      // [max_edits]
@@ -39,22 +40,22 @@ class SampleQueue {
   static Scratch Carve(const BackendLimits& limits, Carver& device, Carver& host);
   void set_scratch(const Scratch& scratch) { scratch_ = scratch; }
 
-  // Within an op of the runtime. More rows or edits than fit at once go one part after the other,
-  // waiting in between.
+  // Within an op of the runtime. More rows or edits than fit go in several parts, with a wait in
+  // between.
   void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
               std::span<const uint32_t> masks, std::span<SampledToken> tokens);
   void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
                      std::span<float> logprobs);
 
-  // Later ops use this slot.
+  // Selects the slot for later ops.
   void Use(int slot) { slot_ = slot; }
-  // Once the stream has been waited for without an error, up to the last op that used the slot.
+  // Call it after waiting for the stream, without an error, up to the last op that used the slot.
   void Collect(int slot);
   // What the last Sample drew, on the device; fixed from set_scratch on.
   const SampledToken* drawn() const { return scratch_.device.tokens; }
 
  private:
-  // Where the results under way belong; at most one of them is not empty.
+  // Where pending results go; at most one of them is not empty.
   struct Destination {
     std::span<SampledToken> tokens;
     std::span<float> logprobs;
@@ -63,7 +64,8 @@ class SampleQueue {
   Buffers& host() { return scratch_.host[slot_]; }
   // Makes the slot free for the next part.
   bool Flush();
-  // The first rows whose edits fit, with these and their masks, into pinned memory; how many.
+  // Copies the first rows whose edits fit, with these and their masks, into pinned memory; returns
+  // how many.
   int Stage(std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
             std::span<const uint32_t> masks, int64_t mask_words);
   void Launch(TensorView logits, std::span<SampledToken> tokens);

@@ -13,11 +13,11 @@
 
 namespace mea::cuda {
 
-// To how many rows decode steps are filled up: 1, 2, 4, 8 and multiples of 8.
+// The number of rows that a decode step is padded to: 1, 2, 4, 8 and multiples of 8.
 int PadRows(int num_rows);
 
-// What the back end takes for a model within `limits`, a function of these three alone: it is known
-// where there is no device.
+// The memory of the back end for a model within `limits`. A function of these three arguments only,
+// so it is known without a device.
 struct ScratchPlan {
   BackendLimits limits;
   AttentionPlan attention;
@@ -26,7 +26,7 @@ struct ScratchPlan {
   int64_t host_bytes = 0;    // pinned
   int64_t record_bytes = 0;  // of the records of all sizes of a decode step: an estimate
 };
-// INVALID_ARGUMENT names what the kernels cannot do.
+// INVALID_ARGUMENT names what the kernels do not support.
 absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,
                                         const CudaDeviceInfo& device);
 
@@ -42,7 +42,7 @@ struct MoeScratch {
   int32_t* num_tiles = nullptr;  // [1]
 };
 
-// Where everything lies.
+// The layout of the scratch memory.
 struct Scratch {
   Gemm::Scratch gemm;
   MoeScratch moe;

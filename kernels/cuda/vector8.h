@@ -1,8 +1,8 @@
 #pragma once
 
 // Eight neighbouring elements of a row in the registers of a thread: one access of 16 bytes in
-// BF16, two in F32. Rows that are not aligned to 16 bytes, or whose length is no multiple of 8,
-// take the slow way (kAligned = false), element by element and with the row's end guarded.
+// BF16, two in F32. Rows that are not aligned to 16 bytes, or whose length is not a multiple of 8,
+// take the slow path (kAligned = false), element by element and with the row's end guarded.
 
 #include "kernels/cuda/device/simt.h"
 

@@ -21,7 +21,8 @@ inline double LoadInt8(const TensorView& view, int64_t offset) {
   return double{ToFloat(SlabScales(slab, page_size, head_dim)[token])} * elements[offset];
 }
 
-// Element at a pointer offset, widened. Slow and uniform: the reference reads every format alike.
+// Element at a pointer offset, widened. Slow and uniform: the reference reads every format in the
+// same way.
 inline double Load(const TensorView& view, int64_t offset) {
   switch (view.dtype) {
     case DType::kF64:

@@ -17,7 +17,7 @@
 
 namespace mea::cuda {
 
-// One layer's attention, as far as memory and the choice of kernels go.
+// One layer's attention: what decides memory and the choice of kernels.
 struct AttentionShape {
   int q_heads = 0;
   int kv_heads = 0;
@@ -52,7 +52,7 @@ struct AttentionPlan {
   int64_t workspace_bytes = 0;
 };
 
-// INVALID_ARGUMENT names a shape that no kernel takes.
+// INVALID_ARGUMENT names a shape that no kernel supports.
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
@@ -60,14 +60,14 @@ using DecodeKernel = CudaDecodeKernel;
 using PrefillKernel = CudaPrefillKernel;
 
 struct AttentionOptions {
-  DecodeKernel kernel = DecodeKernel::kAuto;  // kGeneral: of long chunks as well
+  DecodeKernel kernel = DecodeKernel::kAuto;  // kGeneral: also for long chunks
   PrefillKernel prefill_kernel = PrefillKernel::kAuto;
   WeightRounding rounding = WeightRounding::kBf16;
 };
 
-// Launches the kernels of paged attention. One thread; the workspace is the caller's and belongs to
-// the launches until the stream has run them. Rows of sequences with up to kMaxDecodeQueries query
-// rows go to the decode kernels, longer chunks to the prefill kernels.
+// Launches the kernels of paged attention. One thread; the caller owns the workspace, and the
+// launches use it until the stream has run them. Rows of sequences with up to kMaxDecodeQueries
+// query rows go to the decode kernels, longer chunks to the prefill kernels.
 class PagedAttention {
  public:
   static constexpr int kMaxDecodeQueries = 8;
@@ -78,14 +78,14 @@ class PagedAttention {
       : plan_(plan), workspace_(workspace) {}
 
   // Before the first layer of a step: host copies of the step's arrays, [num_seqs + 1] and
-  // [num_seqs]. Where every sequence has one query row the launches depend on nothing but num_seqs:
-  // such a step may be recorded as a graph and replayed with other lengths.
+  // [num_seqs]. If every sequence has one query row, the launches depend only on num_seqs: such a
+  // step may be recorded as a graph and replayed with other lengths.
   void BeginStep(std::span<const int32_t> q_offsets, std::span<const int32_t> kv_lens);
 
   // One layer. The shape must be one of the plan's.
   cudaError_t Run(const AttentionParams& params, const AttentionOptions& options,
                   cudaStream_t stream);
-  // The same of interleaved pseudo heads: q_heads and kv_heads are all of them.
+  // The same for interleaved pseudo heads: q_heads and kv_heads count all of them.
   cudaError_t RunInterleaved(const AttentionParams& params, const PseudoHeads& pseudo,
                              cudaStream_t stream);
 

@@ -7,7 +7,7 @@ namespace mea::cuda {
 inline constexpr int kMaxGeneralHeadDim = 512;
 
 // Partial results of all items by plain float32 arithmetic: any even head_dim up to 512, any page
-// size, every option. For the shapes that no fast kernel takes, and to hold those against.
+// size, every option. For the shapes that no fast kernel supports, and as a reference for those.
 cudaError_t LaunchDecodeGeneral(const DecodeParams& params, cudaStream_t stream);
 
 }  // namespace mea::cuda

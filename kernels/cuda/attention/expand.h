@@ -7,8 +7,9 @@ namespace mea::cuda {
 // Virtual heads of tokens of one sequence, composed once so that many queries share the work:
 //   keys_g(t) = r[t,g] * sum_c W_K[c,g] K_c(t)     values_g(t) = sum_c W_V[c,g] V_c(t)
 // rounded to BF16. `out` is one run of tiles of 64 tokens, tile i holding tokens [64 i, 64 i + 64):
-// [tiles, kv_heads, 64, head_dim] in SlabLayout. Tiles without a token of `tokens` are not written;
-// what others hold beside them is made of whatever their slots hold.
+// [tiles, kv_heads, 64, head_dim] in SlabLayout. Tiles without a token of `tokens` are not written.
+// In the other tiles, rows of tokens outside of `tokens` are computed from whatever their cache
+// slots hold.
 struct ExpandParams {
   const Bf16* slabs = nullptr;     // keys or values, [num_pages, num_heads, page_size, head_dim]
   const float* mix = nullptr;      // [num_heads, kv_heads], or absent

@@ -6,7 +6,7 @@ namespace mea::cuda {
 
 // The query heads that one block of threads attends together, as rows of its products, and the
 // components that they need. With a mix every head needs every component; without one the heads of
-// a virtual head need that one alone, and nothing else is read.
+// a virtual head need only that one, and nothing else is read.
 struct HeadBlock {
   static constexpr int kMaxHeads = 64;
 

@@ -8,14 +8,14 @@
 
 namespace mea::cuda {
 
-// One warp's products with a tile of the cache that lies in shared memory as SlabLayout stores it:
-// [tokens / 64][head_dim / 64][64 tokens][64 elements], granules swizzled. The warp has 16 query
-// vectors (rows), of which a lane holds rows lane / 4 and lane / 4 + 8; scores are blocks of 8
-// tokens, of which it holds two neighbours of each row: s[b][0..1] and s[b][2..3].
+// One warp's products with a tile of the cache in shared memory, in SlabLayout's order: [tokens /
+// 64][head_dim / 64][64 tokens][64 elements], granules swizzled. The warp has 16 query vectors
+// (rows), of which a lane holds rows lane / 4 and lane / 4 + 8; scores are blocks of 8 tokens, of
+// which it holds two neighbours of each row: s[b][0..1] and s[b][2..3].
 
 inline constexpr int kChunkBytes = SlabLayout::kTileTokens * SlabLayout::kChunkElements * 2;
 
-// Where token `token` (a multiple of 8) begins in a tile of vectors of head_dim elements.
+// Offset of token `token` (a multiple of 8) in a tile of vectors of head_dim elements.
 template <int head_dim>
 __device__ __forceinline__ constexpr int TokenBytes(int token) {
   constexpr int kTile = SlabLayout::kTileTokens;
@@ -66,7 +66,7 @@ template <int head_dim, int kBlocks>
 __device__ __forceinline__ void AddScores(const uint32_t (&q)[head_dim / 16][4],
                                           const std::byte* keys, const LaneOffsets& offsets,
                                           PerRow mix, float (&s)[kBlocks][4]) {
-  constexpr int kAtOnce = kBlocks < 4 ? 2 : 4;  // products in flight against registers
+  constexpr int kAtOnce = kBlocks < 4 ? 2 : 4;  // products in flight, traded against registers
 #pragma unroll
   for (int first = 0; first < kBlocks; first += kAtOnce) {
     float dot[kAtOnce][4] = {};
@@ -166,7 +166,7 @@ struct Accumulator {
 };
 
 // Copies a tile of 64 tokens by kThreads threads, 16 bytes at a time. Tokens outside `valid` arrive
-// as zeros and nothing of theirs is read: a weight of zero times what a free slot holds may be NaN.
+// as zeros, and their slots are not read: zero times the contents of a free slot may be NaN.
 // `hint`: a CacheHint, or none.
 template <int head_dim, int kThreads, class... Hint>
 __device__ __forceinline__ void CopyTile(std::byte* shared, const Bf16* tile, int first_token,

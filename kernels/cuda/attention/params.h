@@ -8,8 +8,8 @@
 
 namespace mea::cuda {
 
-// PagedAttentionArgs of kernels/backend.h as the kernels see it: device arrays, dense but for q,
-// the slabs of keys and values in SlabLayout.
+// PagedAttentionArgs of kernels/backend.h as the kernels see it: device arrays, dense except for q;
+// the slabs of keys and values are in SlabLayout.
 struct AttentionParams {
   const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows
   int64_t q_stride = 0;                   // elements from row to row; 0: rows are dense
@@ -37,7 +37,7 @@ struct AttentionParams {
   float head_norm_eps = 0.0f;
 
   __host__ __device__ constexpr SlabLayout layout() const { return {page_size, head_dim}; }
-  // Whether physical heads are the virtual heads: a query head needs one component alone.
+  // Whether physical heads are the virtual heads: then a query head needs only one component.
   __host__ __device__ constexpr bool is_plain() const {
     return key_mix == nullptr && value_mix == nullptr;
   }
@@ -60,7 +60,7 @@ __host__ __device__ constexpr float MixWeight(const float* mix, int kv_heads, in
 }
 
 // How the product of softmax weights and values rounds: the weights of a component to BF16 (1.5e-3
-// relative error of the result), or to a sum of two BF16 (4e-6) at half as many products again.
+// relative error of the result), or to a sum of two BF16 (4e-6), with half as many products more.
 enum class WeightRounding { kBf16, kTwoBf16 };
 
 // Running softmax of one head over some tokens, scores in powers of two: the partial result is
@@ -73,7 +73,8 @@ struct SoftmaxStats {
 inline constexpr float kMaskedScore = -1e30f;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
-// What the decode kernels share: the work list of the batch and the partial results of its items.
+// The common parameters of the decode kernels: the work list of the batch and the partial results
+// of its items.
 struct DecodeParams {
   AttentionParams attention;
   WorkList list;

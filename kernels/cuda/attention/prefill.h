@@ -4,9 +4,9 @@
 
 namespace mea::cuda {
 
-// Keys or values of the virtual heads of one sequence: the cache itself where physical heads are
-// the virtual ones, or an expanded copy, whose tiles lie in order. Either way a tile of 64 tokens
-// of one head is one run of memory in SlabLayout.
+// Keys or values of the virtual heads of one sequence: the cache itself if physical heads are the
+// virtual ones, or an expanded copy, whose tiles are in order. Either way a tile of 64 tokens of
+// one head is one run of memory in SlabLayout.
 struct HeadSlabs {
   const Bf16* slabs = nullptr;     // [num_pages, kv_heads, page_size, head_dim]
   const int32_t* pages = nullptr;  // of the sequence; absent: page i holds its i-th tokens
@@ -25,8 +25,8 @@ struct HeadSlabs {
 };
 
 // Causal attention of one sequence's query rows [q_begin, q_begin + q_len), of which the last sees
-// all kv_len tokens, over virtual heads; head norm included. Of `attention`, the cache, its mixes
-// and its norms are not looked at.
+// all kv_len tokens, over virtual heads; head norm included. The cache, mixes and norms in
+// `attention` are not used.
 struct PrefillParams {
   AttentionParams attention;
   HeadSlabs keys;

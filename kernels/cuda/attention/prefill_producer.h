@@ -11,7 +11,7 @@ namespace mea::cuda {
 // A block of prefill_wgmma.cu: warpgroup 0 is the producer, each of the others a consumer of 64
 // rows. Between them is a ring of slots in shared memory, each keys or values of 128 tokens as
 // [head_dim / 64 chunks][128 tokens][64 elements], granules swizzled as in SlabLayout: the chunks
-// of two tiles one behind the other.
+// of two tiles are adjacent.
 template <int head_dim>
 struct PrefillShape {
   static constexpr int kGroupWarps = 4;
@@ -91,9 +91,9 @@ class PrefillProducer {
   static constexpr int kTile = SlabLayout::kTileTokens;
   enum class Slabs { kKeys, kValues };
 
-  // Tokens [token, token + kTokens) into the next slot. What no row of the chunk sees may be
-  // anything and is not copied, nor is its page looked up: scores with it are masked, and values,
-  // which meet weights of zero, become zeros.
+  // Tokens [token, token + kTokens) into the next slot. Tokens that no row of the chunk sees may
+  // hold anything. They are not copied and their pages are not looked up: their scores are masked,
+  // and their values, which meet weights of zero, are set to zero.
   __device__ void Fill(const HeadSlabs& source, int token, Slabs kind) {
     const TokenRange rows = {seen_.begin > token ? seen_.begin - token : 0,
                              seen_.end - token < S::kTokens ? seen_.end - token : S::kTokens};

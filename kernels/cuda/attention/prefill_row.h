@@ -8,7 +8,7 @@ namespace mea::cuda {
 
 // A row of a prefill kernel: one query position of one query head.
 struct PrefillRow {
-  bool valid;  // rows behind the chunk repeat its last
+  bool valid;  // rows after the chunk repeat its last
   int query;   // row of q and out
   int head;    // query head
   TokenRange visible;
@@ -26,7 +26,7 @@ struct PrefillRow {
             .visible = VisibleTokens(params.kv_len, params.q_len, position, p.window)};
   }
 
-  // What any of the rows [first, first + num_rows) sees, and what every one does.
+  // The tokens that any of the rows [first, first + num_rows) sees, and those that all of them see.
   __device__ static TokenRange AnySees(const PrefillParams& params, int g, int first,
                                        int num_rows) {
     return {At(params, g, first).visible.begin, At(params, g, first + num_rows - 1).visible.end};

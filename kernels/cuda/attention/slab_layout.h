@@ -9,7 +9,7 @@ namespace mea::cuda {
 // The order of elements inside a (page, head) slab of keys or values, BF16. Where page_size and
 // head_dim are multiples of 64 the slab is
 //   [page_size / 64 tiles][head_dim / 64 chunks][64 tokens][64 elements],
-// and of a token's 128 bytes in a chunk the 16-byte granule g lies at place g ^ (token & 7). A tile
+// and of a token's 128 bytes in a chunk the 16-byte granule g is at place g ^ (token & 7). A tile
 // is then one contiguous copy, and its image in shared memory is the one that tensor-core loads
 // read without bank conflicts (128-byte swizzle). Otherwise it is plain [page_size][head_dim].
 struct SlabLayout {
@@ -31,7 +31,7 @@ struct SlabLayout {
     return (page * num_heads + head) * slab_elements();
   }
 
-  // Where element `element` of the slab's token `token` lies. Neighbours stay neighbours within a
+  // Offset of element `element` of the slab's token `token`. Neighbours stay neighbours within a
   // granule of a tiled slab and within a token of a plain one.
   __host__ __device__ constexpr int Offset(int token, int element) const {
     if (!is_tiled()) return token * head_dim + element;

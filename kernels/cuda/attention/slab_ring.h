@@ -36,7 +36,7 @@ struct DecodeWgmmaShape {
 
 // The slabs of the block's units, in a ring that its first thread keeps filled by bulk copies. Only
 // slots of the cache that hold a visible token are copied; the other rows of a slab keep what an
-// earlier slab left there, or the zeros of the start: finite, and to be weighted by zero.
+// earlier slab left there, or the initial zeros: finite values, which get a weight of zero.
 template <int head_dim>
 class SlabRing {
  public:
@@ -66,8 +66,8 @@ class SlabRing {
     return S::Memory(read_);
   }
 
-  // This warp is done with it. Refills the slot before it, which the other warps have released by
-  // now or are about to.
+  // This warp is done with the slab. Refills the previous slot, which the other warps have released
+  // by now or are about to release.
   __device__ __forceinline__ void Release() {
     if (threadIdx.x % kWarpSize == 0) S::RingBarriers().Release(read_);
     read_.Next();

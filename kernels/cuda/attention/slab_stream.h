@@ -18,8 +18,8 @@ struct Units {
         end(FirstUnit(params.list.worker_begin[blockIdx.x + 1], parts)) {}
 };
 
-// What the units of a block read, slab after slab: for every tile of kTokens tokens of a unit its
-// key components, then its value components. Page numbers are fetched one tile ahead.
+// What the units of a block read, slab by slab: for every tile of kTokens tokens of a unit its key
+// components, then its value components. Page numbers are fetched one tile ahead.
 template <int head_dim, int kTokens>
 class SlabStream {
  public:
@@ -38,7 +38,7 @@ class SlabStream {
 
   __device__ bool AtEnd() const { return unit_ >= units_.end; }
 
-  // Of the slab: tokens [token, token + 64) of sub-tile i, of which those in valid() count.
+  // Tokens [token, token + 64) of the slab's sub-tile i, of which those in valid() count.
   __device__ const Bf16* tile(int i) const {
     const AttentionParams& p = params_.attention;
     const bool is_key = slab_ < NumKeys();
@@ -90,7 +90,7 @@ class SlabStream {
     if (unit_ + 1 < units_.end) upcoming_ = ItemOf(unit_ + 1);
   }
 
-  // The pages of a tile. Entries behind the item's tokens are not looked at.
+  // The pages of a tile. Entries after the item's tokens are not read.
   __device__ void LookUp(const Item& item, int first, int (&pages)[kSubTiles]) const {
     const AttentionParams& p = params_.attention;
     const int32_t* of_seq = p.page_table + int64_t{item.seq} * p.page_table_stride;

@@ -29,7 +29,7 @@ class SlotBarriers {
   __device__ explicit SlotBarriers(std::byte* memory)
       : full_(reinterpret_cast<MBarrier*>(memory)) {}
 
-  // By one thread; then a SyncThreads. A reader is whoever calls Release.
+  // Called by one thread, followed by a SyncThreads. A reader is a thread that calls Release.
   __device__ void Init(int num_readers) const {
     for (int i = 0; i < kSlots; ++i) {
       cuda::Init(full_ + i, 1);
@@ -38,7 +38,7 @@ class SlotBarriers {
     FenceInit();
   }
 
-  // The one that fills, before it does; it announces the bytes, also where there are none.
+  // Called by the filling thread before it fills; announces the bytes, even if there are none.
   __device__ __forceinline__ void WaitEmpty(Slot<kSlots> slot) const {
     Wait(Empty(slot.index), slot.parity ^ 1);
   }

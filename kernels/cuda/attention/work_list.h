@@ -8,7 +8,7 @@ namespace mea::cuda {
 
 // Decode attention cuts every row (one query position, all its heads) into splits of its visible
 // tokens, and the splits of all rows are dealt to persistent workers. The list is made on the
-// device from the lengths alone, so that a recorded graph serves any lengths.
+// device from the lengths only, so a recorded graph serves any lengths.
 
 // Tokens [begin, end) of a sequence.
 struct TokenRange {
@@ -17,8 +17,8 @@ struct TokenRange {
   __host__ __device__ constexpr int size() const { return end - begin; }
 };
 
-// What query row `row` of a sequence sees, whose last query row is q_end - 1 and which has kv_len
-// cached tokens. Empty where kv_len is 0: a padded row.
+// What query row `row` of a sequence sees; its last query row is q_end - 1 and it has kv_len cached
+// tokens. Empty if kv_len is 0: a padded row.
 __host__ __device__ constexpr TokenRange VisibleTokens(int kv_len, int q_end, int row, int window) {
   if (kv_len <= 0) return {0, 0};
   const int end = kv_len - (q_end - 1 - row);
@@ -31,8 +31,8 @@ __host__ __device__ constexpr int SplitTokens(int num_visible) {
   return num_visible <= 32768 ? 512 : 1024;
 }
 
-// The splits of one row. Boundaries are multiples of SplitTokens counted from token 0, and depend
-// on nothing but the row: whatever batch a row is in, its sums are formed in the same order.
+// The splits of one row. Boundaries are multiples of SplitTokens counted from token 0 and depend
+// only on the row: in every batch its sums are formed in the same order.
 struct RowSplits {
   TokenRange visible;
   int split_tokens;
@@ -63,7 +63,7 @@ constexpr int MaxSplits(int max_visible) {
   return most + 1;
 }
 
-// Tokens [begin, end) of what `row`, of sequence `seq`, sees. Its index in the list is also the
+// Tokens [begin, end) of those that `row` of sequence `seq` sees. Its index in the list is also the
 // index of its partial result.
 struct WorkItem {
   int row;
@@ -83,14 +83,14 @@ struct RowItems {
 struct WorkList {
   WorkItem* items;    // [max_items], in the order of rows and of tokens
   RowItems* rows;     // [max_rows]
-  int* row_costs;     // [max_rows]: what the rows before this one cost
-  int* worker_begin;  // [num_workers + 1]: where a worker's share begins, in 1/1024 item
+  int* row_costs;     // [max_rows]: cost of the rows before this one
+  int* worker_begin;  // [num_workers + 1]: beginning of a worker's share, in 1/1024 item
   int num_workers;    // persistent blocks of the kernels that use the list
 };
 
-// A worker takes the units whose middle lies in its share. A unit is one item, or one of `parts`
+// A worker takes the units whose middle is in its share. A unit is one item, or one of `parts`
 // equal parts of it (blocks of heads): unit = item * parts + part. Returns the first unit with its
-// middle at or behind `position`, a value of worker_begin.
+// middle at or after `position`, a value of worker_begin.
 inline constexpr int kPositionsPerItem = 1024;
 __host__ __device__ constexpr int FirstUnit(int position, int parts) {
   const int64_t twice = int64_t{2} * position * parts;  // in 1/2048 unit

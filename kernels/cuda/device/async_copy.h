@@ -1,15 +1,15 @@
 #pragma once
 
-// Copies from global to shared memory that run beside the thread (cp.async). A thread commits what
-// it has issued since its last commit as one group and waits for its own groups in order; the data
-// of other threads need a SyncThreads after everybody's wait.
+// Copies from global to shared memory that run asynchronously to the thread (cp.async). A thread
+// commits what it has issued since its last commit as one group and waits for its own groups in
+// order; the data of other threads need a SyncThreads after everybody's wait.
 
 #include "kernels/cuda/device/simt.h"
 
 namespace mea::cuda {
 
-// How the second-level cache treats what a copy reads. Bytes that are read once make room for
-// others first.
+// How the second-level cache treats the bytes that a copy reads. Bytes that are read only once are
+// evicted first.
 struct CacheHint {
   uint64_t policy;
 };
@@ -51,7 +51,7 @@ __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// Waits until at most the `kGroups` groups committed last are under way.
+// Waits until at most the `kGroups` groups committed last are pending.
 template <int kGroups>
 __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");

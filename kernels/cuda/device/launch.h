@@ -13,13 +13,13 @@ struct LaunchConfig {
   dim3 block;            // whole warps
   int shared_bytes = 0;  // dynamic shared memory of one block
   cudaStream_t stream = nullptr;
-  // The kernel may start while the one before it in the stream still runs (programmatic dependent
-  // launch): it calls WaitForPrevious before it touches what that one reads or writes. Without
-  // effect before sm_90.
+  // The kernel may start while the previous one in the stream still runs (programmatic dependent
+  // launch): it calls WaitForPrevious before it touches memory that the previous one reads or
+  // writes. No effect before sm_90.
   bool overlaps_previous = false;
 };
 
-// Whether the device, the same for the whole process, knows programmatic dependent launch.
+// Whether the device, the same for the whole process, supports programmatic dependent launch.
 inline bool CanOverlap() {
   static const bool can = [] {
     int device = 0, major = 0;
@@ -64,7 +64,7 @@ __device__ __forceinline__ void WaitForPrevious() {
 #endif
 }
 
-// Lets the next kernel of the stream start once every block has said so or ended.
+// Lets the next kernel of the stream start once every block has called this or ended.
 __device__ __forceinline__ void LetNextStart() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -17,7 +17,8 @@ enum class CachePolicy { kNormal, kEvictFirst };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// By one thread; then FenceInit, then a SyncThreads before anybody else uses the barrier.
+// Called by one thread; then FenceInit, then a SyncThreads before any other thread uses the
+// barrier.
 __device__ __forceinline__ void Init(MBarrier* barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(count)
                : "memory");
@@ -57,7 +58,7 @@ __device__ __forceinline__ void Wait(MBarrier* barrier, int parity) {
   } while (complete == 0);
 }
 
-// Copies beside the thread; `bytes` and both addresses are multiples of 16. One thread issues it.
+// Copies asynchronously; `bytes` and both addresses are multiples of 16. One thread issues it.
 __device__ __forceinline__ void BulkCopy(void* shared, const void* global, int bytes,
                                          MBarrier* barrier,
                                          CachePolicy policy = CachePolicy::kNormal) {
@@ -79,7 +80,8 @@ __device__ __forceinline__ void BulkCopy(void* shared, const void* global, int b
 }
 
 // Lets wgmma and bulk copies see what this thread has read and written in shared memory by ordinary
-// accesses (CopyAsync16 counts as one). Other threads' accesses: they fence, then all synchronise.
+// accesses (CopyAsync16 counts as one). For other threads' accesses: they fence, then all
+// synchronise.
 __device__ __forceinline__ void FenceProxyAsync() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-// The threads of a block, what they exchange, and scalars. Everything here is what one CUDA
-// instruction does; tests/simt holds the same functions for the CPU.
+// The threads of a block, their exchanges, and scalars. Every function is one CUDA instruction;
+// tests/simt has the same functions for the CPU.
 
 #include <cuda_runtime.h>
 
@@ -21,12 +21,12 @@ __device__ __forceinline__ std::byte* DynamicShared() {
   return reinterpret_cast<std::byte*>(mea_dynamic_shared);
 }
 
-// The 32-bit address of shared memory that PTX takes.
+// The 32-bit shared-memory address for PTX.
 __device__ __forceinline__ uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// ---- Meeting. Every thread named takes part, whole warps always.
+// ---- Meeting. Every named thread takes part, always in whole warps.
 
 __device__ __forceinline__ void SyncThreads() { __syncthreads(); }
 __device__ __forceinline__ void SyncWarp() { __syncwarp(); }
@@ -60,7 +60,7 @@ __device__ __forceinline__ T ShflUp(T value, int delta) {
 // Bit i is lane i's predicate.
 __device__ __forceinline__ uint32_t Ballot(bool predicate) { return __ballot_sync(~0u, predicate); }
 
-// ---- Memory. Atomics return what was there before.
+// ---- Memory. Atomics return the old value.
 
 __device__ __forceinline__ int AtomicAdd(int* address, int value) {
   return atomicAdd(address, value);
@@ -77,8 +77,8 @@ __device__ __forceinline__ uint32_t AtomicMax(uint32_t* address, uint32_t value)
 // Writes before it are seen on the whole device before writes after it.
 __device__ __forceinline__ void ThreadFence() { __threadfence(); }
 
-// 16 bytes. Not through the read-only path: where kernels overlap, what the one before wrote might
-// not be seen there.
+// 16 bytes. Not through the read-only path: if kernels overlap, it might not show what the previous
+// one wrote.
 __device__ __forceinline__ uint4 LoadGlobal128(const void* global) {
   uint4 v;
   asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
@@ -87,8 +87,8 @@ __device__ __forceinline__ uint4 LoadGlobal128(const void* global) {
                : "memory");
   return v;
 }
-// 16 bytes that no kernel of a step writes, read once: weights pass through the read-only path
-// without displacing what is read again.
+// 16 bytes that no kernel of a step writes, read once: weights go through the read-only path
+// without displacing data that is read again.
 __device__ __forceinline__ uint4 LoadStreaming128(const void* global) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"

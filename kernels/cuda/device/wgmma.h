@@ -1,7 +1,7 @@
 #pragma once
 
 // Tensor-core products of a warpgroup, four warps that start at a multiple of four (sm_90a). They
-// run beside the threads:
+// run asynchronously:
 //   WgmmaFence(d); WgmmaSS64<N>(d, a, b, false); ... ; WgmmaCommit(); ...; WgmmaWait<0>(d);
 // Until the wait, nobody touches d, the registers of A, or the operands in shared memory.
 //
@@ -33,15 +33,15 @@ __device__ __forceinline__ MatrixDescriptor Descriptor(const void* shared, int l
          static_cast<uint64_t>(stride_bytes >> 4) << 32 | kSwizzle128;
 }
 
-// The same matrix `bytes` (a multiple of 16) further on.
+// The same matrix, `bytes` (a multiple of 16) further.
 __device__ __forceinline__ MatrixDescriptor Advance(MatrixDescriptor descriptor, int bytes) {
   return descriptor + static_cast<uint64_t>(bytes >> 4);
 }
 
 namespace wgmma {
 
-// Keeps the compiler from moving accesses to registers across this place: it does not know that the
-// instructions go on using them.
+// Keeps the compiler from moving register accesses across this point: it does not know that the
+// instructions still use them.
 template <int kSize>
 __device__ __forceinline__ void Pin(float (&d)[kSize]) {
 #pragma unroll
@@ -72,7 +72,7 @@ __device__ __forceinline__ void WgmmaCommit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Waits until at most the kGroups groups committed last are under way; names the accumulators that
+// Waits until at most the kGroups groups committed last are pending; names the accumulators that
 // may be read from here on.
 template <int kGroups, class... D>
 __device__ __forceinline__ void WgmmaWait(D&... d) {

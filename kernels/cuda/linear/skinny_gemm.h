@@ -8,9 +8,9 @@
 
 namespace mea::cuda {
 
-// out = x w^T + bias for a handful of rows: what is read is w, once, as fast as memory gives it. A
-// row's result depends neither on the other rows nor on their number: sums are formed in an order
-// that out_features and in_features alone decide.
+// out = x w^T + bias for a handful of rows: w is read once, as fast as memory delivers it. A row's
+// result depends neither on the other rows nor on their number: only out_features and in_features
+// decide the order of summation.
 struct SkinnyGemmParams {
   const Bf16* x = nullptr;  // [num_rows, in_features]
   int64_t x_stride = 0;     // elements from row to row
@@ -21,7 +21,7 @@ struct SkinnyGemmParams {
   float* out_f32 = nullptr;     // the other null
   int64_t out_stride = 0;
   float* partials = nullptr;  // SkinnyGemmPartials floats; scratch
-  int* tickets = nullptr;     // SkinnyGemmTickets ints: 0 before the first call, and left so
+  int* tickets = nullptr;     // SkinnyGemmTickets ints: 0 before the first call and after each
   int num_rows = 0;           // at most kMaxSkinnyRows
   int in_features = 0;        // a multiple of 8; rows of x and w start on 16-byte boundaries
   int out_features = 0;

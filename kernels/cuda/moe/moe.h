@@ -1,11 +1,10 @@
 #pragma once
 
-// A mixture of experts on the device: route the rows, group them by expert, multiply each group
-// with its expert, add up. Grids depend on the number of rows alone, so all of it can be recorded.
-// A slot is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
-// num_tokens
-// * top_k. Whatever depends on how slots are grouped is only where a result is computed: its sum is
-// formed in an order that in_features alone decides.
+// A mixture of experts on the device: route the rows, group them by expert, multiply each group by
+// its expert, add up. Grids depend only on the number of rows, so all of it can be recorded. A slot
+// is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
+// num_tokens * top_k. Grouping only decides where a result is computed: in_features alone decides
+// the order of its sum.
 
 #include <cuda_runtime_api.h>
 
@@ -49,7 +48,7 @@ struct ExpertTile {
   int32_t end;
 };
 
-// Orders the slots by expert, those of one expert as they were, and cuts each expert's into tiles.
+// Orders the slots by expert, stably, and cuts each expert's slots into tiles.
 struct GroupSlotsParams {
   const int32_t* chosen = nullptr;  // [num_slots]
   int32_t* order = nullptr;         // [num_slots] the slot at each position
@@ -60,14 +59,14 @@ struct GroupSlotsParams {
 };
 cudaError_t LaunchGroupSlots(const GroupSlotsParams& params, cudaStream_t stream);
 
-// How long tiles are, by how many slots there are for each expert; how many tiles there may be, and
-// for how many there is room wherever there are no more slots.
+// The length of tiles, from the number of slots per expert; the most tiles there may be; and the
+// room for tiles with at most this many slots.
 int ExpertTileRows(int num_slots, int num_experts);
 int MaxExpertTiles(int num_slots, int num_experts);
 int ExpertTileRoom(int num_slots, int num_experts);
 
 // Each slot's product with its expert's matrices, dense and expert_stride apart:
-//   out = silu(w x) * (up x), or w x where up is null.
+//   out = silu(w x) * (up x), or w x if up is null.
 struct ExpertProductParams {
   const Bf16* x = nullptr;  // [num_slots / slots_per_row, in_features]
   int64_t x_stride = 0;

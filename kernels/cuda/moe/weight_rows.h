@@ -1,9 +1,9 @@
 #pragma once
 
-// Sixteen rows of a weight matrix on their way from memory to the tensor core, without a stop in
-// shared memory: kernels/cuda/README.md, "Small products". Of 32 elements of k a lane loads 16
-// bytes of rows g and g + 8 and feeds them to two products as if they were columns 2t, 2t+1, 2t+8,
-// 2t+9; x is read in the same order, so that the permutation of k cancels.
+// Sixteen rows of a weight matrix on their way from memory to the tensor core, without shared
+// memory: kernels/cuda/README.md, "Small products". Of 32 elements of k a lane loads 16 bytes of
+// rows g and g + 8 and feeds them to two products as if they were columns 2t, 2t+1, 2t+8, 2t+9; x
+// is read in the same order, so that the permutation of k cancels.
 
 #include "kernels/cuda/device/mma.h"
 #include "kernels/cuda/device/simt.h"

@@ -1,9 +1,9 @@
 #pragma once
 
-// Rotary embedding and all that happens between the projections and attention. q, k and v may be
+// Rotary embedding and everything else between the projections and attention. q, k and v may be
 // column blocks of one buffer [num_tokens, (q_heads + key_heads + value_heads) * head_dim]: strides
-// are in elements from one token to the next, the heads of a token lie side by side. head_dim is
-// even and at most kMaxRopeHeadDim; multiples of 16 on 16-byte boundaries are fastest.
+// are in elements from one token to the next, the heads of a token are adjacent. head_dim is even
+// and at most kMaxRopeHeadDim; multiples of 16 on 16-byte boundaries are fastest.
 
 #include <cuda_runtime_api.h>
 
@@ -28,7 +28,7 @@ struct RopeParams {
 };
 cudaError_t LaunchComputeRope(const RopeParams& params, cudaStream_t stream);
 
-// QK-norm (where gain is present) and rotation, in place.
+// QK-norm (if gain is present) and rotation, in place.
 struct QueryParams {
   Bf16* q = nullptr;  // [num_tokens, q_heads, head_dim]
   int64_t q_stride = 0;
@@ -46,7 +46,7 @@ cudaError_t LaunchPrepareQueries(const QueryParams& params, cudaStream_t stream)
 //   gain null                  RoPE(y_c)
 //   key_norm_heads == 0        RoPE(gain * y_c / rms(y_c))
 //   key_norm_heads == h        RoPE(gain * y_c), and 1 / rms(sum_c key_mix[c,j] y_c) for every j
-// A token whose slot is negative leaves no trace.
+// A token with a negative slot is not stored.
 struct AppendParams {
   const Bf16* k = nullptr;  // [num_tokens, key_heads, head_dim]
   int64_t k_stride = 0;

@@ -2,7 +2,7 @@
 
 // The ops that take each row by itself: embedding, norms, SwiGLU and the gathering of rows.
 // Activations and the table are BF16, the residual stream and the gains F32. Strides are in
-// elements, from one row to the next. Rows are fastest where every row starts on a 16-byte boundary
+// elements, from one row to the next. Rows are fastest if every row starts on a 16-byte boundary
 // and its length is a multiple of 8; everything else works too. All return the error of the launch.
 
 #include <cuda_runtime_api.h>
@@ -14,7 +14,8 @@
 
 namespace mea::cuda {
 
-// out[i] = table[ids[i]]; an id of -1 - j stands for what row j of the last sampling drew.
+// out[i] = table[ids[i]]; an id of -1 - j stands for the token that row j of the last sampling
+// drew.
 struct EmbedParams {
   const Bf16* table = nullptr;  // [vocab, hidden]
   int64_t table_stride = 0;
@@ -75,8 +76,8 @@ cudaError_t LaunchSigmoidGate(const GateParams& params, float scale, cudaStream_
 
 // out[n, g] = sum_c mix[c, g] * x[n, c], sums in F32 in the order of c.
 struct MixHeadsParams {
-  const Bf16* x = nullptr;  // [num_tokens, in_heads, head_dim], the heads of a token side by side
-  int64_t x_stride = 0;     // from token to token
+  const Bf16* x = nullptr;     // [num_tokens, in_heads, head_dim], heads of a token adjacent
+  int64_t x_stride = 0;        // from token to token
   const float* mix = nullptr;  // [in_heads, out_heads]
   Bf16* out = nullptr;         // [num_tokens, out_heads, head_dim], likewise
   int64_t out_stride = 0;

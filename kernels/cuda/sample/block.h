@@ -1,8 +1,8 @@
 #pragma once
 
-// What the threads of a block find out together about 64-bit integers: sums, the least, where a
-// running sum crosses a mark. Integers, so the result does not depend on the number of threads.
-// Every thread of the block calls these and receives the same result.
+// Collective operations of a block's threads on 64-bit integers: sums, the least, where a running
+// sum crosses a mark. Integers, so the result does not depend on the number of threads. Every
+// thread of the block calls these and receives the same result.
 
 #include "kernels/cuda/device/simt.h"
 
@@ -65,8 +65,8 @@ struct Crossing {
   uint64_t value;   // values(index)
 };
 
-// `mark` is at least 1; beyond the sum of all n values, whose sum is not 0, it is taken as that
-// sum.
+// `mark` is at least 1; if it exceeds the sum of all n values, which is not 0, that sum is used
+// instead.
 template <class Values>
 __device__ Crossing FindCrossing(BlockScratch& scratch, int n, uint64_t mark, Values values) {
   const int per_thread = (n + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);

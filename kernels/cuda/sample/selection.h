@@ -1,7 +1,7 @@
 #pragma once
 
-// The best of a row without sorting it. Every element has a 32-bit key, the better the smaller; a
-// prefix of the order (key, index) is found by radix: 11, 11 and 10 bits at a time. Sums are of
+// The best elements of a row without sorting it. Every element has a 32-bit key, smaller is better;
+// a prefix of the order (key, index) is found by radix: 11, 11 and 10 bits at a time. Sums are of
 // integers and therefore the same in every order.
 
 #include "kernels/cuda/device/simt.h"
@@ -121,8 +121,9 @@ __device__ __forceinline__ void AddToBin(SampleScratch& scratch, uint32_t bin, u
   if (high != 0) AtomicAdd(&scratch.bins_high[bin], high);
 }
 
-// The shortest prefix with `wanted` elements, or whose elements have the weight `wanted`; all where
-// there are fewer. There is at least one element, and by weight one of positive weight.
+// The shortest prefix with `wanted` elements, or whose elements have the weight `wanted`; all
+// elements if there are fewer. There must be at least one element, and by weight at least one of
+// positive weight.
 template <By kBy>
 __device__ Prefix Select(SampleScratch& scratch, const Source& source, uint64_t wanted) {
   uint32_t known = 0;    // bits of the last key that are decided
@@ -147,7 +148,7 @@ __device__ Prefix Select(SampleScratch& scratch, const Source& source, uint64_t 
     known |= static_cast<uint32_t>(num_bins - 1) << shift;
     value = crossing.value;
     wanted -= crossing.before;
-    // Where the whole bin is wanted, nothing is left to decide.
+    // If the whole bin is wanted, nothing is left to decide.
     if (kBy == By::kCount && wanted >= value) {
       const uint32_t last = decided | ~known;
       return {last < kNoKey ? last : kNoKey - 1, Prefix::kAllTies};
@@ -159,7 +160,7 @@ __device__ Prefix Select(SampleScratch& scratch, const Source& source, uint64_t 
   return {decided, ties * weight >= value ? Prefix::kAllTies : ties};
 }
 
-// What an element counts for.
+// How an element is counted.
 struct Measure {
   enum class Of { kWeights, kTies };
   Of of = Of::kWeights;
@@ -221,7 +222,7 @@ __device__ inline Measure WeightsOf(SampleScratch& scratch, const Source& source
 }
 
 // Gathers the elements that `kept` keeps in the list, as entry(index, key), in no order. Returns
-// their number; where that exceeds kListCapacity, some are missing.
+// their number; if that exceeds kListCapacity, some are missing.
 template <class Entry>
 __device__ int Gather(SampleScratch& scratch, const Source& source, const Measure& kept,
                       Entry entry) {
@@ -237,8 +238,8 @@ __device__ int Gather(SampleScratch& scratch, const Source& source, const Measur
   return static_cast<int>(scratch.list_size);
 }
 
-// A key that at least `count` elements reach (or all, where there are fewer), and seldom many more:
-// the count-th best of each thread's own best key. Costs no pass over the elements.
+// A key that at least `count` elements reach (or all, if there are fewer), and seldom many more:
+// the count-th best of the threads' best keys. Costs no pass over the elements.
 __device__ inline uint32_t BoundOfBest(SampleScratch& scratch, uint32_t best_of_thread,
                                        uint64_t count) {
   SyncThreads();
