@@ -22,11 +22,11 @@ absl::StatusOr<Address> ParseAddress(const std::string& text);
 bool IsLoopback(const Address& address);
 
 // A listening TCP socket, the caller's to close. Port 0 takes a free one and is replaced by it.
-// UNAVAILABLE with what the system says: "127.0.0.1:80: Permission denied".
+// UNAVAILABLE with the system's error: "127.0.0.1:80: Permission denied".
 absl::StatusOr<int> Listen(Address& address);
 
-// Takes the address for a moment without listening: libraries that listen for us say less about why
-// they cannot, and nobody who waits for the port takes it for ready.
+// Binds the address for a moment without listening: libraries that listen for us say less about why
+// they cannot, and nobody who waits for the port believes that it is ready.
 absl::Status CheckBindable(Address address);
 
 }  // namespace mea

@@ -12,11 +12,11 @@
 
 namespace mea {
 
-// How a text of a client is read that no chat template wrote.
+// How to read a client's text that no chat template wrote.
 EncodeOptions PlainTextOptions(bool add_special_tokens, bool parse_special);
 
-// Texts and tokens of clients, read within the bounds of limits.h and for as long as somebody wants
-// them. INVALID_ARGUMENT names the field.
+// Texts and tokens of clients, converted within the bounds of limits.h and only while somebody
+// waits for the result. INVALID_ARGUMENT names the field.
 absl::StatusOr<std::vector<int32_t>> EncodeText(const Tokenizer& tokenizer, std::string_view field,
                                                 std::string_view text, const EncodeOptions& options,
                                                 StillWanted still_wanted);

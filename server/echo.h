@@ -7,8 +7,8 @@
 namespace mea {
 
 // The prompt as the beginning of a completion: its tokens, and the text that was sent, or that of
-// the token ids, where bytes of a code point that they leave unfinished are left to the completion.
-// Where logprobs are asked for, every token has an entry without a value.
+// the token ids; the bytes of a code point that they leave incomplete come with the completion. If
+// logprobs are asked for, every token has an entry without a value.
 DeltaOutput MakeEcho(const GenerationSpec& spec, const Tokenizer& tokenizer);
 
 }  // namespace mea

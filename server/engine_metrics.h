@@ -9,7 +9,7 @@
 
 namespace mea {
 
-// Cache memory, load and totals as the engine knows them at this moment.
+// Cache memory, load and totals, as the engine has them at this moment.
 void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
                          std::vector<prometheus::MetricFamily>& families);
 

@@ -11,10 +11,10 @@ namespace mea {
 // INVALID_ARGUMENT about one field of a request. `field` is its path in GenerateRequest, and what
 // the message begins with: FieldError("sampling.top_p", "0 is outside ...").
 absl::Status FieldError(std::string_view field, std::string_view problem);
-// The same for a message of somebody who does not know the field's path: it is kept as it is.
+// The same for a message without the field's path, which is kept as it is.
 absl::Status WithField(const absl::Status& status, std::string_view field);
 
-// The field that a status is about; nothing where it says none.
+// The field that a status is about; absent if it names none.
 std::optional<std::string> FieldOf(const absl::Status& status);
 
 }  // namespace mea

@@ -19,9 +19,9 @@
 
 namespace mea {
 
-// What the unary and the streaming call share: the request's way in, and exactly one status out.
-// gRPC keeps the pointer until OnDone, text workers hold it while they notify; it dies with the
-// last of both.
+// The common part of the unary and the streaming call: the request's way in, and exactly one status
+// out. gRPC keeps the pointer until OnDone, text workers hold it while they notify; the last of
+// them destroys it.
 template <typename Reactor>
 class GenerateCall : public Reactor,
                      public OutputListener,
@@ -56,10 +56,10 @@ class GenerateCall : public Reactor,
   }
 
  protected:
-  // The client is gone: there is no more to send.
+  // The client is gone: nothing more is sent.
   virtual void Abandon(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { Fail(why); }
 
-  // The end of the call: these two alone end it.
+  // The end of the call: only these two end it.
   void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     Count(status.code(), "");
     Reactor::Finish(ToGrpcStatus(status));
@@ -73,7 +73,7 @@ class GenerateCall : public Reactor,
   const std::string& request_id() const { return generation_->spec().request.id; }
 
   Serving& serving_;
-  std::shared_ptr<Generation> generation_;  // null where the request was refused
+  std::shared_ptr<Generation> generation_;  // null if the request was refused
   absl::Mutex mu_;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 

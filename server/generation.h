@@ -18,11 +18,11 @@
 
 namespace mea {
 
-// Who writes the output of a Generation to the client.
+// Writes the output of a Generation to the client.
 class OutputListener {
  public:
   virtual ~OutputListener() = default;
-  // The mailbox holds something new. Called by text workers; must not block.
+  // The mailbox has new output. Called by text workers; must not block.
   virtual void OnOutput() = 0;
 };
 
@@ -33,15 +33,15 @@ struct OutputBound {
 };
 
 // One request between its call and the engine. A text worker encodes the prompt and submits it; the
-// engine's thread drops events into the inbox, a text worker turns them into output, the listener
-// takes that from the mailbox. Shared by the call, the engine and the job at hand; ends with the
-// engine's last OnFinish, or before it where the engine never took the request.
+// engine's thread puts events into the inbox, a text worker turns them into output, and the
+// listener takes that from the mailbox. Shared by the call, the engine and the current job; ends
+// with the engine's last OnFinish, or earlier if the engine never got the request.
 class Generation final : public std::enable_shared_from_this<Generation> {
  public:
   Generation(Serving& serving, GenerationSpec spec, OutputBound bound,
              std::weak_ptr<OutputListener> listener);
 
-  // Takes the id and hands the prompt to a text worker. Where it fails the request has ended with
+  // Takes the id and hands the prompt to a text worker. If it fails, the request has ended with
   // that status and no output follows: UNAVAILABLE, ALREADY_EXISTS, RESOURCE_EXHAUSTED.
   absl::Status Start();
 
@@ -63,20 +63,20 @@ class Generation final : public std::enable_shared_from_this<Generation> {
     absl::Time time;
   };
   using Event = std::variant<Scheduled, PromptLogprobs, Token, FinishEvent>;
-  // Where the engine's thread leaves what it has to tell of one completion.
+  // Receives the engine's events for one completion.
   class Sink;
-  // An event, and of which completion.
+  // An event and its completion.
   struct Message {
     int index;
     Event event;
   };
-  // One way on from the prompt; of the job at hand.
+  // One completion of the prompt; used by the current job.
   struct Completion {
     std::optional<Detokenizer> detokenizer;
     std::optional<ReplyParser> reply_parser;  // of a chat, unless its replies stay raw
     DeltaOutput delta;                        // until it is sent
     int num_tokens = 0;
-    std::optional<StopStringMatch> stop_string;  // found: nothing more is output
+    std::optional<StopStringMatch> stop_string;  // found: no more output
     absl::Time last_token_time = absl::InfinitePast();
   };
   enum class Phase { kEncoding, kSubmitted, kEnded };

@@ -22,22 +22,23 @@ struct ChatSpec {
   ToolChoice tool_choice = ToolChoice::kAuto;
   std::string tool_name;            // with kRequired: the one function to call; empty: any
   bool parallel_tool_calls = true;  // more than one call in a reply
-  bool raw_reply = false;           // the text alone is reported
+  bool raw_reply = false;           // only the text is reported
 
-  // Whether calls of tools are sought in the reply.
+  // Whether tool calls are looked for in the reply.
   bool seeks_calls() const { return !input.tools.empty() && tool_choice != ToolChoice::kNone; }
 };
 
-// A request as the server holds it: the engine's part, checked, and what concerns text alone.
+// A request as the server holds it: the engine's part, checked, and the part that concerns only
+// text.
 struct GenerationSpec {
   std::string trace_id;               // of the caller's trace; empty: none
-  std::string label;                  // what the caller calls it; empty: nothing
+  std::string label;                  // the caller's name for it; empty: none
   TextLease text;                     // until the request is with the engine
   std::shared_ptr<KeyCall> key_call;  // until the request has ended; null: no key
   Request request;                    // prompt is empty until the text is tokenized
   int n = 1;                          // completions
-  std::string prompt_text;            // to be tokenized; of a chat: once it is rendered
-  bool add_special_tokens = true;     // to prompt_text where it is no chat's
+  std::string prompt_text;            // to be tokenized; for a chat, once it is rendered
+  bool add_special_tokens = true;     // to prompt_text, unless it is a chat's
   bool parse_special = true;          // in it
   std::optional<ChatSpec> chat;
   std::optional<GrammarSpec> structured_output;  // as asked for

@@ -4,7 +4,7 @@
 
 namespace mea {
 
-// What the server asks of gRPC: bounds of a connection, of its calls and of their messages.
+// gRPC's options: bounds of a connection, of its calls and of their messages.
 void SetGrpcOptions(grpc::ServerBuilder& builder);
 
 }  // namespace mea

@@ -19,33 +19,34 @@ namespace mea {
 
 struct GrpcPortOptions {
   int max_connections = 0;  // more are closed at once
-  // What the operator should know; seldom. Any thread.
+  // A message for the operator; seldom. Any thread.
   std::function<void(std::string_view message)> warn;
 };
 
-// Where gRPC's connections come in. Its own listener ends for good, without a word, at the first
-// accept that fails, and one that finds no free descriptor does. So a thread of ours accepts, keeps
-// the number of connections bounded, and hands them over.
+// Accepts gRPC's connections. gRPC's own listener stops for good, silently, at the first accept
+// that fails, for example for want of a file descriptor. So a thread of ours accepts, bounds the
+// number of connections, and hands them over.
 class GrpcPort {
  public:
-  // Listens; connections wait in the kernel until Start. `address` gets the real port.
-  // UNAVAILABLE for one that cannot be had.
+  // Listens; connections wait in the kernel until Start. `address` gets the real port. UNAVAILABLE
+  // if it cannot be bound.
   static absl::StatusOr<std::unique_ptr<GrpcPort>> Listen(Address& address,
                                                           GrpcPortOptions options);
   ~GrpcPort();
 
-  // Hands connections to `to` from now on: of the server's builder, after the server has started.
+  // Hands connections to `to` from now on; it comes from the server's builder. Call this after the
+  // server has started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to);
-  // Ends the connection of such a client, and says so. Any thread.
+  // Closes that client's connection, with a warning. Any thread.
   void Cut(const std::string& peer) ABSL_LOCKS_EXCLUDED(mu_);
-  // Nothing is accepted any more.
+  // Stops accepting.
   void Stop();
 
  private:
   GrpcPort(int listener, int wake, std::string address, GrpcPortOptions options);
 
   void Run();
-  bool AcceptSome();  // false: better not again at once, descriptors are short
+  bool AcceptSome();  // false: not again at once, descriptors are short
   void HandOver(int fd);
   void Warn(std::string_view what);
 

@@ -14,7 +14,7 @@ class Generation;
 // The requests between their arrival and their end, by id. Thread-safe.
 class InFlight {
  public:
-  // False where the id is taken.
+  // False if the id is taken.
   [[nodiscard]] bool Insert(const std::string& id, std::weak_ptr<Generation> generation) {
     absl::MutexLock lock(&mu_);
     return generations_.try_emplace(id, std::move(generation)).second;
@@ -23,13 +23,13 @@ class InFlight {
     absl::MutexLock lock(&mu_);
     generations_.erase(id);
   }
-  // Null where there is none.
+  // Null if there is none.
   std::shared_ptr<Generation> Find(const std::string& id) const {
     absl::MutexLock lock(&mu_);
     const auto it = generations_.find(id);
     return it == generations_.end() ? nullptr : it->second.lock();
   }
-  // Until there is none: every request ends, so this does too.
+  // Waits until there is none: every request ends, so this does too.
   void AwaitNone() const {
     absl::MutexLock lock(&mu_);
     mu_.Await(absl::Condition(

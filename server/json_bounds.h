@@ -6,10 +6,10 @@
 
 namespace mea {
 
-// What is asked of a client's JSON before it is parsed, in one pass over its bytes: that it is not
-// nested too deeply, has not too many lists and objects, and no objects so large that looking keys
-// up one by one, as a parser that keeps their order does, takes long. Not whether it is JSON.
-// INVALID_ARGUMENT: the rest of a sentence that begins with what the text is.
+// Bounds a client's JSON before it is parsed, in one pass over its bytes: its depth, its number of
+// lists and objects, and the size of objects, since a parser that keeps the order of keys looks
+// them up one by one. Does not check that it is JSON. INVALID_ARGUMENT: the rest of a sentence that
+// begins with the name of the text.
 absl::Status CheckJsonBounds(std::string_view text);
 
 }  // namespace mea

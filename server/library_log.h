@@ -11,12 +11,12 @@
 
 namespace mea {
 
-// What gRPC and protobuf would write to stderr by themselves becomes lines of a log: those of the
-// last LibraryLog that was made. Without one they are dropped.
+// Turns what gRPC and protobuf would write to stderr into lines of the log of the newest
+// LibraryLog. Without one they are dropped.
 class LibraryLog {
  public:
-  // Nothing is written to stderr from here on, and `on_assertion` hears what gRPC says before it
-  // aborts. Before any thread that uses the libraries.
+  // From here on they write nothing to stderr, and `on_assertion` gets gRPC's message before it
+  // aborts. Call it before any thread uses the libraries.
   static void Silence(void (*on_assertion)(const char* message) = nullptr);
 
   explicit LibraryLog(Log& log);
@@ -24,7 +24,7 @@ class LibraryLog {
   LibraryLog(const LibraryLog&) = delete;
   LibraryLog& operator=(const LibraryLog&) = delete;
 
-  // Any thread. A flood of complaints is cut to a few lines and a number.
+  // Any thread. A flood of messages is cut to a few lines and a number.
   void Write(LogLevel level, std::string_view library, std::string_view message);
 
  private:
@@ -35,8 +35,8 @@ class LibraryLog {
   int64_t left_out_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-// Takes protobuf's complaints of this thread while it lives: they tell what is wrong with a
-// message.
+// Captures protobuf's messages on this thread while it lives: they say what is wrong with a
+// request.
 class ProtobufComplaint {
  public:
   ProtobufComplaint();

@@ -6,38 +6,39 @@
 
 namespace mea {
 
-// Every bound of the server that is not an option. Those of a request are shown by GetModelInfo.
+// Every bound of the server that is not an option. GetModelInfo shows those of a request.
 
-inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one gRPC message in
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one incoming gRPC message
 inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
 inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
-// The work that a text may be to a tokenizer, in steps of about a byte: tens for each byte, but for
-// patterns that read on and on. A second or two for the longest text.
+// The work that a text may cause in a tokenizer, in steps of about a byte: tens per byte, except
+// for patterns that reread text. A second or two for the longest text.
 inline constexpr int64_t kMaxStepsPerTextByte = 256;
-inline constexpr int64_t kMaxStepsOfAnyText = 64 << 20;          // are allowed whatever its size
+inline constexpr int64_t kMaxStepsOfAnyText = 64 << 20;          // allowed for a text of any size
 inline constexpr int64_t kMaxStructuredOutputBytes = 256 << 10;  // a schema or grammar
-inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one gRPC message out: what clients take
-// Output that a client leaves unread; one coalesced delta stays below kMaxResponseBytes.
+inline constexpr int64_t kMaxResponseBytes =
+    4 << 20;  // one outgoing gRPC message: gRPC clients' default limit
+// Output that a client leaves unread; a merged delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
 inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt that is repeated
 
-// Bytes of clients' messages that wait for a text worker or are with one, gRPC and HTTP together;
-// of these, large ones may take so many. One large text is worked on at a time.
+// Bytes of clients' messages that wait for a text worker or are with one, gRPC and HTTP together,
+// and the part that large ones may take. One large text is worked on at a time.
 inline constexpr int64_t kMaxTextBytes = 64 << 20;
 inline constexpr int64_t kMaxLargeTextsBytes = 48 << 20;
-inline constexpr int64_t kLargeTextBytes = 64 << 10;  // what is more is large
+inline constexpr int64_t kLargeTextBytes = 64 << 10;  // larger texts are large
 
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
-inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
+inline constexpr int kMaxDeltaTokens = 256;  // that a text worker collects before it passes them on
 
 inline constexpr int kMaxJsonDepth = 128;  // of a client's JSON
 inline constexpr int64_t kMaxJsonContainers = 200'000;
-// Of n keys in one object: n^2 / 2, since a parser that keeps their order seeks each among those
-// before it; 4,000 keys are 8 million.
+// n keys in one object count n^2 / 2, since a parser that keeps their order compares each with
+// those before it; 4,000 keys are 8 million.
 inline constexpr int64_t kMaxJsonLookUps = 20'000'000;
 inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
 inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
-// Bodies up to here are parsed where they arrive, longer ones by a text worker.
+// Bodies up to this size are parsed on the HTTP thread, longer ones by a text worker.
 inline constexpr int64_t kMaxInlineBodyBytes = 32 << 10;
 
 inline constexpr int kMaxRequestIdBytes = 128;
@@ -49,7 +50,7 @@ inline constexpr int kMaxLogitBias = 1024;
 inline constexpr int kMaxCacheSaltBytes = 256;
 
 inline constexpr int kNumTextWorkers = 3;
-inline constexpr int kNumOutputWorkers = 1;  // of these: for output alone
+inline constexpr int kNumOutputWorkers = 1;  // of these: only for output
 inline constexpr int kMaxTextJobs = 1024;    // prompts and texts that wait for a text worker
 
 inline constexpr int kNumGrammarCompilers = 2;  // threads: a grammar may take seconds
@@ -57,13 +58,13 @@ inline constexpr int kMaxGrammarJobs = 256;     // requests that wait for one of
 
 inline constexpr int kMaxLogLines = 4096;      // that wait for the log's thread
 inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line
-// Warnings of refusals for want of room come this often at most.
+// The shortest time between warnings about refusals for lack of room.
 inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
 
-// Told to a client whose text found no room; of its own queue the engine knows more.
+// The retry delay for a client whose text found no room; the engine computes its own.
 inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
-// Its own ports are asked this often at least; one that stays silent for so many port_timeouts will
-// not recover.
+// The server checks its own ports at least this often; one that stays silent for this many
+// port_timeouts will not recover.
 inline constexpr absl::Duration kMaxPortPeriod = absl::Seconds(2);
 inline constexpr int kPortTimeouts = 4;
 // After a drain: for what clients have not read yet, and then for connections to close.

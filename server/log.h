@@ -32,17 +32,17 @@ struct LogField {
 // One line per event, with the time in UTC and the level:
 //   2026-11-21T08:31:53.123Z info request finished id=a status=OK total_ms=12.5
 //   {"time":"2026-11-21T08:31:53.123Z","level":"info","event":"request finished","id":"a",...}
-// Values come from clients: they are quoted, escaped to ASCII and cut to kMaxLogValueBytes. Lines
-// are written by a thread of the log's own; where it cannot keep up, or nobody reads, the oldest
-// are dropped and counted in a line of their own, so that nobody who logs ever waits. Thread-safe.
+// Values come from clients: they are quoted, escaped to ASCII and cut to kMaxLogValueBytes. The
+// log's own thread writes the lines. If it cannot keep up, or nobody reads, the oldest lines are
+// dropped and counted in a line of their own, so logging never waits. Thread-safe.
 class Log {
  public:
-  // Gets one whole line, its newline included; called by the log's thread alone.
+  // Gets one whole line, including its newline; only the log's thread calls it.
   using Writer = std::function<void(std::string_view line)>;
 
   // Without a writer: to stderr.
   explicit Log(const LogOptions& options, Writer writer = nullptr);
-  // Writes what still waits; to stderr for a second, if nobody reads it.
+  // Writes the remaining lines; gives up after a second if nobody reads stderr.
   ~Log();
 
   bool enabled(LogLevel level) const { return level >= level_; }

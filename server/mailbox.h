@@ -15,7 +15,7 @@
 
 namespace mea {
 
-// What the tokens of one position were, and how likely.
+// The tokens of one position and their log-probabilities.
 struct PositionLogprob {
   int32_t token_id = 0;
   std::optional<float> logprob;
@@ -33,10 +33,10 @@ struct DeltaOutput {
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprob> logprobs;  // one per token id where asked for, else empty
-  std::optional<ReplyDelta> reply;        // of a chat: what the text is made of
+  std::optional<ReplyDelta> reply;        // for a chat: the parts of the text
 };
 
-// What it takes on the wire, about.
+// Its approximate size on the wire.
 int64_t OutputBytes(const DeltaOutput& delta);
 
 struct EosMatch {
@@ -49,24 +49,25 @@ struct StopStringMatch {
   std::string text;
 };
 
-// The end of a completion, or where the status is not OK, of the request: then usage says what the
-// engine spent all the same, and the rest means nothing.
+// The end of a completion or, if the status is not OK, of the request: then usage still says what
+// the engine spent, and the rest is meaningless.
 struct FinishOutput {
   absl::Status status;
   int index = 0;        // of the completion
-  bool is_last = true;  // no other completion is to end
+  bool is_last = true;  // no other completion is still running
   FinishReason reason = FinishReason::kStop;
   std::variant<std::monostate, EosMatch, StopTokenMatch, StopStringMatch> match;
   Usage usage;
   uint64_t seed = 0;
-  bool has_tool_calls = false;  // of a chat: its reply called tools, and no stop string cut it off
+  bool has_tool_calls = false;  // for a chat: its reply called tools, and no stop string cut it off
 };
 
 using Output = std::variant<PromptOutput, DeltaOutput, FinishOutput>;
 
 // Output of one request on its way from the text worker to the writer of the call: the prompt, then
-// of every completion deltas and a finish. Deltas of a completion that the writer has not taken yet
-// become one, so a slow client costs at most `max_bytes`, never the engine's time. Thread-safe.
+// deltas and a finish for every completion. Deltas of a completion that the writer has not taken
+// yet are merged, so a slow client costs at most `max_bytes` and never the engine's time.
+// Thread-safe.
 class Mailbox {
  public:
   explicit Mailbox(int64_t max_bytes) : max_bytes_(max_bytes) {}
@@ -74,12 +75,12 @@ class Mailbox {
   void Put(PromptOutput prompt) ABSL_LOCKS_EXCLUDED(mu_);
   // False: the unread output would exceed max_bytes; the delta is dropped.
   [[nodiscard]] bool Put(DeltaOutput delta) ABSL_LOCKS_EXCLUDED(mu_);
-  // A failure drops what is unread: only its status matters then.
+  // A failure drops unread output: then only its status matters.
   void Put(FinishOutput finish) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // The next thing to write; nothing while there is none.
+  // The next thing to write, if there is one.
   std::optional<Output> Take() ABSL_LOCKS_EXCLUDED(mu_);
-  // Nothing more will be put.
+  // There will be no more output.
   bool finished() const ABSL_LOCKS_EXCLUDED(mu_) {
     absl::MutexLock lock(&mu_);
     return finished_;

@@ -21,7 +21,7 @@ struct MetricsOptions {
   bool vllm_names = false;  // repeat under vllm: what routers read
 };
 
-// What a request took, all of its completions together.
+// The cost of a request, all of its completions together.
 struct RequestFigures {
   int64_t prompt_tokens = 0;
   int64_t generation_tokens = 0;
@@ -32,8 +32,8 @@ struct RequestFigures {
   absl::Duration total;                       // to its end
 };
 
-// What /metrics shows. Events are counted where they happen; everything the engine knows is read
-// from its stats at the scrape. Thread-safe.
+// The contents of /metrics. Events are counted where they happen; everything that the engine knows
+// is read from its stats at the scrape. Thread-safe.
 class Metrics {
  public:
   explicit Metrics(MetricsOptions options);

@@ -17,7 +17,7 @@ class OpenCalls {
     absl::MutexLock lock(&mu_);
     --count_;
   }
-  // Until there is none, or the deadline has passed.
+  // Waits until there is none, or the deadline has passed.
   void AwaitNone(absl::Time deadline) {
     absl::MutexLock lock(&mu_);
     mu_.AwaitWithDeadline(absl::Condition(

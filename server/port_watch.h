@@ -14,8 +14,8 @@
 
 namespace mea {
 
-// Asks the server's own ports, as a client from outside would, whether anybody is there: a port may
-// be open to the kernel and answered by nobody. Owns the thread that asks. Thread-safe.
+// Connects to the server's own ports, like a client, to see whether they answer: the kernel may
+// accept connections that nobody serves. Owns the thread that does it. Thread-safe.
 class PortWatch {
  public:
   struct Silence {
@@ -26,7 +26,7 @@ class PortWatch {
   PortWatch(const std::vector<Address>& ports, absl::Duration period);
   ~PortWatch();
 
-  // Of the port that has been silent for the longest.
+  // The silence of the port that has been silent longest.
   Silence silence() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -42,7 +42,7 @@ class PortWatch {
 
   const absl::Duration period_;
   mutable absl::Mutex mu_;
-  std::vector<Port> ports_;  // `silence` is guarded by mu_, the rest is the thread's
+  std::vector<Port> ports_;  // mu_ guards `silence`; only the thread uses the rest
   absl::Notification stop_;
   std::thread thread_;
 };

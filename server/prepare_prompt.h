@@ -12,12 +12,12 @@
 
 namespace mea {
 
-// What makes of a checked request what the engine takes. On text workers, since it reads all of a
-// client's text; a grammar, which may take seconds, on threads of its own.
+// Turns a checked request into what the engine takes. Runs on text workers, since it reads all of a
+// client's text; grammars, which may take seconds, have threads of their own.
 
 // Renders the conversation into prompt_text, tokenizes prompt_text into request.prompt, and sets
-// the grammar of structured output or of a call that must be made; request.grammar too, where it
-// was compiled before. INVALID_ARGUMENT names the field.
+// the grammar of structured output or of a forced call, and request.grammar if that is cached.
+// INVALID_ARGUMENT names the field.
 absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec);
 
 // Sets request.grammar.
@@ -30,7 +30,7 @@ struct RenderedPrompt {
 absl::StatusOr<RenderedPrompt> RenderPrompt(const ChatSpec& chat, const Serving& serving,
                                             StillWanted still_wanted);
 
-// How the reply to the rendered conversation is read; completion `index` of the request.
+// The parser options for the reply to the rendered conversation; completion `index` of the request.
 absl::StatusOr<ReplyParser::Options> ReplyOptions(const GenerationSpec& spec,
                                                   const Serving& serving, int index);
 

@@ -15,16 +15,16 @@ namespace mea {
 
 // Between mea.v1 and the engine's types: the only files that see both.
 
-// What the call says beside its message.
+// What the call says outside of its message.
 struct CallInfo {
   std::string request_id;  // as RequestId gives it
   std::string trace_id;    // of the metadata traceparent, or empty
   std::string label;       // as RequestLabel gives it
   absl::Time deadline = absl::InfiniteFuture();
-  TextLease text;  // the room that was made for it
+  TextLease text;  // its place in the text budget
 };
 
-// The id a request goes by: its own, else a random one. Not checked yet.
+// The id of a request: its own, else a random one. Not checked yet.
 std::string RequestId(const v1::GenerateRequest& request);
 
 // NOT_FOUND unless `model` is empty or the one that is served.
@@ -36,7 +36,7 @@ absl::Status CheckModel(const std::string& model, const Serving& serving);
 absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,
                                          const Serving& serving);
 
-// The conversation alone, checked in the same way.
+// Only the conversation, checked in the same way.
 absl::StatusOr<ChatSpec> FromProto(const v1::RenderChatRequest& request, const Serving& serving);
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving);
@@ -45,10 +45,10 @@ absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving
 void ToProto(const PromptOutput& prompt, const std::string& request_id, const Serving& serving,
              v1::PromptInfo& to);
 void ToProto(DeltaOutput delta, v1::Delta& to);
-// Adds to what `to` holds already.
+// Appends to `to`.
 void ToProto(DeltaOutput delta, v1::Completion& to);
 void ToProto(const FinishOutput& finish, v1::Finish& to);
-// "stop", "length", "cancelled": as metrics and the command line say it.
+// "stop", "length", "cancelled": the names in metrics and on the command line.
 std::string FinishReasonName(FinishReason reason);
 
 void ModelInfoToProto(const Serving& serving, v1::GetModelInfoResponse& to);

@@ -7,8 +7,7 @@
 
 namespace mea {
 
-// The parts of FromProto that say what is read and what must be written: prompt, conversation,
-// structured output. Complaints go to `reader`.
+// The parts of FromProto for prompt, conversation and structured output. Errors go to `reader`.
 
 void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, RequestReader& reader,
                 GenerationSpec& spec);

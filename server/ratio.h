@@ -2,7 +2,7 @@
 
 namespace mea {
 
-// a / b, and 0 of nothing.
+// a / b, or 0 if b is 0.
 inline double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 }  // namespace mea

@@ -14,16 +14,16 @@ enum class ServingState { kServing, kStalled, kDraining, kFailed };
 // "SERVING", "DRAINING", ...
 std::string_view ServingStateName(ServingState state);
 
-// Whether work is accepted. A state only gets worse, but for a stalled engine that moves again.
+// Whether work is accepted. A state only gets worse, except for a stalled engine that moves again.
 // Thread-safe.
 class Readiness {
  public:
   ServingState state() const ABSL_LOCKS_EXCLUDED(mu_);
 
-  // False where the present state is worse, and stays.
+  // False, and no change, if the present state is worse.
   bool Set(ServingState state) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Calls `observer` with the present state, and with every other that follows, in their order.
+  // Calls `observer` with the present state and with every later one, in order.
   void Observe(std::function<void(ServingState)> observer) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

@@ -21,11 +21,11 @@ struct RequestTimes {
   absl::Duration total;
 };
 
-// What every line of a request begins with.
+// The beginning of every line of a request.
 struct RequestTag {
   std::string id;
   std::string trace_id;  // empty: none
-  std::string label;     // what the client calls it; empty: nothing
+  std::string label;     // the client's name for it; empty: none
 };
 
 // What is logged of a request: its id, its numbers and its status, never what it reads or writes.
@@ -38,8 +38,8 @@ class RequestLog {
   void Scheduled(const GenerationSpec& spec, absl::Duration queue);
   void FirstToken(const GenerationSpec& spec, absl::Duration first_token);
   void Finished(const GenerationSpec& spec, const FinishOutput& finish, const RequestTimes& times);
-  // The engine never had it. For want of room: a warning with the number of such refusals since the
-  // last warning, once per kOverloadLogPeriod; the others are there at debug.
+  // The engine never got it. For lack of room: a warning with the number of such refusals since the
+  // last warning, once per kOverloadLogPeriod; the others are logged at debug.
   void Refused(const RequestTag& tag, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

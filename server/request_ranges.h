@@ -14,7 +14,7 @@
 
 namespace mea {
 
-// The values that one scalar field of GenerateRequest may take. The only place where they stand:
+// The values that one scalar field of GenerateRequest may take. The only place that states them:
 // requests are checked against it and GetModelInfo shows it.
 struct FieldRange {
   std::string_view field;
@@ -64,7 +64,7 @@ inline std::vector<FieldRange> AllRanges(int vocab_size, int max_context, int ma
           kPriorityRange};
 }
 
-// INVALID_ARGUMENT naming field, value and bound. NaN is outside of every range.
+// INVALID_ARGUMENT naming field, value and bound. NaN is outside every range.
 template <typename T>
 absl::Status CheckRange(const FieldRange& range, T value) {
   // Bounds in the field's own precision: a float of 0.01 is less than the double.

@@ -12,7 +12,7 @@
 
 namespace mea {
 
-// Checks the fields of a request one after the other and keeps the first complaint.
+// Checks the fields of a request one after the other and keeps the first error.
 class RequestReader {
  public:
   explicit RequestReader(int vocab_size) : vocab_size_(vocab_size) {}
@@ -20,7 +20,7 @@ class RequestReader {
   void Refuse(absl::Status status) {
     if (status_.ok()) status_ = std::move(status);
   }
-  // `parts` say what is wrong with it: "is empty".
+  // `parts` say what is wrong: "is empty".
   template <typename... Parts>
   void Invalid(std::string_view field, const Parts&... parts) {
     Refuse(FieldError(field, absl::StrCat(parts...)));

@@ -26,36 +26,37 @@ struct ServerOptions {
   std::string model_name;
   std::shared_ptr<const ChatTemplate> chat;    // null: chats are not served
   ReplyFormat reply_format;                    // how the model writes tool calls and reasoning
-  std::vector<int32_t> reply_markers;          // special tokens that this takes, sorted
+  std::vector<int32_t> reply_markers;          // special tokens that the format needs, sorted
   std::shared_ptr<GrammarCompiler> grammars;   // null: structured output is not served
   std::shared_ptr<Certificates> certificates;  // TLS on all ports; null: none
   std::shared_ptr<Access> access = std::make_shared<Access>();  // who may do what
-  bool open_metrics = false;                            // /metrics is for anybody, keys or not
-  absl::Duration file_watch_period = absl::Seconds(1);  // of certificates and keys
-  // The engine shows no sign of life for so long: NOT_SERVING, until it does.
+  bool open_metrics = false;                                    // /metrics needs no key
+  absl::Duration file_watch_period = absl::Seconds(1);          // of certificates and keys
+  // After this long without a sign of life from the engine: NOT_SERVING, until there is one.
   absl::Duration stall_timeout = absl::Seconds(5);
-  // Nobody answers on a port of the server's own for so long: NOT_SERVING, until somebody does.
+  // After this long without an answer on one of the server's own ports: NOT_SERVING, until it
+  // answers.
   absl::Duration port_timeout = absl::Seconds(15);
 };
 
 // An engine behind gRPC and two HTTP ports, from the first request to the last. Owns the text
-// workers, the services and a thread that watches the engine's heartbeat; the engine, the
-// tokenizer, the metrics and the log are the caller's and outlive it.
+// workers, the services and a thread that watches the engine's heartbeat; the caller owns the
+// engine, the tokenizer, the metrics and the log, which must outlive it.
 class Server {
  public:
-  // What Start would say of the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE for one that
-  // cannot be had, after its flag. Takes none of them.
+  // The errors that Start would give for the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE
+  // for one that cannot be bound, with its flag. Keeps none of them.
   static absl::Status CheckAddresses(const ServerOptions& options);
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
                                                        const Tokenizer& tokenizer, Metrics& metrics,
                                                        Log& log);
   virtual ~Server() = default;  // cuts off what still runs
 
-  // NOT_SERVING, no new work; what runs may finish until the deadline, the rest ends UNAVAILABLE.
-  // Blocks until the last call is over.
+  // Becomes NOT_SERVING and refuses new work; running requests may finish until the deadline, the
+  // rest end UNAVAILABLE. Blocks until the last call is over.
   virtual void Drain(absl::Time deadline) = 0;
 
-  // Not OK where a port has been silent for long: nothing that is done in here will help.
+  // Not OK if a port has been silent for long: the server cannot repair that itself.
   virtual absl::Status health() const = 0;
 
   virtual std::string listen_address() const = 0;  // with the real port

@@ -34,8 +34,8 @@ struct Serving {
   TextWorkers& workers;
   TextWorkers& compilers;               // of grammars
   const ChatTemplate* chat = nullptr;   // null: the model has none
-  ReplyFormat reply_format;             // how it writes calls and thoughts
-  std::vector<int32_t> reply_markers;   // special tokens that its text must show for that
+  ReplyFormat reply_format;             // how it writes tool calls and reasoning
+  std::vector<int32_t> reply_markers;   // special tokens that its text must show for this
   GrammarCompiler* grammars = nullptr;  // null: no structured output
   const std::shared_ptr<Access> access = std::make_shared<Access>();
   RequestLog request_log{log};

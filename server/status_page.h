@@ -10,7 +10,7 @@ namespace mea {
 // For people: what is served, how much memory the cache takes and would take, and the load.
 std::string StatusPage(const Serving& serving);
 
-// What `serve` says when it is ready, in one line. An address that is empty is off.
+// The line that `serve` prints when it is ready. An empty address is off.
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
                       const std::string& http, bool has_tls);
 

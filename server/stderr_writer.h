@@ -12,8 +12,8 @@ namespace mea {
 // Writes to stderr, which may be a pipe that nobody reads.
 class StderrWriter {
  public:
-  // Waits for the reader for as long as it takes; after End until its deadline, and drops the rest.
-  // One thread at a time.
+  // Waits for the reader as long as it takes; after End only until its deadline, then drops the
+  // rest. One thread at a time.
   void Write(std::string_view text);
   // Any thread, while another may be writing.
   void End(absl::Time deadline) { deadline_ns_ = absl::ToUnixNanos(deadline); }

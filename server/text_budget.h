@@ -10,18 +10,18 @@
 
 namespace mea {
 
-// A place in the budget for so many bytes of text; given back when the last copy goes.
+// A reservation in the budget for some bytes of text; returned when the last copy is destroyed.
 struct TextLease {
   std::shared_ptr<void> hold;
   int64_t bytes = 0;
 };
 
-// Bounds the bytes of text that clients have sent, wait to be worked on and are worked on, of all
-// calls together. Large texts may take a part of it alone, so that there is room for small ones.
-// Outlives its leases. Thread-safe.
+// Bounds the bytes of clients' text that wait or are worked on, for all calls together. Large texts
+// may take only a part of it, so that there is room for small ones. Must outlive its leases.
+// Thread-safe.
 class TextBudget {
  public:
-  // RESOURCE_EXHAUSTED with a delay where there is no room.
+  // RESOURCE_EXHAUSTED with a delay if there is no room.
   absl::StatusOr<TextLease> Take(int64_t bytes);
 
   int64_t taken() const;  // bytes, now

@@ -20,7 +20,7 @@
 
 namespace mea {
 
-// The one place that decides who calls, whether it may, and whether it is within its limits.
+// Decides in one place who calls, whether the caller may, and whether it is within its limits.
 // Thread-safe.
 class Access {
  public:
@@ -34,18 +34,18 @@ class Access {
 
   bool has_keys() const { return !key_file_.empty(); }
 
-  // `authorization` is the header or metadata of that name. UNAUTHENTICATED without a key that is
-  // known, PERMISSION_DENIED where it lacks the right; nullopt: any key will do. What a key is
-  // stands in no message.
+  // `authorization` is the header or metadata of that name. UNAUTHENTICATED without a known key,
+  // PERMISSION_DENIED if the key lacks the right; nullopt: any key will do. No message contains a
+  // key.
   absl::Status Check(std::string_view authorization, std::optional<Right> right) const;
 
-  // Takes in a request for inference. RESOURCE_EXHAUSTED, with the reason and how long to wait,
-  // where its key has no more of something. The request counts until the result is gone; null where
-  // there are no keys.
+  // Admits a request for inference. RESOURCE_EXHAUSTED, with the reason and how long to wait, if
+  // its key has reached a limit. The request counts until the result is destroyed; null if there
+  // are no keys.
   absl::StatusOr<std::shared_ptr<KeyCall>> Admit(std::string_view authorization) const;
 
-  // Looks at the file again, as Certificates::Refresh. What runs goes on, of a key that is gone as
-  // well; what a key has used up stays used.
+  // Reads the file again, like Certificates::Refresh. Running requests continue, even those of a
+  // removed key; what a key has used stays used.
   absl::StatusOr<bool> Refresh();
 
   std::vector<KeyUsage> usage() const;  // by key, in the file's order

@@ -9,7 +9,7 @@
 
 namespace mea {
 
-// What each key has used, under its name in the key file.
+// Each key's usage, under its name in the key file.
 void AppendAccessMetrics(const Access& access, const std::string& model_name,
                          std::vector<prometheus::MetricFamily>& families);
 

@@ -21,10 +21,10 @@ std::string_view RightName(Right right);
 
 using Sha256 = std::array<uint8_t, 32>;
 Sha256 HashOf(std::string_view token);
-// Takes as long wherever they differ.
+// Takes the same time wherever they differ.
 bool IsSameHash(const Sha256& a, const Sha256& b);
 
-// What a key may take; 0: as much as there is.
+// The limits of a key; 0: no limit.
 struct KeyLimits {
   int64_t requests_per_minute = 0;
   int64_t tokens_per_minute = 0;  // of prompts and completions together
@@ -32,7 +32,7 @@ struct KeyLimits {
   int64_t kv_cache_bytes = 0;  // that its requests may hold at once
 };
 
-// One key of the key file. The token itself is known to its owner alone.
+// One key of the key file. Only its owner knows the token itself.
 struct ApiKey {
   std::string name;
   std::array<bool, kRightNames.size()> rights{};  // by Right

@@ -6,7 +6,7 @@
 
 namespace mea {
 
-// The metadata that says who calls; empty where there is none.
+// The metadata that says who calls; empty if there is none.
 inline std::string_view Authorization(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   const auto it = metadata.find("authorization");

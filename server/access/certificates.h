@@ -20,13 +20,13 @@ struct TlsFiles {
   std::string client_ca;  // who signs the certificates of clients; empty: clients need none
 };
 
-// What a server shows its clients, and whom it lets in, as its files say. Shared by all ports of a
-// server; connections keep what they began with. Thread-safe.
+// The server's certificates and those it accepts from clients, according to its files. Shared by
+// all ports of a server; connections keep the ones they began with. Thread-safe.
 class Certificates {
  public:
   // One consistent state of the files, checked.
   struct State {
-    int64_t version = 0;  // grows with each state that is taken
+    int64_t version = 0;  // grows with each accepted state
     std::string cert, key, client_ca;
     absl::Time not_after;
     std::shared_ptr<ssl_ctx_st> context;  // TLS 1.2 and later, for HTTP/1.1
@@ -36,8 +36,8 @@ class Certificates {
   // it cannot be read, holds no PEM, has expired; the key is of another certificate.
   static absl::StatusOr<std::shared_ptr<Certificates>> Load(TlsFiles files);
 
-  // Looks at the files again: true where another state of theirs was taken. Where it is wrong the
-  // one before stays, and the status says so, once for each change. Not from two threads at once.
+  // Reads the files again: true if a new state was accepted. If the new state is wrong, the old one
+  // stays and the status says why, once per change. Not from two threads at once.
   absl::StatusOr<bool> Refresh();
 
   std::shared_ptr<const State> state() const;

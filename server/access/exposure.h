@@ -4,8 +4,8 @@
 
 namespace mea {
 
-// Whether only this machine can reach the address. What is no address is no danger: whoever listens
-// there says so.
+// Whether only this machine can reach the address. True for an invalid address, which the code that
+// listens refuses.
 bool IsOfThisMachine(const std::string& address);
 
 }  // namespace mea

@@ -11,9 +11,9 @@
 
 namespace mea {
 
-// Looks at the operator's files every `period`, on a thread of its own, and logs what it took and
-// what it could not take. By their contents: whatever way they are replaced, however their disk
-// tells the time.
+// Reads the operator's files every `period`, on a thread of its own, and logs what it accepted and
+// what it refused. Compares contents, so it does not matter how files are replaced or what times
+// their disk reports.
 class FileWatch {
  public:
   FileWatch(std::shared_ptr<Certificates> certificates, std::shared_ptr<Access> access, Log& log,

@@ -11,14 +11,14 @@ namespace mea {
 
 // A key file has one JSON object per line; empty lines and lines that begin with # are skipped:
 //   {"name": "alice", "rights": ["inference"], "sha256": "9f86...", "requests_per_minute": 60}
-// INVALID_ARGUMENT names the line, the field and what is wrong with it: a field that is not known,
-// a name or hash that was there before.
+// INVALID_ARGUMENT names the line, the field and what is wrong with it: an unknown field, a
+// repeated name or hash.
 absl::StatusOr<std::vector<ApiKey>> ParseKeyFile(std::string_view text);
 
-// OK where `name` can be that of a key: 1 to 64 letters, digits, '.', '_', '-'.
+// OK if `name` can name a key: 1 to 64 letters, digits, '.', '_', '-'.
 absl::Status CheckKeyName(std::string_view name);
 
-// The right of that name. INVALID_ARGUMENT lists those that there are.
+// The right with that name. INVALID_ARGUMENT lists the existing ones.
 absl::StatusOr<Right> ParseRight(std::string_view name);
 
 // The line of a key, without its end.

@@ -16,7 +16,7 @@
 
 namespace mea {
 
-// Why a key may have no more for now; as clients read it, and a label of metrics.
+// Why a key is refused for now; as clients read it, and as a label of metrics.
 inline constexpr std::array<std::string_view, 4> kKeyLimitReasons = {
     "KEY_REQUESTS_PER_MINUTE", "KEY_TOKENS_PER_MINUTE", "KEY_CONCURRENT_REQUESTS",
     "KEY_KV_CACHE_BYTES"};
@@ -25,14 +25,14 @@ inline constexpr std::array<std::string_view, 4> kKeyLimitReasons = {
 struct KeyUsage {
   std::string name;
   int64_t num_running = 0;
-  int64_t kv_cache_bytes = 0;  // set aside for what runs
-  int64_t num_requests = 0;    // that were taken in
+  int64_t kv_cache_bytes = 0;  // reserved for running requests
+  int64_t num_requests = 0;    // that were admitted
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   std::array<int64_t, kKeyLimitReasons.size()> refused{};
 };
 
-// The books of one key: what its requests take of its limits. Thread-safe.
+// The accounts of one key: how much of its limits its requests use. Thread-safe.
 class KeyUse {
  public:
   KeyUse(std::string name, std::function<absl::Time()> clock)
@@ -45,10 +45,10 @@ class KeyUse {
   // A call begins and ends. RESOURCE_EXHAUSTED: it does not begin.
   absl::Status Begin();
   void End();
-  // A prompt of a call is known. Its tokens are taken now, those of its completions once they are
-  // there, as a debt where need be: no stream is cut off.
+  // A prompt of a call is known. Its tokens are charged now, those of its completions when they
+  // exist, as a debt if need be: no stream is cut off.
   absl::Status Reserve(int64_t prompt_tokens, int64_t kv_bytes);
-  // The end of what was reserved; of a prompt that was not computed nothing was used.
+  // Ends a reservation; a prompt that was not computed has used nothing.
   void Release(int64_t prompt_tokens, int64_t kv_bytes, bool computed, int64_t completion_tokens);
 
  private:
@@ -65,7 +65,7 @@ class KeyUse {
   KeyUsage usage_ ABSL_GUARDED_BY(mu_);
 };
 
-// One call of a key, while it lives one of its concurrent ones.
+// One call of a key; counts as concurrent while it lives.
 class KeyCall {
  public:
   static absl::StatusOr<std::shared_ptr<KeyCall>> Begin(std::shared_ptr<KeyUse> use);
@@ -78,7 +78,8 @@ class KeyCall {
   const std::shared_ptr<KeyUse> use_;
 };
 
-// What one prompt of a call takes of its key, until End or its own. One thread's at a time.
+// The share of its key that one prompt of a call uses, until End or its destruction. One thread at
+// a time.
 class KeyShare {
  public:
   // Null: no key, no limits.
@@ -87,10 +88,10 @@ class KeyShare {
   KeyShare(const KeyShare&) = delete;
 
   bool has_key() const { return call_ != nullptr; }
-  // Tokens of prompt and one completion that the key's memory holds, where `num_completions` are
-  // asked for; no more than `max_context`.
+  // Tokens of prompt and one completion that the key's memory holds if `num_completions` are asked
+  // for; at most `max_context`.
   int MaxContext(int max_context, int num_completions, int page_size, int64_t page_bytes) const;
-  // RESOURCE_EXHAUSTED: the key has no more for now.
+  // RESOURCE_EXHAUSTED: the key has reached a limit for now.
   absl::Status Reserve(int64_t prompt_tokens, int64_t kv_bytes);
   // The tokens of a prompt that was not computed are given back.
   void End(bool computed, int64_t completion_tokens);

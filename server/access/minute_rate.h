@@ -7,10 +7,10 @@
 
 namespace mea {
 
-// So much a minute, which comes evenly and is saved up to one minute's worth.
+// An allowance per minute, which refills evenly up to one minute's worth.
 class MinuteRate {
  public:
-  // 0: no limit. What was saved stays, up to the new limit.
+  // 0: no limit. The saved allowance stays, up to the new limit.
   void SetLimit(int64_t per_minute, absl::Time now) {
     Refill(now);
     const double limit = static_cast<double>(per_minute);
@@ -18,7 +18,7 @@ class MinuteRate {
     limit_ = limit;
   }
 
-  // Until `amount` is there, or a minute's worth where it is more; zero: it is.
+  // The time until `amount` is available, or a minute's worth if it is more; zero: it is.
   absl::Duration Wait(int64_t amount, absl::Time now) {
     Refill(now);
     const double missing = std::min(static_cast<double>(amount), limit_) - saved_;
@@ -26,13 +26,13 @@ class MinuteRate {
                                        : absl::Minutes(1) * (missing / limit_);
   }
 
-  // More than there is leaves a debt; less than nothing gives back.
+  // More than is available leaves a debt; a negative amount gives back.
   void Take(int64_t amount) {
     if (limit_ > 0) saved_ = std::min(saved_ - static_cast<double>(amount), limit_);
   }
 
  private:
-  // A clock that is set back fills nothing.
+  // A clock that is set back refills nothing.
   void Refill(absl::Time now) {
     const double minutes = absl::FDivDuration(now - filled_, absl::Minutes(1));
     filled_ = now;

@@ -12,15 +12,15 @@ namespace mea {
 class BenchClient {
  public:
   virtual ~BenchClient() = default;
-  // Sends a request that was due at that time and blocks until it has ended. Whatever goes wrong is
-  // in the record.
+  // Sends a request that was due at that time and blocks until it has ended. The record has all
+  // failures.
   virtual RequestRecord Run(const BenchRequest& request, BenchClock::time_point due,
                             LiveCounts& live) = 0;
 };
 
 using BenchClientFactory = std::function<std::unique_ptr<BenchClient>()>;
 
-// What requests have in common.
+// The common options of requests.
 struct BenchCallOptions {
   std::string model;       // empty: the one that is served
   double timeout_s = 0;    // of a request; 0: none

@@ -10,12 +10,12 @@
 
 namespace mea {
 
-// Streams of mea.v1.Inference. Messages are timed on gRPC's own few threads, as they are read: the
+// Streams of mea.v1.Inference. gRPC's own few threads time the messages as they read them, so the
 // thread that waits in Run wakes once per request, not once per token.
 BenchClientFactory GrpcBenchClients(std::shared_ptr<grpc::Channel> channel,
                                     BenchCallOptions options);
 
-// What a measurement says of the server.
+// The server's description in a report.
 struct ServerFacts {
   std::string model;
   std::string version;
@@ -23,7 +23,7 @@ struct ServerFacts {
   int vocab_size = 0;
 };
 
-// The status is that of the first call that fails; `server` stands in messages.
+// The status is that of the first call that fails; `server` appears in messages.
 absl::StatusOr<ServerFacts> AskServer(const std::shared_ptr<grpc::Channel>& channel,
                                       const std::string& server);
 

@@ -12,7 +12,7 @@
 
 namespace mea {
 
-// The service that a request must have had to count as good; unset is not asked for. Seconds.
+// The limits within which a request counts as good, in seconds; unset: no limit.
 struct GoodputLimits {
   std::optional<double> ttft;
   std::optional<double> tpot;
@@ -22,8 +22,8 @@ struct GoodputLimits {
 // "ttft:500ms,tpot:50ms,e2e:10s". INVALID_ARGUMENT naming --goodput and what is wrong.
 absl::StatusOr<GoodputLimits> ParseGoodput(const std::string& text);
 
-// Time to first token; time per output token after it, (e2e - ttft) / (tokens - 1), where there are
-// two.
+// Time to first token; time per output token after it, (e2e - ttft) / (tokens - 1), if there are
+// two tokens.
 double Ttft(const RequestRecord& record);
 std::optional<double> Tpot(const RequestRecord& record);
 
@@ -31,11 +31,11 @@ std::optional<double> Tpot(const RequestRecord& record);
 struct Failures {
   Summary answer;  // seconds until the client was told
   int64_t with_retry = 0;
-  std::string example;  // what the first of them was told
+  std::string example;  // the message of the first of them
 };
 
-// What a run comes to. Latencies, in seconds, are those of requests that ended well; tokens are all
-// that arrived.
+// The figures of a run. Latencies, in seconds, are of requests that ended well; tokens are all that
+// arrived.
 struct Measurement {
   double seconds = 0;
   double cpu_seconds = 0;  // of the measuring program

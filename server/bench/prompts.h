@@ -24,7 +24,7 @@ struct PromptOptions {
   std::string file;
   LengthRange input;   // tokens of a random prompt, its prefix not counted
   LengthRange output;  // tokens to generate
-  // Every random prompt begins with one of so many prefixes of so many tokens.
+  // Every random prompt begins with one of this many prefixes of this many tokens.
   int prefix_tokens = 0;
   int num_prefixes = 1;
   int vocab_size =
@@ -33,11 +33,11 @@ struct PromptOptions {
   uint64_t seed = 1;
 };
 
-// The requests of a measurement. Each depends on the options and its number alone, so that every
-// server meets the same. Immutable; any thread.
+// The requests of a measurement. Each depends only on the options and its number, so every server
+// gets the same. Immutable; any thread.
 class Prompts {
  public:
-  // INVALID_ARGUMENT naming file and line, NOT_FOUND where there is no such file.
+  // INVALID_ARGUMENT naming file and line, NOT_FOUND if there is no such file.
   static absl::StatusOr<Prompts> Create(PromptOptions options);
 
   BenchRequest Make(int64_t number) const;

@@ -14,7 +14,7 @@ inline double SecondsBetween(BenchClock::time_point from, BenchClock::time_point
   return std::chrono::duration<double>(to - from).count();
 }
 
-// What a measurement has seen so far, for whoever watches it.
+// The progress of a measurement.
 struct LiveCounts {
   std::atomic<int64_t> running = 0;
   std::atomic<int64_t> ended = 0;  // cancelled and failed ones among them
@@ -22,7 +22,7 @@ struct LiveCounts {
   std::atomic<int64_t> tokens = 0;
 };
 
-// Takes the times of one request while it runs. Used by one thread at a time.
+// Records the times of one request while it runs. Used by one thread at a time.
 class RequestRecorder {
  public:
   RequestRecorder(const BenchRequest& request, LiveCounts& live)
@@ -32,9 +32,9 @@ class RequestRecorder {
 
   // The request leaves now; `due` is when it should have.
   void Start(BenchClock::time_point due);
-  // `count` tokens have come at that time.
+  // `count` tokens arrived at that time.
   void Tokens(int count, BenchClock::time_point now);
-  // As many have come as the client wants; the first time that it is so.
+  // True once, when as many have arrived as the client wants.
   bool TurnsAway();
   // The end, with kOkStatus or a failure.
   void End(std::string status, std::string message = "");

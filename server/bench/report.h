@@ -14,7 +14,7 @@ struct ServeBenchSetup {
   std::string system;  // "mea 0.1.0", or "openai"
   std::string server;  // address or URL
   std::string model;
-  std::string device;   // as the server names it; empty: it does not
+  std::string device;   // the server's name for it; empty: none
   std::string prompts;  // in words
   TrafficOptions load;
   std::string goodput;  // as asked for; empty: not

@@ -8,14 +8,14 @@ namespace mea {
 
 // One request of a measurement, whatever server it goes to.
 struct BenchRequest {
-  // Exactly one of both is not empty.
+  // Exactly one of the two is not empty.
   std::string text;
   std::vector<int32_t> token_ids;
   int max_tokens = 0;
-  int cancel_after = 0;  // tokens after which the client turns away; 0: never
+  int cancel_after = 0;  // tokens after which the client cancels; 0: never
 };
 
-// Some tokens that reached the client together.
+// Tokens that reached the client together.
 struct TokenArrival {
   double seconds = 0;  // since the request was sent
   int tokens = 0;
@@ -25,17 +25,17 @@ struct TokenArrival {
 // "HTTP 429", ...
 inline constexpr char kOkStatus[] = "OK";
 
-// How one request went. Times are in seconds.
+// The outcome of one request. Times are in seconds.
 struct RequestRecord {
   double late = 0;          // it was sent this much after its time
   double e2e = 0;           // from sending to the end
   std::string status;       // kOkStatus, or how it failed
   std::string message;      // of a failure
   bool cancelled = false;   // by the client, as planned: neither a success nor a failure
-  bool retry_told = false;  // the refusal says when to come back
+  bool retry_told = false;  // the refusal says when to retry
   std::vector<TokenArrival> arrivals;
   int num_tokens = 0;  // that arrived
-  // As the server counts them; 0 where it does not say.
+  // As the server counts them; 0 if it does not say.
   int prompt_tokens = 0;
   int completion_tokens = 0;
   int cached_tokens = 0;

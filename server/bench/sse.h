@@ -6,8 +6,8 @@
 
 namespace mea {
 
-// Reads server-sent events (WHATWG HTML, section 9.2) from bytes that are torn anywhere. Fields
-// other than `data` are passed over.
+// Reads server-sent events (WHATWG HTML, section 9.2) from bytes that may be split anywhere. Fields
+// other than `data` are ignored.
 class SseReader {
  public:
   using OnData = std::function<void(std::string_view data)>;
@@ -21,7 +21,7 @@ class SseReader {
   std::string line_;
   std::string data_;
   bool has_data_ = false;
-  bool after_cr_ = false;  // a line feed now belongs to the line before
+  bool after_cr_ = false;  // a line feed now belongs to the previous line
 };
 
 }  // namespace mea

@@ -10,12 +10,12 @@
 
 namespace mea {
 
-// How a client shows who it is, and whom it trusts.
+// How a client authenticates itself, and whom it trusts.
 struct ClientCredentials {
-  std::string tls_ca;    // PEM file of who signs the server's certificate; empty: no TLS
+  std::string tls_ca;    // PEM file of the authorities of the server's certificate; empty: no TLS
   std::string tls_cert;  // PEM files of the client's own certificate, for mutual TLS
   std::string tls_key;
-  std::string api_key_file;  // holds the key and nothing else; empty: MEA_API_KEY, or none
+  std::string api_key_file;  // holds only the key; empty: MEA_API_KEY, or none
 
   // The key. A status names the file that cannot be read or holds none.
   absl::StatusOr<std::string> ApiKey() const;

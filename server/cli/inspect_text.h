@@ -6,8 +6,8 @@
 
 namespace mea {
 
-// What of a checkpoint is about text, as `mea serve` would take it: tokenizer, special tokens, chat
-// templates, formats of tool calls and reasoning. What cannot be read is told in its line.
+// The text side of a checkpoint, as `mea serve` would use it: tokenizer, special tokens, chat
+// templates, formats of tool calls and reasoning. A part that cannot be read says so in its line.
 std::string InspectText(const Checkpoint& checkpoint);
 
 }  // namespace mea

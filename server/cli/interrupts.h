@@ -7,8 +7,8 @@
 
 namespace mea {
 
-// Ctrl-C: ends what is under way, or calls `when_idle` where nothing is. Create it before any other
-// thread: they inherit that the signal is not for them. Lives as long as the program.
+// Ctrl-C: ends the current action, or calls `when_idle` if there is none. Create it before any
+// other thread: they inherit the blocked signal. Lives as long as the program.
 class Interrupts {
  public:
   explicit Interrupts(std::function<void()> when_idle);

@@ -12,7 +12,7 @@
 
 namespace mea {
 
-// What of a checkpoint is about text, as `mea serve` takes it.
+// The text side of a checkpoint, as `mea serve` uses it.
 struct TextFlags {
   std::string chat_template;  // a file in place of the checkpoint's template
   std::string tool_parser = "auto";

@@ -8,8 +8,8 @@
 
 namespace mea {
 
-// Progress of what takes long: one line on stderr that changes in place where a person watches,
-// else a line of the log, where there is one, every few seconds. The destructor clears the line.
+// Progress of long work: one line on stderr that changes in place if a person watches, else a line
+// in the log, if there is one, every few seconds. The destructor clears the line.
 class ProgressLine {
  public:
   explicit ProgressLine(Log* log = nullptr);

@@ -7,9 +7,9 @@
 
 namespace mea {
 
-// What a server found at its start: the machine before it was loaded, what a request that sets
-// nothing gets, and where files of the checkpoint contradict each other. For a server that serves:
-// a start that fails is one line, and that is the failure.
+// What a server found at its start: the machine before loading, the defaults of requests, and
+// contradictions between the checkpoint's files. Logged only once the server serves: a start that
+// fails prints one line, the failure.
 void LogStart(const MachineLimits& machine, const Engine& engine, const Tokenizer& tokenizer,
               Log& log);
 

@@ -19,8 +19,8 @@ enum class HttpFraming {
   kClose,    // the connection's end: a stream to an HTTP/1.0 client
 };
 
-// Status line and headers, with the empty line. `connection` is the value of Connection, empty
-// where there is nothing to say. Names and values that would break the head are left out.
+// Status line and headers, with the empty line. `connection` is the value of the header Connection;
+// empty: none. Names and values that would break the head are left out.
 std::string HttpHead(const HttpAnswer& answer, HttpFraming framing, std::string_view connection,
                      std::string_view server_name, const HttpHeaders& further, absl::Time now);
 
@@ -28,11 +28,11 @@ std::string HttpHead(const HttpAnswer& answer, HttpFraming framing, std::string_
 void AppendChunk(std::string_view piece, std::string& out);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
-// Whether a browser's page may have this done: one of this server, or of an origin that may call.
-// Browsers send simple POSTs of any page without asking first; other clients send no Origin.
+// Whether the request may come from a page in a browser: one of this server, or of an allowed
+// origin. Browsers send simple POSTs of any page without a preflight; other clients send no Origin.
 bool IsFromAllowedPage(const HttpRequest& request, const std::vector<std::string>& origins);
 
-// What lets a page of `origins` read the answer to `request`; nothing where it is of none of them.
+// The headers that let a page of `origins` read the answer to `request`; none for other pages.
 HttpHeaders CorsHeaders(const HttpRequest& request, const std::vector<std::string>& origins);
 
 // The answer to OPTIONS on a path that has the methods `allow`; the answer to a browser that asks

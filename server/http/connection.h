@@ -19,7 +19,7 @@
 
 namespace mea {
 
-// What all connections of a server share. Outlives the server where an exchange does.
+// Shared by all connections of a server. Outlives the server if an exchange does.
 struct HttpSite {
   HttpOptions options;
   HttpRoutes routes;
@@ -31,8 +31,8 @@ struct HttpSite {
 };
 
 // One client's connection: reads a request, lets its route answer, and so on. Lives on one loop's
-// thread, held by the loop and by its own operations until it closes. One read is always under way,
-// so that a client that leaves is noticed while its answer is made; at most one write is.
+// thread, held by the loop and by its own operations until it closes. One read is always pending,
+// so that a client that leaves is noticed while its answer is made; at most one write is pending.
 class HttpConnection final : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpSite> site, HttpStream stream,
@@ -43,7 +43,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void Drain();   // closes once no request is under way
   void CutOff();  // closes now
 
-  // The methods of the exchange with that id; nothing where it is over.
+  // The methods of the exchange with that id; no effect if it is over.
   void Send(uint64_t id, HttpAnswer answer);
   void Begin(uint64_t id, HttpAnswer head);
   void Write(uint64_t id, std::string piece);
@@ -51,7 +51,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void Abort(uint64_t id);
   void Abandon(uint64_t id);  // nobody will answer any more
 
-  // On the connection's thread, after what was posted before; nothing once the server is gone.
+  // Runs on the connection's thread, after earlier posts; never once the server is gone.
   template <typename Job>
   void Post(Job job) {
     loop_->Post(std::move(job));
@@ -62,9 +62,9 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   enum class State {
     kReading,    // the next request, or waiting for it
-    kAnswering,  // its route makes the answer
-    kFlushing,   // the answer is whole, not all of it is with the kernel
-    kLingering,  // all is sent; the client still sends, and would lose the answer if we closed
+    kAnswering,  // its route is making the answer
+    kFlushing,   // the answer is complete, but the kernel does not have all of it yet
+    kLingering,  // all is sent, but the client still sends and would lose the answer if we closed
     kClosed,
   };
 
@@ -108,7 +108,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   bool saw_header_ = false;              // of the request that is being read
   HttpLoop::Clock::time_point body_start_;
   int64_t body_bytes_ = 0;       // counted in the site's bodies_bytes
-  int64_t discarded_bytes_ = 0;  // that came while an answer was under way
+  int64_t discarded_bytes_ = 0;  // that came while an answer was being made
 
   // Of the request that is answered.
   uint64_t id_ = 0;
@@ -121,7 +121,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   bool read_ended_ = false;   // it has closed its side
   HttpFraming framing_ = HttpFraming::kLength;
   bool begun_ = false;          // a streamed answer's head is written
-  bool piece_pending_ = false;  // OnWritten is owed
+  bool piece_pending_ = false;  // OnWritten is due
 
   std::string out_;      // to be written after `sending_`
   std::string sending_;  // with the kernel up to `sent_`

@@ -24,7 +24,7 @@ struct HttpRequest {
   std::string peer;                                          // address:port
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
 
-  // The first value of that name; empty where there is none.
+  // The first value of that name; empty if there is none.
   std::string_view Header(std::string_view lower_case_name) const;
 };
 
@@ -33,14 +33,14 @@ struct HttpAnswer {
   int code = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
-  // Further ones. The server itself writes Date, Server, Connection, Content-Length,
+  // Additional headers. The server itself writes Date, Server, Connection, Content-Length,
   // Transfer-Encoding and those of CORS.
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
 // The answer's side of one request: exactly one of Send, or Begin, Writes and End. All methods may
-// be called on any thread, even after the server is gone, and never block. One that is dropped
-// without an answer answers 500, or breaks off a stream that has begun.
+// be called on any thread, even after the server is gone, and never block. If it is dropped without
+// an answer, the client gets 500, or a stream that has begun is broken off.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
@@ -49,22 +49,22 @@ class HttpExchange {
 
   virtual void Send(HttpAnswer answer) = 0;
 
-  // A streamed answer; the head's body is ignored. The next Write comes after OnWritten of the one
-  // before; End may follow the last Write at once. HEAD gets the head, and its call OnGone.
+  // A streamed answer; the head's body is ignored. The next Write must wait for OnWritten of the
+  // previous one; End may follow the last Write at once. HEAD gets the head, and its call OnGone.
   virtual void Begin(HttpAnswer head) = 0;
   virtual void Write(std::string piece) = 0;
   virtual void End() = 0;
 
-  // Breaks the connection off, so that the client sees that the answer is not whole.
+  // Breaks off the connection, so that the client sees that the answer is incomplete.
   virtual void Abort() = 0;
 };
 
-// Who answers. The server keeps it until the answer is with the kernel, or the client has gone.
-// Both methods are called on the connection's thread and never block.
+// The side that answers. The server keeps it until the kernel has the answer or the client has
+// gone. Both methods are called on the connection's thread and must never block.
 class HttpCall {
  public:
   virtual ~HttpCall() = default;
-  // All that was written is with the kernel: write the next piece.
+  // The kernel has all that was written: write the next piece.
   virtual void OnWritten() {}
   // The answer cannot be completed; the methods of the exchange do nothing from now on.
   virtual void OnGone() {}
@@ -81,11 +81,12 @@ struct HttpOptions {
   int64_t max_body_bytes = 8 << 20;      // more: 413
   int64_t max_bodies_bytes = 256 << 20;  // of all bodies that are being read together; more: 503
 
-  // From the first byte, or from accept; a TLS handshake may take as long before that.
+  // From the first byte, or from accept; before that, a TLS handshake may take as long.
   absl::Duration header_timeout = absl::Seconds(10);
-  absl::Duration body_timeout = absl::Seconds(60);   // and a second for every 16 KiB that came
-  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
-  absl::Duration write_timeout = absl::Seconds(60);  // that a client takes nothing of an answer
+  absl::Duration body_timeout = absl::Seconds(60);  // and a second for every 16 KiB that came
+  absl::Duration idle_timeout = absl::Seconds(75);  // between requests
+  absl::Duration write_timeout =
+      absl::Seconds(60);  // during which a client reads nothing of an answer
 
   std::vector<std::string> cors_origins;  // that browsers may call from; "*": all
 
@@ -93,7 +94,7 @@ struct HttpOptions {
   // 503. `message` is one line of printable ASCII. Null: the message as text.
   std::function<HttpAnswer(int code, std::string_view message)> error_answer;
 
-  // What the operator should know, e.g. that no file descriptor is left; seldom. Any thread.
+  // A message for the operator, e.g. that no file descriptor is left; seldom. Any thread.
   std::function<void(std::string_view message)> warn;
 };
 
@@ -103,24 +104,27 @@ class HttpServer {
  public:
   struct Route {
     std::string method;  // GET answers HEAD as well
-    // Exact, or everything below: "/v1/models/*". Exact ones are preferred, then longer ones.
+    // Exact, or a prefix: "/v1/models/*". Exact ones are preferred, then longer ones.
     std::string path;
-    // On the connection's thread; never blocks. May return null where it has answered already.
+    // Called on the connection's thread; must never block. May return null if it has answered
+    // already.
     std::function<std::shared_ptr<HttpCall>(std::shared_ptr<HttpExchange>)> start;
-    // Whether the request may go on, by its head, before its body is received; where not, the
-    // answer, the connection's last. Null: all may. Likewise on the connection's thread.
+    // Decides by the head, before the body is received, whether the request is refused: then
+    // returns the answer, the last one of the connection. Null: none is. Also called on the
+    // connection's thread.
     std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
-  // Listens and serves. INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be had.
+  // Listens and serves. INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be
+  // bound.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpOptions options,
                                                            std::vector<Route> routes);
   virtual ~HttpServer() = default;  // cuts off what still runs
 
   virtual const std::string& address() const = 0;  // with the real port
 
-  // Stops listening, closes idle connections, waits for answers under way until the deadline and
-  // cuts off the rest. Blocks; no route or call is used afterwards. Not from the server's threads.
+  // Stops listening, closes idle connections, waits for current answers until the deadline and cuts
+  // off the rest. Blocks; no route or call is used afterwards. Not from the server's threads.
   virtual void Drain(absl::Time deadline) = 0;
 };
 

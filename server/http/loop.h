@@ -15,8 +15,8 @@ namespace mea {
 
 class HttpConnection;
 
-// One io thread's event loop and the connections that live on it. Exchanges keep it alive; what is
-// posted once it has stopped is dropped. All but Post: on the loop's thread.
+// One io thread's event loop and the connections that live on it. Exchanges keep it alive; jobs
+// posted after it has stopped are dropped. All methods except Post: only on the loop's thread.
 struct HttpLoop {
   using Clock = std::chrono::steady_clock;
 
@@ -29,7 +29,7 @@ struct HttpLoop {
 
   boost::asio::io_context context{1};  // one thread runs it
   boost::asio::steady_timer timer{context};
-  bool ticking = false;   // the timer is set: deadlines are looked at
+  bool ticking = false;   // the timer is set: deadlines are checked
   bool draining = false;  // no further requests
   std::unordered_set<std::shared_ptr<HttpConnection>> connections;
 

@@ -9,8 +9,9 @@
 
 namespace mea {
 
-// One request from the bytes of a connection, over Beast's parser. What two parsers may understand
-// differently is refused: a request must not end elsewhere for us than for a proxy before us.
+// One request from the bytes of a connection, over Beast's parser. Anything that two parsers may
+// read differently is refused: a request must end at the same byte for us and for a proxy in front
+// of us.
 class RequestParser final : public boost::beast::http::basic_parser<true> {
  public:
   RequestParser(int max_header_bytes, int64_t max_body_bytes);
@@ -21,7 +22,7 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
     std::string message;
   };
 
-  // Takes from `bytes` what is of this request; what is left is behind it. False: see refusal().
+  // Consumes the bytes of this request from `bytes`; the rest comes after it. False: see refusal().
   bool Put(std::string_view& bytes);
 
   bool has_begun() const { return has_begun_; }
@@ -60,7 +61,7 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   int num_transfer_encodings_ = 0;
   bool has_begun_ = false;
   int64_t header_bytes_ = 0;
-  int64_t body_bytes_ = 0;  // with what stands around chunks
+  int64_t body_bytes_ = 0;  // including the framing of chunks
   std::string rest_;        // a header, or a line before a chunk, whose end has not come
   Refusal refusal_;
 };

@@ -10,7 +10,7 @@
 
 namespace mea {
 
-// What a connection speaks: TCP, or TLS over it. One thread's.
+// TCP, or TLS over it. One thread.
 class HttpStream {
  public:
   using Socket = boost::asio::ip::tcp::socket;
@@ -49,8 +49,8 @@ class HttpStream {
     }
   }
 
-  // Says that nothing more is sent. TLS takes no data behind that, not even to drop it: it is not
-  // said to a client that still sends. `owner` lives until it is said.
+  // Says that nothing more is sent. After that, TLS accepts no data, not even to drop it, so a
+  // client that still sends is not told. `owner` lives until it is done.
   template <typename Owner>
   void EndOutput(bool client_sends, Owner owner) {
     boost::system::error_code ignored;

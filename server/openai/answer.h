@@ -12,7 +12,7 @@
 
 namespace mea::openai {
 
-// What is known of every answer.
+// The common fields of every answer.
 struct AnswerInfo {
   std::string id;  // "chatcmpl-..."
   std::string model;
@@ -22,23 +22,23 @@ struct AnswerInfo {
 };
 
 // Turns the output of one request's prompts into the JSON of one kind of answer: events of a stream
-// as they come, or a whole at the end. Used by one thread at a time.
+// as they arrive, or one body at the end. Used by one thread at a time.
 class Answer {
  public:
   explicit Answer(AnswerInfo info) : info_(std::move(info)) {}
   virtual ~Answer() = default;
 
-  // Of each prompt once, first.
+  // For each prompt once, first.
   virtual void Add(int prompt, PromptOutput output) = 0;
   virtual void Add(int prompt, DeltaOutput delta) = 0;
   // The end of one completion; its status is OK.
   virtual void Add(int prompt, FinishOutput finish) = 0;
-  // All have ended.
+  // All completions have ended.
   virtual void End() = 0;
-  // A stream that has begun ends so.
+  // Ends a stream that has begun.
   virtual void Fail(const Json& /*error*/) {}
 
-  // What has come since: bytes of the stream, or after End() the whole body.
+  // New output since the last call: bytes of the stream, or after End() the whole body.
   std::string TakeText() { return std::exchange(text_, {}); }
   int64_t num_bytes() const { return static_cast<int64_t>(text_.size()); }
 
@@ -65,9 +65,9 @@ class UsageSum {
   void AddPrompt(const PromptOutput& output) { prompt_tokens_ += output.num_tokens; }
   void AddFinish(int prompt, const FinishOutput& finish);
   int64_t completion_tokens() const { return completion_tokens_; }
-  // As OpenAI's chat and completions report it, and what the caches of the request took.
+  // In the form of OpenAI's chat and completions, plus the request's cache memory.
   Json ToJson() const;
-  // As OpenAI's responses report it.
+  // In the form of OpenAI's responses.
   Json ToResponsesJson() const;
 
  private:
@@ -80,10 +80,10 @@ class UsageSum {
   int64_t kv_bytes_uncompressed_ = 0;
 };
 
-// A stream of OpenAI's chunks, as chats and completions have it: each with choices of one kind.
+// A stream of OpenAI's chunks, for chats and completions: each with choices of one kind.
 class ChunkStream : public Answer {
  public:
-  // `object` is the kind; a last chunk has the usage where `include_usage`.
+  // `object` is the kind; with `include_usage` a last chunk has the usage.
   ChunkStream(AnswerInfo info, const char* object, bool include_usage)
       : Answer(std::move(info)), object_(object), include_usage_(include_usage) {}
 
@@ -105,7 +105,7 @@ class ChunkStream : public Answer {
 
 // "stop", "length" or "tool_calls".
 std::string FinishReasonOf(const FinishOutput& finish);
-// What stopped it where that is not the end of the sequence: a string, a token id, or null.
+// What stopped it other than the end of the sequence: a string, a token id, or null.
 Json StopReasonOf(const FinishOutput& finish);
 
 }  // namespace mea::openai

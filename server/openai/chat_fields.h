@@ -9,7 +9,7 @@
 
 namespace mea::openai {
 
-// NOT_FOUND where "model" is set and not the one that is served.
+// NOT_FOUND if "model" is set and is not the one that is served.
 absl::Status CheckModelField(JsonReader& reader, const Serving& serving);
 
 // The tokens of the conversation of a chat completion's fields: messages, tools, template

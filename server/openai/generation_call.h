@@ -15,9 +15,9 @@
 namespace mea::openai {
 
 // One POST that generates: reads the body, owns a Generation for each of its prompts, and writes
-// what they bring as one answer. A stream begins with its first output, so that what fails before
-// it has the right HTTP status. Held by the HTTP server until the answer is over, and by the text
-// worker at hand.
+// their output as one answer. A stream begins with its first output, so an earlier failure has the
+// right HTTP status. Held by the HTTP server until the answer is over, and by the current text
+// worker.
 class GenerationCall final : public HttpCall, public std::enable_shared_from_this<GenerationCall> {
  public:
   using Reader = absl::StatusOr<ParsedRequest> (*)(const Json&, const std::string& id,
@@ -27,7 +27,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   GenerationCall(Serving& serving, std::shared_ptr<HttpExchange> exchange, Reader read,
                  const std::string& id_prefix);
 
-  // On the HTTP server's thread: never blocks.
+  // Called on the HTTP server's thread; never blocks.
   void Begin();
   void OnWritten() override ABSL_LOCKS_EXCLUDED(mu_);
   void OnGone() override ABSL_LOCKS_EXCLUDED(mu_);
@@ -39,13 +39,13 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
 
   void ReadAndStart() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Start(const TextLease& text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Fails, and is logged as a request that was not taken.
+  // Fails, and is logged as a refused request.
   void Refuse(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnOutput(int prompt) ABSL_LOCKS_EXCLUDED(mu_);
-  // The prompts that run on though the answer has failed: to be cancelled without the lock.
+  // The prompts that still run although the answer has failed; to be cancelled without the lock.
   Generations LeftRunning() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static void CancelAll(const Generations& generations);
-  // Moves what the mailboxes of `ready_` hold to the answer, and that to the client.
+  // Moves output from the mailboxes of `ready_` to the answer, and from there to the client.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Drain(int prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteText(std::string text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

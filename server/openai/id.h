@@ -4,7 +4,7 @@
 
 namespace mea::openai {
 
-// 24 random hexadecimal digits, as ids of OpenAI end.
+// 24 random hexadecimal digits, the end of OpenAI's ids.
 std::string RandomHex24();
 
 }  // namespace mea::openai

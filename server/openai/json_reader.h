@@ -15,13 +15,13 @@
 
 namespace mea::openai {
 
-// A body, parsed. INVALID_ARGUMENT where it is no JSON object, is nested too deeply, or is not
+// A body, parsed. INVALID_ARGUMENT if it is not a JSON object, is nested too deeply, or is not
 // UTF-8.
 absl::StatusOr<Json> ParseBody(std::string_view body);
 
 // Reads fields of a JSON object one after the other; a field that is absent or null is unset, and
-// fields nobody asks for are ignored, as OpenAI does. Shares its first complaint with the readers
-// of the objects inside. Complaints name the field as the client wrote it: "stream_options.x".
+// other fields are ignored, as OpenAI does. Shares its first error with the readers of nested
+// objects. Errors name the field as the client wrote it: "stream_options.x".
 class JsonReader {
  public:
   JsonReader(const Json& object, absl::Status* complaint, std::string path = "")
@@ -41,12 +41,12 @@ class JsonReader {
   std::vector<std::string> Strings(std::string_view name);
   const Json* Object(std::string_view name);
   const Json* Array(std::string_view name);
-  // The reader of an object that Object() gave.
+  // The reader of an object that Object() returned.
   JsonReader Inside(const Json& object, std::string_view name) const {
     return {object, &complaint_, PathOf(name)};
   }
 
-  // Refuses a field that is there and not served; empty lists, false and 0 are as good as absent.
+  // Refuses a field that is present but not served; empty lists, false and 0 count as absent.
   void NotServed(std::string_view name, std::string_view instead);
   void Invalid(std::string_view name, std::string_view problem);
   void Refuse(absl::Status status) {

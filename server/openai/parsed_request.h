@@ -15,13 +15,13 @@
 
 namespace mea::openai {
 
-// What a client asks for: requests of mea.v1, one for each prompt, and how the answer is to look.
+// A client's request: requests of mea.v1, one per prompt, and the form of the answer.
 struct ParsedRequest {
   std::vector<v1::GenerateRequest> requests;
-  ParamNames names;  // of fields whose complaints come later
+  ParamNames names;  // of fields whose errors come later
   bool stream = false;
   std::optional<absl::Duration> timeout;
-  // Where a request names none: as many as the context has room for, up to these.
+  // If a request names none: as many as the context has room for, at most this many.
   std::optional<int> default_max_tokens;
   std::unique_ptr<Answer> answer;
 };

@@ -9,9 +9,9 @@
 
 namespace mea::openai {
 
-// The fields that several kinds of body share, into `to`.
+// Read fields that several kinds of body share into `to`.
 
-// model, sampling, stopping, priority, cache; also vLLM's names of what OpenAI has not.
+// model, sampling, stopping, priority, cache; also vLLM's names for what OpenAI lacks.
 void ReadCommonFields(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names);
 // stream, stream_options, timeout.
 void ReadStreamFields(JsonReader& reader, ParsedRequest& to);
@@ -33,7 +33,7 @@ void ReadTools(JsonReader& reader, v1::Chat& to, ParamNames& names);
 // tool_choice and parallel_tool_calls.
 void ReadToolUse(JsonReader& reader, v1::Chat& to, ParamNames& names);
 
-// A schema that is given as an object or as its text.
+// A schema, given as an object or as its text.
 std::string SchemaText(const Json& schema);
 
 // Identity, and what the answer needs to know.

@@ -10,11 +10,11 @@
 
 namespace mea::openai {
 
-// Answers that read a client's text and need no engine: made by a text worker.
+// Answers that convert a client's text and need no engine; a text worker makes them.
 using TextAnswer = absl::StatusOr<Json> (*)(const Json& body, const Serving& serving,
                                             StillWanted still_wanted);
 
-// The call ends the work when its client has gone. Null where it is answered already.
+// The call stops the work when its client has gone. Null if it is answered already.
 std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              std::shared_ptr<HttpExchange> exchange,
                                              TextAnswer answer);

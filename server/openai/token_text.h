@@ -15,7 +15,7 @@ class TokenText {
  public:
   TokenText(const Tokenizer& tokenizer, bool as_ids) : tokenizer_(tokenizer), as_ids_(as_ids) {}
 
-  // Valid UTF-8: a part of a code point is shown as U+FFFD.
+  // Valid UTF-8: a partial code point is shown as U+FFFD.
   std::string Text(int32_t id) const;
   // The bytes of the token, each a number.
   Json Bytes(int32_t id) const;
@@ -25,8 +25,8 @@ class TokenText {
   const bool as_ids_;
 };
 
-// vLLM's prompt_logprobs: of each token of a prompt its id and the likely ones' with their
-// log-probability, place and text; null of the first.
+// vLLM's prompt_logprobs: for each token of a prompt its id and the likely ones with their
+// log-probability, rank and text; null for the first.
 Json PromptLogprobsJson(const TokenText& tokens, const std::vector<PositionLogprob>& positions);
 
 }  // namespace mea::openai
