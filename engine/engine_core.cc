@@ -35,7 +35,7 @@ EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
 EngineCore::~EngineCore() {
   FinishAll(absl::CancelledError("the engine stopped"));
   Deliver();
-  // What is under way may still write into the steps.
+  // Steps in flight may still write into this memory.
   if (num_steps_in_flight_ > 0) (void)model_->backend().Synchronize();
 }
 
@@ -162,7 +162,7 @@ StepReport EngineCore::Collect() {
   if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
   if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));
   EndDamagedDraws(step);
-  // Nobody shares what is damaged: whoever made it has ended.
+  // Nobody shares damaged pages: their sequence has ended.
   scheduler_.Commit(step.schedule);
   AcceptTokens(step);
   for (const ScheduledChunk& chunk : step.schedule) --chunk.sequence->num_steps_in_flight;
@@ -177,7 +177,7 @@ StepReport EngineCore::Collect() {
 StepReport EngineCore::Fail(absl::Status status) {
   device_status_ = std::move(status);
   FinishAll(device_status_);
-  // Nothing more comes of what is under way.
+  // The results of steps in flight are dropped.
   num_steps_in_flight_ = 0;
   for (const auto& sequence : retired_) sequence->num_steps_in_flight = 0;
   lingering_.clear();

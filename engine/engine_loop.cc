@@ -75,7 +75,7 @@ absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<Tok
       return absl::UnavailableError(
           absl::StrCat("the device has failed: ", std::string(health_.message())));
     }
-    // An idle engine tries all the same: should the forecast be wrong, only steps can tell.
+    // An idle engine tries anyway: if the forecast is wrong, only steps can show it.
     if (!in_time.ok() && !in_flight_.empty()) return in_time;
     shortage = FindShortage(request);
     if (!shortage) {
@@ -166,7 +166,7 @@ void EngineLoop::Run() {
     const bool launched = core_.can_launch() && core_.Launch(start);
     if (overlaps) Announce();
     StepReport report;
-    // A step that can be launched behind the one under way is, before anybody waits.
+    // If another step can be launched behind the current one, that comes before waiting.
     if (core_.num_steps_in_flight() > 0 && !(launched && core_.can_launch())) {
       report = core_.Collect();
       const absl::Time end = absl::Now();

@@ -227,7 +227,7 @@ void Scheduler::PreemptLast() {
 void Scheduler::Commit(const Schedule& schedule) {
   for (const ScheduledChunk& chunk : schedule) {
     Sequence& sequence = *chunk.sequence;
-    // Meanwhile it may have ended, or given up its pages and begun anew.
+    // Meanwhile it may have ended, or given up its pages and started over.
     const int end = std::min(chunk.end(), sequence.num_computed);
     if (sequence.has_ended || end <= sequence.num_indexed) continue;
     const int begin = std::exchange(sequence.num_indexed, end);

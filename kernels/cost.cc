@@ -50,7 +50,7 @@ OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DT
 }
 
 OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute) {
-  // An exponential counts as one operation beside the negation, sum, quotient and product.
+  // An exponential counts as one operation, in addition to the negation, sum, quotient and product.
   return {.bytes = 3 * num_tokens * width * DTypeSize(compute), .flops = 5 * num_tokens * width};
 }
 
@@ -102,7 +102,7 @@ OpCost AppendKvCost(int64_t num_tokens, const KvSpec& spec, DType compute) {
 OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceLengths> sequences,
                           DType compute) {
   const int64_t head_dim = shape.kv.head_dim;
-  // Weights of the mixes of keys and values beside their unit columns.
+  // Weights of the mixes of keys and values, without their unit columns.
   const auto weights = [&](int64_t components) {
     return (shape.kv_heads - components) * components;
   };

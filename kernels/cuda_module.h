@@ -42,7 +42,7 @@ struct CudaDeviceInfo {
 
 // The CUDA back end lives in a library of its own, libmea_cuda.so, so that the program needs
 // nothing of CUDA where there is no GPU. It is looked for at $MEA_CUDA_MODULE if that is set, else
-// beside the executable and in ../lib from there, and once opened stays.
+// in the executable's directory and in ../lib from there, and once opened stays.
 //
 // NOT_FOUND: no module, or no cuBLASLt. UNAVAILABLE: no driver, or no device. OUT_OF_RANGE: no
 // device of that number. FAILED_PRECONDITION: the module is of another build, or has no code for

@@ -202,7 +202,7 @@ MachineLimits ReadMachineLimits(const fs::path& root) {
   }
 
   const std::string status = Contents(root / "proc/self/status");
-  // Of addresses, not of memory; but whoever sets it means memory.
+  // A limit of address space, not of memory; but it is set to limit memory.
   if (const auto bytes = NumberAfter(Contents(root / "proc/self/limits"), "Max address space")) {
     const int64_t used = NumberAfter(status, "VmSize:").value_or(0) * kKiB;
     LimitMemory(limits, *bytes, *bytes - used, "ulimit -v");

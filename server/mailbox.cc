@@ -6,7 +6,7 @@
 namespace mea {
 namespace {
 
-// At most, as protobuf writes them: a varint; and one beside a float, with their tags and length.
+// Upper bounds for protobuf: a varint; and a varint with a float, with their tags and length.
 constexpr int64_t kTokenIdBytes = 5;
 constexpr int64_t kLogprobBytes = 16;
 

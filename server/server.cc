@@ -51,7 +51,7 @@ absl::Status CheckAddress(std::string_view flag, const std::string& text) {
   return status.ok() ? status : OfFlag(flag, status);
 }
 
-// A page that is made at once, anew each time.
+// A page that is rendered for each request.
 HttpServer::Route Page(std::string path, std::function<HttpAnswer()> page) {
   return {"GET", std::move(path), [page = std::move(page)](std::shared_ptr<HttpExchange> exchange) {
             HttpAnswer answer = page();
@@ -275,7 +275,7 @@ void GrpcServer::WatchHeartbeat() {
   }
 }
 
-// What befalls the engine; a drain says more where it begins and ends.
+// Logs changes of the engine's state; a drain logs more at its beginning and end.
 void GrpcServer::LogState(ServingState state) {
   const ServingState before = std::exchange(logged_state_, state);
   if (state == before) return;

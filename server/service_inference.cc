@@ -203,7 +203,7 @@ grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackSer
     reactor->Finish(NoMessage());
     return reactor;
   }
-  // It counts as a request, and not as one under way: it is over soon.
+  // It counts as a request, but not as a running one: it is over soon.
   const absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
   const absl::StatusOr<TextLease> text =
       admitted.ok() ? serving.text_budget.Take(message.Length()) : admitted;

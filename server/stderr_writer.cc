@@ -24,7 +24,7 @@ void StderrWriter::Write(std::string_view text) {
       if (is_late) return;
       continue;
     }
-    // A pipe that is ready takes so many bytes without waiting.
+    // A pipe that is ready accepts this many bytes without blocking.
     const ssize_t written =
         write(STDERR_FILENO, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
     if (written >= 0) {

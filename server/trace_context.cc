@@ -20,7 +20,7 @@ bool IsHex(std::string_view text) {
 
 bool IsZero(std::string_view text) { return text.find_first_not_of('0') == text.npos; }
 
-// The next field of so many digits and the "-" before the one after it; empty where it is none.
+// The next field with this many digits, and the "-" after it; empty if there is none.
 std::string_view TakeField(std::string_view& rest, size_t digits) {
   const std::string_view field = rest.substr(0, digits);
   const bool ends = rest.size() == digits || (rest.size() > digits && rest[digits] == '-');

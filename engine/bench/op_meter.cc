@@ -89,7 +89,7 @@ void OpMeter::MixHeads(TensorView x, TensorView mix, TensorView out) {
        [&] { ForwardingBackend::MixHeads(x, mix, out); });
 }
 
-// Neither has a cost of its own in kernels/cost: both are small beside any other op.
+// Neither has a cost of its own in kernels/cost: both are small compared with any other op.
 void OpMeter::GatherRows(TensorView x, TensorView rows, TensorView out) {
   Time("GatherRows", {}, [&] { ForwardingBackend::GatherRows(x, rows, out); });
 }

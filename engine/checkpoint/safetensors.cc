@@ -18,8 +18,8 @@ constexpr size_t kMaxShards = 4096;
 // Which file holds each tensor, by name.
 using WeightMap = std::map<std::string, std::string, std::less<>>;
 
-// A shard lies beside its index. (It may be a symbolic link to anywhere, as in the Hugging Face
-// cache: that is the owner's word, not the index's.)
+// A shard is in the directory of its index. (It may be a symbolic link to anywhere, as in the
+// Hugging Face cache: that is the owner's word, not the index's.)
 bool IsPlainFileName(std::string_view name) {
   return !name.empty() && name.front() != '.' && name.find('/') == std::string_view::npos &&
          name.find('\0') == std::string_view::npos && name.ends_with(".safetensors");

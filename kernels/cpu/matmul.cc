@@ -116,7 +116,7 @@ struct Accumulators {
 // lie `out_step` apart, and the next tile takes their neighbours: memory is read in several streams
 // far from each other that go straight on, which is twice as fast as in one.
 constexpr int kStreamedRows = 4;
-// Outputs of such a tile: at most 12 accumulators, beside the weights and x.
+// Outputs of such a tile: at most 12 accumulators, in addition to the weights and x.
 constexpr int StreamedOuts(int rows) { return rows == 4 ? 3 : 4; }
 
 template <int kRows, int kOuts, typename W>

@@ -45,7 +45,7 @@ absl::Status CudaBackend::Prepare(const BackendLimits& limits) {
   const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options_, device_);
   if (!plan.ok()) return plan.status();
 
-  // Records and work under way may still use the memory that there was.
+  // Records and pending work may still use the old memory.
   recorder_->Clear();
   if (absl::Status status = Synchronize(); !status.ok()) return status;
   device_scratch_ = host_scratch_ = Tensor();

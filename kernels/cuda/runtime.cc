@@ -95,7 +95,7 @@ absl::Status Runtime::Await(int slot) {
 DeviceMemory Runtime::memory() const {
   size_t free_bytes = 0;
   size_t total_bytes = 0;
-  // Asked for beside the ops: a device that cannot tell has none to give.
+  // Queried outside of the ops: a device that cannot tell reports none.
   if (UseDevice(device_) == cudaSuccess) cudaMemGetInfo(&free_bytes, &total_bytes);
   return {.total_bytes = static_cast<int64_t>(total_bytes),
           .free_bytes = static_cast<int64_t>(free_bytes)};

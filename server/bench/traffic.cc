@@ -27,7 +27,7 @@ struct Turn {
   BenchClock::time_point due;
 };
 
-// Hands out the requests to whoever is free. Thread-safe.
+// Hands out the requests to free streams. Thread-safe.
 class Schedule {
  public:
   explicit Schedule(const TrafficOptions& options)

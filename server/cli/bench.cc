@@ -199,7 +199,8 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
   return weights;
 }
 
-// Prints every row as it comes and writes the file anew, so that a run cut short leaves something.
+// Prints every row as it arrives and rewrites the file, so that an interrupted run leaves its
+// results.
 class Results {
  public:
   Results(const BenchFlags& flags, std::string command)

@@ -73,7 +73,7 @@ absl::Status RunConvert(const ConvertFlags& flags) {
   }
   if (absl::Status status = CheckModelDir(flags.in); !status.ok()) return status;
   options.in = flags.in;
-  // A profile keeps what it measured beside the input's name, in the working directory.
+  // A profile keeps its measurements in the working directory, under the input's name.
   options.out =
       profile ? options.in.lexically_normal().filename().string() + ".profile" : flags.out;
   if (profile) options.calibration = flags.profile_text;

@@ -87,7 +87,7 @@ unsigned char LineEditor::DropLine(EditLine* editor, int /*key*/) {
 }
 
 unsigned char LineEditor::Suspend(EditLine* /*editor*/, int /*key*/) {
-  kill(0, SIGTSTP);  // as the terminal would have: to all that run beside us in a pipeline
+  kill(0, SIGTSTP);  // as the terminal would: to the whole pipeline
   return CC_NORM;
 }
 

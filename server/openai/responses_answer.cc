@@ -32,7 +32,7 @@ class ResponsesAnswer final : public Answer {
     Begin();
     usage_.AddFinish(prompt, finish);
     is_cut_ = finish.reason == FinishReason::kLength;
-    // A reply without a word is a message all the same.
+    // An empty reply is still a message.
     if (output_.empty() && !open_) Open(Item::kMessage, {});
     Close(is_cut_ ? "incomplete" : "completed");
   }

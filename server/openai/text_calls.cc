@@ -41,7 +41,7 @@ class TextCall final : public HttpCall {
 std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              std::shared_ptr<HttpExchange> exchange,
                                              TextAnswer answer) {
-  // It counts as a request, and not as one under way: it is over soon.
+  // It counts as a request, but not as a running one: it is over soon.
   const auto admitted = serving.access->Admit(exchange->request().Header("authorization"));
   const int64_t bytes = std::ssize(exchange->request().body);
   const absl::StatusOr<TextLease> text =

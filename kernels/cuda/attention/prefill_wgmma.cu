@@ -2,8 +2,8 @@
 // position of one query head, and all share the keys and values of one virtual head. Warpgroup 0 is
 // the producer: one warp of it keeps a ring of slots filled by bulk copies. The others are the
 // consumers. Each issues the scores of the next tokens before the product with the last values, so
-// that its softmax runs beside that product, and they take turns at issuing, so that the softmax of
-// one runs beside the products of the others.
+// that its softmax runs during that product, and they take turns at issuing, so that the softmax of
+// one runs during the products of the others.
 #include "kernels/cuda/attention/prefill_wgmma.h"
 
 #include <limits>
