@@ -19,7 +19,7 @@ constexpr int64_t kStagingBytes = int64_t{32} << 20;
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 TensorView Bytes(void* data, int64_t count, Device device) {
-  // The narrowest dtype there is has two bytes; every tensor is a whole number of them.
+  // Only the CPU has 8-bit weights: on a device every element has a multiple of two bytes.
   return TensorView::Dense(data, DType::kBf16, {1, count / 2}, device);
 }
 
