@@ -4,8 +4,8 @@
 
 namespace mea {
 
-// Grouped-query attention (and multi-head, its case of one query head per KV head): what is cached
-// is what is attended.
+// Grouped-query attention (and multi-head, with one query head per KV head): attention sees exactly
+// the cached heads.
 class GqaAttention final : public AttentionVariant {};
 
 }  // namespace mea

@@ -4,10 +4,10 @@
 
 namespace mea {
 
-// Interleaved Head Attention (arXiv 2602.21371): each head has P pseudo heads, mixed of all heads,
-// which stand at P virtual positions for every token. The cache holds physical heads alone; pseudo
-// queries are mixed before attention, pseudo keys and values within it, and the P * h outputs
-// collapse to h after it. Layers without mixing tensors are ordinary ones.
+// Interleaved Head Attention (arXiv 2602.21371): each head has P pseudo heads, mixes of all heads,
+// at P virtual positions for every token. The cache holds only physical heads. Pseudo queries are
+// mixed before attention, pseudo keys and values within it, and the P * h outputs collapse to h
+// after it. Layers without mixing tensors are ordinary layers.
 class IhaAttention final : public AttentionVariant {
  public:
   void Attend(const LayerWeights& layer, AttentionStep& step) const override {
@@ -23,7 +23,8 @@ class IhaAttention final : public AttentionVariant {
     read.paged.out = step.workspace.pseudo_attended(num_tokens);
     read.paged.mix = layer.mix;
 
-    // Pseudo heads lie outermost, so that those of one virtual position are rows of h heads.
+    // Pseudo heads are the outermost dimension, so those of one virtual position are rows of h
+    // heads.
     step.backend.MixHeads(step.queries.q, layer.query_mix, read.paged.q);
     step.queries.q = read.paged.q.Reshape({num_tokens * pseudo_heads, h, d});
     step.queries.cos_sin = angles;

@@ -5,8 +5,8 @@
 namespace mea {
 
 // Knocking-Heads Attention (arXiv 2510.23052): matrices [d, d] that all heads share stand between
-// the projections and attention. Linear ones are part of the projections since the weights were
-// loaded, and what is left is plain attention; the MLP of the values runs before they are cached:
+// the projections and attention. Linear ones were folded into the projections when the weights were
+// loaded, which leaves plain attention. The MLP for values runs before they are cached:
 //   V~_i = 2 * ((V_i W_up) * sigmoid(V_i W_gate)) W_down
 class KhaAttention final : public AttentionVariant {
  protected:

@@ -9,8 +9,8 @@
 
 namespace mea {
 
-// One layer's attention in one step, between its projections and o_proj: the ops' arguments as
-// plain attention would have them.
+// One layer's attention in one step, between its projections and o_proj: the arguments of the ops,
+// set for plain attention.
 struct AttentionStep {
   Backend& backend;
   const Workspace& workspace;
@@ -20,13 +20,13 @@ struct AttentionStep {
   PagedAttentionArgs read;
 };
 
-// How one family of attention departs from plain attention over the cached heads. Each hook
-// completes or changes the arguments of the op that is about to be called; a hook not overridden
-// changes nothing. Stateless: everything it needs is in the layer's weights.
+// How one kind of attention differs from plain attention over the cached heads. Each hook completes
+// or changes the arguments of the op that is called next; by default it changes nothing. Stateless:
+// everything that it needs is in the layer's weights.
 class AttentionVariant {
  public:
   virtual ~AttentionVariant() = default;
-  // From projected q, k and v to what o_proj takes, step.read.out.
+  // From projected q, k and v to the input of o_proj, step.read.out.
   virtual void Attend(const LayerWeights& layer, AttentionStep& step) const {
     BeforeCache(layer, step);
     step.backend.PrepareAndAppend(step.queries, step.append);
@@ -35,9 +35,10 @@ class AttentionVariant {
   }
 
  protected:
-  // What new keys and values need on their way into the cache.
+  // Changes new keys and values on their way into the cache.
   virtual void BeforeCache(const LayerWeights& /*layer*/, AttentionStep& /*step*/) const {}
-  // How cached (physical) heads become attended (virtual) heads, and what happens to their outputs.
+  // Says how cached (physical) heads become attended (virtual) heads, and what happens to their
+  // outputs.
   virtual void AtRead(const LayerWeights& /*layer*/, AttentionStep& /*step*/) const {}
 };
 

@@ -14,8 +14,8 @@
 
 namespace mea {
 
-// One layer as the forward pass wants it. Matrices are [out, in] in their storage dtype (or the
-// one asked for); vectors and mixes are f32. d = head_dim, H = q_heads, h = kv_heads.
+// One layer as the forward pass uses it. Matrices are [out, in] in their storage dtype (or the
+// requested one); vectors and mixes are f32. d = head_dim, H = q_heads, h = kv_heads.
 struct LayerWeights {
   TensorView input_norm;  // [hidden]
 
@@ -32,12 +32,12 @@ struct LayerWeights {
   HeadMix mix;                // key [h'_K, h], value [h'_V, h]; absent = identity
   TensorView head_norm_gain;  // [H, d], or absent; a gain shared by the heads is repeated
 
-  // KHA of values: v <- 2 (v up^T * sigmoid(v gate^T)) down^T for each head.
+  // KHA's MLP for values: v <- 2 (v up^T * sigmoid(v gate^T)) down^T for each head.
   TensorView knock_v_up, knock_v_gate, knock_v_down;  // [d, d], or absent
 
   // IHA, in layers with P pseudo heads for each of h = H heads. mix is [h, h * P] there: pseudo
-  // head p of head j is sum_m mix[m, j * P + p] of head m. Queries and outputs lie by pseudo head
-  // first.
+  // head p of head j is sum_m mix[m, j * P + p] of head m. Queries and outputs are ordered by
+  // pseudo head first.
   TensorView query_mix;  // [h, P * h], column p * h + j; or absent
   TensorView collapse;   // [P * h, h]: R transposed, row p * h + j; or absent
 
@@ -61,39 +61,39 @@ struct ModelWeights {
   TensorView embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   TensorView final_norm;  // [hidden]
-  TensorView lm_head;     // [vocab, hidden]; the embedding itself where they are tied
+  TensorView lm_head;     // [vocab, hidden]; the embedding itself if they are tied
 
   std::vector<Tensor> storage;
   int64_t num_bytes = 0;     // of everything above
-  int64_t mapped_bytes = 0;  // the part that is read straight from the checkpoint's pages
+  int64_t mapped_bytes = 0;  // the part that is read directly from the checkpoint's pages
 
-  // The checkpoint's tensor behind views that nobody has read yet, by their data: whoever copies
-  // them refuses what is not finite.
+  // The checkpoint's tensors whose data has not been read yet, by the address of their views: the
+  // code that copies them checks that they are finite.
   std::unordered_map<const void*, const StoredTensor*> unchecked;
 };
 
 struct LoadOptions {
   // f32, bf16, f16: convert every matrix; int8: quantise all but routers; absent: keep.
   std::optional<DType> weight_dtype;
-  bool prefault = true;  // read mapped pages now, so that the first request does not
-  // Whether matrices that hold an infinity or NaN are refused, too. Those that are neither
-  // converted nor read now are for PlaceWeights to check.
+  bool prefault = true;  // read mapped pages now, so that the first request need not
+  // Whether matrices with an infinity or NaN are refused too. PlaceWeights checks those that are
+  // neither converted nor read now.
   bool check_matrices = true;
 };
 
 // Called from the loading thread, first with 0 and last with bytes_done == bytes_total.
 using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
 
-// Takes every tensor the configuration calls for, folds linear knocks (KHA) into the projections in
-// double precision, rounded once, and refuses what is missing, extra, misshapen, of
-// a wrong dtype or not finite: one line with file, tensor, expected and found.
-// Matrices kept in their dtype are views of the mapping: no copy.
+// Loads every tensor that the configuration requires, and folds linear knocks (KHA) into the
+// projections in double precision, rounded once. Refuses a tensor that is missing, extra,
+// misshapen, of a wrong dtype or not finite: one line with file, tensor, expected and found.
+// Matrices that keep their dtype are views of the mapping, without a copy.
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint,
                                          const LoadOptions& options = {},
                                          const LoadProgress& progress = {});
 
-// ModelWeights::num_bytes of what LoadWeights would give, from the headers of the checkpoint alone;
-// refuses what they show, as LoadWeights does.
+// ModelWeights::num_bytes that LoadWeights would give, from the headers of the checkpoint only;
+// refuses errors that they show, as LoadWeights does.
 absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
                                            const LoadOptions& options = {});
 
