@@ -28,8 +28,9 @@ std::string HttpHead(const HttpAnswer& answer, HttpFraming framing, std::string_
 void AppendChunk(std::string_view piece, std::string& out);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
-// Whether the request may come from a page in a browser: one of this server, or of an allowed
-// origin. Browsers send simple POSTs of any page without a preflight; other clients send no Origin.
+// Whether the request may proceed: it comes from no page in a browser, or from one of this server
+// or of an allowed origin. Browsers send simple POSTs of any page without a preflight; other
+// clients send no Origin.
 bool IsFromAllowedPage(const HttpRequest& request, const std::vector<std::string>& origins);
 
 // The headers that let a page of `origins` read the answer to `request`; none for other pages.

@@ -108,9 +108,9 @@ class HttpServer {
     // Called on the connection's thread; must never block. May return null if it has answered
     // already.
     std::function<std::shared_ptr<HttpCall>(std::shared_ptr<HttpExchange>)> start;
-    // Decides by the head, before the body is received, whether the request is refused: then
-    // returns the answer, the last one of the connection. Null: none is. Also called on the
-    // connection's thread.
+    // Refuses requests by their head, before the body is received: returns the answer, which ends
+    // the connection, or nothing to accept. Null: accepts all. Also called on the connection's
+    // thread.
     std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
