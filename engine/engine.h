@@ -11,8 +11,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
+#include "engine/config/config.h"
+#include "engine/model/model_weights.h"
 #include "engine/request.h"
 #include "kernels/backend_limits.h"
 #include "kvcache/kv_cache.h"

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 
 namespace mea {
 

@@ -8,7 +8,7 @@
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/backend_limits.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {

@@ -12,7 +12,7 @@
 #include "engine/engine_loop.h"
 #include "engine/host_memory.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "engine/sampling_defaults.h"
 #include "kernels/machine.h"
 

@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
-#include "engine/checkpoint/lost_pages.h"
+#include "engine/storage/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
 #include "server/cli/unknown_flag.h"

@@ -9,7 +9,7 @@ namespace mea {
 namespace {
 
 void CompositionToProto(const ModelConfig& config, v1::HeadComposition& to) {
-  to.set_kind(config.composition());
+  to.set_kind(config.composition);
   for (const LayerHeads& heads : config.layer_heads) {
     to.add_component_key_heads(heads.key_heads);
     to.add_component_value_heads(heads.value_heads);

@@ -8,7 +8,7 @@
 
 #include "engine/bench/rounds.h"
 #include "engine/bench/step_cost.h"
-#include "engine/model/place_weights.h"
+#include "engine/weights/place_tensors.h"
 #include "kernels/random_fill.h"
 #include "kvcache/kv_layout.h"
 

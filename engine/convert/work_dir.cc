@@ -12,8 +12,8 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/file.h"
 #include "engine/convert/output.h"
+#include "engine/storage/file.h"
 
 namespace mea::convert {
 namespace {

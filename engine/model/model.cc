@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "engine/device.h"
 #include "engine/model/backend_limits.h"
-#include "engine/model/place_weights.h"
+#include "engine/weights/place_tensors.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
@@ -24,57 +24,35 @@ int NumKvGroups(const ModelConfig& config) {
   return MakeKvLayout(config, DType::kBf16, {}).num_groups();
 }
 
-// Angles by which pseudo queries turn back (IHA); a turn does not stretch, whatever RoPE's scaling.
-absl::StatusOr<Tensor> MakeTurns(const ModelConfig& config, TensorView inv_freq, Backend& backend) {
-  if (config.pseudo_heads == 0) return Tensor();
-  std::vector<int32_t> first_positions(config.pseudo_heads);
-  std::iota(first_positions.begin(), first_positions.end(), 0);
-  absl::StatusOr<Tensor> positions =
-      Place(TensorView::Of(std::span<const int32_t>(first_positions)), backend);
-  if (!positions.ok()) return positions.status();
-  const std::array<int64_t, 2> shape = {config.pseudo_heads, config.head_dim};
-  absl::StatusOr<Tensor> turns = backend.Allocate(shape, backend.wide_dtype());
-  if (!turns.ok()) return turns.status();
-  backend.ComputeRope({.positions = positions->view(), .inv_freq = inv_freq, .out = turns->view()});
-  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
-  return turns;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
                                                      Backend* backend, ModelLimits limits,
                                                      const LoadProgress& progress) {
   const BackendLimits backend_limits = MakeBackendLimits(config, limits);
-  const absl::StatusOr<BackendBytes> backend_bytes = backend->PlannedBytes(backend_limits);
-  if (!backend_bytes.ok()) return backend_bytes.status();
-  if (absl::Status status = backend->Prepare(backend_limits); !status.ok()) return status;
-  absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend, progress);
-  if (!placed.ok()) return placed.status();
-  absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
-  if (!workspace.ok()) return workspace.status();
-  absl::StatusOr<StepInputs> inputs =
-      StepInputs::Create(limits, config.max_position, NumKvGroups(config), backend);
-  if (!inputs.ok()) return inputs.status();
+  MEA_ASSIGN_OR_RETURN(const BackendBytes backend_bytes, backend->PlannedBytes(backend_limits));
+  MEA_RETURN_IF_ERROR(backend->Prepare(backend_limits));
+  MEA_ASSIGN_OR_RETURN(ModelWeights placed,
+                       PlaceWeights(config, std::move(weights), *backend, progress));
+  MEA_ASSIGN_OR_RETURN(Workspace workspace, Workspace::Create(config, limits, *backend));
+  MEA_ASSIGN_OR_RETURN(StepInputs inputs, StepInputs::Create(limits, config.max_position,
+                                                             NumKvGroups(config), backend));
   const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
-  absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
-  if (!inv_freq.ok()) return inv_freq.status();
-  absl::StatusOr<Tensor> turns = MakeTurns(config, inv_freq->view(), *backend);
-  if (!turns.ok()) return turns.status();
-  absl::StatusOr<RowProbe> probe =
-      RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend);
-  if (!probe.ok()) return probe.status();
-  absl::StatusOr<KeyBiases> key_biases = KeyBiases::Create(config, *placed, *backend);
-  if (!key_biases.ok()) return key_biases.status();
-  return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
-                                          *backend_bytes, *std::move(workspace), *std::move(inputs),
-                                          *std::move(inv_freq), *std::move(turns),
-                                          *std::move(probe), *std::move(key_biases)));
+  MEA_ASSIGN_OR_RETURN(Tensor inv_freq, Place(TensorView::Of(std::span(rope.inv_freq)), *backend));
+  MEA_ASSIGN_OR_RETURN(std::vector<Tensor> constants,
+                       AttentionOf(config).MakeConstants(config, inv_freq.view(), *backend));
+  MEA_ASSIGN_OR_RETURN(RowProbe probe,
+                       RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend));
+  MEA_ASSIGN_OR_RETURN(KeyBiases key_biases, KeyBiases::Create(config, placed, *backend));
+  return std::unique_ptr<Model>(new Model(std::move(config), std::move(placed), backend, limits,
+                                          backend_bytes, std::move(workspace), std::move(inputs),
+                                          std::move(inv_freq), std::move(constants),
+                                          std::move(probe), std::move(key_biases)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
              BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-             Tensor turns, RowProbe probe, KeyBiases key_biases)
+             std::vector<Tensor> constants, RowProbe probe, KeyBiases key_biases)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -83,12 +61,18 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       workspace_(std::move(workspace)),
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
-      turns_(std::move(turns)),
+      constants_(std::move(constants)),
       probe_(std::move(probe)),
       key_biases_(std::move(key_biases)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
-      variant_(CreateAttentionVariant(config_)) {}
+      attention_(AttentionOf(config_)) {}
+
+int64_t Model::BytesOf(std::span<const Tensor> tensors) {
+  int64_t bytes = 0;
+  for (const Tensor& tensor : tensors) bytes += tensor.num_bytes();
+  return bytes;
+}
 
 int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
                                      Device device) {
@@ -98,9 +82,9 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
           ? 0
           : StepInputs::PlannedBytes(limits, config.max_position, NumKvGroups(config));
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
-  const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
+  const int64_t constants = AttentionOf(config).PlannedConstantBytes(config, defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq + turns +
+         inv_freq + constants +
          RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide) +
          KeyBiases::PlannedBytes(config, device, defaults.wide);
 }
@@ -117,17 +101,13 @@ void Model::Layers(const KvCache& kv) {
   const TensorView delta = workspace_.delta(n);
   const float eps = config_.rms_norm_eps;
 
-  backend_->ComputeRope({.positions = inputs_.positions,
-                         .inv_freq = inv_freq_.view(),
-                         .attention_factor = rope_attention_factor_,
-                         .out = workspace_.cos_sin(n)});
-  if (config_.pseudo_heads > 0) {
-    backend_->ComputeRope({.positions = inputs_.positions,
-                           .inv_freq = inv_freq_.view(),
-                           .attention_factor = rope_attention_factor_,
-                           .pseudo_heads = config_.pseudo_heads,
-                           .out = workspace_.pseudo_cos_sin(n)});
-  }
+  const RopeArgs rope{.positions = inputs_.positions,
+                      .inv_freq = inv_freq_.view(),
+                      .attention_factor = rope_attention_factor_,
+                      .out = workspace_.cos_sin(n)};
+  backend_->ComputeRope(rope);
+  workspace_.variant_buffers(n, variant_buffers_);
+  attention_.BeginStep(*backend_, rope, variant_buffers_);
   backend_->Embed(weights_.embedding, inputs_.token_ids, residual);
   backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
   for (int i = 0; i < config_.num_layers; ++i) {
@@ -163,8 +143,8 @@ void Model::Attention(int layer, const KvCache& cache) {
 
   AttentionStep step{
       .backend = *backend_,
-      .workspace = workspace_,
-      .turns = turns_.view(),
+      .buffers = variant_buffers_,
+      .constants = constants_,
       .queries = {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin},
       .append = {.k = k.Split(spec.key_heads),
                  .v = v.Split(spec.value_heads),
@@ -186,7 +166,7 @@ void Model::Attention(int layer, const KvCache& cache) {
                .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
                .head_norm_eps = config_.head_norm_eps,
                .out = attended.Split(config_.q_heads)}};
-  variant_->Attend(w, step);
+  attention_.Attend(w, step);
 
   backend_->MatMul(attended, w.o_proj, w.o_bias, workspace_.delta(n));
 }

@@ -9,7 +9,7 @@
 #include "google/rpc/status.pb.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
-#include "server/cli/client.h"
+#include "server/client.h"
 
 namespace mea {
 namespace {

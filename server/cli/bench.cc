@@ -15,7 +15,7 @@
 #include "engine/checkpoint/config_reader.h"
 #include "engine/device.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "server/cli/command.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"

@@ -12,9 +12,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "mea/v1/inference.grpc.pb.h"
-#include "server/cli/client.h"
 #include "server/cli/command.h"
 #include "server/cli/generate_flags.h"
+#include "server/client.h"
 #include "server/status_page.h"
 
 namespace mea {

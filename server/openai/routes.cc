@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/access/guard.h"
 #include "server/build_info.h"
+#include "server/http_guard.h"
 #include "server/openai/error.h"
 #include "server/openai/generation_call.h"
 #include "server/openai/model_info.h"

@@ -6,7 +6,7 @@
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "kernels/machine.h"
 #include "tests/support/checkpoint_writer.h"
 

@@ -11,7 +11,7 @@
 
 #include "engine/checkpoint/config_reader.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "engine/text/tokenizer.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"

@@ -31,6 +31,22 @@ TEST(LayeringTest, RepositoryFollowsTheDirectionOfTheRooms) {
   for (const SourceFile& file : Repository()) EXPECT_THAT(LayeringViolations(file), IsEmpty());
 }
 
+TEST(LayeringTest, NoFoldersDependOnEachOther) {
+  EXPECT_THAT(FolderCycles(Repository()), IsEmpty());
+}
+
+TEST(LayeringTest, FindsFoldersThatDependOnEachOther) {
+  const auto file = [](std::string path, const std::string& header) {
+    return SourceFile{std::move(path), "#include \"" + header + "\"\n"};
+  };
+  std::vector<SourceFile> files = {
+      file("engine/a/x.h", "engine/b/y.h"), file("engine/b/y.cc", "engine/c/z.h"),
+      file("engine/c/z.h", "engine/top.h"), file("engine/top.cc", "engine/a/x.h")};
+  EXPECT_THAT(FolderCycles(files), IsEmpty());
+  files.push_back(file("engine/c/z.cc", "engine/a/x.h"));
+  EXPECT_THAT(FolderCycles(files), ElementsAre("engine/a -> engine/b -> engine/c -> engine/a"));
+}
+
 TEST(LayeringTest, EachRoomSeesOnlyWhatLiesBelowIt) {
   EXPECT_THAT(Including("kernels/cpu/attention.cc", "\"kvcache/kv_cache.h\""),
               ElementsAre(HasSubstr("kernels does not depend on it")));

@@ -4,7 +4,9 @@
 #include <array>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <string_view>
 
@@ -163,6 +165,44 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
         file.path + " includes .pb.h and engine/ headers: only server/proto_convert sees both");
   }
   return violations;
+}
+
+std::vector<std::string> FolderCycles(const std::vector<SourceFile>& files) {
+  const auto folder_of = [](const std::string& path) { return path.substr(0, path.rfind('/')); };
+  std::map<std::string, std::set<std::string>> uses;  // folders, by the one that includes them
+  for (const SourceFile& file : files) {
+    const std::string folder = folder_of(file.path);
+    for (const Include& include : IncludesOf(file)) {
+      const std::string other = IsProject(include.header) ? folder_of(include.header) : folder;
+      const bool is_within = folder.starts_with(other + "/") || other.starts_with(folder + "/");
+      if (other != folder && !is_within) uses[folder].insert(other);
+    }
+  }
+  // Folders that use none of those left are in no circle.
+  const auto uses_none = [&](const auto& entry) {
+    return std::none_of(entry.second.begin(), entry.second.end(),
+                        [&](const std::string& other) { return uses.contains(other); });
+  };
+  while (std::erase_if(uses, uses_none) > 0) {
+  }
+  std::vector<std::string> cycles;
+  while (!uses.empty()) {
+    std::vector<std::string> path = {uses.begin()->first};
+    while (std::find(path.begin(), path.end() - 1, path.back()) == path.end() - 1) {
+      const std::set<std::string>& next = uses[path.back()];
+      path.push_back(*std::find_if(next.begin(), next.end(),
+                                   [&](const std::string& f) { return uses.contains(f); }));
+    }
+    std::string cycle;
+    for (auto at = std::find(path.begin(), path.end(), path.back()); at != path.end(); ++at) {
+      cycle += (cycle.empty() ? "" : " -> ") + *at;
+    }
+    cycles.push_back(cycle);
+    uses.erase(path.back());
+    while (std::erase_if(uses, uses_none) > 0) {
+    }
+  }
+  return cycles;
 }
 
 std::vector<std::string> FormViolations(const SourceFile& file) {

@@ -15,6 +15,10 @@ struct SourceFile {
 // proto <- server -> engine -> {kvcache, kernels}, kvcache -> a few headers of kernels.
 std::vector<std::string> LayeringViolations(const SourceFile& file);
 
+// One line per circle of folders that include one another, as "a -> b -> a". What lies directly in
+// a folder may serve those within it and be served by them.
+std::vector<std::string> FolderCycles(const std::vector<SourceFile>& files);
+
 // One line per broken rule that is not about includes: #pragma once, length.
 std::vector<std::string> FormViolations(const SourceFile& file);
 

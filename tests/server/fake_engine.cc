@@ -20,6 +20,7 @@ constexpr int kUncompressedBytesPerToken = 128;
 
 FakeEngine::FakeEngine(FakeEngineOptions options) : options_(std::move(options)) {
   config_.model_type = "mea";
+  config_.composition = "mea";
   config_.base_model_type = "llama";
   config_.hidden_size = 32;
   config_.num_layers = 2;

@@ -5,7 +5,7 @@
 #include "engine/bench/ops_bench.h"
 #include "engine/bench/step_cost.h"
 #include "engine/bench/stepper.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/random_model.h"
 
 namespace mea {

@@ -1,4 +1,4 @@
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 
 #include <gtest/gtest.h>
 
