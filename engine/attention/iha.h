@@ -17,14 +17,15 @@ class IhaAttention final : public AttentionVariant {
     const int64_t d = step.queries.q.shape[2];
     const int64_t pseudo_heads = step.turns.shape[0];  // P
     const TensorView angles = step.workspace.pseudo_cos_sin(num_tokens);
-    InterleavedAttentionArgs read{
-        .paged = step.read, .pseudo_heads = static_cast<int>(pseudo_heads), .turns = step.turns};
+    InterleavedAttentionArgs read{.paged = step.read,
+                                  .pseudo_heads = static_cast<int>(pseudo_heads),
+                                  .rotations = step.turns};
     read.paged.q = step.workspace.pseudo_queries(num_tokens);
     read.paged.out = step.workspace.pseudo_attended(num_tokens);
     read.paged.mix = layer.mix;
 
     // Pseudo heads lie outermost, so that those of one virtual position are rows of h heads.
-    step.backend.MixHeads(step.queries.q, layer.query_mix, read.paged.q);
+    step.backend.MixHeads({.x = step.queries.q, .mix = layer.query_mix, .out = read.paged.q});
     step.queries.q = read.paged.q.Reshape({num_tokens * pseudo_heads, h, d});
     step.queries.cos_sin = angles;
     step.backend.PrepareQueries(step.queries);
@@ -32,7 +33,7 @@ class IhaAttention final : public AttentionVariant {
     step.append.cos_sin = angles.Reshape({num_tokens, pseudo_heads * d}).Columns(0, d);
     step.backend.AppendKv(step.append);
     step.backend.InterleavedAttention(read);
-    step.backend.MixHeads(read.paged.out, layer.collapse, step.read.out);
+    step.backend.MixHeads({.x = read.paged.out, .mix = layer.collapse, .out = step.read.out});
   }
 };
 

@@ -18,11 +18,11 @@ class KhaAttention final : public AttentionVariant {
     const TensorView values = step.append.v.Reshape({num_tokens * heads, d});
     const TensorView gate = step.workspace.knock_gate(static_cast<int>(num_tokens));
     const TensorView up = step.workspace.knock_up(static_cast<int>(num_tokens));
-    const Projection projections[] = {{.w = layer.knock_v_gate, .bias = {}, .out = gate},
-                                      {.w = layer.knock_v_up, .bias = {}, .out = up}};
-    step.backend.MatMul(values, projections);
-    step.backend.SigmoidGate(gate, up, /*scale=*/2.0f, gate);
-    step.backend.MatMul(gate, layer.knock_v_down, {}, values);
+    const Projection projections[] = {{.w = layer.knock_v_gate, .out = gate},
+                                      {.w = layer.knock_v_up, .out = up}};
+    step.backend.MatMul({.x = values, .projections = projections});
+    step.backend.SigmoidGate({.gate = gate, .up = up, .scale = 2.0f, .out = gate});
+    step.backend.MatMul(gate, {.w = layer.knock_v_down, .out = values});
   }
 };
 

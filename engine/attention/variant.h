@@ -29,7 +29,7 @@ class AttentionVariant {
   // From projected q, k and v to what o_proj takes, step.read.out.
   virtual void Attend(const LayerWeights& layer, AttentionStep& step) const {
     BeforeCache(layer, step);
-    step.backend.PrepareAndAppend(step.queries, step.append);
+    step.backend.PrepareAndAppend({.queries = step.queries, .kv = step.append});
     AtRead(layer, step);
     step.backend.PagedAttention(step.read);
   }
