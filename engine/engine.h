@@ -55,7 +55,7 @@ struct MemoryPlan {
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;  // of the back end
   int64_t max_sequences = 0;  // of max_context tokens that the cache holds
-  int64_t graphs_bytes = 0;   // set aside for a device's records of decode steps, an estimate
+  int64_t graphs_bytes = 0;   // set aside for a device's graphs of decode steps, an estimate
 };
 
 // A consistent snapshot, published by the engine thread after every step.

@@ -48,14 +48,14 @@ MemoryPlan EngineLoop::memory_plan() const {
           .workspace_bytes = parts_.model->workspace_bytes(),
           .scratch_bytes = parts_.model->backend_bytes().scratch,
           .max_sequences = pages / layout.PagesFor(max_context()),
-          .graphs_bytes = parts_.model->backend_bytes().records};
+          .graphs_bytes = parts_.model->backend_bytes().graphs};
 }
 
 BackendCounters EngineLoop::CountersSinceStart() const {
   BackendCounters counters = parts_.backend->counters();
-  counters.replays -= counters_at_start_.replays;
+  counters.graph_replays -= counters_at_start_.graph_replays;
   counters.eager_runs -= counters_at_start_.eager_runs;
-  counters.records -= counters_at_start_.records;
+  counters.graphs -= counters_at_start_.graphs;
   counters.allocations -= counters_at_start_.allocations;
   return counters;
 }

@@ -72,7 +72,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
   Plan plan{.weights_bytes = *weights,
             .workspace_bytes = Model::PlannedWorkspaceBytes(config, limits, options.device.device),
             .scratch_bytes = backend.ok() ? backend->scratch : 0,
-            .graphs_bytes = backend.ok() ? backend->records : 0,
+            .graphs_bytes = backend.ok() ? backend->graphs : 0,
             .missing = std::string(backend.status().message()),
             .context = config.max_position};
   plan.cache_bytes =

@@ -125,13 +125,13 @@ absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Sou
       ReadMachineLimits());
 }
 
-// On a device all that weights, workspace and scratch have left of its share, but for the records
+// On a device all that weights, workspace and scratch have left of its share, but for the graphs
 // to come.
 absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
                                            const Model& model) {
   const DeviceMemory memory = model.backend().memory().value();
   const int64_t share = MemoryShare(memory.total_bytes, options.gpu_memory_utilization);
-  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().records;
+  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().graphs;
   if (share - taken < layout.PageBytes()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory.total_bytes,

@@ -125,7 +125,7 @@ bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
 // Every group uses all of the storage.
 void KvCache::CopyPage(int32_t from, int32_t to) {
   for (const Tensor& slabs : storage_) {
-    backend_->Copy(slabs.view().Rows(from, 1), slabs.view().Rows(to, 1));
+    backend_->Copy({.from = slabs.view().Rows(from, 1), .to = slabs.view().Rows(to, 1)});
   }
 }
 

@@ -47,9 +47,9 @@ std::string OtherMemoryLine(const MemoryPlan& plan) {
 }
 
 std::string DeviceLine(const BackendCounters& device) {
-  return absl::StrFormat("%d graph replays, %d eager runs, %d captures of %s in all",
-                         device.replays, device.eager_runs, device.records,
-                         HumanBytes(device.record_bytes));
+  return absl::StrFormat("%d graph replays, %d eager runs, %d graphs of %s in all",
+                         device.graph_replays, device.eager_runs, device.graphs,
+                         HumanBytes(device.graph_bytes));
 }
 
 }  // namespace

@@ -163,9 +163,9 @@ std::string IhaAttention::DescribeLayer(const ModelConfig& config, int layer) co
   return absl::StrCat(pseudo_heads_, " pseudo heads each");
 }
 
-void IhaAttention::BeginStep(Backend& backend, const RopeArgs& rope,
+void IhaAttention::BeginStep(Backend& backend, const ComputeRopeArgs& rope,
                              std::span<const TensorView> buffers) const {
-  RopeArgs pseudo = rope;
+  ComputeRopeArgs pseudo = rope;
   pseudo.pseudo_heads = pseudo_heads_;
   const int64_t d = buffers[kAngles].shape[1] / pseudo_heads_;
   pseudo.out = buffers[kAngles].Reshape({buffers[kAngles].shape[0] * pseudo_heads_, d});
@@ -180,13 +180,14 @@ void IhaAttention::Attend(const LayerWeights& layer, AttentionStep& step) const 
   const TensorView angles = step.buffers[kAngles];
   InterleavedAttentionArgs read{.paged = step.read,
                                 .pseudo_heads = pseudo_heads_,
-                                .turns = step.constants[0].view()};
+                                .rotations = step.constants[0].view()};
   read.paged.q = step.buffers[kQueries].Split(pseudo_heads_ * h);
   read.paged.out = step.buffers[kAttended].Split(pseudo_heads_ * h);
   read.paged.mix = layer.mix;
 
   // Pseudo heads lie outermost, so that those of one virtual position are rows of h heads.
-  step.backend.MixHeads(step.queries.q, layer.variant[kQueryMix], read.paged.q);
+  step.backend.MixHeads(
+      {.x = step.queries.q, .mix = layer.variant[kQueryMix], .out = read.paged.q});
   step.queries.q = read.paged.q.Reshape({num_tokens * pseudo_heads_, h, d});
   step.queries.cos_sin = angles.Reshape({num_tokens * pseudo_heads_, d});
   step.backend.PrepareQueries(step.queries);
@@ -194,7 +195,8 @@ void IhaAttention::Attend(const LayerWeights& layer, AttentionStep& step) const 
   step.append.cos_sin = angles.Columns(0, d);
   step.backend.AppendKv(step.append);
   step.backend.InterleavedAttention(read);
-  step.backend.MixHeads(read.paged.out, layer.variant[kCollapse], step.read.out);
+  step.backend.MixHeads(
+      {.x = read.paged.out, .mix = layer.variant[kCollapse], .out = step.read.out});
 }
 
 }  // namespace mea

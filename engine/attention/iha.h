@@ -44,7 +44,7 @@ class IhaAttention final : public AttentionVariant {
   std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& config,
                                                             DType kv_dtype) const override;
   std::string DescribeLayer(const ModelConfig& config, int layer) const override;
-  void BeginStep(Backend& backend, const RopeArgs& rope,
+  void BeginStep(Backend& backend, const ComputeRopeArgs& rope,
                  std::span<const TensorView> buffers) const override;
   void Attend(const LayerWeights& layer, AttentionStep& step) const override;
 

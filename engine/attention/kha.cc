@@ -84,11 +84,11 @@ void KhaAttention::BeforeCache(const LayerWeights& layer, AttentionStep& step) c
   const TensorView gate_up = step.buffers[0].Reshape({rows, 2 * d});
   const TensorView gate = gate_up.Columns(0, d);
   const TensorView up = gate_up.Columns(d, d);
-  const Projection projections[] = {{.w = layer.variant[kGate], .bias = {}, .out = gate},
-                                    {.w = layer.variant[kUp], .bias = {}, .out = up}};
-  step.backend.MatMul(values, projections);
-  step.backend.SigmoidGate(gate, up, /*scale=*/2.0f, gate);
-  step.backend.MatMul(gate, layer.variant[kDown], {}, values);
+  const Projection projections[] = {{.w = layer.variant[kGate], .out = gate},
+                                    {.w = layer.variant[kUp], .out = up}};
+  step.backend.MatMul({.x = values, .projections = projections});
+  step.backend.SigmoidGate({.gate = gate, .up = up, .scale = 2.0f, .out = gate});
+  step.backend.MatMul(gate, {.w = layer.variant[kDown], .out = values});
 }
 
 }  // namespace mea

@@ -98,12 +98,12 @@ class AttentionVariant {
   // ---- what it does
 
   // Once in every step, before the layers; `rope` is what plain attention computes.
-  virtual void BeginStep(Backend& /*backend*/, const RopeArgs& /*rope*/,
+  virtual void BeginStep(Backend& /*backend*/, const ComputeRopeArgs& /*rope*/,
                          std::span<const TensorView> /*buffers*/) const {}
   // From projected q, k and v to what o_proj takes, step.read.out.
   virtual void Attend(const LayerWeights& layer, AttentionStep& step) const {
     BeforeCache(layer, step);
-    step.backend.PrepareAndAppend(step.queries, step.append);
+    step.backend.PrepareAndAppend({.queries = step.queries, .kv = step.append});
     AtRead(layer, step);
     step.backend.PagedAttention(step.read);
   }

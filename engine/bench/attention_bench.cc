@@ -106,7 +106,7 @@ class AttentionLoop {
     return MakeInputs();
   }
 
-  // All layers once: recorded under `key` where the back end records.
+  // All layers once: a graph of `key` where the back end makes graphs.
   absl::Status Run(int64_t key) {
     backend_->Run(key, [&] {
       for (int layer = 0; layer < num_layers_; ++layer) backend_->PagedAttention(Args(layer));

@@ -25,7 +25,7 @@ struct RopeConfig {
   std::optional<double> attention_factor;  // yarn; derived from factor and mscale when absent
 };
 
-// What RopeArgs wants.
+// What ComputeRopeArgs wants.
 struct RopeFrequencies {
   std::vector<double> inv_freq;   // [head_dim / 2] radians per position
   double attention_factor = 1.0;  // scale of cos and sin

@@ -14,9 +14,9 @@ namespace mea {
 
 namespace {
 
-// Records of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
+// Graphs of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
 // and the output layer likewise.
-constexpr int64_t kNotRecorded = -1;
+constexpr int64_t kNoGraph = -1;
 constexpr int64_t kLogitsKey = int64_t{1} << 32;
 
 // The same for keys and values of every type.
@@ -91,7 +91,7 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
   inputs_.Set(batch);
-  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNotRecorded, [&] { Layers(kv); });
+  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNoGraph, [&] { Layers(kv); });
 }
 
 void Model::Layers(const KvCache& kv) {
@@ -101,23 +101,30 @@ void Model::Layers(const KvCache& kv) {
   const TensorView delta = workspace_.delta(n);
   const float eps = config_.rms_norm_eps;
 
-  const RopeArgs rope{.positions = inputs_.positions,
+  const ComputeRopeArgs rope{.positions = inputs_.positions,
                       .inv_freq = inv_freq_.view(),
                       .attention_factor = rope_attention_factor_,
                       .out = workspace_.cos_sin(n)};
   backend_->ComputeRope(rope);
   workspace_.variant_buffers(n, variant_buffers_);
   attention_.BeginStep(*backend_, rope, variant_buffers_);
-  backend_->Embed(weights_.embedding, inputs_.token_ids, residual);
-  backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
+  backend_->Embed({.table = weights_.embedding, .ids = inputs_.token_ids, .out = residual});
+  backend_->RmsNorm(
+      {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed});
   for (int i = 0; i < config_.num_layers; ++i) {
     const bool is_last = i + 1 == config_.num_layers;
     Attention(i, kv);
-    backend_->AddRmsNorm(delta, residual, weights_.layers[i].post_attention_norm, eps, normed);
+    backend_->AddRmsNorm({.delta = delta,
+                          .residual = residual,
+                          .gain = weights_.layers[i].post_attention_norm,
+                          .eps = eps,
+                          .out = normed});
     FeedForward(i, n);
-    backend_->AddRmsNorm(delta, residual,
-                         is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm, eps,
-                         normed);
+    backend_->AddRmsNorm({.delta = delta,
+                          .residual = residual,
+                          .gain = is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm,
+                          .eps = eps,
+                          .out = normed});
     if (on_layer_) on_layer_();
   }
 }
@@ -138,7 +145,7 @@ void Model::Attention(int layer, const KvCache& cache) {
   const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
                                     {.w = w.k_proj, .bias = k_bias, .out = k},
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
-  backend_->MatMul(workspace_.normed(n), projections);
+  backend_->MatMul({.x = workspace_.normed(n), .projections = projections});
   if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
 
   AttentionStep step{
@@ -168,7 +175,7 @@ void Model::Attention(int layer, const KvCache& cache) {
                .out = attended.Split(config_.q_heads)}};
   attention_.Attend(w, step);
 
-  backend_->MatMul(attended, w.o_proj, w.o_bias, workspace_.delta(n));
+  backend_->MatMul(attended, {.w = w.o_proj, .bias = w.o_bias, .out = workspace_.delta(n)});
 }
 
 void Model::FeedForward(int layer, int num_tokens) {
@@ -178,9 +185,10 @@ void Model::FeedForward(int layer, int num_tokens) {
   const TensorView up = workspace_.up(num_tokens);
   const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
                                     {.w = w.up_proj, .bias = w.up_bias, .out = up}};
-  backend_->MatMul(workspace_.normed(num_tokens), projections);
-  backend_->SwiGlu(gate, up, gate);
-  backend_->MatMul(gate, w.down_proj, w.down_bias, workspace_.delta(num_tokens));
+  backend_->MatMul({.x = workspace_.normed(num_tokens), .projections = projections});
+  backend_->SwiGlu({.gate = gate, .up = up, .out = gate});
+  backend_->MatMul(gate,
+                   {.w = w.down_proj, .bias = w.down_bias, .out = workspace_.delta(num_tokens)});
 }
 
 void Model::Experts(int layer, int num_tokens) {
@@ -198,14 +206,15 @@ void Model::Experts(int layer, int num_tokens) {
 
 TensorView Model::Logits(std::span<const int32_t> rows) {
   const int num_rows = static_cast<int>(rows.size());
-  // Filled up as a step's rows are, so that few records serve all numbers of rows.
+  // Filled up as a step's rows are, so that few graphs serve all numbers of rows.
   const int n = std::min(backend_->PaddedRows(num_rows), limits_.max_logit_rows);
   const TensorView device_rows = inputs_.SetRows(rows, n);
   const TensorView hidden = workspace_.last_hidden(n);
   const TensorView logits = workspace_.logits(n);
   backend_->Run(kLogitsKey + n, [&] {
-    backend_->GatherRows(workspace_.normed(limits_.max_batch_tokens), device_rows, hidden);
-    backend_->MatMul(hidden, weights_.lm_head, {}, logits);
+    backend_->GatherRows(
+        {.x = workspace_.normed(limits_.max_batch_tokens), .rows = device_rows, .out = hidden});
+    backend_->MatMul(hidden, {.w = weights_.lm_head, .out = logits});
   });
   return logits.Rows(0, num_rows);
 }

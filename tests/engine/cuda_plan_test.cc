@@ -118,9 +118,9 @@ void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
   engine->Drain(absl::Now() + absl::Minutes(5));
   const BackendCounters counters = engine->stats().device;
   EXPECT_EQ(counters.allocations, 0);
-  EXPECT_EQ(counters.records, 2);  // of the layers and of the output, one row each
-  EXPECT_GT(counters.replays, 4);
-  EXPECT_GE(counters.eager_runs, 4);  // the prompt and its output; both records' first runs
+  EXPECT_EQ(counters.graphs, 2);  // of the layers and of the output, one row each
+  EXPECT_GT(counters.graph_replays, 4);
+  EXPECT_GE(counters.eager_runs, 4);  // the prompt and its output; both graphs' first runs
   EXPECT_EQ(BytesInUse(backend) - before, device_bytes);
   engine.reset();  // its thread has told the sink
   ASSERT_TRUE(sink->finish.has_value());

@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "engine/refusal.h"
 #include "tests/support/engine_harness.h"
-#include "tests/support/hooked_backends.h"
+#include "tests/support/op_observers.h"
 
 namespace mea::testing {
 namespace {
@@ -75,7 +75,7 @@ std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages =
                                      std::function<void()> before_forward = nullptr) {
   std::unique_ptr<Backend> backend = CreateCpuBackend({.num_threads = 1}).value();
   if (before_forward != nullptr) {
-    backend = std::make_unique<HookedBackend>(std::move(backend), std::move(before_forward));
+    backend->set_observer(std::make_unique<BeforeForward>(std::move(before_forward)));
   }
   return MakeLoopOn(std::move(backend), std::move(options), num_pages);
 }
@@ -326,13 +326,12 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
   std::mutex mutex;
   EngineLoop* seen_by_hook = nullptr;
   std::vector<absl::Time> beats;
-  auto loop = MakeLoopOn(
-      std::make_unique<LayerHookBackend>(CreateCpuBackend({.num_threads = 1}).value(), [&] {
-        std::lock_guard lock(mutex);
-        if (seen_by_hook == nullptr) return;
-        beats.push_back(seen_by_hook->last_heartbeat());
-        absl::SleepFor(absl::Milliseconds(2));
-      }));
+  auto loop = MakeLoopOn(ObservedCpu(std::make_unique<AfterEachNorm>([&] {
+    std::lock_guard lock(mutex);
+    if (seen_by_hook == nullptr) return;
+    beats.push_back(seen_by_hook->last_heartbeat());
+    absl::SleepFor(absl::Milliseconds(2));
+  })));
   {
     std::lock_guard lock(mutex);
     seen_by_hook = loop.get();
@@ -350,8 +349,7 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {
   std::promise<void> fails;
-  auto loop = MakeLoopOn(std::make_unique<FailingBackend>(
-      CreateCpuBackend({.num_threads = 1}).value(), fails.get_future()));
+  auto loop = MakeLoopOn(ObservedCpu(std::make_unique<FailingDevice>(fails.get_future())));
   std::vector<std::shared_ptr<WaitableSink>> sinks;
   for (int i = 0; i < 3; ++i) {
     sinks.push_back(std::make_shared<WaitableSink>());

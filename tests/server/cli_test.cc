@@ -157,7 +157,7 @@ TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
   Outcome outcome = RunMea(plan);
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("memory                              90.00 MiB"),
-                                 // What the fake says: the rows and multiprocessors; 256 records.
+                                 // What the fake says: the rows and multiprocessors; 256 graphs.
                                  HasSubstr("scratch of the device                2.00 KiB"),
                                  HasSubstr("graphs, estimated                       256 B"),
                                  HasSubstr("tokens that fit"), Not(HasSubstr("not counted"))));

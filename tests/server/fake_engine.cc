@@ -192,7 +192,7 @@ EngineStats FakeEngine::stats() const {
   absl::MutexLock lock(&mu_);
   EngineStats stats = totals_;
   stats.device = {
-      .replays = 11, .eager_runs = 12, .records = 13, .allocations = 14, .record_bytes = 70};
+      .graph_replays = 11, .eager_runs = 12, .graphs = 13, .allocations = 14, .graph_bytes = 70};
   stats.num_running = std::min<int>(in_flight_.size(), options_.max_num_seqs);
   stats.num_waiting = static_cast<int>(in_flight_.size()) - stats.num_running;
   KvCacheStats& kv = stats.kv;

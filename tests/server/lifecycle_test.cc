@@ -199,7 +199,7 @@ TEST(LifecycleTest, StatusPageIsForPeople) {
                           HasSubstr("100.00 KiB (200.00 KiB uncompressed, ratio 0.500)"),
                           HasSubstr("8 key and value heads cached of 16 attended"),
                           HasSubstr("weights 1000 B, workspace 500 B, scratch 300 B"),
-                          HasSubstr("11 graph replays, 12 eager runs, 13 captures of 70 B")));
+                          HasSubstr("11 graph replays, 12 eager runs, 13 graphs of 70 B")));
   f.HttpGet("/nothing", &head);
   EXPECT_THAT(head, StartsWith("HTTP/1.1 404"));
 }

@@ -8,7 +8,7 @@
 
 namespace mea::cuda {
 
-// PagedAttentionArgs of kernels/backend.h as the kernels see it: device arrays, dense but for q,
+// PagedAttentionArgs of kernels/ops as the kernels see it: device arrays, dense but for q,
 // the slabs of keys and values in SlabLayout.
 struct AttentionParams {
   const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows

@@ -1,7 +1,7 @@
 #pragma once
 
 // A mixture of experts on the device: route the rows, group them by expert, multiply each group
-// with its expert, add up. Grids depend on the number of rows alone, so all of it can be recorded.
+// with its expert, add up. Grids depend on the number of rows alone, so all of it can be a graph.
 // A slot is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
 // num_tokens
 // * top_k. Whatever depends on how slots are grouped is only where a result is computed: its sum is
@@ -30,7 +30,7 @@ struct RouterParams {
 };
 cudaError_t LaunchRouter(const RouterParams& params, cudaStream_t stream);
 
-// The experts of each row and their weights: backend.h, MoeArgs.
+// The experts of each row and their weights: MoeArgs, kernels/ops.
 struct ChooseExpertsParams {
   const float* logits = nullptr;  // [num_tokens, num_experts]
   int32_t* chosen = nullptr;      // [num_slots]
