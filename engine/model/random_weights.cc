@@ -172,6 +172,7 @@ class Maker {
   }
 
   const absl::Status& status() const { return status_; }
+  DType matrix_dtype() const { return matrix_dtype_; }
   int64_t num_bytes() const { return num_bytes_; }
 
  private:
@@ -251,9 +252,10 @@ void MakeEnds(const ModelConfig& config, Maker& make, ModelWeights& w) {
 template <typename Reserve>
 absl::Status MakeModel(const ModelConfig& config, Maker& make, const Reserve& reserve,
                        const LoadProgress& progress, ModelWeights& weights) {
+  const int64_t bytes_total = progress ? PlannedRandomWeightBytes(config, make.matrix_dtype()) : 0;
   weights.layers.resize(config.num_layers);
   for (int i = -1; i < config.num_layers; ++i) {
-    if (progress) progress(i + 1, config.num_layers + 1);
+    if (progress) progress("random weights", make.num_bytes(), bytes_total);
     const auto part = [&](Maker& maker, ModelWeights& w) {
       if (i < 0) return MakeEnds(config, maker, w);
       MakeLayer(config, i, maker, w.layers[i]);
@@ -262,7 +264,7 @@ absl::Status MakeModel(const ModelConfig& config, Maker& make, const Reserve& re
     part(make, weights);
     if (!make.status().ok()) return make.status();
   }
-  if (progress) progress(config.num_layers + 1, config.num_layers + 1);
+  if (progress) progress("random weights", make.num_bytes(), bytes_total);
   weights.num_bytes = make.num_bytes();
   return absl::OkStatus();
 }

@@ -81,8 +81,10 @@ struct LoadOptions {
   bool check_matrices = true;
 };
 
-// Called from the loading thread, first with 0 and last with bytes_done == bytes_total.
-using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
+// Called from the loading thread, of each step first with 0 and of weights last with bytes_done ==
+// bytes_total. `step` is a constant: "weights".
+using LoadProgress =
+    std::function<void(std::string_view step, int64_t bytes_done, int64_t bytes_total)>;
 
 // Takes every tensor the configuration calls for, folds linear knocks (KHA) into the projections in
 // double precision, rounded once, and refuses what is missing, extra, misshapen, of
