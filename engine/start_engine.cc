@@ -14,6 +14,7 @@
 #include "engine/load.h"
 #include "engine/model/model_weights.h"
 #include "engine/sampling_defaults.h"
+#include "kernels/human_bytes.h"
 #include "kernels/machine.h"
 
 namespace mea {
@@ -133,9 +134,10 @@ absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const K
   const int64_t share = MemoryShare(memory.total_bytes, options.gpu_memory_utilization);
   const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().graphs;
   if (share - taken < layout.PageBytes()) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory.total_bytes,
-        " bytes leaves none for the cache: ", taken, " are taken"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("--gpu-memory-utilization ", options.gpu_memory_utilization, " of ",
+                     HumanBytes(memory.total_bytes),
+                     " leaves none for the cache: ", HumanBytes(taken), " is taken"));
   }
   return share - taken;
 }
@@ -190,6 +192,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     if (!bytes.ok()) return bytes.status();
     options.kv_cache_bytes = *bytes;
   }
+  if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
   absl::StatusOr<std::unique_ptr<KvCache>> kv =
       CreateKvCache(*parts.backend, layout, options.kv_cache_bytes);
   if (!kv.ok()) return kv.status();

@@ -18,7 +18,7 @@ namespace {
 namespace experimental = grpc::experimental;
 
 constexpr int64_t kMaxPemBytes = 1 << 20;
-constexpr int64_t kMaxKeyFileBytes = 4 << 10;
+constexpr int64_t kMaxApiKeyBytes = 4 << 10;
 
 // Sends the key. gRPC's own call credentials do not work without TLS.
 class KeySender final : public experimental::Interceptor {
@@ -78,7 +78,8 @@ std::string Cause(const std::string& message) {
   const std::string cause = colon == message.npos ? message : message.substr(colon + 2);
   if (cause == "FD Shutdown") return "no answer";
   if (cause == "Socket closed") return "it closed the connection; it may want TLS: --tls-ca FILE";
-  if (absl::StrContains(cause, "http1.x")) return "it speaks HTTP: give the gRPC address";
+  if (absl::StrContains(cause, "http1.x"))
+    return "it speaks HTTP: give the gRPC address, that of serve's --listen; 50051 by default";
   return cause;
 }
 
@@ -90,7 +91,7 @@ absl::StatusOr<std::string> ClientCredentials::ApiKey() const {
     const char* given = std::getenv("MEA_API_KEY");
     if (given != nullptr) key = given;
   } else {
-    absl::StatusOr<std::string> read = ReadSmallFile(api_key_file, kMaxKeyFileBytes);
+    absl::StatusOr<std::string> read = ReadSmallFile(api_key_file, kMaxApiKeyBytes);
     if (!read.ok()) return read.status();
     key = *std::move(read);
   }
@@ -108,6 +109,11 @@ absl::StatusOr<std::string> ClientCredentials::ApiKey() const {
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& server,
                                                            const ClientCredentials& credentials) {
+  if (absl::StrContains(server, "://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--server ", server, " is a URL, and this command speaks gRPC: give the ",
+                     "HOST:PORT of serve's --listen; 127.0.0.1:50051 by default"));
+  }
   const absl::StatusOr<std::string> key = credentials.ApiKey();
   if (!key.ok()) return key.status();
   const auto channel_credentials = ChannelCredentialsOf(credentials);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@
 #include "engine/storage/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
+#include "server/cli/help.h"
+#include "server/cli/unknown_command.h"
 #include "server/cli/unknown_flag.h"
 #include "server/library_log.h"
 #include "server/stderr_writer.h"
@@ -106,8 +109,11 @@ int main(int argc, char** argv) {
   mea::LibraryLog::Silence(OnGrpcAssertion);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
+  program.footer(
+      "\nmea COMMAND --help explains a command. To begin with: mea serve DIR, then mea chat.");
   program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
   program.set_version_flag("--version", mea::Version());
+  program.formatter(std::make_shared<mea::HelpFormatter>());
   program.get_formatter()->column_width(34);
   mea::Action action;
   mea::AddServe(program, action);
@@ -126,7 +132,8 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
     const auto [app, name] = ChosenCommand(program);
     // First of all, since what follows an unknown flag was taken for something else.
-    const std::string unknown = mea::ExplainUnknownFlag(*app, name);
+    std::string unknown = mea::ExplainUnknownCommand(*app, name);
+    if (unknown.empty()) unknown = mea::ExplainUnknownFlag(*app, name);
     return Fail(
         kUsage, name,
         unknown.empty() ? std::string(error.what()) + " (see " + name + " --help)" : unknown);

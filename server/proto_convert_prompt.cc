@@ -112,7 +112,8 @@ void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, Request
 ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, RequestReader& reader) {
   if (serving.chat == nullptr) {
     reader.Refuse(absl::UnimplementedError(
-        "chat is not served: the model has no chat template; send text or token_ids"));
+        "the model has no chat template: send a plain prompt (text over gRPC, /v1/completions over "
+        "HTTP), or start the server with --chat-template FILE"));
   }
   int64_t bytes = std::ssize(from.template_kwargs());
   for (const v1::ChatMessage& message : from.messages()) bytes += message.ByteSizeLong();

@@ -28,6 +28,7 @@
 #include "server/port_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
+#include "server/stats_log.h"
 #include "server/status_page.h"
 
 namespace mea {
@@ -44,7 +45,7 @@ absl::Status OfFlag(std::string_view flag, const absl::Status& status) {
 }
 
 absl::Status CheckAddress(std::string_view flag, const std::string& text) {
-  if (text.empty() && flag != kListenFlag) return absl::OkStatus();  // it is off
+  if (text.empty()) return absl::OkStatus();  // it is off
   const absl::StatusOr<Address> address = ParseAddress(text);
   if (!address.ok()) return OfFlag(flag, address.status());
   const absl::Status status = CheckBindable(*address);
@@ -94,6 +95,7 @@ class GrpcServer final : public Server {
 
  private:
   absl::Status ListenGrpc();
+  void ObserveState();
   absl::Status ListenAdmin();
   absl::Status ListenHttp();
   HttpOptions OptionsOfHttp(const std::string& listen, int max_connections) const;
@@ -125,7 +127,8 @@ class GrpcServer final : public Server {
   std::unique_ptr<PortWatch> port_watch_;
   absl::Notification stop_watching_;
   std::thread watcher_;
-  MemoryTrim memory_trim_;  // of the watcher
+  MemoryTrim memory_trim_;  // of the watcher, as is the next
+  StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, absl::Now()};
   std::optional<FileWatch> file_watch_;
 };
 
@@ -137,6 +140,7 @@ absl::Status GrpcServer::Listen() {
   if (absl::Status status = CheckAddresses(options_); !status.ok()) return status;
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
+  ObserveState();
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
   if (absl::Status status = WatchPorts(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
@@ -156,6 +160,7 @@ absl::Status GrpcServer::Listen() {
 }
 
 absl::Status GrpcServer::ListenGrpc() {
+  if (options_.listen.empty()) return absl::OkStatus();
   absl::StatusOr<Address> address = ParseAddress(options_.listen);
   if (!address.ok()) return OfFlag(kListenFlag, address.status());
   GrpcPortOptions port_options{.max_connections = max_connections_.grpc};
@@ -179,14 +184,19 @@ absl::Status GrpcServer::ListenGrpc() {
   }
   grpc_port_->Start(std::move(acceptor));
   listen_address_ = address->ToString();
-  serving_.readiness.Observe([this, health = grpc_->GetHealthCheckService()](ServingState state) {
+  return absl::OkStatus();
+}
+
+void GrpcServer::ObserveState() {
+  auto* const health = grpc_ ? grpc_->GetHealthCheckService() : nullptr;
+  serving_.readiness.Observe([this, health](ServingState state) {
     LogState(state);
+    if (health == nullptr) return;
     const bool serving = state == ServingState::kServing;
     health->SetServingStatus(v1::Inference::service_full_name(), serving);
     health->SetServingStatus(v1::Control::service_full_name(), serving);
     health->SetServingStatus(serving);
   });
-  return absl::OkStatus();
 }
 
 void GrpcServer::Warn(std::string_view port, std::string_view message) const {
@@ -272,6 +282,7 @@ void GrpcServer::WatchHeartbeat() {
     const bool heard = port_watch_->silence().time < options_.port_timeout;
     serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
     memory_trim_.Look(serving_.text_budget.taken() == 0 && serving_.requests.size() == 0, now);
+    stats_log_.Look(now);
   }
 }
 
@@ -320,7 +331,7 @@ GrpcServer::~GrpcServer() {
   stop_watching_.Notify();
   if (watcher_.joinable()) watcher_.join();
   port_watch_.reset();
-  if (!grpc_) return;  // never listened: the engine was not ours yet
+  if (!grpc_ && !http_) return;  // nobody was let in: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(absl::Now());
   ShutDown(absl::Now());
@@ -332,6 +343,9 @@ GrpcServer::~GrpcServer() {
 }  // namespace
 
 absl::Status Server::CheckAddresses(const ServerOptions& options) {
+  if (options.listen.empty() && options.http.empty() && options.admin.empty()) {
+    return absl::InvalidArgumentError("--listen, --http and --admin are all off");
+  }
   for (const auto& [flag, text] : {std::pair(kListenFlag, options.listen),
                                    {kAdminFlag, options.admin},
                                    {kHttpFlag, options.http}}) {

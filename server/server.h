@@ -19,7 +19,7 @@
 namespace mea {
 
 struct ServerOptions {
-  std::string listen = "127.0.0.1:50051";  // gRPC; port 0 takes a free one
+  std::string listen = "127.0.0.1:50051";  // gRPC; empty = none; port 0 takes a free one
   std::string admin = "127.0.0.1:9090";    // HTTP: metrics, health, status; empty = none
   std::string http = "127.0.0.1:8000";     // HTTP: the OpenAI API; empty = none
   std::vector<std::string> http_cors;      // origins whose pages may call it; "*": all
@@ -36,6 +36,7 @@ struct ServerOptions {
   absl::Duration stall_timeout = absl::Seconds(5);
   // Nobody answers on a port of the server's own for so long: NOT_SERVING, until somebody does.
   absl::Duration port_timeout = absl::Seconds(15);
+  absl::Duration stats_interval;  // between events "stats" in the log; 0: none
 };
 
 // An engine behind gRPC and two HTTP ports, from the first request to the last. Owns the text
@@ -44,7 +45,7 @@ struct ServerOptions {
 class Server {
  public:
   // What Start would say of the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE for one that
-  // cannot be had, after its flag. Takes none of them.
+  // cannot be had, after its flag, or where all are off. Takes none of them.
   static absl::Status CheckAddresses(const ServerOptions& options);
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
                                                        const Tokenizer& tokenizer, Metrics& metrics,

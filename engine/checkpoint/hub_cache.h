@@ -12,7 +12,8 @@ namespace mea {
 // neither tells. Any other path comes back as it is.
 absl::StatusOr<std::filesystem::path> SnapshotOf(const std::filesystem::path& dir);
 
-// What to call a checkpoint: "ORG/NAME" of a snapshot in such a cache, else its directory's name.
+// What to call a checkpoint: "ORG/NAME" of a snapshot in such a cache, else the directory's name as
+// it was typed: of a link the link's own.
 std::string CheckpointName(const std::filesystem::path& dir);
 
 }  // namespace mea

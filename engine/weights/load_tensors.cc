@@ -55,7 +55,7 @@ class Loader {
 
   void Report(int64_t more_bytes) {
     bytes_done_ += more_bytes;
-    if (progress_) progress_(bytes_done_, bytes_total_);
+    if (progress_) progress_("weights", bytes_done_, bytes_total_);
   }
 
  private:

@@ -55,7 +55,7 @@ class Uploader {
       backend_->Upload(Bytes(buffer, count, Device::kCpu),
                        Bytes(static_cast<char*>(device.data) + first, count, device.device));
       bytes_done_ += count;
-      if (progress_) progress_(bytes_done_, bytes_total_);
+      if (progress_) progress_("weights to the device", bytes_done_, bytes_total_);
     }
     return absl::OkStatus();
   }

@@ -94,6 +94,23 @@ absl::StatusOr<Tensor> MakeOnHost(const TensorSpec& spec, DType dtype, const Dis
   return tensor;
 }
 
+class Progress {
+ public:
+  Progress(const LoadProgress& progress, int64_t bytes_total)
+      : progress_(progress), bytes_total_(bytes_total) {
+    Add(0);
+  }
+  void Add(int64_t bytes) {
+    bytes_done_ += bytes;
+    if (progress_) progress_("random weights", bytes_done_, bytes_total_);
+  }
+
+ private:
+  const LoadProgress& progress_;
+  const int64_t bytes_total_;
+  int64_t bytes_done_ = 0;
+};
+
 // The seeds of a list's tensors, in its order.
 class Seeds {
  public:
@@ -113,19 +130,17 @@ absl::Status MakeRandomTensors(const TensorList& list, DType matrix_dtype, uint6
   MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32 ||
             matrix_dtype == DType::kI8);
   Seeds seeds(seed);
-  const auto total = std::ssize(list.specs());
-  for (int64_t i = 0; i < total; ++i) {
-    if (progress) progress(i, total);
-    const TensorSpec& spec = list.specs()[i];
+  Progress report(progress, PlannedRandomTensorBytes(list, matrix_dtype));
+  for (const TensorSpec& spec : list.specs()) {
     if (spec.is_temporary) continue;
     MEA_ASSIGN_OR_RETURN(Tensor tensor,
                          MakeOnHost(spec, DTypeOf(spec, matrix_dtype),
                                     DistributionOf(spec, seeds.Next()), std::max(1, num_threads)));
     *spec.view = tensor.view();
     weights.num_bytes += tensor.num_bytes();
+    report.Add(tensor.num_bytes());
     weights.storage.push_back(std::move(tensor));
   }
-  if (progress) progress(total, total);
   return absl::OkStatus();
 }
 
@@ -133,16 +148,15 @@ absl::Status MakeRandomTensorsOn(Backend& backend, const TensorList& list, uint6
                                  const LoadProgress& progress, ModelWeights& weights) {
   const DType matrix_dtype = backend.weight_dtype().value_or(DType::kBf16);
   Seeds seeds(seed);
-  const auto runs = RunsOf(list);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    if (progress) progress(static_cast<int64_t>(i), std::ssize(runs));
-    if (runs[i].front().is_temporary) continue;
+  Progress report(progress, PlannedRandomTensorBytes(list, matrix_dtype));
+  for (const auto run : RunsOf(list)) {
+    if (run.front().is_temporary) continue;
     int64_t bytes = 0;
-    for (const TensorSpec& spec : runs[i]) bytes += PaddedBytes(spec, matrix_dtype);
+    for (const TensorSpec& spec : run) bytes += PaddedBytes(spec, matrix_dtype);
     const std::array<int64_t, 1> shape = {bytes / DTypeSize(DType::kBf16)};
     MEA_ASSIGN_OR_RETURN(Tensor memory, backend.Allocate(shape, DType::kBf16));
     char* next = static_cast<char*>(memory.view().data);
-    for (const TensorSpec& spec : runs[i]) {
+    for (const TensorSpec& spec : run) {
       const DType dtype = DTypeOf(spec, matrix_dtype);
       *spec.view = TensorView::Dense(next, dtype, spec.shape, backend.device());
       next += PaddedBytes(spec, matrix_dtype);
@@ -152,10 +166,10 @@ absl::Status MakeRandomTensorsOn(Backend& backend, const TensorList& list, uint6
           backend, *spec.view,
           {.low = numbers.mean - bound, .high = numbers.mean + bound, .seed = numbers.seed}));
       weights.num_bytes += NumElements(spec) * DTypeSize(dtype);
+      report.Add(NumElements(spec) * DTypeSize(dtype));
     }
     weights.storage.push_back(std::move(memory));
   }
-  if (progress) progress(std::ssize(runs), std::ssize(runs));
   return absl::OkStatus();
 }
 

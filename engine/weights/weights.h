@@ -73,7 +73,9 @@ struct LoadOptions {
   bool check_matrices = true;
 };
 
-// Called from the loading thread, first with 0 and last with bytes_done == bytes_total.
-using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
+// Called from the loading thread, of each step first with 0 and of weights last with bytes_done ==
+// bytes_total. `step` is a constant: "weights".
+using LoadProgress =
+    std::function<void(std::string_view step, int64_t bytes_done, int64_t bytes_total)>;
 
 }  // namespace mea

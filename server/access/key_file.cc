@@ -18,7 +18,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxKeys = 1000;  // each has metrics of its own
 constexpr size_t kMaxKeyNameBytes = 64;
-constexpr int64_t kMaxKeyLimit = int64_t{1} << 50;  // doubles count to there exactly
 
 constexpr std::array<std::pair<const char*, int64_t KeyLimits::*>, 4> kLimitFields = {{
     {"requests_per_minute", &KeyLimits::requests_per_minute},

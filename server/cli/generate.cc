@@ -11,11 +11,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "kernels/human_bytes.h"
 #include "mea/v1/inference.grpc.pb.h"
 #include "server/cli/command.h"
 #include "server/cli/generate_flags.h"
 #include "server/client.h"
-#include "server/status_page.h"
 
 namespace mea {
 namespace {

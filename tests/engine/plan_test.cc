@@ -77,7 +77,7 @@ TEST(PlanTest, TooLittleMemoryHoldsNothing) {
   EXPECT_EQ(plan.cache_bytes, 0);
   EXPECT_EQ(plan.physical.num_sequences, 0);
   EXPECT_THAT(std::string(plan.refusal.message()),
-              ::testing::MatchesRegex("weights of [0-9]+ bytes, .* leave none of the 1048576 .*"));
+              ::testing::MatchesRegex("weights of [0-9.]+ .iB, .* leave none of the 1.00 MiB .*"));
 }
 
 TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {

@@ -47,6 +47,27 @@ TEST(LifecycleTest, ReadyLineNamesWhatIsOff) {
                          ", OpenAI API off, metrics off; KV cache "));
 }
 
+TEST(LifecycleTest, EachPortServesWithoutTheOthers) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const auto start = [&](std::string listen, std::string admin, std::string http) {
+    auto server = Server::Start({std::move(listen), std::move(admin), std::move(http), {}, "fake"},
+                                f.engine, *f.tokenizer, f.metrics, *f.log);
+    EXPECT_TRUE(server.ok()) << server.status();
+    return *std::move(server);
+  };
+  const auto http = start("", "", "127.0.0.1:0");
+  EXPECT_THAT(http->ready_line(), StartsWith("serving fake: gRPC off, OpenAI API http://"));
+  std::string head;
+  f.HttpGet("/v1/models", &head, http->http_address());
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 200"));
+  const auto admin = start("", "127.0.0.1:0", "");
+  EXPECT_EQ(f.HttpGet("/health", nullptr, admin->admin_address()), "SERVING\n");
+  f.engine.StopHeart();  // the state is watched there too
+  f.AwaitLog("engine stalled");
+  http->Drain(absl::Now());
+}
+
 TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   ServerFixture f({.automatic = false});
   const auto context = f.Context();
@@ -183,7 +204,7 @@ TEST(LifecycleTest, AnAddressThatCannotBeHadIsSaidOfItsFlag) {
             "--http " + in_use(f.server->http_address()));
   EXPECT_EQ(again("nonsense", "").message(),
             "--listen 'nonsense' is not HOST:PORT with a port of 0..65535");
-  EXPECT_EQ(again("", "").message(), "--listen '' is not HOST:PORT with a port of 0..65535");
+  EXPECT_EQ(again("", "").message(), "--listen, --http and --admin are all off");
   EXPECT_EQ(again("127.0.0.1:0", "127.0.0.1:99999").message(),
             "--admin '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
   EXPECT_EQ(again("127.0.0.1:0", "", "127.0.0.1").message(),
