@@ -14,8 +14,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "absl/time/clock.h"
 #include "engine/checkpoint/lost_pages.h"
+#include "engine/clock.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
 #include "server/cli/unknown_flag.h"
@@ -34,7 +34,7 @@ int Fail(int code, const std::string& command, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
   message = absl::StrReplaceAll(message, {{"\n", "; "}});
   mea::StderrWriter writer;
-  writer.End(absl::Now() + kLastLineTimeout);
+  writer.End(mea::Now() + kLastLineTimeout);
   writer.Write(absl::StrCat(command, ": ", message, "\n"));
   return code;
 }

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/grpc_client.h"
@@ -22,6 +21,7 @@
 #include "server/bench/traffic.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
+#include "server/notification.h"
 
 namespace mea {
 namespace {
@@ -91,7 +91,7 @@ class LiveLine {
   const LiveCounts& live_;
   const int64_t num_requests_;
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 

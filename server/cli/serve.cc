@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/hub_cache.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/access_flags.h"
@@ -253,7 +254,7 @@ absl::Status Serve(ServeFlags flags) {
       return WithExitCode(health, kPortSilent);
     }
   }
-  (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
+  (*server)->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }
 
