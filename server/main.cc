@@ -139,6 +139,7 @@ void ExplainEnds(const std::string& command) {
 
 int main(int argc, char** argv) {
   SpareAddresses();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write
   mea::LibraryLog::Silence(OnGrpcAssertion);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
@@ -170,7 +171,8 @@ int main(int argc, char** argv) {
   const std::string name = ChosenCommand(program).name;
   if (!action) return Fail(kUsage, name, "a command is required (see " + name + " --help)");
   ExplainEnds(name);
-  const absl::Status status = action();
+  absl::Status status = action();
+  if (status.ok()) status = mea::FlushOutput();
   if (!status.ok()) return Fail(mea::ExitCodeOf(status), name, std::string(status.message()));
   return 0;
 }

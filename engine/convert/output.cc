@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/convert_dtype.h"
 #include "engine/checkpoint/json.h"
-#include "engine/convert/output_file.h"
+#include "engine/output_file.h"
 
 namespace mea::convert {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "engine/output_file.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/grpc_client.h"
 #include "server/bench/measurement.h"
@@ -157,13 +157,6 @@ absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
   return target;
 }
 
-absl::Status WriteFile(const std::string& file, const std::string& text) {
-  std::ofstream out(file);
-  out << text;
-  if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));
-  return absl::OkStatus();
-}
-
 absl::Status RunServeBench(ServeBenchFlags flags) {
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
   std::optional<GoodputLimits> limits;
@@ -201,7 +194,7 @@ absl::Status RunServeBench(ServeBenchFlags flags) {
   const Measurement measured = Measure(result, limits);
   std::fputs(ServeReport(setup, measured, cache).c_str(), stdout);
   if (!flags.json.empty()) {
-    const absl::Status written = WriteFile(flags.json, ServeReportJson(setup, measured, cache));
+    const absl::Status written = ReplaceFile(flags.json, ServeReportJson(setup, measured, cache));
     if (!written.ok()) return written;
   }
   if (measured.completed + measured.cancelled > 0) return absl::OkStatus();

@@ -43,7 +43,7 @@ absl::Status MakeKey(NewKeyFlags flags) {
   if (!token.ok()) return token.status();
   flags.key.hash = HashOf(*token);
   std::printf("%s\n", KeyFileLine(flags.key).c_str());
-  if (std::fflush(stdout) != 0) return absl::UnavailableError("cannot write to standard output");
+  if (absl::Status status = FlushOutput(); !status.ok()) return status;
   std::fprintf(stderr, "%s\n", token->c_str());
   return absl::OkStatus();
 }

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -243,8 +245,7 @@ absl::Status Serve(ServeFlags flags) {
   if (!server.ok()) return server.status();
   LogStart(machine, *engine, *tokenizer, log);
   if (!json) {
-    std::printf("%s\n", (*server)->ready_line().c_str());
-    std::fflush(stdout);
+    dprintf(STDOUT_FILENO, "%s\n", (*server)->ready_line().c_str());  // whoever may read it
   }
 
   while (!signals.WaitFor(kHealthPeriod)) {
