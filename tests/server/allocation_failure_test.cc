@@ -17,7 +17,7 @@
 namespace mea::testing {
 namespace {
 
-constexpr int kTries = 40;
+constexpr int kTries = 100;
 constexpr absl::Duration kPatience = absl::Seconds(20);
 constexpr int64_t kMaxAllocationBytes = 64 << 20;
 
@@ -32,10 +32,10 @@ class CountedServer {
     close(fd);
     setenv("LD_PRELOAD", MEA_FAILING_MALLOC, 1);
     setenv(kFailingMallocVariable, path_.c_str(), 1);
-    process.emplace(std::vector<std::string>{
-        "serve", kModel, "--listen", "127.0.0.1:0", "--admin", "off", "--http", "127.0.0.1:0",
-        "--threads", "1", "--log-level", "off", "--chat-template",
-        MEA_SOURCE_DIR "/tests/clients/chat_template.jinja"});
+    process.emplace(std::vector<std::string>{"serve", kModel, "--listen", "127.0.0.1:0", "--admin",
+                                             "off", "--http", "127.0.0.1:0", "--threads", "1",
+                                             "--log-level", "off", "--chat-template",
+                                             MEA_SOURCE_DIR "/tests/clients/chat_template.jinja"});
     unsetenv("LD_PRELOAD");
     const std::string ready = process->ReadLine();
     std::smatch match;
@@ -60,7 +60,8 @@ class CountedServer {
     };
     post("completions", R"({"prompt": "Once upon", "max_tokens": 6, "logprobs": 2})");
     const std::string chat = R"("messages": [{"role": "user", "content": "hi"}], )";
-    post("chat/completions", absl::StrCat("{", chat, R"("max_tokens": 6, "n": 2, "stream": true})"));
+    post("chat/completions",
+         absl::StrCat("{", chat, R"("max_tokens": 6, "n": 2, "stream": true})"));
     post("chat/completions",
          absl::StrCat("{", chat, R"("max_tokens": 60, "response_format": {"type": "json_schema", )",
                       R"("json_schema": {"name": "a", "schema": {"title": ")", number,
@@ -105,8 +106,7 @@ class CountedServer {
   bool is_late = false;  // an answer did not come in time
 
  private:
-  const std::string path_ =
-      absl::StrCat(::testing::TempDir(), "mea_allocations_", getpid());
+  const std::string path_ = absl::StrCat(::testing::TempDir(), "mea_allocations_", getpid());
   Allocations* allocations_ = nullptr;
   std::string grpc_address_, http_address_;
 };
@@ -148,10 +148,12 @@ TEST(AllocationFailureTest, EndsInOneLineOrTheServerServesOn) {
 TEST(AllocationFailureTest, NoNumberOfAClientIsASizeOfMemory) {
   CountedServer server;
   server.allocations().largest = 0;
-  for (const int64_t number : {int64_t{64}, int64_t{1} << 20, int64_t{1} << 31, int64_t{1} << 62}) {
+  for (const int64_t number :
+       {int64_t{64}, int64_t{10000}, int64_t{1} << 20, int64_t{1} << 31, int64_t{1} << 62}) {
     for (const char* field : {"max_tokens", "n", "best_of", "logprobs", "min_tokens", "seed",
                               "top_k", "truncate_prompt_tokens", "prompt_logprobs", "priority"}) {
-      server.Post("completions", absl::StrCat(R"({"prompt": "Once", ")", field, "\": ", number, "}"));
+      server.Post("completions",
+                  absl::StrCat(R"({"prompt": "Once", ")", field, "\": ", number, "}"));
     }
     const std::string times = absl::StrCat("{", number, "}");
     for (const std::string& pattern : {"a" + times, "(a{1,30}b?)" + times}) {
@@ -161,9 +163,10 @@ TEST(AllocationFailureTest, NoNumberOfAClientIsASizeOfMemory) {
     }
     for (const char* bound : {"minItems", "maxItems", "minLength", "maxLength", "minProperties"}) {
       const char* type = bound[3] == 'I' ? "array" : bound[3] == 'L' ? "string" : "object";
-      server.Post("completions",
-                  absl::StrCat(R"({"prompt": "Once", "max_tokens": 2, "structured_outputs": )",
-                               R"({"json": {"type": ")", type, "\", \"", bound, "\": ", number, "}}}"));
+      server.Post(
+          "completions",
+          absl::StrCat(R"({"prompt": "Once", "max_tokens": 2, "structured_outputs": )",
+                       R"({"json": {"type": ")", type, "\", \"", bound, "\": ", number, "}}}"));
     }
   }
   EXPECT_TRUE(server.process->IsRunning());
