@@ -28,9 +28,7 @@ __attribute__((constructor)) void MapAhead() {
 
 namespace mea::testing {
 
-void SetWallClockAhead(absl::Duration ahead) {
-  ahead_of_program_s = absl::ToInt64Seconds(ahead);
-}
+void SetWallClockAhead(absl::Duration ahead) { ahead_of_program_s = absl::ToInt64Seconds(ahead); }
 
 }  // namespace mea::testing
 

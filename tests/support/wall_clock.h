@@ -4,8 +4,8 @@
 
 namespace mea::testing {
 
-// Loaded before the C library (LD_PRELOAD) the clock is ahead by the seconds, an int64_t, in the file
-// that this variable names.
+// Loaded before the C library (LD_PRELOAD) the clock is ahead by the seconds, an int64_t, in the
+// file that this variable names.
 inline constexpr char kWallClockVariable[] = "MEA_WALL_CLOCK";
 
 // Sets the wall clock of this program, libraries included, so far ahead of the machine's. Waits
