@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/clock.h"
 #include "server/echo.h"
 #include "server/field_error.h"
 #include "server/limits.h"
@@ -28,7 +29,7 @@ class Generation::Sink final : public TokenSink {
     to_->Receive({index_, PromptLogprobs{std::move(logprobs)}});
   }
   void OnToken(TokenEvent event) override {
-    to_->Receive({index_, Token{std::move(event), absl::Now()}});
+    to_->Receive({index_, Token{std::move(event), Now()}});
   }
   void OnFinish(FinishEvent event) override { to_->Receive({index_, std::move(event)}); }
 
@@ -150,7 +151,7 @@ absl::Status Generation::StillWanted() {
   if (serving_.readiness.state() == ServingState::kDraining) {
     return absl::UnavailableError("the server is DRAINING");
   }
-  if (absl::Now() < spec_.request.deadline) return absl::OkStatus();
+  if (Now() < spec_.request.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was queued");
 }
 
@@ -378,7 +379,7 @@ void Generation::End(FinishOutput finish) {
     phase_ = Phase::kEnded;
     if (!cancelled_.ok()) finish.status = cancelled_;
   }
-  times_.total = absl::Now() - arrival_;
+  times_.total = Now() - arrival_;
   if (refused) {
     serving_.request_log.Refused({spec_.request.id, spec_.trace_id, spec_.label}, finish.status);
   } else {

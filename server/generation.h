@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/clock.h"
 #include "engine/request.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/reply/reply_parser.h"
@@ -113,7 +114,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   GenerationSpec spec_;  // constant once submitted
   const absl::Status bound_exceeded_;
   const std::weak_ptr<OutputListener> listener_;
-  const absl::Time arrival_ = absl::Now();
+  const absl::Time arrival_ = Now();
   Mailbox mailbox_;
   KeyShare key_share_;  // of the job at hand
 

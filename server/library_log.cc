@@ -8,7 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/stderr_writer.h"
 
 namespace mea {
@@ -31,7 +31,7 @@ void Pass(LogLevel level, std::string_view library, std::string_view message) {
 // The process ends before a queue could be written.
 void WriteLastWord(std::string_view library, std::string_view message) {
   StderrWriter writer;
-  writer.End(absl::Now() + kLastWordTimeout);
+  writer.End(Now() + kLastWordTimeout);
   writer.Write(std::string(library) + ": " + std::string(message) + "\n");
 }
 
@@ -79,7 +79,7 @@ void LibraryLog::Write(LogLevel level, std::string_view library, std::string_vie
                                   {"message", std::string(message)}};
   {
     const std::lock_guard lock(mu_);
-    const absl::Time now = absl::Now();
+    const absl::Time now = Now();
     if (now >= period_end_) {
       period_end_ = now + kPeriod;
       lines_ = 0;

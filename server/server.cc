@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "engine/clock.h"
 #include "server/access/file_watch.h"
 #include "server/access/grpc_credentials.h"
 #include "server/address.h"
@@ -23,6 +23,7 @@
 #include "server/library_log.h"
 #include "server/limits.h"
 #include "server/memory_trim.h"
+#include "server/notification.h"
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
 #include "server/port_watch.h"
@@ -125,7 +126,7 @@ class GrpcServer final : public Server {
   std::unique_ptr<HttpServer> admin_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<PortWatch> port_watch_;
-  absl::Notification stop_watching_;
+  Notification stop_watching_;
   std::thread watcher_;
   MemoryTrim memory_trim_;  // of the watcher, as is the next
   StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, absl::Now()};
@@ -277,7 +278,7 @@ absl::Status GrpcServer::health() const {
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-    const absl::Time now = absl::Now();  // before the question: a wait between both is not silence
+    const absl::Time now = Now();  // before the question: a wait between both is not silence
     const bool alive = now - serving_.engine.last_heartbeat() < options_.stall_timeout;
     const bool heard = port_watch_->silence().time < options_.port_timeout;
     serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
@@ -297,7 +298,7 @@ void GrpcServer::LogState(ServingState state) {
                          {{"message", ports.problem}, {"silent_ms", ports.time}});
     } else {
       serving_.log.Write(LogLevel::kError, "engine stalled",
-                         {{"silent_ms", absl::Now() - serving_.engine.last_heartbeat()}});
+                         {{"silent_ms", Now() - serving_.engine.last_heartbeat()}});
     }
   } else if (state == ServingState::kFailed) {
     serving_.log.Write(LogLevel::kError, "engine failed");
@@ -307,23 +308,23 @@ void GrpcServer::LogState(ServingState state) {
 }
 
 void GrpcServer::Drain(absl::Time deadline) {
-  const absl::Time start = absl::Now();
+  const absl::Time start = Now();
   serving_.log.Write(LogLevel::kInfo, "drain begins",
                      {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(deadline);
-  const absl::Time flushed = absl::Now() + kFlushTimeout;
+  const absl::Time flushed = Now() + kFlushTimeout;
   serving_.open_calls.AwaitNone(flushed);
   if (http_) http_->Drain(flushed);
-  ShutDown(absl::Now() + kCloseTimeout);
-  if (admin_) admin_->Drain(absl::Now() + kCloseTimeout);
-  serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", absl::Now() - start}});
+  ShutDown(Now() + kCloseTimeout);
+  if (admin_) admin_->Drain(Now() + kCloseTimeout);
+  serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", Now() - start}});
 }
 
 void GrpcServer::ShutDown(absl::Time deadline) {
   if (!grpc_) return;
   grpc_port_->Stop();
-  grpc_->Shutdown(absl::ToChronoTime(deadline));
+  grpc_->Shutdown(absl::ToChronoTime(ToWallClock(deadline)));
   grpc_->Wait();
 }
 
@@ -333,8 +334,8 @@ GrpcServer::~GrpcServer() {
   port_watch_.reset();
   if (!grpc_ && !http_) return;  // nobody was let in: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
-  serving_.engine.Drain(absl::Now());
-  ShutDown(absl::Now());
+  serving_.engine.Drain(Now());
+  ShutDown(Now());
   http_.reset();                        // what its clients asked for is cancelled
   serving_.requests.AwaitNone();        // a client that left does not wait for its request's end
   serving_.readiness.Observe(nullptr);  // the health service goes with grpc_

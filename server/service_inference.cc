@@ -4,7 +4,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/client_text.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
@@ -146,7 +146,7 @@ absl::Status TooManyTexts() {
 // Whether a call that a text worker answers still waits. Its reactor, and with it the context,
 // lives until it is finished.
 absl::Status Awaited(const grpc::CallbackServerContext& context) {
-  if (absl::Now() >= absl::FromChrono(context.deadline())) {
+  if (Now() >= FromWallClock(absl::FromChrono(context.deadline()))) {
     return absl::DeadlineExceededError("the deadline passed");
   }
   return context.IsCancelled() ? absl::CancelledError("cancelled by the client") : absl::OkStatus();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/grammar/grammar_compiler.h"
 #include "engine/text/chat/chat_template.h"
@@ -44,7 +45,7 @@ struct Serving {
   ResetGuard resets;
   InFlight requests;
   OpenCalls open_calls;
-  absl::Time start_time = absl::Now();
+  absl::Time start_time = Now();
 };
 
 }  // namespace mea

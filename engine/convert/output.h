@@ -30,12 +30,4 @@ using BytesWritten = std::function<absl::Status(int64_t bytes_done, int64_t byte
 absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
                              const std::filesystem::path& dir, const BytesWritten& progress = {});
 
-// `text` in a new file, on the disk when it returns.
-absl::Status WriteFile(const std::filesystem::path& file, std::string_view text);
-// The entries of a directory, on the disk when it returns.
-absl::Status SyncDirectory(const std::filesystem::path& dir);
-
-// "cannot write FILE: No space left on device"
-absl::Status WriteError(const std::filesystem::path& file, int error);
-
 }  // namespace mea::convert

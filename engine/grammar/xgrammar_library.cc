@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/grammar/follow_budget.h"
 #include "engine/grammar/limits.h"
+#include "engine/memory_shortage.h"
 
 namespace mea::grammar {
 namespace {
@@ -78,6 +79,7 @@ template <typename Call>
 auto Guarded(TextWork& work, Call call) -> absl::StatusOr<decltype(call())> {
   WarningCollector collector;
   const WorkScope scope(&work);
+  const MemoryShortageThrows shortage;
   if (!work.Go(1)) return work.status();
   try {
     auto result = call();

@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,9 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/storage/output_file.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/grpc_client.h"
 #include "server/bench/measurement.h"
@@ -26,6 +24,7 @@
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
+#include "server/notification.h"
 
 namespace mea {
 namespace {
@@ -98,7 +97,7 @@ class LiveLine {
   const LiveCounts& live_;
   const int64_t num_requests_;
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 
@@ -167,13 +166,6 @@ absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
   return target;
 }
 
-absl::Status WriteFile(const std::string& file, const std::string& text) {
-  std::ofstream out(file);
-  out << text;
-  if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));
-  return absl::OkStatus();
-}
-
 // What came of one round.
 struct Round {
   Measurement measured;
@@ -234,7 +226,7 @@ absl::Status RunServeBench(ServeBenchFlags flags) {
   if (!flags.json.empty()) {
     const std::string text =
         flags.rounds == 1 ? reports.front() : absl::StrCat("[", absl::StrJoin(reports, ","), "]\n");
-    if (absl::Status status = WriteFile(flags.json, text); !status.ok()) return status;
+    if (absl::Status status = ReplaceFile(flags.json, text); !status.ok()) return status;
   }
   if (ended_well > 0) return absl::OkStatus();
   return absl::UnavailableError("no request ended well");

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "kernels/human_bytes.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
@@ -219,7 +219,7 @@ class ChatClient {
   absl::Status Answer() {
     const v1::GenerateRequest request = Request();
     grpc::ClientContext context;
-    const absl::Time start = absl::Now();
+    const absl::Time start = Now();
     absl::Time first = absl::InfiniteFuture();
     std::string content;
     bool thinking = false;
@@ -229,7 +229,7 @@ class ChatClient {
     for (v1::GenerateStreamResponse event; reader->Read(&event);) {
       if (event.has_finish()) finish = event.finish();
       if (!event.has_delta()) continue;
-      first = std::min(first, absl::Now());
+      first = std::min(first, Now());
       const v1::Reply& reply = event.delta().reply();
       if (!reply.reasoning().empty() && is_terminal_) {
         if (!std::exchange(thinking, true)) Print("[thinking] ");
@@ -253,7 +253,7 @@ class ChatClient {
       return absl::OkStatus();
     }
     AddMessage("assistant", content);
-    if (status.ok()) last_stats_ = Stats(finish, absl::Now() - start, first - start);
+    if (status.ok()) last_stats_ = Stats(finish, Now() - start, first - start);
     if (finish.reason() == v1::FINISH_REASON_LENGTH) Note(LimitMet(finish));
     return absl::OkStatus();
   }

@@ -1,11 +1,10 @@
 #include "engine/convert/convert.h"
 
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
+#include "engine/storage/output_file.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
@@ -57,13 +56,6 @@ absl::Status ReadHeads(const ConvertFlags& flags, convert::ConvertOptions& optio
   return read("--layers", flags.layers, options.layers);
 }
 
-absl::Status WriteReport(const std::string& path, const std::string& json) {
-  std::ofstream file(path, std::ios::binary);
-  file << json;
-  file.close();
-  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", path));
-}
-
 absl::Status RunConvert(const ConvertFlags& flags) {
   convert::ConvertOptions options = flags.options;
   const bool profile = !flags.profile_text.empty();
@@ -95,7 +87,7 @@ absl::Status RunConvert(const ConvertFlags& flags) {
   const std::string json = convert::ReportJson(*report);
   const std::string shown = profile ? json : convert::ReportTable(*report);
   if (!flags.report.empty()) {
-    if (absl::Status s = WriteReport(flags.report, json); !s.ok()) return s;
+    if (absl::Status s = ReplaceFile(flags.report, json); !s.ok()) return s;
   }
   if (!profile || flags.report.empty()) std::fwrite(shown.data(), 1, shown.size(), stdout);
   return absl::OkStatus();

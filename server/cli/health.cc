@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/clock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
@@ -30,7 +31,7 @@ absl::Status CheckHealth(const HealthFlags& flags) {
   if (!channel.ok()) return channel.status();
   const auto stub = health::Health::NewStub(*channel);
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
+  context.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(flags.timeout_s))));
   health::HealthCheckRequest request;
   request.set_service(flags.service);
   health::HealthCheckResponse response;

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 
 namespace mea {
 namespace {
@@ -14,7 +14,7 @@ constexpr absl::Duration kLogPeriod = absl::Seconds(5);
 
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
+ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1), last_(Now()) {}
 
 ProgressLine::~ProgressLine() { Clear(); }
 
@@ -23,8 +23,8 @@ void ProgressLine::Clear() {
 }
 
 void ProgressLine::ShowStage(std::string_view stage, int64_t done, int64_t total) {
-  if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
-  last_ = absl::Now();
+  if (Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
+  last_ = Now();
   const double percent =
       total > 0 ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 0;
   std::fprintf(stderr, "%s%.*s: %.0f %% of %lld%s", terminal_ ? "\r\033[K" : "",

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -7,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/hub_cache.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/access_flags.h"
@@ -269,8 +272,7 @@ absl::Status Serve(ServeFlags flags) {
   if (!server.ok()) return server.status();
   LogStart(machine, *engine, *tokenizer, log);
   if (!json) {
-    std::printf("%s\n", (*server)->ready_line().c_str());
-    std::fflush(stdout);
+    dprintf(STDOUT_FILENO, "%s\n", (*server)->ready_line().c_str());  // whoever may read it
   }
 
   while (!signals.WaitFor(kHealthPeriod)) {
@@ -280,7 +282,7 @@ absl::Status Serve(ServeFlags flags) {
       return WithExitCode(health, kPortSilent);
     }
   }
-  (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
+  (*server)->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }
 

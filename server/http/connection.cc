@@ -376,8 +376,8 @@ void HttpConnection::Close() {
   parser_.reset();
   ReleaseBody();
   loop_->connections.erase(self);
-  absl::MutexLock lock(&site_->mu);
-  --site_->num_connections;
+  const std::lock_guard lock(site_->mutex);
+  if (--site_->num_connections == 0) site_->all_closed.notify_all();
 }
 
 }  // namespace mea

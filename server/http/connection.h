@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <boost/system/error_code.hpp>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,8 +26,9 @@ struct HttpSite {
   HttpOptions options;
   HttpRoutes routes;
   std::atomic<int64_t> bodies_bytes = 0;  // of requests that are being read
-  absl::Mutex mu;
-  int num_connections ABSL_GUARDED_BY(mu) = 0;
+  std::mutex mutex;
+  std::condition_variable all_closed;
+  int num_connections = 0;  // guarded by mutex
 
   HttpAnswer ErrorAnswer(int code, std::string_view message) const;
 };

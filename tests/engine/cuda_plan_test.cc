@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/clock.h"
 #include "engine/device.h"
 #include "engine/engine_loop.h"
 #include "engine/load.h"
@@ -115,7 +116,7 @@ void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
 
   auto sink = std::make_shared<RecordingSink>();
   ASSERT_TRUE(engine->Submit(RandomRequest(1, 20, 8, config.vocab_size), sink).ok());
-  engine->Drain(absl::Now() + absl::Minutes(5));
+  engine->Drain(Now() + absl::Minutes(5));
   const BackendCounters counters = engine->stats().device;
   EXPECT_EQ(counters.allocations, 0);
   EXPECT_EQ(counters.graphs, 2);  // of the layers and of the output, one row each

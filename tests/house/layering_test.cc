@@ -139,6 +139,19 @@ TEST(FormTest, FilesStayShort) {
   EXPECT_THAT(FormViolations({"engine/a.cc", std::string(600, '\n')}), IsEmpty());
 }
 
+TEST(ClockRuleTest, NothingIsTimedByAClockThatCanBeSet) {
+  for (const SourceFile& file : Repository()) EXPECT_THAT(ClockViolations(file), IsEmpty());
+}
+
+TEST(ClockRuleTest, FindsTheWallClock) {
+  EXPECT_THAT(ClockViolations({"server/a.cc", "start = absl::Now();\n"}),
+              ElementsAre(HasSubstr("reads the wall clock")));
+  EXPECT_THAT(ClockViolations({"engine/a.h", "mu.AwaitWithTimeout(condition, timeout);\n"}),
+              ElementsAre(HasSubstr("waits by the wall clock")));
+  EXPECT_THAT(ClockViolations({"server/http/connection.cc", "Date(absl::Now());\n"}), IsEmpty());
+  EXPECT_THAT(ClockViolations({"server/a.cc", "start = Now();\n"}), IsEmpty());
+}
+
 TEST(FormTest, EveryRoomHasAReadme) { EXPECT_THAT(RoomsWithoutReadme(Repository()), IsEmpty()); }
 
 TEST(FormTest, FindsTheRoomWithoutAReadme) {

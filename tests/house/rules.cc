@@ -146,7 +146,7 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
   for (const Include& include : IncludesOf(file)) {
     const std::string& header = include.header;
     sees_proto |= IsProto(header);
-    sees_engine |= header.starts_with("engine/");
+    sees_engine |= header.starts_with("engine/") && header != "engine/clock.h";
     if (header.starts_with("../") || header.starts_with("./")) {
       report(include, "paths start at the root");
     }
@@ -217,6 +217,28 @@ std::vector<std::string> FormViolations(const SourceFile& file) {
   if (IsWritten(file.path) && lines > kMaxLines) {
     violations.push_back(file.path + " has " + std::to_string(lines) + " lines, more than " +
                          std::to_string(kMaxLines));
+  }
+  return violations;
+}
+
+std::vector<std::string> ClockViolations(const SourceFile& file) {
+  // Those that write a date, or compare one.
+  static const Prefixes of_dates = {
+      "engine/bench/report.cc",  "engine/clock.h", "server/access/certificates.cc",
+      "server/bench/report.cc",  "server/http/",   "server/openai/request_fields.cc",
+      "server/prepare_prompt.cc"};
+  static constexpr std::array<std::string_view, 4> kWaits = {"AwaitWith", "absl::CondVar",
+                                                             "LockWhenWith", "absl::Notification"};
+  std::vector<std::string> violations;
+  if (!IsSource(file.path) || StartsWithAny(file.path, {"tests/", "tools/"})) return violations;
+  for (const std::string_view clock : {"absl::Now", "absl::GetCurrentTime", "system_clock"}) {
+    if (file.text.find(clock) == file.text.npos || StartsWithAny(file.path, of_dates)) continue;
+    violations.push_back(file.path + " reads the wall clock: durations and deadlines use Now()");
+  }
+  for (const std::string_view wait : kWaits) {
+    if (file.text.find(wait) == file.text.npos) continue;
+    violations.push_back(file.path + " has " + std::string(wait) +
+                         ", which waits by the wall clock");
   }
   return violations;
 }

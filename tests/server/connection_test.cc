@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "server/limits.h"
 #include "tests/server/http/http_fixture.h"
 #include "tests/server/raw_http2.h"

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "engine/refusal.h"
 
 namespace mea::testing {
@@ -87,7 +87,7 @@ absl::Status FakeEngine::health() const {
 
 void FakeEngine::StopHeart() {
   absl::MutexLock lock(&mu_);
-  heart_stopped_ = absl::Now();
+  heart_stopped_ = Now();
 }
 
 void FakeEngine::StartHeart() {
@@ -211,7 +211,7 @@ EngineStats FakeEngine::stats() const {
 
 absl::Time FakeEngine::last_heartbeat() const {
   absl::MutexLock lock(&mu_);
-  return heart_stopped_.value_or(absl::Now());
+  return heart_stopped_.value_or(Now());
 }
 
 void FakeEngine::Run() {
@@ -232,7 +232,7 @@ void FakeEngine::Step() {
     absl::MutexLock lock(&mu_);
     ++totals_.num_steps;
     for (const RunningPtr& running : in_flight_) {
-      if (running->end.ok() && absl::Now() >= running->request.deadline) {
+      if (running->end.ok() && Now() >= running->request.deadline) {
         running->end = absl::DeadlineExceededError("the deadline passed");
       }
       const bool computed = std::ssize(batch) < options_.max_num_seqs;
@@ -259,7 +259,7 @@ void FakeEngine::Step() {
 std::optional<FinishEvent> FakeEngine::Advance(Running& running) {
   const Request& request = running.request;
   if (!std::exchange(running.scheduled, true)) {
-    running.sink->OnScheduled(absl::Now());
+    running.sink->OnScheduled(Now());
     if (request.prompt_logprobs) {
       PromptLogprob position{.logprob = -0.5f};
       for (int i = 0; i < request.logprobs.value_or(0); ++i) position.top.push_back({i, -1.0f - i});

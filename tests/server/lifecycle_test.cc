@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "engine/clock.h"
 #include "server/address.h"
 #include "server/readiness.h"
 #include "tests/server/server_fixture.h"
@@ -79,7 +80,7 @@ TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   Health health;
   ASSERT_TRUE(watcher->Read(&health));
   ASSERT_EQ(health.status(), Health::SERVING);
-  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  std::thread drain([&] { f.server->Drain(Now() + absl::Seconds(20)); });
   ASSERT_TRUE(watcher->Read(&health));
   EXPECT_EQ(health.status(), Health::NOT_SERVING);
 
@@ -103,7 +104,7 @@ TEST(LifecycleTest, WhatIsLeftAtTheEndOfADrainIsUnavailable) {
   const auto context = f.Context();
   const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
   ASSERT_TRUE(f.engine.AwaitSubmitted(1));
-  f.server->Drain(absl::Now());
+  f.server->Drain(Now());
   const StreamResult result = ReadAll(*reader);
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(result.status.error_message(), "the server is shutting down");

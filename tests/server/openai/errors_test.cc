@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "engine/refusal.h"
 #include "server/limits.h"
 #include "tests/server/openai/api_fixture.h"

@@ -3,10 +3,11 @@
 #include <filesystem>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 
-namespace mea::convert {
+namespace mea {
 
 // A new file, written from front to back. Close puts it on the disk; without it the file is torn.
 class OutputFile {
@@ -26,4 +27,15 @@ class OutputFile {
   int fd_;
 };
 
-}  // namespace mea::convert
+// `text` in a new file, on the disk when it returns.
+absl::Status WriteFile(const std::filesystem::path& file, std::string_view text);
+// The same beside it, then in its place: whole, or as before. What is no regular file (/dev/stdout)
+// is written as it is.
+absl::Status ReplaceFile(const std::filesystem::path& file, std::string_view text);
+// The entries of a directory, on the disk when it returns.
+absl::Status SyncDirectory(const std::filesystem::path& dir);
+
+// "cannot write FILE: No space left on device"
+absl::Status WriteError(const std::filesystem::path& file, int error);
+
+}  // namespace mea

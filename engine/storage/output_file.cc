@@ -1,4 +1,4 @@
-#include "engine/convert/output_file.h"
+#include "engine/storage/output_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -8,9 +8,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "engine/convert/output.h"
 
-namespace mea::convert {
+namespace mea {
 
 absl::Status WriteError(const std::filesystem::path& file, int error) {
   const absl::StatusCode code =
@@ -54,6 +53,25 @@ absl::Status WriteFile(const std::filesystem::path& file, std::string_view text)
   return (*out)->Close();
 }
 
+absl::Status ReplaceFile(const std::filesystem::path& file, std::string_view text) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_type type = fs::status(file, error).type();
+  const bool is_link = fs::is_symlink(file, error);
+  if (is_link || (type != fs::file_type::regular && type != fs::file_type::not_found)) {
+    absl::StatusOr<std::unique_ptr<OutputFile>> out = OutputFile::Create(file);
+    return out.ok() ? (*out)->Append(text) : out.status();
+  }
+  const fs::path fresh = file.string() + ".new";
+  absl::Status status = WriteFile(fresh, text);
+  if (status.ok() && rename(fresh.c_str(), file.c_str()) != 0) status = WriteError(file, errno);
+  if (!status.ok()) {
+    fs::remove(fresh, error);
+    return status;
+  }
+  return SyncDirectory(file.has_parent_path() ? file.parent_path() : ".");
+}
+
 absl::Status SyncDirectory(const std::filesystem::path& dir) {
   const int fd = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return WriteError(dir, errno);
@@ -63,4 +81,4 @@ absl::Status SyncDirectory(const std::filesystem::path& dir) {
   return synced ? absl::OkStatus() : WriteError(dir, error);
 }
 
-}  // namespace mea::convert
+}  // namespace mea
