@@ -6,11 +6,11 @@
 #include "absl/status/statusor.h"
 
 // Returns the status of `expr`, an absl::Status, unless it is OK.
-#define MEA_RETURN_IF_ERROR(expr)                                         \
-  do {                                                                    \
+#define MEA_RETURN_IF_ERROR(expr)                                                 \
+  do {                                                                            \
     if (absl::Status mea_status = (expr); ABSL_PREDICT_FALSE(!mea_status.ok())) { \
-      return mea_status;                                                  \
-    }                                                                     \
+      return mea_status;                                                          \
+    }                                                                             \
   } while (false)
 
 // MEA_ASSIGN_OR_RETURN(const Tensor tensor, Allocate(shape)): declares (or assigns to) its first
@@ -19,8 +19,8 @@
 #define MEA_ASSIGN_OR_RETURN(declaration, expr) \
   MEA_ASSIGN_OR_RETURN_(MEA_STATUS_CONCAT(mea_result_, __LINE__), declaration, expr)
 
-#define MEA_ASSIGN_OR_RETURN_(result, declaration, expr)            \
-  auto result = (expr);                                             \
+#define MEA_ASSIGN_OR_RETURN_(result, declaration, expr)                   \
+  auto result = (expr);                                                    \
   if (ABSL_PREDICT_FALSE(!result.ok())) return std::move(result).status(); \
   declaration = *std::move(result)
 

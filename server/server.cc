@@ -129,7 +129,7 @@ class GrpcServer final : public Server {
   Notification stop_watching_;
   std::thread watcher_;
   MemoryTrim memory_trim_;  // of the watcher, as is the next
-  StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, absl::Now()};
+  StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, Now()};
   std::optional<FileWatch> file_watch_;
 };
 

@@ -154,8 +154,9 @@ std::vector<std::pair<std::string, std::string>> IhaAttention::Describe(const Mo
     const int64_t copies = is_interleaved(config, layer) ? pseudo_heads_ : 1;
     bytes += copies * KvBytesPerToken(config.LayerKvSpec(layer, kv_dtype));
   }
-  return {{"pseudo heads", absl::StrCat(pseudo_heads_, " for each head, not cached; they would take ",
-                                        Grouped(bytes), " bytes per token")}};
+  return {
+      {"pseudo heads", absl::StrCat(pseudo_heads_, " for each head, not cached; they would take ",
+                                    Grouped(bytes), " bytes per token")}};
 }
 
 std::string IhaAttention::DescribeLayer(const ModelConfig& config, int layer) const {
@@ -178,9 +179,8 @@ void IhaAttention::Attend(const LayerWeights& layer, AttentionStep& step) const 
   const int64_t h = step.queries.q.shape[1];
   const int64_t d = step.queries.q.shape[2];
   const TensorView angles = step.buffers[kAngles];
-  InterleavedAttentionArgs read{.paged = step.read,
-                                .pseudo_heads = pseudo_heads_,
-                                .rotations = step.constants[0].view()};
+  InterleavedAttentionArgs read{
+      .paged = step.read, .pseudo_heads = pseudo_heads_, .rotations = step.constants[0].view()};
   read.paged.q = step.buffers[kQueries].Split(pseudo_heads_ * h);
   read.paged.out = step.buffers[kAttended].Split(pseudo_heads_ * h);
   read.paged.mix = layer.mix;

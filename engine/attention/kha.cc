@@ -21,16 +21,14 @@ void KhaAttention::ListTensors(const ModelConfig& config, int /*layer*/, const s
   const std::vector<int64_t> shape = {config.head_dim, config.head_dim};
   if (is_mlp_) {
     weights.variant.resize(kNumWeights);
-    list.Add({.name = prefix + "knock_v_gate.weight",
-              .view = &weights.variant[kGate],
-              .shape = shape});
+    list.Add(
+        {.name = prefix + "knock_v_gate.weight", .view = &weights.variant[kGate], .shape = shape});
     list.Add({.name = prefix + "knock_v_up.weight",
               .view = &weights.variant[kUp],
               .shape = shape,
               .joins = true});
-    list.Add({.name = prefix + "knock_v_down.weight",
-              .view = &weights.variant[kDown],
-              .shape = shape});
+    list.Add(
+        {.name = prefix + "knock_v_down.weight", .view = &weights.variant[kDown], .shape = shape});
     return;
   }
   const auto fold = [&](const char* name, TensorView& projection, TensorView& bias) {
@@ -66,8 +64,8 @@ OpCost KhaAttention::Cost(const AttentionLoad& load) const {
   const int64_t rows = load.num_tokens * load.config.kv_heads;
   const int64_t d = load.config.head_dim;
   const auto [weights, kv, compute] = load.dtypes;
-  return plain + MatMulCost(rows, d, 2 * d, weights, compute) +
-         SigmoidGateCost(rows, d, compute) + MatMulCost(rows, d, d, weights, compute);
+  return plain + MatMulCost(rows, d, 2 * d, weights, compute) + SigmoidGateCost(rows, d, compute) +
+         MatMulCost(rows, d, d, weights, compute);
 }
 
 std::vector<std::pair<std::string, std::string>> KhaAttention::Describe(

@@ -102,9 +102,9 @@ void Model::Layers(const KvCache& kv) {
   const float eps = config_.rms_norm_eps;
 
   const ComputeRopeArgs rope{.positions = inputs_.positions,
-                      .inv_freq = inv_freq_.view(),
-                      .attention_factor = rope_attention_factor_,
-                      .out = workspace_.cos_sin(n)};
+                             .inv_freq = inv_freq_.view(),
+                             .attention_factor = rope_attention_factor_,
+                             .out = workspace_.cos_sin(n)};
   backend_->ComputeRope(rope);
   workspace_.variant_buffers(n, variant_buffers_);
   attention_.BeginStep(*backend_, rope, variant_buffers_);

@@ -15,27 +15,26 @@ namespace {
 
 void ListBias(const std::string& name, int64_t size, TensorView& view, bool joins,
               TensorList& list) {
-  list.Add({.name = name,
-            .view = &view,
-            .shape = {size},
-            .role = TensorRole::kBias,
-            .joins = joins});
+  list.Add(
+      {.name = name, .view = &view, .shape = {size}, .role = TensorRole::kBias, .joins = joins});
 }
 
 void ListGain(const std::string& name, int64_t size, TensorView& view, TensorList& list) {
   list.Add({.name = name, .view = &view, .shape = {size}, .role = TensorRole::kGain});
 }
 
-void ListAttention(const ModelConfig& config, int layer, const std::string& prefix,
-                   LayerWeights& w, TensorList& list) {
+void ListAttention(const ModelConfig& config, int layer, const std::string& prefix, LayerWeights& w,
+                   TensorList& list) {
   const LayerHeads& heads = config.layer_heads[layer];
   const int64_t hidden = config.hidden_size;
   const int64_t q = int64_t{config.q_heads} * config.head_dim;
   const int64_t k = int64_t{heads.key_heads} * config.head_dim;
   const int64_t v = int64_t{heads.value_heads} * config.head_dim;
   list.Add({.name = prefix + "q_proj.weight", .view = &w.q_proj, .shape = {q, hidden}});
-  list.Add({.name = prefix + "k_proj.weight", .view = &w.k_proj, .shape = {k, hidden}, .joins = true});
-  list.Add({.name = prefix + "v_proj.weight", .view = &w.v_proj, .shape = {v, hidden}, .joins = true});
+  list.Add(
+      {.name = prefix + "k_proj.weight", .view = &w.k_proj, .shape = {k, hidden}, .joins = true});
+  list.Add(
+      {.name = prefix + "v_proj.weight", .view = &w.v_proj, .shape = {v, hidden}, .joins = true});
   list.Add({.name = prefix + "o_proj.weight", .view = &w.o_proj, .shape = {hidden, q}});
   if (config.qkv_bias) {
     ListBias(prefix + "q_proj.bias", q, w.q_bias, /*joins=*/false, list);
@@ -55,7 +54,10 @@ void ListFeedForward(const ModelConfig& config, const std::string& prefix, Layer
   const int64_t hidden = config.hidden_size;
   const int64_t ffn = config.ffn_size;
   list.Add({.name = prefix + "gate_proj.weight", .view = &w.gate_proj, .shape = {ffn, hidden}});
-  list.Add({.name = prefix + "up_proj.weight", .view = &w.up_proj, .shape = {ffn, hidden}, .joins = true});
+  list.Add({.name = prefix + "up_proj.weight",
+            .view = &w.up_proj,
+            .shape = {ffn, hidden},
+            .joins = true});
   list.Add({.name = prefix + "down_proj.weight", .view = &w.down_proj, .shape = {hidden, ffn}});
   if (!config.mlp_bias) return;
   ListBias(prefix + "gate_proj.bias", ffn, w.gate_bias, /*joins=*/false, list);
@@ -103,7 +105,8 @@ void ListLayer(const ModelConfig& config, int layer, LayerWeights& w, TensorList
   const std::string prefix = absl::StrCat("model.layers.", layer, ".");
   ListGain(prefix + "input_layernorm.weight", config.hidden_size, w.input_norm, list);
   ListAttention(config, layer, prefix + "self_attn.", w, list);
-  ListGain(prefix + "post_attention_layernorm.weight", config.hidden_size, w.post_attention_norm, list);
+  ListGain(prefix + "post_attention_layernorm.weight", config.hidden_size, w.post_attention_norm,
+           list);
   if (config.is_sparse(layer)) {
     ListExperts(config, prefix, w, list);
   } else {
@@ -126,9 +129,8 @@ TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
   const int64_t vocab = config.vocab_size;
   const int64_t hidden = config.hidden_size;
   TensorList list;
-  list.Add({.name = "model.embed_tokens.weight",
-            .view = &weights.embedding,
-            .shape = {vocab, hidden}});
+  list.Add(
+      {.name = "model.embed_tokens.weight", .view = &weights.embedding, .shape = {vocab, hidden}});
   weights.layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; ++layer) {
     ListLayer(config, layer, weights.layers[layer], list);

@@ -38,9 +38,7 @@ struct TensorSpec {
   const TensorView* head_transform = nullptr;
   bool is_temporary = false;  // of no use once all is loaded
 
-  bool is_matrix() const {
-    return role == TensorRole::kMatrix || role == TensorRole::kExactMatrix;
-  }
+  bool is_matrix() const { return role == TensorRole::kMatrix || role == TensorRole::kExactMatrix; }
 };
 
 // Every tensor of a model, each once: what is loaded, checked, placed, made up, planned. Views

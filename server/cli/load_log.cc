@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "kernels/human_bytes.h"
 
 namespace mea {
@@ -16,7 +16,7 @@ constexpr absl::Duration kLoadLogPeriod = absl::Milliseconds(1500);
 }  // namespace
 
 LoadLog::LoadLog(std::string model, Log& log)
-    : model_(std::move(model)), log_(log), start_(absl::Now()), thread_([this] { Run(); }) {}
+    : model_(std::move(model)), log_(log), start_(Now()), thread_([this] { Run(); }) {}
 
 LoadLog::~LoadLog() {
   stop_.Notify();
@@ -33,7 +33,7 @@ void LoadLog::Show(std::string_view step, int64_t bytes_done, int64_t bytes_tota
 void LoadLog::Run() {
   while (!stop_.WaitForNotificationWithTimeout(kLoadLogPeriod)) {
     log_.Write(LogLevel::kInfo, "loading",
-               {{"model", model_}, {"step", Step()}, {"elapsed_ms", absl::Now() - start_}});
+               {{"model", model_}, {"step", Step()}, {"elapsed_ms", Now() - start_}});
   }
 }
 

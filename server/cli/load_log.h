@@ -7,9 +7,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "server/log.h"
+#include "server/notification.h"
 
 namespace mea {
 
@@ -35,7 +35,7 @@ class LoadLog {
   std::string_view step_ ABSL_GUARDED_BY(mu_) = "checkpoint";
   int64_t bytes_done_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t bytes_total_ ABSL_GUARDED_BY(mu_) = 0;
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 
