@@ -149,7 +149,9 @@ absl::Status Generation::StillWanted() {
 
 absl::Status Generation::PrepareCompletions() {
   const bool reads_reply = spec_.chat && !spec_.chat->raw_reply;
-  DetokenizerOptions options{.stop = spec_.stop, .include_stop = spec_.include_stop};
+  DetokenizerOptions options{.stop = spec_.stop,
+                             .include_stop = spec_.include_stop,
+                             .min_tokens = spec_.request.stopping.min_tokens};
   if (reads_reply) options.shown_special_tokens = serving_.reply_markers;
   ReplyParser::Options reply_options;
   if (reads_reply) {

@@ -101,6 +101,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   void Handle(int index, Token token);
   void Handle(int index, FinishEvent event);
   void AppendToken(int index, const TokenEvent& event);
+  bool IsStopToken(int32_t id) const;  // one that the request names
   void AppendReply(Completion& completion, ReplyDelta reply);
   void Stop(int index, StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
   void FlushPrompt();

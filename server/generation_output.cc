@@ -7,13 +7,6 @@
 #include "server/limits.h"
 
 namespace mea {
-namespace {
-
-bool Contains(const std::vector<int32_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
-}  // namespace
 
 void Generation::HandleInbox() {
   std::vector<Message> messages;
@@ -79,12 +72,18 @@ void Generation::AppendToken(int index, const TokenEvent& event) {
   if (spec_.request.logprobs) {
     completion.delta.logprobs.push_back({event.token_id, event.logprob, event.top_logprobs});
   }
-  if (event.is_stop) return;  // not part of the text
+  // The end of the sequence is no text; a stop token is, where include_stop brought it here.
+  if (event.is_stop && !IsStopToken(event.token_id)) return;
   TextDelta text = completion.detokenizer->Push(event.token_id);
   completion.delta.text += text.text;
   if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(text.text));
   if (completion.delta.token_ids.size() >= kMaxDeltaTokens) FlushDelta(index);
   if (text.stop_index >= 0) Stop(index, {spec_.stop[text.stop_index]});
+}
+
+bool Generation::IsStopToken(int32_t id) const {
+  const std::vector<int32_t>& ids = spec_.request.stopping.stop_token_ids;
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 void Generation::AppendReply(Completion& completion, ReplyDelta reply) {
@@ -116,8 +115,7 @@ void Generation::Handle(int index, FinishEvent event) {
     const std::string rest = completion.detokenizer->Finish().text;
     if (!spec_.echo_only) completion.delta.text += rest;
     if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(rest));
-    if (event.stop_token_id &&
-        Contains(spec_.request.stopping.stop_token_ids, *event.stop_token_id)) {
+    if (event.stop_token_id && IsStopToken(*event.stop_token_id)) {
       finish.match = StopTokenMatch{*event.stop_token_id};
     } else if (event.stop_token_id) {
       finish.match = EosMatch{*event.stop_token_id};

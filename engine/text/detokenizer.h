@@ -18,6 +18,7 @@ struct DetokenizerOptions {
   // leaves it out.
   std::vector<std::string> stop;
   bool include_stop = false;  // whether the text ends with the stop string or just before it
+  int min_tokens = 0;         // a stop string that one of the first so many completes is none
   bool skip_special_tokens = true;
   // Special tokens that are not skipped all the same, sorted.
   std::vector<int32_t> shown_special_tokens;
