@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "engine/text/json_bounds.h"
 
 namespace mea {
 
@@ -30,11 +31,7 @@ inline constexpr int64_t kLargeTextBytes = 64 << 10;  // what is more is large
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
-inline constexpr int kMaxJsonDepth = 128;  // of a client's JSON
-inline constexpr int64_t kMaxJsonContainers = 200'000;
-// Of n keys in one object: n^2 / 2, since a parser that keeps their order seeks each among those
-// before it; 4,000 keys are 8 million.
-inline constexpr int64_t kMaxJsonLookUps = 20'000'000;
+inline constexpr JsonBounds kJsonBounds = {.max_depth = 128};  // of a client's JSON
 inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
 inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
 // Bodies up to here are parsed where they arrive, longer ones by a text worker.
