@@ -134,9 +134,10 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   std::optional<DeltaOutput> echo_;            // likewise, right after it, for each completion
   std::vector<Completion> completions_;        // [n]
   int num_ended_ = 0;
-  absl::Status failed_;         // why the first that failed did
-  Usage usage_;                 // of all that have ended
-  bool bound_reached_ = false;  // nothing more is output
+  absl::Status failed_;            // why the first that failed did
+  Usage usage_;                    // of all that have ended
+  int max_completion_tokens_ = 0;  // of one of them
+  bool bound_reached_ = false;     // nothing more is output
   RequestTimes times_;
 };
 

@@ -165,6 +165,7 @@ void Generation::ReachBound() {
 void Generation::EndCompletion(FinishOutput finish) {
   usage_.prompt_tokens = finish.usage.prompt_tokens;
   usage_.completion_tokens += finish.usage.completion_tokens;
+  max_completion_tokens_ = std::max(max_completion_tokens_, finish.usage.completion_tokens);
   usage_.cached_tokens = std::max(usage_.cached_tokens, finish.usage.cached_tokens);
   usage_.kv_bytes += finish.usage.kv_bytes;
   usage_.kv_bytes_uncompressed += finish.usage.kv_bytes_uncompressed;
@@ -203,6 +204,7 @@ void Generation::End(FinishOutput finish) {
     if (finish.status.ok()) {
       serving_.metrics.ObserveRequest({.prompt_tokens = usage_.prompt_tokens,
                                        .generation_tokens = usage_.completion_tokens,
+                                       .max_generation_tokens = max_completion_tokens_,
                                        .n = spec_.n,
                                        .max_tokens = spec_.request.stopping.max_tokens,
                                        .queue = times_.queue,

@@ -219,8 +219,7 @@ absl::Status GrpcServer::ListenAdmin() {
     return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
   };
   const auto metrics = [this] {
-    return HttpAnswer{200, kMetricsContentType,
-                      serving_.metrics.Text(serving_.engine, *serving_.access)};
+    return HttpAnswer{200, kMetricsContentType, serving_.MetricsText()};
   };
   HttpServer::Route metrics_page = Page("/metrics", metrics);
   if (!options_.open_metrics) {

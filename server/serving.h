@@ -46,6 +46,8 @@ struct Serving {
   InFlight requests;
   OpenCalls open_calls;
   absl::Time start_time = Now();
+
+  std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars}); }
 };
 
 }  // namespace mea

@@ -54,8 +54,7 @@ HttpAnswer Health(const Serving& serving) {
 std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   const auto health = [&serving](const HttpRequest&) { return Health(serving); };
   const auto metrics = [&serving](const HttpRequest&) {
-    return HttpAnswer{.content_type = kMetricsContentType,
-                      .body = serving.metrics.Text(serving.engine, *serving.access)};
+    return HttpAnswer{.content_type = kMetricsContentType, .body = serving.MetricsText()};
   };
   std::vector<Route> routes = {At("GET", "/health", health), At("GET", "/ping", health),
                                At("POST", "/ping", health)};
