@@ -140,9 +140,7 @@ absl::Status Generation::StillWanted() {
   absl::MutexLock lock(&mu_);
   if (!cancelled_.ok()) return cancelled_;
   // The engine would not take it any more.
-  if (serving_.readiness.state() == ServingState::kDraining) {
-    return absl::UnavailableError("the server is DRAINING");
-  }
+  if (absl::Status status = serving_.readiness.CheckNotDraining(); !status.ok()) return status;
   if (Now() < spec_.request.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was queued");
 }

@@ -311,7 +311,9 @@ void GrpcServer::Drain(absl::Time deadline) {
   serving_.log.Write(LogLevel::kInfo, "drain begins",
                      {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
+  if (http_) http_->BeginDrain();
   serving_.engine.Drain(deadline);
+  serving_.text_calls.AwaitNone(deadline);
   const absl::Time flushed = Now() + kFlushTimeout;
   serving_.open_calls.AwaitNone(flushed);
   if (http_) http_->Drain(flushed);
