@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
+#include "engine/text/utf8.h"
 #include "server/echo.h"
 #include "server/field_error.h"
 #include "server/limits.h"
@@ -174,6 +175,7 @@ absl::Status Generation::PrepareCompletions() {
 
 absl::Status Generation::PrepareEcho() {
   echo_ = MakeEcho(spec_, serving_.tokenizer);
+  echo_code_points_ = NumCodePoints(echo_->text);
   const int64_t bytes = spec_.n * OutputBytes(*echo_);
   if (bytes <= kMaxEchoBytes) return absl::OkStatus();
   return FieldError("response.echo", absl::StrCat("repeats a prompt of ", bytes,

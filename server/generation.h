@@ -132,6 +132,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   // Of the job at hand.
   std::optional<PromptOutput> prompt_output_;  // until it is sent
   std::optional<DeltaOutput> echo_;            // likewise, right after it, for each completion
+  int64_t echo_code_points_ = 0;               // of its text
   std::vector<Completion> completions_;        // [n]
   int num_ended_ = 0;
   absl::Status failed_;            // why the first that failed did

@@ -70,7 +70,11 @@ void Generation::AppendToken(int index, const TokenEvent& event) {
   Completion& completion = completions_[index];
   completion.delta.token_ids.push_back(event.token_id);
   if (spec_.request.logprobs) {
-    completion.delta.logprobs.push_back({event.token_id, event.logprob, event.top_logprobs});
+    completion.delta.logprobs.push_back(
+        {.token_id = event.token_id,
+         .logprob = event.logprob,
+         .top = event.top_logprobs,
+         .text_offset = echo_code_points_ + completion.detokenizer->num_code_points()});
   }
   // The end of the sequence is no text; a stop token is, where include_stop brought it here.
   if (event.is_stop && !IsStopToken(event.token_id)) return;
@@ -136,8 +140,12 @@ void Generation::Handle(int index, FinishEvent event) {
 void Generation::FlushPrompt() {
   if (!prompt_output_) return;
   // The entries of the echo are those of the prompt where there are any.
-  if (echo_ && !echo_->logprobs.empty() && !prompt_output_->logprobs.empty()) {
-    echo_->logprobs = prompt_output_->logprobs;
+  if (echo_ && !prompt_output_->logprobs.empty()) {
+    for (size_t i = 0; i < echo_->logprobs.size(); ++i) {
+      const int64_t offset = echo_->logprobs[i].text_offset;
+      echo_->logprobs[i] = prompt_output_->logprobs[i];
+      echo_->logprobs[i].text_offset = offset;
+    }
   }
   mailbox_.Put(*std::exchange(prompt_output_, std::nullopt));
   for (int i = 0; echo_ && i < spec_.n; ++i) {

@@ -39,6 +39,7 @@ struct Detokenizer::State {
   // Takes in text that is certain and gives what can be released of it.
   TextDelta Take(std::string_view fresh) {
     const size_t held_before = held.size();
+    num_code_points += NumCodePoints(fresh);
     held += fresh;
     if (const auto match = Seek(matcher, fresh))
       return Stop(match->index, held_before + match->end);
@@ -80,7 +81,9 @@ struct Detokenizer::State {
   StopMatcher matcher;      // has read all certain text
   StopMatcher run_matcher;  // and run_scanned bytes of the open run
   size_t run_scanned = 0;
-  std::string held;     // the end of the certain text, which may begin a stop string
+  std::string held;    // the end of the certain text, which may begin a stop string
+  int num_tokens = 0;  // pushed
+  int64_t num_code_points = 0;
   int stop_index = -1;  // >= 0: stopped
 };
 
@@ -147,6 +150,8 @@ TextDelta Detokenizer::Push(int32_t id) {
   }
   return delta;
 }
+
+int64_t Detokenizer::num_code_points() const { return state_->num_code_points; }
 
 TextDelta Detokenizer::Finish() {
   if (state_->stop_index >= 0) return {.stop_index = state_->stop_index};

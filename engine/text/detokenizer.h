@@ -58,6 +58,10 @@ class Detokenizer {
   // After a match there is no more text.
   TextDelta Push(int32_t id);
 
+  // Of the text that is certain, what is held back for a stop string included: where the next token
+  // begins in it.
+  int64_t num_code_points() const;
+
   // The end of the stream: what was held back, an unfinished code point as U+FFFD.
   TextDelta Finish();
 

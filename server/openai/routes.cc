@@ -11,6 +11,7 @@
 #include "server/build_info.h"
 #include "server/http/answer.h"
 #include "server/http_guard.h"
+#include "server/openai/api_description.h"
 #include "server/openai/error.h"
 #include "server/openai/generation_call.h"
 #include "server/openai/model_info.h"
@@ -105,8 +106,9 @@ std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   add(any, At("GET", "/version", [](const HttpRequest&) {
         return JsonAnswer({{"version", Version()}, {"build", Build()}});
       }));
-  add(any, At("GET", "/openapi.json", [](const HttpRequest&) {
-        return HttpAnswer{.content_type = "application/json", .body = std::string(OpenApiText())};
+  const std::string description = ApiDescription(serving.access->has_keys(), open_metrics);
+  add(any, At("GET", "/openapi.json", [description](const HttpRequest&) {
+        return HttpAnswer{.content_type = "application/json", .body = description};
       }));
   if (open_metrics) {
     routes.push_back(At("GET", "/metrics", metrics));

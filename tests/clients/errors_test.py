@@ -88,6 +88,7 @@ CHAT_ONLY = [
     ({"messages": ["hi"]}, "messages"),
     ({"messages": [{"content": "x"}]}, "messages"),
     ({"messages": [{"role": 5, "content": "x"}]}, "messages"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
