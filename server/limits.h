@@ -9,9 +9,10 @@ namespace mea {
 
 // Every bound of the server that is not an option. Those of a request are shown by GetModelInfo.
 
-inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one gRPC message in
-inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
-inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;    // one gRPC message in
+inline constexpr int64_t kMaxMetadataBytes = 64 << 10;  // of one gRPC call
+inline constexpr int64_t kMaxPromptBytes = 4 << 20;     // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxChatBytes = 4 << 20;       // messages, tools and documents of a chat
 // The work that a text may be to a tokenizer, in steps of about a byte: tens for each byte, but for
 // patterns that read on and on. A second or two for the longest text.
 inline constexpr int64_t kMaxStepsPerTextByte = 256;

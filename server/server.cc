@@ -27,6 +27,7 @@
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
 #include "server/port_watch.h"
+#include "server/reset_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/stats_log.h"
@@ -175,6 +176,9 @@ absl::Status GrpcServer::ListenGrpc() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetGrpcOptions(builder);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
+  watches.push_back(WatchResets(serving_.resets));
+  builder.experimental().SetInterceptorCreators(std::move(watches));
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);

@@ -8,6 +8,7 @@
 #include "server/client_text.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
+#include "server/metadata.h"
 #include "server/prepare_prompt.h"
 
 namespace mea {
@@ -215,6 +216,7 @@ grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackSer
   // It counts as a request, and not as one under way: it is over soon.
   absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
   const auto under_way = serving.text_calls.Hold();
+  if (admitted.ok()) admitted = CheckMetadata(*context);
   if (admitted.ok()) admitted = serving.readiness.CheckNotDraining();
   const absl::StatusOr<TextLease> text =
       admitted.ok() ? serving.text_budget.Take(message.Length()) : admitted;
