@@ -13,6 +13,7 @@
 #include "mea/v1/inference.pb.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
+#include "server/metadata.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
 #include "server/trace_context.h"
@@ -96,7 +97,8 @@ class GenerateCall : public Reactor,
     absl::StatusOr<std::shared_ptr<KeyCall>> key_call =
         serving_.access->Admit(Authorization(*context));
     v1::GenerateRequest request;
-    absl::Status read = key_call.status();
+    absl::Status read = CheckMetadata(*context);
+    if (read.ok()) read = key_call.status();
     if (read.ok()) {
       absl::StatusOr<TextLease> text = serving_.text_budget.Take(message.Length());
       read = text.ok() ? ParseMessage(message, request) : text.status();

@@ -78,7 +78,7 @@ void GrpcPort::Cut(const std::string& peer) {
     const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
     connect(fd, &nobody, sizeof(nobody));
   }
-  Warn(absl::StrCat("the connection of ", peer, " resets its calls unread: closed"));
+  Warn(absl::StrCat("the connection of ", peer, " resets its calls: closed"));
 }
 
 void GrpcPort::Run() {

@@ -9,11 +9,11 @@ namespace mea {
 HttpServer::Route Guard(std::shared_ptr<const Access> access, std::optional<Right> right,
                         HttpServer::Route route) {
   if (!access->has_keys()) return route;
-  route.refuse = [access = std::move(access),
-                  right](const HttpRequest& head) -> std::optional<HttpAnswer> {
+  route.refuse = [access = std::move(access), right, refuse = std::move(route.refuse)](
+                     const HttpRequest& head) -> std::optional<HttpAnswer> {
     const absl::Status status = access->Check(head.Header("authorization"), right);
-    if (status.ok()) return std::nullopt;
-    return openai::ErrorAnswer(status);
+    if (!status.ok()) return openai::ErrorAnswer(status);
+    return refuse ? refuse(head) : std::nullopt;
   };
   return route;
 }

@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -35,14 +36,17 @@ void WriteLastWord(std::string_view library, std::string_view message) {
   writer.Write(std::string(library) + ": " + std::string(message) + "\n");
 }
 
+// A client that does not trust us, has no certificate or speaks no TLS is no fault of this server.
+bool IsOfHandshake(std::string_view message) { return message.starts_with("Handshake failed"); }
+
 void OnGrpc(gpr_log_func_args* line) {
   const std::string_view message = line->message;
   if (message.starts_with("assertion failed")) {
     if (assertion_handler != nullptr) assertion_handler(line->message);
     return WriteLastWord("grpc", message);
   }
-  const LogLevel level =
-      line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  LogLevel level = line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  if (IsOfHandshake(message)) level = std::min(level, LogLevel::kInfo);
   Pass(level, "grpc", message);
 }
 

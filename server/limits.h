@@ -3,14 +3,16 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "engine/text/json_bounds.h"
 
 namespace mea {
 
 // Every bound of the server that is not an option. Those of a request are shown by GetModelInfo.
 
-inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one gRPC message in
-inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
-inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;    // one gRPC message in
+inline constexpr int64_t kMaxMetadataBytes = 64 << 10;  // of one gRPC call
+inline constexpr int64_t kMaxPromptBytes = 4 << 20;     // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxChatBytes = 4 << 20;       // messages, tools and documents of a chat
 // The work that a text may be to a tokenizer, in steps of about a byte: tens for each byte, but for
 // patterns that read on and on. A second or two for the longest text.
 inline constexpr int64_t kMaxStepsPerTextByte = 256;
@@ -30,11 +32,7 @@ inline constexpr int64_t kLargeTextBytes = 64 << 10;  // what is more is large
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker gathers before it passes them on
 
-inline constexpr int kMaxJsonDepth = 128;  // of a client's JSON
-inline constexpr int64_t kMaxJsonContainers = 200'000;
-// Of n keys in one object: n^2 / 2, since a parser that keeps their order seeks each among those
-// before it; 4,000 keys are 8 million.
-inline constexpr int64_t kMaxJsonLookUps = 20'000'000;
+inline constexpr JsonBounds kJsonBounds = {.max_depth = 128};  // of a client's JSON
 inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
 inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
 // Bodies up to here are parsed where they arrive, longer ones by a text worker.

@@ -150,6 +150,10 @@ Log::Log(const LogOptions& options, Writer writer)
 
 Log::~Log() = default;
 
+int64_t Log::num_dropped() const {
+  return queue_ ? static_cast<int64_t>(queue_->pool->overrun_counter()) : 0;
+}
+
 void Log::Write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
   if (!enabled(level) || !queue_) return;
   const std::string message = MessageOf(event, fields, format_);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 
 #include "absl/time/time.h"
@@ -8,7 +9,7 @@
 
 namespace mea {
 
-// Generate and GenerateStream calls that gRPC has not finished sending. Thread-safe.
+// Counts calls that a drain waits for. Thread-safe; outlives them.
 class OpenCalls {
  public:
   void Enter() {
@@ -18,6 +19,11 @@ class OpenCalls {
   void Leave() {
     const std::lock_guard lock(mutex_);
     if (--count_ == 0) none_.notify_all();
+  }
+  // One more, for as long as it is held.
+  std::shared_ptr<void> Hold() {
+    Enter();
+    return {this, [](OpenCalls* calls) { calls->Leave(); }};
   }
   // Until there is none, or the deadline has passed.
   void AwaitNone(absl::Time deadline) {

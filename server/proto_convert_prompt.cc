@@ -5,7 +5,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/json_bounds.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 
@@ -20,7 +19,7 @@ std::string Dump(const Json& json) {
 }
 
 void CheckJson(const std::string& text, const std::string& field, RequestReader& reader) {
-  if (const absl::Status status = CheckJsonBounds(text); !status.ok()) {
+  if (const absl::Status status = CheckJsonBounds(text, kJsonBounds); !status.ok()) {
     reader.Invalid(field, status.message());
   } else if (!Json::accept(text)) {
     reader.Invalid(field, "is not JSON");

@@ -27,6 +27,7 @@
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
 #include "server/port_watch.h"
+#include "server/reset_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/stats_log.h"
@@ -175,6 +176,9 @@ absl::Status GrpcServer::ListenGrpc() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetGrpcOptions(builder);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
+  watches.push_back(WatchResets(serving_.resets));
+  builder.experimental().SetInterceptorCreators(std::move(watches));
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);
@@ -219,8 +223,7 @@ absl::Status GrpcServer::ListenAdmin() {
     return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
   };
   const auto metrics = [this] {
-    return HttpAnswer{200, kMetricsContentType,
-                      serving_.metrics.Text(serving_.engine, *serving_.access)};
+    return HttpAnswer{200, kMetricsContentType, serving_.MetricsText()};
   };
   HttpServer::Route metrics_page = Page("/metrics", metrics);
   if (!options_.open_metrics) {
@@ -312,7 +315,9 @@ void GrpcServer::Drain(absl::Time deadline) {
   serving_.log.Write(LogLevel::kInfo, "drain begins",
                      {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
+  if (http_) http_->BeginDrain();
   serving_.engine.Drain(deadline);
+  serving_.text_calls.AwaitNone(deadline);
   const absl::Time flushed = Now() + kFlushTimeout;
   serving_.open_calls.AwaitNone(flushed);
   if (http_) http_->Drain(flushed);

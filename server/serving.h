@@ -44,8 +44,11 @@ struct Serving {
   TextBudget text_budget;
   ResetGuard resets;
   InFlight requests;
-  OpenCalls open_calls;
+  OpenCalls open_calls;  // of gRPC, that it has not finished sending
+  OpenCalls text_calls;  // whose answer a text worker makes: Tokenize and its kind
   absl::Time start_time = Now();
+
+  std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars}); }
 };
 
 }  // namespace mea

@@ -69,7 +69,8 @@ class Access {
 
   const std::string key_file_;  // empty: anybody may do anything
   const Clock clock_ = Now;
-  std::string last_text_, last_failure_;  // of Refresh
+  std::optional<std::string> last_text_;  // that Refresh took
+  std::string last_failure_;              // likewise, that it told
   mutable std::atomic<int64_t> num_unauthenticated_ = 0;
   mutable absl::Mutex mu_;
   std::shared_ptr<const Keys> keys_ ABSL_GUARDED_BY(mu_) = std::make_shared<Keys>();

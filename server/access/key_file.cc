@@ -136,7 +136,7 @@ absl::StatusOr<std::vector<ApiKey>> ParseKeyFile(std::string_view text) {
     if (!status.ok()) return KeyError("line ", number, ": ", status.message());
     keys.push_back(*std::move(key));
   }
-  if (keys.empty()) return KeyError("holds no key");
+  if (keys.empty()) return KeyError("holds no key; mea key new NAME makes one");
   return keys;
 }
 

@@ -25,7 +25,8 @@ namespace mea {
 struct HttpSite {
   HttpOptions options;
   HttpRoutes routes;
-  std::atomic<int64_t> bodies_bytes = 0;  // of requests that are being read
+  std::atomic<int64_t> bodies_bytes = 0;           // of requests that are being read
+  std::atomic<bool> closes_after_answers = false;  // about to end
   std::mutex mutex;
   std::condition_variable all_closed;
   int num_connections = 0;  // guarded by mutex
@@ -87,6 +88,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void Refuse(HttpAnswer answer);
   void SendHere(HttpAnswer answer);
 
+  bool IsDraining() const { return loop_->draining || site_->closes_after_answers; }
   bool IsCurrent(uint64_t id) const { return id == id_ && state_ == State::kAnswering; }
   std::string Head(const HttpAnswer& answer, HttpFraming framing);
   void Flush();

@@ -73,6 +73,7 @@ class BeastServer final : public HttpServer {
   ~BeastServer() override;
 
   const std::string& address() const override { return address_; }
+  void BeginDrain() override { site_->closes_after_answers = true; }
   void Drain(absl::Time deadline) override;
 
  private:

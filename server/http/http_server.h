@@ -119,6 +119,8 @@ class HttpServer {
 
   virtual const std::string& address() const = 0;  // with the real port
 
+  // From now on every answer is its connection's last.
+  virtual void BeginDrain() = 0;
   // Stops listening, closes idle connections, waits for answers under way until the deadline and
   // cuts off the rest. Blocks; no route or call is used afterwards. Not from the server's threads.
   virtual void Drain(absl::Time deadline) = 0;

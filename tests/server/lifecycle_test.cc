@@ -2,11 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/notification.h"
 #include "engine/clock.h"
 #include "server/address.h"
+#include "server/limits.h"
 #include "server/readiness.h"
+#include "tests/server/http/http_fixture.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -96,6 +102,51 @@ TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   EXPECT_TRUE(result.status.ok()) << result.status.error_message();
   EXPECT_EQ(result.text, "hello");
   watch_context.TryCancel();
+  drain.join();
+}
+
+std::string TokenizeOverHttp(const std::string& body) {
+  return absl::StrCat("POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Length: ", body.size(),
+                      "\r\n\r\n", body);
+}
+
+TEST(LifecycleTest, DrainLetsTextCallsFinishAndRefusesNewOnes) {
+  std::atomic<bool> hold = false;
+  absl::BlockingCounter held(2);
+  absl::Notification go_on;
+  ServerFixture f({.on_max_context = [&] {
+    if (!hold) return;
+    held.DecrementCount();
+    go_on.WaitForNotification();
+  }});
+  hold = true;
+  const auto tokenize = [&] {
+    v1::TokenizeRequest request;
+    request.set_text("hey");
+    v1::TokenizeResponse response;
+    return f.inference->Tokenize(f.Context().get(), request, &response);
+  };
+  const std::string over_http = TokenizeOverHttp(R"({"prompt": "hey"})");
+  grpc::Status status;
+  std::thread client([&] { status = tokenize(); });
+  RawClient http_client(f.server->http_address());
+  ASSERT_TRUE(http_client.Send(over_http));
+  held.Wait();
+  hold = false;
+
+  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  while (f.HttpGet("/health") != "DRAINING\n") absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(tokenize().error_message(), "the server is DRAINING");
+  const RawAnswer refused = RawClient(f.server->http_address()).Ask(over_http);
+  EXPECT_EQ(refused.code, 503);
+  EXPECT_EQ(refused.Header("Connection"), "close");
+  absl::SleepFor(kFlushTimeout + absl::Milliseconds(500));  // a drain that does not wait is over
+  go_on.Notify();
+  client.join();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  const RawAnswer answer = http_client.Read();
+  EXPECT_EQ(answer.code, 200);
+  EXPECT_EQ(answer.Header("Connection"), "close");
   drain.join();
 }
 
