@@ -11,8 +11,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
+#include "engine/config/config.h"
+#include "engine/model/model_weights.h"
 #include "engine/request.h"
 #include "kernels/backend_limits.h"
 #include "kvcache/kv_cache.h"
@@ -56,7 +56,7 @@ struct MemoryPlan {
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;  // of the back end
   int64_t max_sequences = 0;  // of max_context tokens that the cache holds
-  int64_t graphs_bytes = 0;   // reserved for a device's recorded decode steps, an estimate
+  int64_t graphs_bytes = 0;   // set aside for a device's graphs of decode steps, an estimate
 };
 
 // A consistent snapshot, published by the engine thread after every step.

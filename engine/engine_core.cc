@@ -102,7 +102,7 @@ bool EngineCore::Launch(absl::Time now) {
   const auto is_told = [](const ScheduledChunk& c) { return c.draws && c.num_tokens == 1; };
   step.probe =
       std::ranges::all_of(step.schedule, is_told) ? RowProbe::Answer() : model_->ProbeRows();
-  step.mark = backend.Mark();
+  step.event = backend.RecordEvent();
   ++num_steps_in_flight_;
   return true;
 }
@@ -157,7 +157,7 @@ StepReport EngineCore::Collect() {
   MEA_CHECK(num_steps_in_flight_ > 0);
   Step& step = steps_[oldest_];
   // Even a step that draws nothing is waited for: its inputs are a later one's to overwrite.
-  if (absl::Status s = model_->backend().Await(step.mark); !s.ok()) return Fail(std::move(s));
+  if (absl::Status s = model_->backend().WaitEvent(step.event); !s.ok()) return Fail(std::move(s));
   EndDamagedPrompts(step);
   if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
   if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "engine/refusal.h"
 
 namespace mea {
@@ -48,14 +48,14 @@ MemoryPlan EngineLoop::memory_plan() const {
           .workspace_bytes = parts_.model->workspace_bytes(),
           .scratch_bytes = parts_.model->backend_bytes().scratch,
           .max_sequences = pages / layout.PagesFor(max_context()),
-          .graphs_bytes = parts_.model->backend_bytes().records};
+          .graphs_bytes = parts_.model->backend_bytes().graphs};
 }
 
 BackendCounters EngineLoop::CountersSinceStart() const {
   BackendCounters counters = parts_.backend->counters();
-  counters.replays -= counters_at_start_.replays;
+  counters.graph_replays -= counters_at_start_.graph_replays;
   counters.eager_runs -= counters_at_start_.eager_runs;
-  counters.records -= counters_at_start_.records;
+  counters.graphs -= counters_at_start_.graphs;
   counters.allocations -= counters_at_start_.allocations;
   return counters;
 }
@@ -66,7 +66,7 @@ absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<Tok
   if (sinks.empty() || std::ssize(sinks) > most) {
     return absl::InvalidArgumentError(absl::StrCat("n ", sinks.size(), " is outside 1..", most));
   }
-  const absl::Status in_time = admission_.Check(request, absl::Now());
+  const absl::Status in_time = admission_.Check(request, Now());
   std::optional<Shortage> shortage;
   {
     std::lock_guard lock(mutex_);
@@ -91,7 +91,7 @@ absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<Tok
   }
   if (shortage) {
     const absl::Duration delay =
-        admission_.UntilRoom(shortage->num_requests, shortage->num_tokens, absl::Now());
+        admission_.UntilRoom(shortage->num_requests, shortage->num_tokens, Now());
     return ResourceExhausted(shortage->message, "QUEUE_FULL", delay);
   }
   work_arrived_.notify_one();
@@ -132,7 +132,7 @@ void EngineLoop::Drain(absl::Time deadline) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   const auto all_ended = [this] { return in_flight_.empty(); };
-  if (!request_ended_.wait_until(lock, absl::ToChronoTime(deadline), all_ended)) {
+  if (!request_ended_.wait_until(lock, ToSteadyTime(deadline), all_ended)) {
     end_all_ = true;
     work_arrived_.notify_one();
     request_ended_.wait(lock, all_ended);
@@ -154,7 +154,7 @@ EngineStats EngineLoop::stats() const {
 
 absl::Time EngineLoop::last_heartbeat() const { return absl::FromUnixNanos(heartbeat_ns_.load()); }
 
-void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(absl::Now())); }
+void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(Now())); }
 
 void EngineLoop::Run() {
   // A device computes while this thread tells what came of the step before; on the host telling
@@ -162,14 +162,14 @@ void EngineLoop::Run() {
   const bool overlaps = parts_.backend->device() != Device::kCpu;
   absl::Time last_end = absl::InfinitePast();  // of a step
   while (DrainInbox()) {
-    const absl::Time start = absl::Now();
+    const absl::Time start = Now();
     const bool launched = core_.can_launch() && core_.Launch(start);
     if (overlaps) Announce();
     StepReport report;
     // If another step can be launched behind the current one, that comes before waiting.
     if (core_.num_steps_in_flight() > 0 && !(launched && core_.can_launch())) {
       report = core_.Collect();
-      const absl::Time end = absl::Now();
+      const absl::Time end = Now();
       report.seconds = absl::ToDoubleSeconds(end - std::max(report.launched, last_end));
       last_end = end;
       admission_.Observe(report);
@@ -220,7 +220,7 @@ bool EngineLoop::DrainInbox() {
 }
 
 void EngineLoop::Announce() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = Now();
   std::optional<Outlook> outlook;
   admission_.Learn(core_.deadlines().met, core_.deadlines().missed);
   if (admission_.WantsOutlook(now)) outlook = core_.MakeOutlook();

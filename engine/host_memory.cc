@@ -3,13 +3,14 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/human_bytes.h"
 
 namespace mea {
 namespace {
 
 std::string Available(const MachineLimits& machine) {
-  return absl::StrCat(machine.available_bytes, " bytes available (", machine.memory_source, ": ",
-                      machine.memory_bytes, ")");
+  return absl::StrCat(HumanBytes(machine.available_bytes), " available (", machine.memory_source,
+                      ": ", HumanBytes(machine.memory_bytes), ")");
 }
 
 }  // namespace
@@ -17,14 +18,14 @@ std::string Available(const MachineLimits& machine) {
 absl::StatusOr<int64_t> FitKvCache(const HostMemoryNeed& need, const MachineLimits& machine) {
   const int64_t rest = need.weights_bytes + need.workspace_bytes + kProgramBytes;
   const int64_t room = machine.available_bytes - rest;
-  const std::string parts =
-      absl::StrCat("weights of ", need.weights_bytes, " bytes, a workspace of ",
-                   need.workspace_bytes, " and ", kProgramBytes, " for the program");
+  const std::string parts = absl::StrCat("weights of ", HumanBytes(need.weights_bytes),
+                                         ", a workspace of ", HumanBytes(need.workspace_bytes),
+                                         " and ", HumanBytes(kProgramBytes), " for the program");
   if (need.asked_bytes > 0) {
     if (need.asked_bytes <= room) return need.asked_bytes;
-    return absl::ResourceExhaustedError(absl::StrCat("--kv-cache-bytes ", need.asked_bytes,
-                                                     " beside ", parts, " exceeds the ",
-                                                     Available(machine)));
+    return absl::ResourceExhaustedError(absl::StrCat("--kv-cache-bytes ",
+                                                     HumanBytes(need.asked_bytes), " beside ",
+                                                     parts, " exceeds the ", Available(machine)));
   }
   if (room < need.page_bytes) {
     return absl::ResourceExhaustedError(

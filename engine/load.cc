@@ -5,7 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
+#include "kernels/human_bytes.h"
 
 namespace mea {
 
@@ -93,9 +94,9 @@ absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const K
                                                        int64_t bytes) {
   const int64_t num_pages = NumPages(layout.PageBytes(), layout.page_size, bytes);
   if (num_pages == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--kv-cache-bytes ", bytes,
-                                                   " holds no page; one page of ", layout.page_size,
-                                                   " tokens takes ", layout.PageBytes(), " bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-cache-bytes ", HumanBytes(bytes), " holds no page; one page of ",
+                     layout.page_size, " tokens takes ", HumanBytes(layout.PageBytes())));
   }
   absl::StatusOr<std::unique_ptr<KvCache>> cache =
       KvCache::Create(backend, layout, static_cast<int>(num_pages));

@@ -8,7 +8,7 @@
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/backend_limits.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {
@@ -72,7 +72,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
   Plan plan{.weights_bytes = *weights,
             .workspace_bytes = Model::PlannedWorkspaceBytes(config, limits, options.device.device),
             .scratch_bytes = backend.ok() ? backend->scratch : 0,
-            .graphs_bytes = backend.ok() ? backend->records : 0,
+            .graphs_bytes = backend.ok() ? backend->graphs : 0,
             .missing = std::string(backend.status().message()),
             .context = config.max_position};
   plan.cache_bytes =

@@ -47,7 +47,7 @@ struct Plan {
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;        // of the back end
-  int64_t graphs_bytes = 0;         // of records of decode steps, an estimate
+  int64_t graphs_bytes = 0;         // of decode steps, an estimate
   int64_t cache_bytes = 0;          // what is left for the cache; 0 if nothing is
   int64_t default_cache_bytes = 0;  // what an engine takes of that by default
   absl::Status refusal;             // why it would refuse to start, if it would

@@ -12,7 +12,7 @@ absl::Status TopOfRows(Backend& backend, TensorView logits, int num_top,
                        std::span<PromptLogprob> logprobs) {
   const std::vector<SampleRow> rows(logprobs.size(), {.temperature = 0, .num_top = num_top});
   std::vector<SampledToken> tokens(rows.size());
-  backend.Sample(logits, rows, {}, {}, tokens);
+  backend.Sample({.logits = logits, .rows = rows, .tokens = tokens});
   if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
   const int count = static_cast<int>(std::min<int64_t>(num_top, logits.shape[1]));
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -38,7 +38,8 @@ absl::Status ExtendPromptLogprobs(Model& model, int first_row, int end, Sequence
     std::iota(rows.begin(), rows.end(), first_row + first);
     std::vector<float> own(count);
     const TensorView logits = model.Logits(rows);
-    backend.TokenLogprobs(logits, prompt.subspan(first + 1, count), own);
+    backend.TokenLogprobs(
+        {.logits = logits, .targets = prompt.subspan(first + 1, count), .logprobs = own});
     if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
     for (const float logprob : own) logprobs.push_back({.logprob = logprob});
     if (num_top > 0) {

@@ -89,8 +89,11 @@ void Sampler::KeepOnly(std::vector<int32_t> allowed, size_t first) {
 void Sampler::Start(Backend& backend, TensorView logits, size_t first) {
   tokens_.resize(rows_.size());
   const size_t count = logits.shape[0];
-  backend.Sample(logits, std::span(rows_).subspan(first, count), edits_, masks_,
-                 std::span(tokens_).subspan(first, count));
+  backend.Sample({.logits = logits,
+                  .rows = std::span(rows_).subspan(first, count),
+                  .edits = edits_,
+                  .masks = masks_,
+                  .tokens = std::span(tokens_).subspan(first, count)});
 }
 
 absl::Status Sampler::Check(int i) const {

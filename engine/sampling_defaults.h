@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 #include "engine/request.h"
 
 namespace mea {

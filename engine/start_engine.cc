@@ -12,8 +12,9 @@
 #include "engine/engine_loop.h"
 #include "engine/host_memory.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "engine/sampling_defaults.h"
+#include "kernels/human_bytes.h"
 #include "kernels/machine.h"
 
 namespace mea {
@@ -125,17 +126,18 @@ absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Sou
       ReadMachineLimits());
 }
 
-// On a device all that weights, workspace and scratch have left of its share, but for the records
+// On a device all that weights, workspace and scratch have left of its share, but for the graphs
 // to come.
 absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
                                            const Model& model) {
   const DeviceMemory memory = model.backend().memory().value();
   const int64_t share = MemoryShare(memory.total_bytes, options.gpu_memory_utilization);
-  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().records;
+  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().graphs;
   if (share - taken < layout.PageBytes()) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "--gpu-memory-utilization ", options.gpu_memory_utilization, " of ", memory.total_bytes,
-        " bytes leaves none for the cache: ", taken, " are taken"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("--gpu-memory-utilization ", options.gpu_memory_utilization, " of ",
+                     HumanBytes(memory.total_bytes),
+                     " leaves none for the cache: ", HumanBytes(taken), " is taken"));
   }
   return share - taken;
 }
@@ -190,6 +192,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     if (!bytes.ok()) return bytes.status();
     options.kv_cache_bytes = *bytes;
   }
+  if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
   absl::StatusOr<std::unique_ptr<KvCache>> kv =
       CreateKvCache(*parts.backend, layout, options.kv_cache_bytes);
   if (!kv.ok()) return kv.status();

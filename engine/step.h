@@ -31,7 +31,7 @@ struct Step {
   RowProbe::Answer probe;        // of the rows, if there are prompts among them
   bool draws_started = false;    // of the first group of rows
   bool lets_next_begin = false;  // the next step can be launched before this one has been collected
-  int64_t mark = 0;              // Backend::Mark after its last op
+  int64_t event = 0;             // Backend::RecordEvent behind its last op
   StepReport report;
 };
 

@@ -46,16 +46,16 @@ struct BackendLimits {
 // Bytes of device memory that a back end takes in addition to its operands.
 struct BackendBytes {
   int64_t scratch = 0;  // allocated by Backend::Prepare
-  int64_t records = 0;  // of Backend::Run, held by the driver: an estimate
+  int64_t graphs = 0;   // of Backend::Run, held by the driver: an estimate
 };
 
 // What a device has done so far.
 struct BackendCounters {
-  int64_t replays = 0;       // runs that repeated a record
-  int64_t eager_runs = 0;    // runs that called their ops, to record them or not
-  int64_t records = 0;       // ever made
-  int64_t allocations = 0;   // of device memory and of pinned host memory
-  int64_t record_bytes = 0;  // device memory of the current records, as the driver reports it
+  int64_t graph_replays = 0;  // runs that launched a graph again
+  int64_t eager_runs = 0;     // runs that called their ops, to make a graph of them or not
+  int64_t graphs = 0;         // ever made
+  int64_t allocations = 0;    // of device memory and of pinned host memory
+  int64_t graph_bytes = 0;    // device memory that the graphs at hand take, as the driver tells
 };
 
 }  // namespace mea

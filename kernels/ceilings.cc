@@ -82,9 +82,10 @@ class DeviceMeter : public CeilingMeter {
         status.Update(backend_->Synchronize());
       });
     };
-    const double copying = seconds([&] { backend_->Copy(from_.view(), to_.view()); });
+    const double copying =
+        seconds([&] { backend_->Copy({.from = from_.view(), .to = to_.view()}); });
     const double computing =
-        seconds([&] { backend_->MatMul(x_.view(), w_.view(), {}, y_.view()); });
+        seconds([&] { backend_->MatMul(x_.view(), {.w = w_.view(), .out = y_.view()}); });
     if (!status.ok()) return status;
     const int64_t n = x_.view().shape[0];
     const OpCost product = MatMulCost(n, n, n, w_.view().dtype, x_.view().dtype);

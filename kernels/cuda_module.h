@@ -23,8 +23,8 @@ struct CudaOptions {
   bool search_products = true;
   // Scratch that products may use; 32 MiB is what NVIDIA recommends for Hopper.
   int64_t product_scratch_bytes = int64_t{32} << 20;
-  // Records of decode steps that are kept (Backend::Run); 0: nothing is recorded.
-  int max_records = 256;
+  // Graphs of decode steps that are kept (Backend::Run); 0: none is made.
+  int max_graphs = 256;
   // Waits for every op, so that an error names the op that caused it. For finding faults.
   bool synchronous = false;
   CudaDecodeKernel decode_kernel = CudaDecodeKernel::kAuto;

@@ -11,7 +11,8 @@ namespace mea {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// kF64 exists for the reference back end alone, kI8 for weights (kernels/int8_rows.h).
+// kF64 exists for the reference back end alone; kI8 for weights and the cache, with the scales that
+// belong to them (kernels/int8_rows.h).
 enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32, kI8 };
 
 // Bytes of one element.
@@ -50,6 +51,12 @@ constexpr std::string_view DTypeName(DType dtype) {
   return "?";
 }
 
+// A back end's dtypes of activations: Backend::compute_dtype and wide_dtype.
+struct ActivationDTypes {
+  DType compute = DType::kF32;
+  DType wide = DType::kF32;
+};
+
 // Storage of the two half-width formats; arithmetic happens after widening.
 struct Bf16 {
   uint16_t bits;
@@ -73,7 +80,7 @@ inline float ToFloat(F16 x) {
   if (magnitude >= 0x7c00u) {  // infinity and NaN
     return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
   }
-  // Shifting the fields up and rescaling by 2^112 turns half subnormals into floats exactly.
+  // Shifting the fields up and rescaling by 2^112 makes floats of half subnormals exactly.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }

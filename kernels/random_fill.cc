@@ -42,7 +42,7 @@ absl::Status FillRandom(Backend& backend, TensorView view, const UniformRange& r
   backend.Upload(period->view(), first);
   for (int64_t begin = shape[0]; begin < count; begin += shape[0]) {
     const int64_t part = std::min(shape[0], count - begin);
-    backend.Copy(first.Rows(0, part), flat.Rows(begin, part));
+    backend.Copy({.from = first.Rows(0, part), .to = flat.Rows(begin, part)});
   }
   return backend.Synchronize();
 }

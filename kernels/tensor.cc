@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/human_bytes.h"
 
 namespace mea {
 
@@ -121,7 +122,7 @@ absl::StatusOr<Tensor> Tensor::AllocateHost(std::span<const int64_t> shape, DTyp
   const int64_t padded = addressable ? (bytes + kAlignment) / kAlignment * kAlignment : 0;
   std::shared_ptr<void> data = addressable ? AllocateZeroed(padded) : nullptr;
   if (data == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
+    return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", HumanBytes(bytes)));
   }
   return Tensor(TensorView::Dense(data.get(), dtype, shape), data);
 }

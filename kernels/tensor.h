@@ -71,14 +71,15 @@ struct TensorView {
   TensorView Reshape(std::initializer_list<int64_t> new_shape) const;
 };
 
-// Owns the memory behind a view: 64-byte aligned, zero-filled. `release` keeps the memory alive and
-// gives it back (host memory, a mapped file, device memory).
+// Owns the memory behind a view, or shares it: `owner` keeps it alive and gives it back at the end
+// (host memory, a mapped file, device memory).
 class Tensor {
  public:
   Tensor() = default;
   Tensor(TensorView view, std::shared_ptr<void> owner) : view_(view), owner_(std::move(owner)) {}
 
-  // Host memory; RESOURCE_EXHAUSTED names the bytes when there is not enough.
+  // Host memory, 64-byte aligned and zero-filled; RESOURCE_EXHAUSTED names the bytes when there is
+  // not enough.
   static absl::StatusOr<Tensor> AllocateHost(std::span<const int64_t> shape, DType dtype);
 
   const TensorView& view() const { return view_; }

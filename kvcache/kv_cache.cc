@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/backend.h"
+#include "kernels/human_bytes.h"
 
 namespace mea {
 namespace {
@@ -30,9 +31,10 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
     const std::array<int64_t, 3> shape = {num_pages, heads, bytes / DTypeSize(dtype)};
     absl::StatusOr<Tensor> tensor = backend.Allocate(shape, dtype);
     if (!tensor.ok()) {
-      return absl::Status(tensor.status().code(),
-                          absl::StrCat("KV cache of ", num_pages * cache->layout_.PageBytes(),
-                                       " bytes: ", tensor.status().message()));
+      return absl::Status(
+          tensor.status().code(),
+          absl::StrCat("KV cache of ", HumanBytes(num_pages * cache->layout_.PageBytes()), ": ",
+                       tensor.status().message()));
     }
     cache->storage_.push_back(*std::move(tensor));
     return cache->storage_.back().view();
@@ -125,7 +127,7 @@ bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
 // Every group uses all of the storage.
 void KvCache::CopyPage(int32_t from, int32_t to) {
   for (const Tensor& slabs : storage_) {
-    backend_->Copy(slabs.view().Rows(from, 1), slabs.view().Rows(to, 1));
+    backend_->Copy({.from = slabs.view().Rows(from, 1), .to = slabs.view().Rows(to, 1)});
   }
 }
 

@@ -48,15 +48,14 @@ void AppendMemory(const MemoryPlan& plan, const BackendCounters& device, FamilyW
   out.Sample(plan.kv_cache_bytes, {{"kind", "kv_cache"}});
   out.Sample(plan.workspace_bytes, {{"kind", "workspace"}});
   out.Sample(plan.scratch_bytes, {{"kind", "scratch"}});
-  out.Sample(device.record_bytes, {{"kind", "graphs"}});
+  out.Sample(device.graph_bytes, {{"kind", "graphs"}});
 }
 
 // All zero on the CPU.
 void AppendDevice(const BackendCounters& device, FamilyWriter& out) {
-  out.Counter("mea_device_graph_replays_total", "Forward passes that repeated a recorded graph.",
-              device.replays);
-  out.Counter("mea_device_graph_captures_total", "Forward passes recorded as a graph.",
-              device.records);
+  out.Counter("mea_device_graph_replays_total", "Forward passes that launched a graph again.",
+              device.graph_replays);
+  out.Counter("mea_device_graph_captures_total", "Graphs made of forward passes.", device.graphs);
   out.Counter("mea_device_eager_runs_total",
               "Forward passes launched kernel by kernel: prompts, and sizes new to the device.",
               device.eager_runs);

@@ -9,9 +9,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/clock.h"
 #include "mea/v1/inference.pb.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
+#include "server/metadata.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
 #include "server/trace_context.h"
@@ -42,7 +44,7 @@ class GenerateCall : public Reactor,
   }
 
   void OnCancel() override {
-    const bool expired = generation_ && absl::Now() >= generation_->spec().request.deadline;
+    const bool expired = generation_ && Now() >= generation_->spec().request.deadline;
     absl::Status why = expired ? absl::DeadlineExceededError("the deadline passed")
                                : absl::CancelledError("cancelled by the client");
     if (generation_) generation_->Cancel(why);
@@ -67,7 +69,7 @@ class GenerateCall : public Reactor,
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     ended_ = true;
-    serving_.metrics.CountRequest(code, finish_reason, absl::Now() - arrival_);
+    serving_.metrics.CountRequest(code, finish_reason, Now() - arrival_);
   }
 
   const std::string& request_id() const { return generation_->spec().request.id; }
@@ -87,7 +89,7 @@ class GenerateCall : public Reactor,
     };
     return {.trace_id = TraceId(value("traceparent")),
             .label = RequestLabel(value("x-request-id")),
-            .deadline = absl::FromChrono(context.deadline())};
+            .deadline = FromWallClock(absl::FromChrono(context.deadline()))};
   }
 
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
@@ -95,7 +97,8 @@ class GenerateCall : public Reactor,
     absl::StatusOr<std::shared_ptr<KeyCall>> key_call =
         serving_.access->Admit(Authorization(*context));
     v1::GenerateRequest request;
-    absl::Status read = key_call.status();
+    absl::Status read = CheckMetadata(*context);
+    if (read.ok()) read = key_call.status();
     if (read.ok()) {
       absl::StatusOr<TextLease> text = serving_.text_budget.Take(message.Length());
       read = text.ok() ? ParseMessage(message, request) : text.status();
@@ -114,7 +117,7 @@ class GenerateCall : public Reactor,
     return generation->Start();
   }
 
-  const absl::Time arrival_ = absl::Now();
+  const absl::Time arrival_ = Now();
   std::shared_ptr<GenerateCall> self_;  // what gRPC holds
 };
 

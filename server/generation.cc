@@ -1,9 +1,10 @@
 #include "server/generation.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/clock.h"
+#include "engine/text/utf8.h"
 #include "server/echo.h"
 #include "server/field_error.h"
 #include "server/limits.h"
@@ -11,13 +12,6 @@
 #include "server/status.h"
 
 namespace mea {
-namespace {
-
-bool Contains(const std::vector<int32_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
-}  // namespace
 
 class Generation::Sink final : public TokenSink {
  public:
@@ -28,7 +22,7 @@ class Generation::Sink final : public TokenSink {
     to_->Receive({index_, PromptLogprobs{std::move(logprobs)}});
   }
   void OnToken(TokenEvent event) override {
-    to_->Receive({index_, Token{std::move(event), absl::Now()}});
+    to_->Receive({index_, Token{std::move(event), Now()}});
   }
   void OnFinish(FinishEvent event) override { to_->Receive({index_, std::move(event)}); }
 
@@ -147,16 +141,16 @@ absl::Status Generation::StillWanted() {
   absl::MutexLock lock(&mu_);
   if (!cancelled_.ok()) return cancelled_;
   // The engine would not take it any more.
-  if (serving_.readiness.state() == ServingState::kDraining) {
-    return absl::UnavailableError("the server is DRAINING");
-  }
-  if (absl::Now() < spec_.request.deadline) return absl::OkStatus();
+  if (absl::Status status = serving_.readiness.CheckNotDraining(); !status.ok()) return status;
+  if (Now() < spec_.request.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was queued");
 }
 
 absl::Status Generation::PrepareCompletions() {
   const bool reads_reply = spec_.chat && !spec_.chat->raw_reply;
-  DetokenizerOptions options{.stop = spec_.stop, .include_stop = spec_.include_stop};
+  DetokenizerOptions options{.stop = spec_.stop,
+                             .include_stop = spec_.include_stop,
+                             .min_tokens = spec_.request.stopping.min_tokens};
   if (reads_reply) options.shown_special_tokens = serving_.reply_markers;
   ReplyParser::Options reply_options;
   if (reads_reply) {
@@ -181,6 +175,7 @@ absl::Status Generation::PrepareCompletions() {
 
 absl::Status Generation::PrepareEcho() {
   echo_ = MakeEcho(spec_, serving_.tokenizer);
+  echo_code_points_ = NumCodePoints(echo_->text);
   const int64_t bytes = spec_.n * OutputBytes(*echo_);
   if (bytes <= kMaxEchoBytes) return absl::OkStatus();
   return FieldError("response.echo", absl::StrCat("repeats a prompt of ", bytes,
@@ -196,213 +191,6 @@ absl::Status Generation::Submit() {
   absl::Status status = serving_.engine.Submit(spec_.request, std::move(sinks));
   if (status.ok()) phase_ = Phase::kSubmitted;
   return status;
-}
-
-void Generation::HandleInbox() {
-  std::vector<Message> messages;
-  bool overflow = false;
-  {
-    absl::MutexLock lock(&inbox_mu_);
-    messages.swap(inbox_);
-    overflow = inbox_overflow_;
-  }
-  if (overflow) ReachBound();
-  for (Message& message : messages) {
-    std::visit([&](auto& e) { Handle(message.index, std::move(e)); }, message.event);
-  }
-  for (int i = 0; i < spec_.n; ++i) FlushDelta(i);
-  {
-    absl::MutexLock lock(&inbox_mu_);
-    job_pending_ = !inbox_.empty();
-    if (!job_pending_) return;
-  }
-  serving_.workers.PostOutput([self = shared_from_this()] { self->HandleInbox(); });
-}
-
-void Generation::Handle(int /*index*/, Scheduled scheduled) {
-  if (times_.queue) return;
-  times_.queue = scheduled.time - arrival_;
-  serving_.metrics.ObserveQueueTime(*times_.queue);
-  serving_.request_log.Scheduled(spec_, *times_.queue);
-}
-
-void Generation::Handle(int /*index*/, PromptLogprobs prompt) {
-  if (!prompt_output_) return;
-  const std::vector<int32_t>& ids = spec_.request.prompt;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    PositionLogprob& position = prompt_output_->logprobs.emplace_back();
-    position.token_id = ids[i];
-    if (i == 0 || i > prompt.logprobs.size()) continue;
-    position.logprob = prompt.logprobs[i - 1].logprob;
-    position.top = std::move(prompt.logprobs[i - 1].top);
-  }
-  FlushPrompt();
-}
-
-void Generation::Handle(int index, Token token) {
-  Completion& completion = completions_[index];
-  if (completion.stop_string || bound_reached_) return;  // drawn before the engine heard of it
-  if (spec_.echo_only) return;
-  if (!times_.first_token) {
-    times_.first_token = token.time - arrival_;
-    serving_.metrics.ObserveFirstToken(*times_.first_token);
-    serving_.request_log.FirstToken(spec_, *times_.first_token);
-  }
-  if (completion.num_tokens > 0) {
-    serving_.metrics.ObserveInterToken(token.time - completion.last_token_time);
-  }
-  completion.last_token_time = token.time;
-  ++completion.num_tokens;
-  if (!token.event.is_stop || spec_.include_stop) AppendToken(index, token.event);
-}
-
-void Generation::AppendToken(int index, const TokenEvent& event) {
-  Completion& completion = completions_[index];
-  completion.delta.token_ids.push_back(event.token_id);
-  if (spec_.request.logprobs) {
-    completion.delta.logprobs.push_back({event.token_id, event.logprob, event.top_logprobs});
-  }
-  if (event.is_stop) return;  // not part of the text
-  TextDelta text = completion.detokenizer->Push(event.token_id);
-  completion.delta.text += text.text;
-  if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(text.text));
-  if (completion.delta.token_ids.size() >= kMaxDeltaTokens) FlushDelta(index);
-  if (text.stop_index >= 0) Stop(index, {spec_.stop[text.stop_index]});
-}
-
-void Generation::AppendReply(Completion& completion, ReplyDelta reply) {
-  if (reply.empty()) return;
-  if (!completion.delta.reply) completion.delta.reply.emplace();
-  completion.delta.reply->Append(std::move(reply));
-}
-
-void Generation::Stop(int index, StopStringMatch match) {
-  completions_[index].stop_string = std::move(match);
-  absl::MutexLock lock(&mu_);
-  serving_.engine.Cancel(spec_.request.id, index);
-}
-
-void Generation::Handle(int index, FinishEvent event) {
-  Completion& completion = completions_[index];
-  FinishOutput finish{.status = std::move(event.status),
-                      .index = index,
-                      .reason = event.reason,
-                      .usage = event.usage,
-                      .seed = spec_.request.sampling.seed + index};
-  if (spec_.echo_only) finish.usage.completion_tokens = 0;
-  if (completion.stop_string) {
-    finish.status = absl::OkStatus();
-    finish.reason = FinishReason::kStop;
-    finish.usage.completion_tokens = completion.num_tokens;
-    finish.match = *std::move(completion.stop_string);
-  } else if (finish.status.ok()) {
-    const std::string rest = completion.detokenizer->Finish().text;
-    if (!spec_.echo_only) completion.delta.text += rest;
-    if (completion.reply_parser) AppendReply(completion, completion.reply_parser->Push(rest));
-    if (event.stop_token_id &&
-        Contains(spec_.request.stopping.stop_token_ids, *event.stop_token_id)) {
-      finish.match = StopTokenMatch{*event.stop_token_id};
-    } else if (event.stop_token_id) {
-      finish.match = EosMatch{*event.stop_token_id};
-    }
-  }
-  if (completion.reply_parser && finish.status.ok()) {
-    // A stop string inside a call cuts it off: nobody should run it.
-    const bool cut_off = completion.stop_string && completion.reply_parser->in_call();
-    AppendReply(completion, completion.reply_parser->Finish());
-    finish.has_tool_calls = completion.reply_parser->has_tool_calls() && !cut_off;
-  }
-  if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-  FlushPrompt();
-  FlushDelta(index);
-  EndCompletion(std::move(finish));
-}
-
-void Generation::FlushPrompt() {
-  if (!prompt_output_) return;
-  // The entries of the echo are those of the prompt where there are any.
-  if (echo_ && !echo_->logprobs.empty() && !prompt_output_->logprobs.empty()) {
-    echo_->logprobs = prompt_output_->logprobs;
-  }
-  mailbox_.Put(*std::exchange(prompt_output_, std::nullopt));
-  for (int i = 0; echo_ && i < spec_.n; ++i) {
-    echo_->index = i;
-    if (!mailbox_.Put(*echo_)) ReachBound();
-  }
-  echo_.reset();
-  Notify();
-}
-
-void Generation::FlushDelta(int index) {
-  DeltaOutput& delta = completions_[index].delta;
-  if (delta.token_ids.empty() && delta.text.empty() && !delta.reply) return;
-  FlushPrompt();
-  if (!mailbox_.Put(std::exchange(delta, {.index = index}))) ReachBound();
-  Notify();
-}
-
-void Generation::ReachBound() {
-  bound_reached_ = true;
-  Cancel(bound_exceeded_);
-}
-
-// A completion that fails takes the others with it.
-void Generation::EndCompletion(FinishOutput finish) {
-  usage_.prompt_tokens = finish.usage.prompt_tokens;
-  usage_.completion_tokens += finish.usage.completion_tokens;
-  usage_.cached_tokens = std::max(usage_.cached_tokens, finish.usage.cached_tokens);
-  usage_.kv_bytes += finish.usage.kv_bytes;
-  usage_.kv_bytes_uncompressed += finish.usage.kv_bytes_uncompressed;
-  finish.is_last = ++num_ended_ == spec_.n;
-  if (!finish.status.ok() && failed_.ok()) {
-    failed_ = finish.status;
-    absl::MutexLock lock(&mu_);
-    if (!finish.is_last) serving_.engine.Cancel(spec_.request.id);
-  }
-  if (finish.is_last) {
-    finish.status = failed_;
-    End(std::move(finish));
-  } else if (failed_.ok()) {
-    mailbox_.Put(std::move(finish));
-    Notify();
-  }
-}
-
-void Generation::End(FinishOutput finish) {
-  bool refused = false;
-  bool computed = false;
-  {
-    absl::MutexLock lock(&mu_);
-    refused = phase_ == Phase::kEncoding && cancelled_.ok();
-    computed = phase_ == Phase::kSubmitted;
-    phase_ = Phase::kEnded;
-    if (!cancelled_.ok()) finish.status = cancelled_;
-  }
-  times_.total = absl::Now() - arrival_;
-  if (refused) {
-    serving_.request_log.Refused({spec_.request.id, spec_.trace_id, spec_.label}, finish.status);
-  } else {
-    FinishOutput all = finish;
-    all.usage = usage_;
-    serving_.request_log.Finished(spec_, all, times_);
-    if (finish.status.ok()) {
-      serving_.metrics.ObserveRequest({.prompt_tokens = usage_.prompt_tokens,
-                                       .generation_tokens = usage_.completion_tokens,
-                                       .n = spec_.n,
-                                       .max_tokens = spec_.request.stopping.max_tokens,
-                                       .queue = times_.queue,
-                                       .first_token = times_.first_token,
-                                       .total = times_.total});
-    }
-  }
-  serving_.requests.Erase(spec_.request.id);
-  key_share_.End(computed, usage_.completion_tokens);  // before the client knows and comes again
-  mailbox_.Put(std::move(finish));
-  Notify();
-}
-
-void Generation::Notify() {
-  if (const auto listener = listener_.lock()) listener->OnOutput();
 }
 
 }  // namespace mea

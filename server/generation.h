@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/clock.h"
 #include "engine/request.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/reply/reply_parser.h"
@@ -100,6 +101,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   void Handle(int index, Token token);
   void Handle(int index, FinishEvent event);
   void AppendToken(int index, const TokenEvent& event);
+  bool IsStopToken(int32_t id) const;  // one that the request names
   void AppendReply(Completion& completion, ReplyDelta reply);
   void Stop(int index, StopStringMatch match) ABSL_LOCKS_EXCLUDED(mu_);
   void FlushPrompt();
@@ -113,7 +115,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   GenerationSpec spec_;  // constant once submitted
   const absl::Status bound_exceeded_;
   const std::weak_ptr<OutputListener> listener_;
-  const absl::Time arrival_ = absl::Now();
+  const absl::Time arrival_ = Now();
   Mailbox mailbox_;
   KeyShare key_share_;  // of the job at hand
 
@@ -130,11 +132,13 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   // Of the job at hand.
   std::optional<PromptOutput> prompt_output_;  // until it is sent
   std::optional<DeltaOutput> echo_;            // likewise, right after it, for each completion
+  int64_t echo_code_points_ = 0;               // of its text
   std::vector<Completion> completions_;        // [n]
   int num_ended_ = 0;
-  absl::Status failed_;         // why the first that failed did
-  Usage usage_;                 // of all that have ended
-  bool bound_reached_ = false;  // nothing more is output
+  absl::Status failed_;            // why the first that failed did
+  Usage usage_;                    // of all that have ended
+  int max_completion_tokens_ = 0;  // of one of them
+  bool bound_reached_ = false;     // nothing more is output
   RequestTimes times_;
 };
 

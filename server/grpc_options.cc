@@ -11,7 +11,9 @@ constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent
 constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
 constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
 
-constexpr int kMaxMetadataBytes = 64 << 10;  // of one call; clients keep to it
+// Of one frame. What is beyond ends the whole connection, which may be a proxy's with calls of
+// many; up to there CheckMetadata refuses the one call.
+constexpr int kMaxFrameMetadataBytes = 1 << 20;
 constexpr int kMaxStreams = 128;             // calls at once of one connection
 constexpr int kHandshakeTimeoutMs = 10'000;  // for what comes before the first call
 constexpr int kMaxIdleMs = 15 * 60'000;      // without a call; clients connect again unasked
@@ -30,9 +32,7 @@ void SetGrpcOptions(grpc::ServerBuilder& builder) {
   // A compressed message grows before its size is known: gRPC inflates a megabyte to a gigabyte.
   set(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);
   set(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-  // With a frame beyond it gRPC ends the whole connection, which may be a proxy's with calls of
-  // many.
-  set(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  set(GRPC_ARG_MAX_METADATA_SIZE, kMaxFrameMetadataBytes);
   set(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 
 namespace mea {
 namespace {
@@ -78,7 +78,7 @@ void GrpcPort::Cut(const std::string& peer) {
     const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
     connect(fd, &nobody, sizeof(nobody));
   }
-  Warn(absl::StrCat("the connection of ", peer, " resets its calls unread: closed"));
+  Warn(absl::StrCat("the connection of ", peer, " resets its calls: closed"));
 }
 
 void GrpcPort::Run() {
@@ -128,7 +128,7 @@ void GrpcPort::HandOver(int fd) {
 void GrpcPort::Warn(std::string_view what) {
   {
     const std::lock_guard lock(mu_);
-    const absl::Time now = absl::Now();
+    const absl::Time now = Now();
     if (now < next_warning_ || !options_.warn) return;
     next_warning_ = now + kWarnPeriod;
   }

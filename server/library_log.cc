@@ -3,12 +3,13 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/stderr_writer.h"
 
 namespace mea {
@@ -31,9 +32,12 @@ void Pass(LogLevel level, std::string_view library, std::string_view message) {
 // The process ends before a queue could be written.
 void WriteLastWord(std::string_view library, std::string_view message) {
   StderrWriter writer;
-  writer.End(absl::Now() + kLastWordTimeout);
+  writer.End(Now() + kLastWordTimeout);
   writer.Write(std::string(library) + ": " + std::string(message) + "\n");
 }
+
+// A client that does not trust us, has no certificate or speaks no TLS is no fault of this server.
+bool IsOfHandshake(std::string_view message) { return message.starts_with("Handshake failed"); }
 
 void OnGrpc(gpr_log_func_args* line) {
   const std::string_view message = line->message;
@@ -41,8 +45,8 @@ void OnGrpc(gpr_log_func_args* line) {
     if (assertion_handler != nullptr) assertion_handler(line->message);
     return WriteLastWord("grpc", message);
   }
-  const LogLevel level =
-      line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  LogLevel level = line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  if (IsOfHandshake(message)) level = std::min(level, LogLevel::kInfo);
   Pass(level, "grpc", message);
 }
 
@@ -79,7 +83,7 @@ void LibraryLog::Write(LogLevel level, std::string_view library, std::string_vie
                                   {"message", std::string(message)}};
   {
     const std::lock_guard lock(mu_);
-    const absl::Time now = absl::Now();
+    const absl::Time now = Now();
     if (now >= period_end_) {
       period_end_ = now + kPeriod;
       lines_ = 0;

@@ -3,20 +3,22 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "engine/text/json_bounds.h"
 
 namespace mea {
 
 // Every bound of the server that is not an option. GetModelInfo shows those of a request.
 
-inline constexpr int64_t kMaxRequestBytes = 8 << 20;  // one incoming gRPC message
-inline constexpr int64_t kMaxPromptBytes = 4 << 20;   // text of a prompt, or to tokenize
-inline constexpr int64_t kMaxChatBytes = 4 << 20;     // messages, tools and documents of a chat
+inline constexpr int64_t kMaxRequestBytes = 8 << 20;    // one incoming gRPC message
+inline constexpr int64_t kMaxMetadataBytes = 64 << 10;  // of one gRPC call
+inline constexpr int64_t kMaxPromptBytes = 4 << 20;     // text of a prompt, or to tokenize
+inline constexpr int64_t kMaxChatBytes = 4 << 20;       // messages, tools and documents of a chat
 // The work that a text may cause in a tokenizer, in steps of about a byte: tens per byte, except
 // for patterns that reread text. A second or two for the longest text.
 inline constexpr int64_t kMaxStepsPerTextByte = 256;
 inline constexpr int64_t kMaxStepsOfAnyText = 64 << 20;          // allowed for a text of any size
 inline constexpr int64_t kMaxStructuredOutputBytes = 256 << 10;  // a schema or grammar
-inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one outgoing message: clients' default
+inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one outgoing gRPC message: gRPC clients' default limit
 // Output that a client leaves unread; a merged delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
 inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt that is repeated
@@ -30,11 +32,7 @@ inline constexpr int64_t kLargeTextBytes = 64 << 10;  // larger texts are large
 inline constexpr int kMaxPendingEvents = 1 << 16;  // tokens between the engine and a text worker
 inline constexpr int kMaxDeltaTokens = 256;  // that a text worker collects before it passes them on
 
-inline constexpr int kMaxJsonDepth = 128;  // of a client's JSON
-inline constexpr int64_t kMaxJsonContainers = 200'000;
-// n keys in one object count n^2 / 2, since a parser that keeps their order compares each with
-// those before it; 4,000 keys are 8 million.
-inline constexpr int64_t kMaxJsonLookUps = 20'000'000;
+inline constexpr JsonBounds kJsonBounds = {.max_depth = 128};  // of a client's JSON
 inline constexpr int kMaxPromptsPerRequest = 256;         // of one completion request over HTTP
 inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, all prompts together
 // Bodies up to this size are parsed on the HTTP thread, longer ones by a text worker.

@@ -13,7 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/stderr_writer.h"
 
 namespace mea {
@@ -135,7 +135,7 @@ struct Log::Queue {
     logger->set_level(ToSpdlog(options.level));
   }
 
-  ~Queue() { to_stderr.End(absl::Now() + kLastLinesTimeout); }
+  ~Queue() { to_stderr.End(Now() + kLastLinesTimeout); }
 
   StderrWriter to_stderr;  // outlives the pool's thread
   // Shared as spdlog asks for it: the logger knows its pool weakly, a waiting line its logger.
@@ -149,6 +149,10 @@ Log::Log(const LogOptions& options, Writer writer)
 }
 
 Log::~Log() = default;
+
+int64_t Log::num_dropped() const {
+  return queue_ ? static_cast<int64_t>(queue_->pool->overrun_counter()) : 0;
+}
 
 void Log::Write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
   if (!enabled(level) || !queue_) return;

@@ -48,6 +48,8 @@ class Log {
   bool enabled(LogLevel level) const { return level >= level_; }
   // `event` is a constant of ours, e.g. "request finished".
   void Write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
+  // Lines that found no room, since the start.
+  int64_t num_dropped() const;
 
  private:
   struct Queue;

@@ -20,6 +20,7 @@ struct PositionLogprob {
   int32_t token_id = 0;
   std::optional<float> logprob;
   std::vector<TokenLogprob> top;
+  int64_t text_offset = 0;  // code points of the completion's text before the token's
 };
 
 struct PromptOutput {

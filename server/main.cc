@@ -4,9 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
@@ -14,10 +19,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "absl/time/clock.h"
-#include "engine/checkpoint/lost_pages.h"
+#include "engine/clock.h"
+#include "engine/memory_shortage.h"
+#include "engine/storage/lost_pages.h"
 #include "server/build_info.h"
 #include "server/cli/command.h"
+#include "server/cli/help.h"
+#include "server/cli/unknown_command.h"
 #include "server/cli/unknown_flag.h"
 #include "server/library_log.h"
 #include "server/stderr_writer.h"
@@ -34,7 +42,7 @@ int Fail(int code, const std::string& command, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
   message = absl::StrReplaceAll(message, {{"\n", "; "}});
   mea::StderrWriter writer;
-  writer.End(absl::Now() + kLastLineTimeout);
+  writer.End(mea::Now() + kLastLineTimeout);
   writer.Write(absl::StrCat(command, ": ", message, "\n"));
   return code;
 }
@@ -55,13 +63,38 @@ Command ChosenCommand(const CLI::App& program) {
   return command;
 }
 
-// Memory or threads that are not there are no status: what asks for them throws, on any thread.
+// Memory or threads that are not there are no status, and nothing that was half done when they were
+// missing can be trusted: gRPC swallows what its handlers throw, and a call would never end.
+constexpr char kNoMemory[] = "out of memory; see --kv-cache-bytes, ulimit -v";
 std::array<char, 64> command_name{};
 std::terminate_handler usual_end = nullptr;
 
 [[noreturn]] void EndInOneLine(const char* problem, const char* detail = "") {
-  std::fprintf(stderr, "%s: %s%s\n", command_name.data(), problem, detail);
+  static std::atomic_flag is_ending;
+  while (is_ending.test_and_set()) pause();  // of two threads the first says why
+  std::array<char, 512> line;
+  std::snprintf(line.data(), line.size(), "%s: %s%s\n", command_name.data(), problem, detail);
+  mea::StderrWriter writer;
+  writer.End(mea::Now() + kLastLineTimeout);
+  writer.Write(line.data());
   _exit(kFailure);
+}
+
+void OnNoMemory() {
+  if (mea::MemoryShortageThrows::Here()) throw std::bad_alloc();
+  EndInOneLine(kNoMemory);
+}
+
+// Where malloc gives nothing, gRPC aborts, and its libraries write to where nothing is.
+constexpr uintptr_t kNullPageBytes = 4096;
+struct sigaction usual_abort, usual_fault;
+
+void OnFault(int signal, siginfo_t* info, void*) {
+  const bool is_null =
+      signal == SIGABRT || reinterpret_cast<uintptr_t>(info->si_addr) < kNullPageBytes;
+  if (errno == ENOMEM && is_null) EndInOneLine(kNoMemory);
+  // It happens again once this has returned.
+  sigaction(signal, signal == SIGABRT ? &usual_abort : &usual_fault, nullptr);
 }
 
 [[noreturn]] void OnTerminate() {
@@ -69,7 +102,7 @@ std::terminate_handler usual_end = nullptr;
     try {
       std::rethrow_exception(thrown);
     } catch (const std::bad_alloc&) {
-      EndInOneLine("out of memory; see --kv-cache-bytes, ulimit -v");
+      EndInOneLine(kNoMemory);
     } catch (const std::system_error& error) {
       if (error.code() == std::errc::resource_unavailable_try_again) {
         EndInOneLine("the system has no thread left for it; see --threads, ulimit -u and -v");
@@ -96,6 +129,12 @@ void SpareAddresses() {
 void ExplainEnds(const std::string& command) {
   command.copy(command_name.data(), command_name.size() - 1);
   usual_end = std::set_terminate(OnTerminate);
+  std::set_new_handler(OnNoMemory);
+  struct sigaction action {};
+  action.sa_sigaction = OnFault;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGABRT, &action, &usual_abort);
+  sigaction(SIGSEGV, &action, &usual_fault);
   mea::ExitOnLostPages(command, mea::kLostPages);
 }
 
@@ -103,11 +142,15 @@ void ExplainEnds(const std::string& command) {
 
 int main(int argc, char** argv) {
   SpareAddresses();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write
   mea::LibraryLog::Silence(OnGrpcAssertion);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
+  program.footer(
+      "\nmea COMMAND --help explains a command. To begin with: mea serve DIR, then mea chat.");
   program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
   program.set_version_flag("--version", mea::Version());
+  program.formatter(std::make_shared<mea::HelpFormatter>());
   program.get_formatter()->column_width(34);
   mea::Action action;
   mea::AddServe(program, action);
@@ -126,7 +169,8 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
     const auto [app, name] = ChosenCommand(program);
     // First of all, since what follows an unknown flag was taken for something else.
-    const std::string unknown = mea::ExplainUnknownFlag(*app, name);
+    std::string unknown = mea::ExplainUnknownCommand(*app, name);
+    if (unknown.empty()) unknown = mea::ExplainUnknownFlag(*app, name);
     return Fail(
         kUsage, name,
         unknown.empty() ? std::string(error.what()) + " (see " + name + " --help)" : unknown);
@@ -134,7 +178,8 @@ int main(int argc, char** argv) {
   const std::string name = ChosenCommand(program).name;
   if (!action) return Fail(kUsage, name, "a command is required (see " + name + " --help)");
   ExplainEnds(name);
-  const absl::Status status = action();
+  absl::Status status = action();
+  if (status.ok()) status = mea::FlushOutput();
   if (!status.ok()) return Fail(mea::ExitCodeOf(status), name, std::string(status.message()));
   return 0;
 }

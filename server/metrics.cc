@@ -13,6 +13,7 @@
 #include "engine/text/utf8.h"
 #include "server/access/access_metrics.h"
 #include "server/engine_metrics.h"
+#include "server/family_writer.h"
 
 namespace mea {
 namespace {
@@ -31,7 +32,7 @@ const Buckets kCompletionBuckets = {1, 2, 5, 10, 20, 50, 100};
 constexpr size_t kMaxLabelBytes = 256;
 
 // Our name, and the one routers know.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 21> kVllmNames = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 22> kVllmNames = {{
     {"mea_num_requests_running", "vllm:num_requests_running"},
     {"mea_num_requests_waiting", "vllm:num_requests_waiting"},
     {"mea_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"},
@@ -47,6 +48,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 21> kVllmNam
     {"mea_request_time_per_output_token_seconds", "vllm:request_time_per_output_token_seconds"},
     {"mea_request_prompt_tokens", "vllm:request_prompt_tokens"},
     {"mea_request_generation_tokens", "vllm:request_generation_tokens"},
+    {"mea_request_max_generation_tokens", "vllm:request_max_num_generation_tokens"},
     {"mea_request_params_n", "vllm:request_params_n"},
     {"mea_request_params_max_tokens", "vllm:request_params_max_tokens"},
     {"mea_step_tokens", "vllm:iteration_tokens_total"},
@@ -141,6 +143,9 @@ Metrics::Metrics(MetricsOptions options)
                                   kCountBuckets)),
       generation_tokens_(AddHistogram("mea_request_generation_tokens",
                                       "Tokens that a request's completions have.", kCountBuckets)),
+      max_generation_tokens_(AddHistogram("mea_request_max_generation_tokens",
+                                          "Tokens of a request's longest completion.",
+                                          kCountBuckets)),
       params_n_(AddHistogram("mea_request_params_n", "Completions that a request asks for.",
                              kCompletionBuckets)),
       params_max_tokens_(AddHistogram("mea_request_params_max_tokens",
@@ -178,6 +183,7 @@ void Metrics::ObserveStep(const StepReport& step) {
 void Metrics::ObserveRequest(const RequestFigures& request) {
   prompt_tokens_.Observe(static_cast<double>(request.prompt_tokens));
   generation_tokens_.Observe(static_cast<double>(request.generation_tokens));
+  max_generation_tokens_.Observe(static_cast<double>(request.max_generation_tokens));
   params_n_.Observe(request.n);
   params_max_tokens_.Observe(request.max_tokens);
   if (!request.queue || !request.first_token) return;
@@ -199,10 +205,17 @@ void Metrics::CountRequest(absl::StatusCode code, std::string_view finish_reason
   if (code == absl::StatusCode::kOk) Observe(e2e_, e2e);
 }
 
-std::string Metrics::Text(const Engine& engine, const Access& access) const {
+std::string Metrics::Text(const MetricsSources& sources) const {
+  const auto& [engine, access, log, grammars] = sources;
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
   AppendEngineMetrics(engine, options_.model_name, families);
   if (access.has_keys()) AppendAccessMetrics(access, options_.model_name, families);
+  FamilyWriter out(options_.model_name, families);
+  out.Gauge("mea_grammar_cache_bytes", "Bytes of the compiled grammars that are kept.",
+            static_cast<double>(grammars == nullptr ? 0 : grammars->stats().cached_bytes));
+  out.Counter("mea_log_lines_dropped_total",
+              "Lines of the log that were dropped since nobody read it fast enough.",
+              static_cast<double>(log.num_dropped()));
   if (options_.vllm_names) {
     AppendVllmNames(families);
     AppendVllmCacheConfig(engine, options_.model_name, families);

@@ -12,7 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "engine/grammar/grammar_compiler.h"
 #include "server/access/access.h"
+#include "server/log.h"
 
 namespace mea {
 
@@ -25,6 +27,7 @@ struct MetricsOptions {
 struct RequestFigures {
   int64_t prompt_tokens = 0;
   int64_t generation_tokens = 0;
+  int64_t max_generation_tokens = 0;  // of one of its completions
   int n = 1;
   int max_tokens = 0;
   std::optional<absl::Duration> queue;        // from its arrival to its first step
@@ -32,8 +35,16 @@ struct RequestFigures {
   absl::Duration total;                       // to its end
 };
 
-// The contents of /metrics. Events are counted where they happen; everything that the engine knows
-// is read from its stats at the scrape. Thread-safe.
+// Whom a scrape asks.
+struct MetricsSources {
+  const Engine& engine;
+  const Access& access;
+  const Log& log;
+  const GrammarCompiler* grammars = nullptr;  // null: there are none
+};
+
+// What /metrics shows. Events are counted where they happen; everything that others know is
+// read from their stats at the scrape. Thread-safe.
 class Metrics {
  public:
   explicit Metrics(MetricsOptions options);
@@ -48,7 +59,7 @@ class Metrics {
   void CountRequest(absl::StatusCode code, std::string_view finish_reason, absl::Duration e2e);
 
   // Prometheus text format 0.0.4.
-  std::string Text(const Engine& engine, const Access& access) const;
+  std::string Text(const MetricsSources& sources) const;
 
  private:
   prometheus::Histogram& AddHistogram(const std::string& name, const std::string& help,
@@ -69,6 +80,7 @@ class Metrics {
   prometheus::Histogram& token_time_;
   prometheus::Histogram& prompt_tokens_;
   prometheus::Histogram& generation_tokens_;
+  prometheus::Histogram& max_generation_tokens_;
   prometheus::Histogram& params_n_;
   prometheus::Histogram& params_max_tokens_;
   prometheus::Histogram& step_tokens_;

@@ -1,33 +1,40 @@
 #pragma once
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
 #include "absl/time/time.h"
+#include "engine/clock.h"
 
 namespace mea {
 
-// Generate and GenerateStream calls that gRPC has not finished sending. Thread-safe.
+// Counts calls that a drain waits for. Thread-safe; outlives them.
 class OpenCalls {
  public:
   void Enter() {
-    absl::MutexLock lock(&mu_);
+    const std::lock_guard lock(mutex_);
     ++count_;
   }
   void Leave() {
-    absl::MutexLock lock(&mu_);
-    --count_;
+    const std::lock_guard lock(mutex_);
+    if (--count_ == 0) none_.notify_all();
+  }
+  // One more, for as long as it is held.
+  std::shared_ptr<void> Hold() {
+    Enter();
+    return {this, [](OpenCalls* calls) { calls->Leave(); }};
   }
   // Waits until there is none, or the deadline has passed.
   void AwaitNone(absl::Time deadline) {
-    absl::MutexLock lock(&mu_);
-    mu_.AwaitWithDeadline(absl::Condition(
-                              +[](int* count) { return *count == 0; }, &count_),
-                          deadline);
+    std::unique_lock lock(mutex_);
+    none_.wait_until(lock, ToSteadyTime(deadline), [this] { return count_ == 0; });
   }
 
  private:
-  absl::Mutex mu_;
-  int count_ ABSL_GUARDED_BY(mu_) = 0;
+  std::mutex mutex_;
+  std::condition_variable none_;
+  int count_ = 0;  // guarded by mutex_
 };
 
 }  // namespace mea

@@ -7,7 +7,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 
 namespace mea {
 namespace {
@@ -58,7 +58,7 @@ bool OpenConnections::Add(int fd) {
 }
 
 void OpenConnections::DropClosed() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = Now();
   if (now < next_look_) return;
   next_look_ = now + kLookPeriod;
   std::erase_if(inodes_, [](const auto& open) { return InodeOf(open.first) != open.second; });

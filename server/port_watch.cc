@@ -11,7 +11,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 
 namespace mea {
 namespace {
@@ -73,7 +73,7 @@ PortWatch::Silence PortWatch::silence() const {
 void PortWatch::Run() {
   while (!stop_.WaitForNotificationWithTimeout(period_)) {
     for (Port& port : ports_) {
-      const absl::Time asked = absl::Now();
+      const absl::Time asked = Now();
       const std::string problem = ProblemOf(port.address, port.address_length);
       absl::MutexLock lock(&mu_);
       port.silent_since =
@@ -81,7 +81,7 @@ void PortWatch::Run() {
       if (problem.empty()) {
         port.silence = {};
       } else {
-        port.silence = {absl::Now() - port.silent_since, absl::StrCat(port.name, ": ", problem)};
+        port.silence = {Now() - port.silent_since, absl::StrCat(port.name, ": ", problem)};
       }
     }
   }

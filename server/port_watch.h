@@ -8,9 +8,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "server/address.h"
+#include "server/notification.h"
 
 namespace mea {
 
@@ -43,7 +43,7 @@ class PortWatch {
   const absl::Duration period_;
   mutable absl::Mutex mu_;
   std::vector<Port> ports_;  // mu_ guards `silence`; only the thread uses the rest
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 

@@ -6,6 +6,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/clock.h"
 #include "engine/sampling_defaults.h"
 #include "server/limits.h"
 #include "server/proto_convert_prompt.h"
@@ -117,7 +118,7 @@ absl::Status CheckModel(const std::string& model, const Serving& serving) {
 absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,
                                          const Serving& serving) {
   if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
-  if (call.deadline <= absl::Now()) {
+  if (call.deadline <= Now()) {
     return absl::DeadlineExceededError("the deadline passed before the request arrived");
   }
   const int vocab_size = serving.engine.config().vocab_size;

@@ -9,7 +9,7 @@ namespace mea {
 namespace {
 
 void CompositionToProto(const ModelConfig& config, v1::HeadComposition& to) {
-  to.set_kind(config.composition());
+  to.set_kind(config.composition);
   for (const LayerHeads& heads : config.layer_heads) {
     to.add_component_key_heads(heads.key_heads);
     to.add_component_value_heads(heads.value_heads);
@@ -38,7 +38,7 @@ void MemoryToProto(const Engine& engine, v1::MemoryInfo& to) {
   to.set_workspace_bytes(plan.workspace_bytes);
   to.set_scratch_bytes(plan.scratch_bytes);
   to.set_graphs_bytes(plan.graphs_bytes);
-  to.set_graphs_bytes_used(engine.stats().device.record_bytes);
+  to.set_graphs_bytes_used(engine.stats().device.graph_bytes);
 }
 
 void LimitsToProto(const Engine& engine, v1::Limits& to) {

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/json_bounds.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 
@@ -20,7 +19,7 @@ std::string Dump(const Json& json) {
 }
 
 void CheckJson(const std::string& text, const std::string& field, RequestReader& reader) {
-  if (const absl::Status status = CheckJsonBounds(text); !status.ok()) {
+  if (const absl::Status status = CheckJsonBounds(text, kJsonBounds); !status.ok()) {
     reader.Invalid(field, status.message());
   } else if (!Json::accept(text)) {
     reader.Invalid(field, "is not JSON");
@@ -112,7 +111,8 @@ void ReadPrompt(const v1::GenerateRequest& from, const Serving& serving, Request
 ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, RequestReader& reader) {
   if (serving.chat == nullptr) {
     reader.Refuse(absl::UnimplementedError(
-        "chat is not served: the model has no chat template; send text or token_ids"));
+        "the model has no chat template: send a plain prompt (text over gRPC, /v1/completions over "
+        "HTTP), or start the server with --chat-template FILE"));
   }
   int64_t bytes = std::ssize(from.template_kwargs());
   for (const v1::ChatMessage& message : from.messages()) bytes += message.ByteSizeLong();

@@ -21,6 +21,11 @@ ServingState Readiness::state() const {
   return state_;
 }
 
+absl::Status Readiness::CheckNotDraining() const {
+  if (state() != ServingState::kDraining) return absl::OkStatus();
+  return absl::UnavailableError("the server is DRAINING");
+}
+
 bool Readiness::Set(ServingState state) {
   absl::MutexLock lock(&mu_);
   const bool recovers = state_ == ServingState::kStalled && state == ServingState::kServing;

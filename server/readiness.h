@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 
 namespace mea {
@@ -19,6 +20,8 @@ std::string_view ServingStateName(ServingState state);
 class Readiness {
  public:
   ServingState state() const ABSL_LOCKS_EXCLUDED(mu_);
+  // UNAVAILABLE once the server is about to end.
+  absl::Status CheckNotDraining() const;
 
   // False, and no change, if the present state is worse.
   bool Set(ServingState state) ABSL_LOCKS_EXCLUDED(mu_);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/field_error.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
@@ -94,7 +94,7 @@ void RequestLog::Refused(const RequestTag& tag, const absl::Status& status) {
     absl::MutexLock lock(&mu_);
     ++unwarned_;
     level = LogLevel::kDebug;
-    if (const absl::Time now = absl::Now(); now >= next_warning_) {
+    if (const absl::Time now = Now(); now >= next_warning_) {
       level = LogLevel::kWarning;
       next_warning_ = now + kOverloadLogPeriod;
       fields.push_back({"refused", std::exchange(unwarned_, 0)});

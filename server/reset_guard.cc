@@ -1,8 +1,7 @@
 #include "server/reset_guard.h"
+#include "engine/clock.h"
 
 #include <iterator>
-
-#include "absl/time/clock.h"
 
 namespace mea {
 namespace {
@@ -16,7 +15,7 @@ constexpr int kMaxConnectionsKept = 10'000;  // that are counted
 void ResetGuard::Count(const std::string& peer) {
   {
     const std::lock_guard lock(mu_);
-    const absl::Time now = absl::Now();
+    const absl::Time now = Now();
     if (now >= period_end_ || std::ssize(resets_) >= kMaxConnectionsKept) {
       resets_.clear();
       period_end_ = now + kResetPeriod;

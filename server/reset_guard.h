@@ -10,15 +10,15 @@
 
 namespace mea {
 
-// Finds connections that start calls and reset them before their message came, faster than any
-// client has reason to: each costs the server a call, and the client nothing (HTTP/2's rapid
-// reset). Thread-safe.
+// Finds connections that start calls and reset them, before their message came or of a method that
+// costs nothing to answer, faster than anybody has reason to: each costs the server a call, and the
+// client nothing (HTTP/2's rapid reset). Thread-safe.
 class ResetGuard {
  public:
   // Gets the connection's name as in gRPC's contexts; any thread. Set it before the first call.
   void OnTooMany(std::function<void(const std::string& peer)> cut) { cut_ = std::move(cut); }
 
-  // A call of that connection ended before its message came.
+  // A call of that connection was reset for nothing.
   void Count(const std::string& peer) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

@@ -10,24 +10,27 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "engine/clock.h"
 #include "server/access/file_watch.h"
 #include "server/access/grpc_credentials.h"
-#include "server/access/guard.h"
 #include "server/address.h"
 #include "server/build_info.h"
 #include "server/descriptors.h"
 #include "server/grpc_options.h"
 #include "server/grpc_port.h"
 #include "server/http/http_server.h"
+#include "server/http_guard.h"
 #include "server/library_log.h"
 #include "server/limits.h"
 #include "server/memory_trim.h"
+#include "server/notification.h"
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
 #include "server/port_watch.h"
+#include "server/reset_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
+#include "server/stats_log.h"
 #include "server/status_page.h"
 
 namespace mea {
@@ -44,7 +47,7 @@ absl::Status OfFlag(std::string_view flag, const absl::Status& status) {
 }
 
 absl::Status CheckAddress(std::string_view flag, const std::string& text) {
-  if (text.empty() && flag != kListenFlag) return absl::OkStatus();  // it is off
+  if (text.empty()) return absl::OkStatus();  // it is off
   const absl::StatusOr<Address> address = ParseAddress(text);
   if (!address.ok()) return OfFlag(flag, address.status());
   const absl::Status status = CheckBindable(*address);
@@ -94,6 +97,7 @@ class GrpcServer final : public Server {
 
  private:
   absl::Status ListenGrpc();
+  void ObserveState();
   absl::Status ListenAdmin();
   absl::Status ListenHttp();
   HttpOptions OptionsOfHttp(const std::string& listen, int max_connections) const;
@@ -123,9 +127,10 @@ class GrpcServer final : public Server {
   std::unique_ptr<HttpServer> admin_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<PortWatch> port_watch_;
-  absl::Notification stop_watching_;
+  Notification stop_watching_;
   std::thread watcher_;
-  MemoryTrim memory_trim_;  // of the watcher
+  MemoryTrim memory_trim_;  // of the watcher, as is the next
+  StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, Now()};
   std::optional<FileWatch> file_watch_;
 };
 
@@ -137,6 +142,7 @@ absl::Status GrpcServer::Listen() {
   if (absl::Status status = CheckAddresses(options_); !status.ok()) return status;
   if (absl::Status status = ListenAdmin(); !status.ok()) return status;
   if (absl::Status status = ListenGrpc(); !status.ok()) return status;
+  ObserveState();
   if (absl::Status status = ListenHttp(); !status.ok()) return status;
   if (absl::Status status = WatchPorts(); !status.ok()) return status;
   watcher_ = std::thread([this] { WatchHeartbeat(); });
@@ -156,6 +162,7 @@ absl::Status GrpcServer::Listen() {
 }
 
 absl::Status GrpcServer::ListenGrpc() {
+  if (options_.listen.empty()) return absl::OkStatus();
   absl::StatusOr<Address> address = ParseAddress(options_.listen);
   if (!address.ok()) return OfFlag(kListenFlag, address.status());
   GrpcPortOptions port_options{.max_connections = max_connections_.grpc};
@@ -169,6 +176,9 @@ absl::Status GrpcServer::ListenGrpc() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetGrpcOptions(builder);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
+  watches.push_back(WatchResets(serving_.resets));
+  builder.experimental().SetInterceptorCreators(std::move(watches));
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);
@@ -179,14 +189,19 @@ absl::Status GrpcServer::ListenGrpc() {
   }
   grpc_port_->Start(std::move(acceptor));
   listen_address_ = address->ToString();
-  serving_.readiness.Observe([this, health = grpc_->GetHealthCheckService()](ServingState state) {
+  return absl::OkStatus();
+}
+
+void GrpcServer::ObserveState() {
+  auto* const health = grpc_ ? grpc_->GetHealthCheckService() : nullptr;
+  serving_.readiness.Observe([this, health](ServingState state) {
     LogState(state);
+    if (health == nullptr) return;
     const bool serving = state == ServingState::kServing;
     health->SetServingStatus(v1::Inference::service_full_name(), serving);
     health->SetServingStatus(v1::Control::service_full_name(), serving);
     health->SetServingStatus(serving);
   });
-  return absl::OkStatus();
 }
 
 void GrpcServer::Warn(std::string_view port, std::string_view message) const {
@@ -208,8 +223,7 @@ absl::Status GrpcServer::ListenAdmin() {
     return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
   };
   const auto metrics = [this] {
-    return HttpAnswer{200, kMetricsContentType,
-                      serving_.metrics.Text(serving_.engine, *serving_.access)};
+    return HttpAnswer{200, kMetricsContentType, serving_.MetricsText()};
   };
   HttpServer::Route metrics_page = Page("/metrics", metrics);
   if (!options_.open_metrics) {
@@ -267,11 +281,12 @@ absl::Status GrpcServer::health() const {
 void GrpcServer::WatchHeartbeat() {
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-    const absl::Time now = absl::Now();  // before the question: a wait between both is not silence
+    const absl::Time now = Now();  // before the question: a wait between both is not silence
     const bool alive = now - serving_.engine.last_heartbeat() < options_.stall_timeout;
     const bool heard = port_watch_->silence().time < options_.port_timeout;
     serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
     memory_trim_.Look(serving_.text_budget.taken() == 0 && serving_.requests.size() == 0, now);
+    stats_log_.Look(now);
   }
 }
 
@@ -286,7 +301,7 @@ void GrpcServer::LogState(ServingState state) {
                          {{"message", ports.problem}, {"silent_ms", ports.time}});
     } else {
       serving_.log.Write(LogLevel::kError, "engine stalled",
-                         {{"silent_ms", absl::Now() - serving_.engine.last_heartbeat()}});
+                         {{"silent_ms", Now() - serving_.engine.last_heartbeat()}});
     }
   } else if (state == ServingState::kFailed) {
     serving_.log.Write(LogLevel::kError, "engine failed");
@@ -296,23 +311,25 @@ void GrpcServer::LogState(ServingState state) {
 }
 
 void GrpcServer::Drain(absl::Time deadline) {
-  const absl::Time start = absl::Now();
+  const absl::Time start = Now();
   serving_.log.Write(LogLevel::kInfo, "drain begins",
                      {{"in_flight", serving_.requests.size()}, {"limit_ms", deadline - start}});
   serving_.readiness.Set(ServingState::kDraining);
+  if (http_) http_->BeginDrain();
   serving_.engine.Drain(deadline);
-  const absl::Time flushed = absl::Now() + kFlushTimeout;
+  serving_.text_calls.AwaitNone(deadline);
+  const absl::Time flushed = Now() + kFlushTimeout;
   serving_.open_calls.AwaitNone(flushed);
   if (http_) http_->Drain(flushed);
-  ShutDown(absl::Now() + kCloseTimeout);
-  if (admin_) admin_->Drain(absl::Now() + kCloseTimeout);
-  serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", absl::Now() - start}});
+  ShutDown(Now() + kCloseTimeout);
+  if (admin_) admin_->Drain(Now() + kCloseTimeout);
+  serving_.log.Write(LogLevel::kInfo, "drain ended", {{"took_ms", Now() - start}});
 }
 
 void GrpcServer::ShutDown(absl::Time deadline) {
   if (!grpc_) return;
   grpc_port_->Stop();
-  grpc_->Shutdown(absl::ToChronoTime(deadline));
+  grpc_->Shutdown(absl::ToChronoTime(ToWallClock(deadline)));
   grpc_->Wait();
 }
 
@@ -320,10 +337,10 @@ GrpcServer::~GrpcServer() {
   stop_watching_.Notify();
   if (watcher_.joinable()) watcher_.join();
   port_watch_.reset();
-  if (!grpc_) return;  // never listened: the engine was not ours yet
+  if (!grpc_ && !http_) return;  // nobody was let in: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
-  serving_.engine.Drain(absl::Now());
-  ShutDown(absl::Now());
+  serving_.engine.Drain(Now());
+  ShutDown(Now());
   http_.reset();                        // what its clients asked for is cancelled
   serving_.requests.AwaitNone();        // a client that left does not wait for its request's end
   serving_.readiness.Observe(nullptr);  // the health service goes with grpc_
@@ -332,6 +349,9 @@ GrpcServer::~GrpcServer() {
 }  // namespace
 
 absl::Status Server::CheckAddresses(const ServerOptions& options) {
+  if (options.listen.empty() && options.http.empty() && options.admin.empty()) {
+    return absl::InvalidArgumentError("--listen, --http and --admin are all off");
+  }
   for (const auto& [flag, text] : {std::pair(kListenFlag, options.listen),
                                    {kAdminFlag, options.admin},
                                    {kHttpFlag, options.http}}) {

@@ -19,7 +19,7 @@
 namespace mea {
 
 struct ServerOptions {
-  std::string listen = "127.0.0.1:50051";  // gRPC; port 0 takes a free one
+  std::string listen = "127.0.0.1:50051";  // gRPC; empty = none; port 0 takes a free one
   std::string admin = "127.0.0.1:9090";    // HTTP: metrics, health, status; empty = none
   std::string http = "127.0.0.1:8000";     // HTTP: the OpenAI API; empty = none
   std::vector<std::string> http_cors;      // origins whose pages may call it; "*": all
@@ -30,13 +30,14 @@ struct ServerOptions {
   std::shared_ptr<GrammarCompiler> grammars;   // null: structured output is not served
   std::shared_ptr<Certificates> certificates;  // TLS on all ports; null: none
   std::shared_ptr<Access> access = std::make_shared<Access>();  // who may do what
-  bool open_metrics = false;                                    // /metrics needs no key
-  absl::Duration file_watch_period = absl::Seconds(1);          // of certificates and keys
+  bool open_metrics = false;                            // /metrics needs no key
+  absl::Duration file_watch_period = absl::Seconds(1);  // of certificates and keys
   // After this long without a sign of life from the engine: NOT_SERVING, until there is one.
   absl::Duration stall_timeout = absl::Seconds(5);
   // After this long without an answer on one of the server's own ports: NOT_SERVING, until it
   // answers.
   absl::Duration port_timeout = absl::Seconds(15);
+  absl::Duration stats_interval;  // between events "stats" in the log; 0: none
 };
 
 // An engine behind gRPC and two HTTP ports, from the first request to the last. Owns the text
@@ -44,8 +45,8 @@ struct ServerOptions {
 // engine, the tokenizer, the metrics and the log, which must outlive it.
 class Server {
  public:
-  // The errors that Start would give for the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE
-  // for one that cannot be bound, with its flag. Keeps none of them.
+  // What Start would say of the addresses: INVALID_ARGUMENT for a bad one, UNAVAILABLE for one that
+  // cannot be had, after its flag, or where all are off. Takes none of them.
   static absl::Status CheckAddresses(const ServerOptions& options);
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, Engine& engine,
                                                        const Tokenizer& tokenizer, Metrics& metrics,

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
+#include "server/metadata.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
 #include "server/wire_message.h"
@@ -24,6 +25,7 @@ grpc::ServerUnaryReactor* Answer(Serving& serving, std::optional<Right> right,
   Request request;
   Response response;
   absl::Status status = serving.access->Check(Authorization(*context), right);
+  if (status.ok()) status = CheckMetadata(*context);
   if (status.ok()) status = ParseMessage(message, request);
   if (status.ok()) status = answer(request, response);
   if (status.ok()) answer_message = SerializeMessage(response);

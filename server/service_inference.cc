@@ -4,10 +4,11 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/client_text.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
+#include "server/metadata.h"
 #include "server/prepare_prompt.h"
 
 namespace mea {
@@ -146,7 +147,7 @@ absl::Status TooManyTexts() {
 // Whether a call that a text worker answers still waits. Its reactor, and with it the context,
 // lives until it is finished.
 absl::Status Awaited(const grpc::CallbackServerContext& context) {
-  if (absl::Now() >= absl::FromChrono(context.deadline())) {
+  if (Now() >= FromWallClock(absl::FromChrono(context.deadline()))) {
     return absl::DeadlineExceededError("the deadline passed");
   }
   return context.IsCancelled() ? absl::CancelledError("cancelled by the client") : absl::OkStatus();
@@ -190,6 +191,15 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const Serving& ser
   return absl::OkStatus();
 }
 
+class TextReactor final : public grpc::ServerUnaryReactor {
+ public:
+  explicit TextReactor(Serving& serving) : call_(serving.open_calls.Hold()) {}
+  void OnDone() override { delete this; }
+
+ private:
+  const std::shared_ptr<void> call_;
+};
+
 // A unary call whose answer a text worker makes. `read` checks what is asked, on gRPC's thread, and
 // gives what `answer` makes the response of.
 template <typename Request, typename Response, typename Read, typename Answer>
@@ -197,21 +207,24 @@ grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackSer
                                              const grpc::ByteBuffer& message,
                                              grpc::ByteBuffer* answer_message, Read read,
                                              Answer answer) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* reactor = new TextReactor(serving);  // gRPC's
   if (!message.Valid()) {
     serving.resets.Count(context->peer());
     reactor->Finish(NoMessage());
     return reactor;
   }
   // It counts as a request, but not as a running one: it is over soon.
-  const absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
+  absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
+  const auto under_way = serving.text_calls.Hold();
+  if (admitted.ok()) admitted = CheckMetadata(*context);
+  if (admitted.ok()) admitted = serving.readiness.CheckNotDraining();
   const absl::StatusOr<TextLease> text =
       admitted.ok() ? serving.text_budget.Take(message.Length()) : admitted;
   const auto request = std::make_shared<Request>();
   absl::Status status = text.ok() ? ParseMessage(message, *request) : text.status();
   if (status.ok()) status = read(*request);
   if (status.ok()) {
-    const auto job = [=, text = *text] {
+    const auto job = [=, text = *text, under_way = under_way] {
       Response response;
       absl::Status answered = Awaited(*context);
       if (answered.ok())

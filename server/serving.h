@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/grammar/grammar_compiler.h"
 #include "engine/text/chat/chat_template.h"
@@ -43,8 +44,11 @@ struct Serving {
   TextBudget text_budget;
   ResetGuard resets;
   InFlight requests;
-  OpenCalls open_calls;
-  absl::Time start_time = absl::Now();
+  OpenCalls open_calls;  // of gRPC, that it has not finished sending
+  OpenCalls text_calls;  // whose answer a text worker makes: Tokenize and its kind
+  absl::Time start_time = Now();
+
+  std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars}); }
 };
 
 }  // namespace mea

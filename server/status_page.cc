@@ -1,11 +1,11 @@
 #include "server/status_page.h"
 
-#include <array>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "kernels/human_bytes.h"
 #include "server/build_info.h"
 
 namespace mea {
@@ -47,9 +47,9 @@ std::string OtherMemoryLine(const MemoryPlan& plan) {
 }
 
 std::string DeviceLine(const BackendCounters& device) {
-  return absl::StrFormat("%d graph replays, %d eager runs, %d captures of %s in all",
-                         device.replays, device.eager_runs, device.records,
-                         HumanBytes(device.record_bytes));
+  return absl::StrFormat("%d graph replays, %d eager runs, %d graphs of %s in all",
+                         device.graph_replays, device.eager_runs, device.graphs,
+                         HumanBytes(device.graph_bytes));
 }
 
 }  // namespace
@@ -101,20 +101,8 @@ std::string ReadyLine(const Serving& serving, const std::string& listen, const s
   return absl::StrFormat(
       "serving %s: gRPC %s, OpenAI API %s, metrics %s; KV cache %s, room for %d tokens or %d "
       "sequences of %d; %s",
-      serving.model_name, listen, url(http, "/v1"), url(admin, "/metrics"), MemoryLine(plan),
-      kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
-}
-
-std::string HumanBytes(int64_t bytes) {
-  constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  if (unit == 0) return absl::StrFormat("%d B", bytes);
-  return absl::StrFormat("%.2f %s", value, std::string(kUnits[unit]));
+      serving.model_name, listen.empty() ? "off" : listen, url(http, "/v1"), url(admin, "/metrics"),
+      MemoryLine(plan), kv.max_tokens, plan.max_sequences, context, OtherMemoryLine(plan));
 }
 
 }  // namespace mea

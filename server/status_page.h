@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "server/serving.h"
@@ -13,8 +12,5 @@ std::string StatusPage(const Serving& serving);
 // The line that `serve` prints when it is ready. An empty address is off.
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
                       const std::string& http, bool has_tls);
-
-// "1.50 GiB".
-std::string HumanBytes(int64_t bytes);
 
 }  // namespace mea

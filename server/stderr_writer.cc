@@ -1,4 +1,5 @@
 #include "server/stderr_writer.h"
+#include "engine/clock.h"
 
 #include <poll.h>
 #include <unistd.h>
@@ -6,8 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-
-#include "absl/time/clock.h"
 
 namespace mea {
 namespace {
@@ -19,7 +18,7 @@ constexpr int kWaitMs = 50;  // between two looks at the deadline
 void StderrWriter::Write(std::string_view text) {
   while (!text.empty()) {
     pollfd ready = {STDERR_FILENO, POLLOUT, 0};
-    const bool is_late = absl::GetCurrentTimeNanos() >= deadline_ns_;
+    const bool is_late = absl::ToUnixNanos(Now()) >= deadline_ns_;
     if (poll(&ready, 1, is_late ? 0 : kWaitMs) == 0) {
       if (is_late) return;
       continue;

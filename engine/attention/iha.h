@@ -1,40 +1,55 @@
 #pragma once
 
+#include "absl/status/statusor.h"
 #include "engine/attention/variant.h"
 
 namespace mea {
 
-// Interleaved Head Attention (arXiv 2602.21371): each head has P pseudo heads, mixes of all heads,
-// at P virtual positions for every token. The cache holds only physical heads. Pseudo queries are
-// mixed before attention, pseudo keys and values within it, and the P * h outputs collapse to h
-// after it. Layers without mixing tensors are ordinary layers.
+class FieldReader;
+
+// Interleaved Head Attention (arXiv 2602.21371): each head has P pseudo heads, mixed of all heads,
+// which stand at P virtual positions for every token. The cache holds physical heads alone; pseudo
+// queries are mixed before attention, pseudo keys and values within it, and the P * h outputs
+// collapse to h after it. Layers with a window are of this kind; the others are ordinary ones.
+//
+// LayerWeights::mix is [h, h * P] here: pseudo head p of head j is sum_m mix[m, j * P + p] of head
+// m. Queries and outputs lie by pseudo head first.
 class IhaAttention final : public AttentionVariant {
  public:
-  void Attend(const LayerWeights& layer, AttentionStep& step) const override {
-    if (layer.collapse.empty()) return AttentionVariant::Attend(layer, step);
-    const auto num_tokens = static_cast<int>(step.queries.q.shape[0]);
-    const int64_t h = step.queries.q.shape[1];
-    const int64_t d = step.queries.q.shape[2];
-    const int64_t pseudo_heads = step.turns.shape[0];  // P
-    const TensorView angles = step.workspace.pseudo_cos_sin(num_tokens);
-    InterleavedAttentionArgs read{
-        .paged = step.read, .pseudo_heads = static_cast<int>(pseudo_heads), .turns = step.turns};
-    read.paged.q = step.workspace.pseudo_queries(num_tokens);
-    read.paged.out = step.workspace.pseudo_attended(num_tokens);
-    read.paged.mix = layer.mix;
+  // What LayerWeights::variant holds: [h, P * h], column p * h + j; and R transposed, [P * h, h],
+  // row p * h + j.
+  enum Weight { kQueryMix, kCollapse, kNumWeights };
 
-    // Pseudo heads are the outermost dimension, so those of one virtual position are rows of h
-    // heads.
-    step.backend.MixHeads(step.queries.q, layer.query_mix, read.paged.q);
-    step.queries.q = read.paged.q.Reshape({num_tokens * pseudo_heads, h, d});
-    step.queries.cos_sin = angles;
-    step.backend.PrepareQueries(step.queries);
-    // Token n's keys are cached at the position of its pseudo head 0, n * P.
-    step.append.cos_sin = angles.Reshape({num_tokens, pseudo_heads * d}).Columns(0, d);
-    step.backend.AppendKv(step.append);
-    step.backend.InterleavedAttention(read);
-    step.backend.MixHeads(read.paged.out, layer.collapse, step.read.out);
+  explicit IhaAttention(int pseudo_heads) : pseudo_heads_(pseudo_heads) {}
+  // Of head_composition. The first refusal.
+  static absl::StatusOr<std::shared_ptr<const AttentionVariant>> Read(FieldReader& in,
+                                                                      ModelConfig& config);
+
+  int pseudo_heads() const { return pseudo_heads_; }
+  bool is_interleaved(const ModelConfig& config, int layer) const {
+    return config.layer_windows[layer] > 0;
   }
+
+  void ListTensors(const ModelConfig& config, int layer, const std::string& prefix,
+                   LayerWeights& weights, TensorList& list) const override;
+  std::vector<RowBuffer> Buffers(const ModelConfig& config) const override;
+  absl::StatusOr<std::vector<Tensor>> MakeConstants(const ModelConfig& config, TensorView inv_freq,
+                                                    Backend& backend) const override;
+  int64_t PlannedConstantBytes(const ModelConfig& config, DType wide) const override;
+  AttentionKind KindOf(const ModelConfig& config, int layer) const override;
+  bool can_add_key_bias(const ModelConfig& config, int layer) const override {
+    return !is_interleaved(config, layer);
+  }
+  OpCost Cost(const AttentionLoad& load) const override;
+  std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& config,
+                                                            DType kv_dtype) const override;
+  std::string DescribeLayer(const ModelConfig& config, int layer) const override;
+  void BeginStep(Backend& backend, const ComputeRopeArgs& rope,
+                 std::span<const TensorView> buffers) const override;
+  void Attend(const LayerWeights& layer, AttentionStep& step) const override;
+
+ private:
+  const int pseudo_heads_;  // P
 };
 
 }  // namespace mea

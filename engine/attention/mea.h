@@ -1,24 +1,29 @@
 #pragma once
 
+#include "absl/status/statusor.h"
 #include "engine/attention/variant.h"
 
 namespace mea {
 
+class FieldReader;
+
 // Multi-head Explicit Attention (arXiv 2601.19611): the cache holds component heads, attention sees
 // their head-level linear composition, and each head's output may be RMS-normalised before o_proj.
-// Layers without W_lc are plain layers of a mixed model.
+// Layers without W_lc are plain layers of a mixed model. How many heads are cached, and the head
+// norm, are the configuration's own: everything counts with them.
 class MeaAttention final : public AttentionVariant {
- protected:
-  // With QK-norm the composite keys' norms are cached as one scalar per (token, virtual head):
-  // exact, since the norm divides each logit by a number that does not depend on the query.
-  void BeforeCache(const LayerWeights& layer, AttentionStep& step) const override {
-    step.append.key_mix = layer.mix.key;
-  }
+ public:
+  // Of head_composition. The first refusal.
+  static absl::StatusOr<std::shared_ptr<const AttentionVariant>> Read(FieldReader& in,
+                                                                      ModelConfig& config);
 
-  void AtRead(const LayerWeights& layer, AttentionStep& step) const override {
-    step.read.mix = layer.mix;
-    step.read.head_norm_gain = layer.head_norm_gain;
-  }
+  void SettleLayers(const SafeTensors& tensors, ModelConfig& config) const override;
+  void ListTensors(const ModelConfig& config, int layer, const std::string& prefix,
+                   LayerWeights& weights, TensorList& list) const override;
+
+ protected:
+  void BeforeCache(const LayerWeights& layer, AttentionStep& step) const override;
+  void AtRead(const LayerWeights& layer, AttentionStep& step) const override;
 };
 
 }  // namespace mea

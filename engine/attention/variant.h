@@ -1,11 +1,19 @@
 #pragma once
 
-#include <memory>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
-#include "engine/model/workspace.h"
+#include "absl/status/statusor.h"
+#include "engine/config/config.h"
+#include "engine/storage/safetensors.h"
+#include "engine/weights/tensor_spec.h"
+#include "engine/weights/weights.h"
 #include "kernels/backend.h"
+#include "kernels/cost.h"
 
 namespace mea {
 
@@ -13,23 +21,89 @@ namespace mea {
 // set for plain attention.
 struct AttentionStep {
   Backend& backend;
-  const Workspace& workspace;
-  TensorView turns;  // [P, head_dim] wide: angles of the positions 0..P-1 (IHA)
+  std::span<const TensorView> buffers;  // the variant's, of this step's tokens
+  std::span<const Tensor> constants;    // the variant's
   PrepareQueriesArgs queries;
   AppendKvArgs append;
   PagedAttentionArgs read;
 };
 
-// How one kind of attention differs from plain attention over the cached heads. Each hook completes
-// or changes the arguments of the op that is called next; by default it changes nothing. Stateless:
-// everything that it needs is in the layer's weights.
+// One row for each token of a step.
+struct RowBuffer {
+  int64_t columns = 0;
+  bool is_wide = false;  // in the back end's wide dtype, not its compute dtype
+};
+
+struct StepDTypes {
+  DType weights = DType::kBf16;
+  DType kv = DType::kBf16;
+  DType compute = DType::kF32;
+};
+
+// One layer's attention of a step whose cost is asked for.
+struct AttentionLoad {
+  const ModelConfig& config;
+  int layer = 0;
+  StepDTypes dtypes;
+  std::span<const SequenceLengths> sequences;
+  int64_t num_tokens = 0;  // of all sequences
+};
+
+// A family of attention: how it departs from plain attention over the cached heads, and all that it
+// needs for it. What is not overridden departs in nothing, so that this class itself is plain
+// attention: grouped-query attention, or multi-head attention where h = H. Immutable: it knows its
+// part of config.json, and is shared by all who have a copy of the configuration.
 class AttentionVariant {
  public:
   virtual ~AttentionVariant() = default;
+
+  // ---- what it needs
+
+  // Completes what config.json leaves open by what the files hold.
+  virtual void SettleLayers(const SafeTensors& /*tensors*/, ModelConfig& /*config*/) const {}
+  // Lists its tensors of a layer behind those of plain attention, and changes those if need be.
+  virtual void ListTensors(const ModelConfig& /*config*/, int /*layer*/,
+                           const std::string& /*prefix*/, LayerWeights& /*weights*/,
+                           TensorList& /*list*/) const {}
+  virtual std::vector<RowBuffer> Buffers(const ModelConfig& /*config*/) const { return {}; }
+  // Whether values have rows of their own, not columns behind queries and keys.
+  virtual bool has_dense_values() const { return false; }
+  // Tensors that depend on the configuration alone, where the back end reads them.
+  virtual absl::StatusOr<std::vector<Tensor>> MakeConstants(const ModelConfig& /*config*/,
+                                                            TensorView /*inv_freq*/,
+                                                            Backend& /*backend*/) const {
+    return std::vector<Tensor>();
+  }
+  virtual int64_t PlannedConstantBytes(const ModelConfig& /*config*/, DType /*wide*/) const {
+    return 0;
+  }
+  // Matrix products beside those of plain attention.
+  virtual std::vector<ProductShape> Products(const ModelConfig& /*config*/) const { return {}; }
+  virtual AttentionKind KindOf(const ModelConfig& config, int layer) const;
+  // Whether a cache in 8 bits may keep keys without their bias.
+  virtual bool can_add_key_bias(const ModelConfig& /*config*/, int /*layer*/) const { return true; }
+  // Of everything between the projections and o_proj but appending to the cache.
+  virtual OpCost Cost(const AttentionLoad& load) const;
+
+  // ---- what `mea inspect` tells
+
+  // Labels and texts.
+  virtual std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& /*config*/,
+                                                                    DType /*kv_dtype*/) const {
+    return {};
+  }
+  // Which heads of a layer are composed.
+  virtual std::string DescribeLayer(const ModelConfig& config, int layer) const;
+
+  // ---- what it does
+
+  // Once in every step, before the layers; `rope` is what plain attention computes.
+  virtual void BeginStep(Backend& /*backend*/, const ComputeRopeArgs& /*rope*/,
+                         std::span<const TensorView> /*buffers*/) const {}
   // From projected q, k and v to the input of o_proj, step.read.out.
   virtual void Attend(const LayerWeights& layer, AttentionStep& step) const {
     BeforeCache(layer, step);
-    step.backend.PrepareAndAppend(step.queries, step.append);
+    step.backend.PrepareAndAppend({.queries = step.queries, .kv = step.append});
     AtRead(layer, step);
     step.backend.PagedAttention(step.read);
   }
@@ -42,6 +116,9 @@ class AttentionVariant {
   virtual void AtRead(const LayerWeights& /*layer*/, AttentionStep& /*step*/) const {}
 };
 
-std::unique_ptr<AttentionVariant> CreateAttentionVariant(const ModelConfig& config);
+const AttentionVariant& AttentionOf(const ModelConfig& config);
+
+// What attention of one layer looks like to kernels/cost.
+AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
 
 }  // namespace mea

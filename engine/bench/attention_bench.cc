@@ -8,7 +8,7 @@
 
 #include "engine/bench/rounds.h"
 #include "engine/bench/step_cost.h"
-#include "engine/model/place_weights.h"
+#include "engine/weights/place_tensors.h"
 #include "kernels/random_fill.h"
 #include "kvcache/kv_layout.h"
 
@@ -106,7 +106,7 @@ class AttentionLoop {
     return MakeInputs();
   }
 
-  // All layers once: recorded under `key` where the back end records.
+  // All layers once: a graph of `key` where the back end makes graphs.
   absl::Status Run(int64_t key) {
     backend_->Run(key, [&] {
       for (int layer = 0; layer < num_layers_; ++layer) backend_->PagedAttention(Args(layer));

@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include "engine/bench/head_storage.h"
 #include "engine/bench/report.h"
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
+#include "engine/config/config.h"
+#include "engine/model/model_weights.h"
 #include "kernels/backend.h"
 
 namespace mea {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+#include "engine/attention/mea.h"
 
 namespace mea {
 absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name) {
@@ -15,7 +16,7 @@ absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name) {
 std::string StorageName(HeadStorage storage, const ModelConfig& config) {
   switch (storage) {
     case HeadStorage::kAsConfigured:
-      if (config.pseudo_heads > 0) return "iha";
+      if (config.composition == "iha") return "iha";
       return config.compressed() ? "mea" : "plain";
     case HeadStorage::kOneHot:
       return "one-hot";
@@ -29,11 +30,12 @@ ModelConfig WithStorage(ModelConfig config, HeadStorage storage) {
   if (storage == HeadStorage::kAsConfigured) return config;
   const bool mixed = storage == HeadStorage::kOneHot;
   if (mixed) config.model_type = "mea";
+  config.composition = mixed ? "mea" : "none";
+  config.attention = mixed ? std::make_shared<const MeaAttention>() : nullptr;
   config.layer_heads.assign(config.num_layers, {.key_heads = config.kv_heads,
                                                 .value_heads = config.kv_heads,
                                                 .key_mix = mixed,
                                                 .value_mix = mixed});
-  config.pseudo_heads = 0;
   return config;
 }
 

@@ -74,9 +74,10 @@ absl::StatusOr<std::vector<BenchRow>> BenchOps(const ModelConfig& config,
     if ((*backend)->device() != Device::kCpu) {
       return absl::InvalidArgumentError("ops are timed one by one on the CPU alone");
     }
-    auto timed = std::make_unique<OpMeter>(*std::move(backend));
+    auto timed = std::make_unique<OpMeter>();
     meter = timed.get();
-    return timed;
+    (*backend)->set_observer(std::move(timed));
+    return backend;
   };
   const auto bench = EngineBench::Create(config, one_round, metered, weights);
   if (!bench.ok()) return bench.status();

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/storage/output_file.h"
 #include "kernels/cuda_module.h"
 #include "kernels/machine.h"
 
@@ -100,10 +101,7 @@ absl::Status WriteJson(const std::string& file, const std::string& command,
         {"processor", machine.processor},
         {"threads", machine.num_threads}}},
       {"results", ToJson(rows)}};
-  std::ofstream out(file);
-  out << json.dump(1) << '\n';
-  if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));
-  return absl::OkStatus();
+  return ReplaceFile(file, json.dump(1) + "\n");
 }
 
 }  // namespace mea

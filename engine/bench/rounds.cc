@@ -5,7 +5,7 @@
 namespace mea {
 namespace {
 
-constexpr int kWarmUpRuns = 3;  // the first allocates, the second records, the third repeats
+constexpr int kWarmUpRuns = 3;  // the first allocates, the second makes a graph, the third repeats
 constexpr int kMostRuns = 10000;
 
 absl::StatusOr<double> TimeRuns(const Contender& contender, int count) {

@@ -3,19 +3,11 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/model/config.h"
+#include "engine/attention/variant.h"
+#include "engine/config/config.h"
 #include "kernels/cost.h"
 
 namespace mea {
-
-struct StepDTypes {
-  DType weights = DType::kBf16;
-  DType kv = DType::kBf16;
-  DType compute = DType::kF32;
-};
-
-// One layer's attention in the terms of kernels/cost.
-AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
 
 // Least bytes and flops of a forward pass over `sequences` and of the logits of `logit_rows` of its
 // rows: the sum of kernels/cost over the ops of Model::Forward and Model::Logits, with as many

@@ -87,8 +87,9 @@ void Stepper::Launch(std::vector<SampledToken>& tokens) {
   for (size_t first = 0; first < rows_.size(); first += group) {
     const size_t count = std::min(group, rows_.size() - first);
     const TensorView logits = model_->Logits(std::span(rows_).subspan(first, count));
-    model_->backend().Sample(logits, std::span(draws_).subspan(first, count), {}, {},
-                             std::span(tokens).subspan(first, count));
+    model_->backend().Sample({.logits = logits,
+                              .rows = std::span(draws_).subspan(first, count),
+                              .tokens = std::span(tokens).subspan(first, count)});
   }
 }
 
@@ -98,13 +99,13 @@ absl::Status Stepper::Run(int count) {
   for (int i = 0; i < count; ++i) {
     last_ ^= 1;
     Launch(tokens_[last_]);
-    const int64_t mark = backend.Mark();
+    const int64_t event = backend.RecordEvent();
     if (i > 0) {
-      if (absl::Status status = backend.Await(before); !status.ok()) return status;
+      if (absl::Status status = backend.WaitEvent(before); !status.ok()) return status;
     }
-    before = mark;
+    before = event;
   }
-  return backend.Await(before);
+  return backend.WaitEvent(before);
 }
 
 }  // namespace mea

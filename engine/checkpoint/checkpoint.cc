@@ -4,22 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/attention/variant.h"
 #include "engine/checkpoint/config_reader.h"
 #include "engine/checkpoint/generation_reader.h"
 
 namespace mea {
 namespace {
-
-// Where h' = h the configuration leaves open whether W_lc is the identity: its tensor tells.
-void SettleMixes(const SafeTensors& tensors, ModelConfig& config) {
-  if (config.composition() != "mea") return;
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");
-    LayerHeads& heads = config.layer_heads[layer];
-    heads.key_mix |= tensors.Find(prefix + "k_hlc.weight") != nullptr;
-    heads.value_mix |= tensors.Find(prefix + "v_hlc.weight") != nullptr;
-  }
-}
 
 bool AreEqual(const StoredTensor& a, const StoredTensor& b) {
   return a.dtype == b.dtype && a.shape == b.shape &&
@@ -51,7 +41,7 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir,
   if (!generation.ok()) return generation.status();
   absl::StatusOr<SafeTensors> tensors = SafeTensors::Open(dir);
   if (!tensors.ok()) return tensors.status();
-  SettleMixes(*tensors, *config);
+  AttentionOf(*config).SettleLayers(*tensors, *config);
   std::vector<std::string> warnings;
   SettleTie(*tensors, *config, warnings);
   return Checkpoint{.dir = dir,

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/checkpoint/safetensors.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
+#include "engine/storage/safetensors.h"
 
 namespace mea {
 

@@ -4,10 +4,10 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/composition_reader.h"
-#include "engine/checkpoint/file.h"
-#include "engine/checkpoint/json.h"
+#include "engine/attention/registry.h"
 #include "engine/checkpoint/rope_reader.h"
+#include "engine/storage/file.h"
+#include "engine/storage/json.h"
 
 namespace mea {
 namespace {

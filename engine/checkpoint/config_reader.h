@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 
 namespace mea {
 

@@ -1,7 +1,7 @@
 #include "engine/checkpoint/generation_reader.h"
 
-#include "engine/checkpoint/file.h"
-#include "engine/checkpoint/json.h"
+#include "engine/storage/file.h"
+#include "engine/storage/json.h"
 
 namespace mea {
 namespace {

@@ -6,7 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "engine/checkpoint/file.h"
+#include "engine/storage/file.h"
 
 namespace mea {
 namespace {
@@ -38,14 +38,16 @@ absl::StatusOr<fs::path> SnapshotOf(const fs::path& dir) {
 
 std::string CheckpointName(const fs::path& dir) {
   std::error_code error;
-  fs::path whole = fs::canonical(dir, error);
+  const fs::path real = fs::canonical(dir, error);
   if (error) return dir.string();
-  const fs::path repository = whole.parent_path().parent_path().filename();
-  if (whole.parent_path().filename() == "snapshots" &&
+  fs::path typed = dir.filename().empty() ? dir.parent_path() : dir;
+  if (typed.filename() == "." || typed.filename() == ".." || typed.filename().empty()) typed = real;
+  const fs::path repository = real.parent_path().parent_path().filename();
+  if (typed.filename() == real.filename() && real.parent_path().filename() == "snapshots" &&
       repository.string().starts_with(kRepository)) {
     return absl::StrReplaceAll(repository.string().substr(kRepository.size()), {{"--", "/"}});
   }
-  return whole.filename().string();
+  return typed.filename().string();
 }
 
 }  // namespace mea

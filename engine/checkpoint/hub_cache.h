@@ -12,7 +12,8 @@ namespace mea {
 // is neither. Returns any other path unchanged.
 absl::StatusOr<std::filesystem::path> SnapshotOf(const std::filesystem::path& dir);
 
-// The name of a checkpoint: "ORG/NAME" for a snapshot in such a cache, else its directory's name.
+// What to call a checkpoint: "ORG/NAME" of a snapshot in such a cache, else the directory's name as
+// it was typed: of a link the link's own.
 std::string CheckpointName(const std::filesystem::path& dir);
 
 }  // namespace mea

@@ -8,21 +8,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/attention/variant.h"
+#include "engine/storage/mismatch.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {
 namespace {
-
-// 1234567 -> "1,234,567".
-std::string Grouped(int64_t number) {
-  const std::string digits = absl::StrCat(number);
-  std::string grouped;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) grouped += ',';
-    grouped += digits[i];
-  }
-  return grouped;
-}
 
 std::string Megabytes(int64_t bytes) {
   return absl::StrFormat("%.1f MB", static_cast<double>(bytes) / 1e6);
@@ -38,7 +29,7 @@ int64_t NumElements(const StoredTensor& tensor) {
 
 std::string Architecture(const ModelConfig& config) {
   const std::string name = config.model_type == "mea"
-                               ? absl::StrCat(config.composition(), " on ", config.base_model_type)
+                               ? absl::StrCat(config.composition, " on ", config.base_model_type)
                                : config.model_type;
   return absl::StrCat(name, ", ", config.num_layers, " layers, hidden ", config.hidden_size,
                       ", ffn ", config.ffn_size, ", vocabulary ", config.vocab_size, ", context ",
@@ -97,13 +88,6 @@ std::string Weights(const SafeTensors& tensors) {
                       tensors.num_files(), tensors.num_files() == 1 ? " file" : " files");
 }
 
-std::string MixText(const LayerHeads& heads) {
-  if (heads.pseudo_heads > 0) return absl::StrCat(heads.pseudo_heads, " pseudo heads each");
-  if (heads.key_mix && heads.value_mix) return "keys and values";
-  if (heads.key_mix) return "keys";
-  return heads.value_mix ? "values" : "none";
-}
-
 // One line per run of layers that cache alike.
 std::string LayerTable(const ModelConfig& config) {
   std::string table =
@@ -120,7 +104,7 @@ std::string LayerTable(const ModelConfig& config) {
     const std::string range = first == last ? absl::StrCat(first) : absl::StrCat(first, "..", last);
     absl::StrAppendFormat(&table, "  %-12s %6d %6d %8s  %s\n", range, heads.key_heads,
                           heads.value_heads, window == 0 ? "-" : absl::StrCat(window),
-                          MixText(heads));
+                          AttentionOf(config).DescribeLayer(config, first));
     first = last + 1;
   }
   return table;
@@ -134,29 +118,6 @@ std::string CacheText(const ModelConfig& config, DType kv_dtype) {
   return absl::StrFormat("%s bytes per token in %s, %s uncompressed, ratio %.3f",
                          Grouped(layout.BytesPerToken()), std::string(DTypeName(kv_dtype)),
                          Grouped(layout.UncompressedBytesPerToken()), layout.CompressionRatio());
-}
-
-std::string KnockText(Knock knock) {
-  switch (knock) {
-    case Knock::kNone:
-      return "none";
-    case Knock::kLinear:
-      return "linear, folded into q, k and v when loaded";
-    case Knock::kMlp:
-      return "mlp of the values, before the cache";
-  }
-  return "";
-}
-
-// What a cache of pseudo heads would take.
-std::string PseudoHeadsText(const ModelConfig& config, DType kv_dtype) {
-  int64_t bytes = 0;
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    const int64_t copies = std::max(1, config.layer_heads[layer].pseudo_heads);
-    bytes += copies * KvBytesPerToken(config.LayerKvSpec(layer, kv_dtype));
-  }
-  return absl::StrCat(config.pseudo_heads, " for each head, not cached; they would take ",
-                      Grouped(bytes), " bytes per token");
 }
 
 std::string TensorTable(const SafeTensors& tensors) {
@@ -184,9 +145,8 @@ std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions
   text += Line("head norm", config.head_norm == HeadNorm::kRms
                                 ? absl::StrCat("rms, eps ", config.head_norm_eps)
                                 : "none");
-  if (config.knock != Knock::kNone) text += Line("knock", KnockText(config.knock));
-  if (config.pseudo_heads > 0) {
-    text += Line("pseudo heads", PseudoHeadsText(config, options.kv_dtype));
+  for (const auto& [label, of_variant] : AttentionOf(config).Describe(config, options.kv_dtype)) {
+    text += Line(label, of_variant);
   }
   text += Line("parameters", Parameters(checkpoint.tensors));
   text += Line("weights", Weights(checkpoint.tensors));

@@ -9,7 +9,7 @@ constexpr NumberRange kThetaRange{1.0001, 1e15};  // log(theta) divides
 constexpr NumberRange kFactorRange{1.0, 1e6};
 constexpr NumberRange kScaleRange{0.0, 1e6};
 constexpr NumberRange kRotationRange{1e-6, 1e6};
-constexpr IntRange kPositionRange{1, 1 << 30};
+constexpr IntRange kContextRange{1, 1 << 30};
 
 void ReadLlama3(FieldReader& rope, RopeConfig& config) {
   config.factor = rope.Number("factor", kFactorRange);
@@ -56,8 +56,8 @@ void ReadKind(FieldReader& in, FieldReader& rope, int max_position, RopeConfig& 
   if (kind == "default") return;
 
   // A field at the top level outranks the one inside; without either the context counts.
-  const int inner = rope.Int("original_max_position_embeddings", kPositionRange, max_position);
-  config.original_max_position = in.Int("original_max_position_embeddings", kPositionRange, inner);
+  const int inner = rope.Int("original_max_position_embeddings", kContextRange, max_position);
+  config.original_max_position = in.Int("original_max_position_embeddings", kContextRange, inner);
   if (kind == "linear") {
     config.kind = RopeKind::kLinear;
     config.factor = rope.Number("factor", kFactorRange);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "engine/checkpoint/json.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
+#include "engine/storage/json.h"
 
 namespace mea {
 

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/convert_dtype.h"
 #include "engine/convert/statistics.h"
 #include "engine/load.h"
+#include "engine/storage/convert_dtype.h"
 #include "engine/text/tokenizer.h"
 
 namespace mea::convert {

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/checkpoint/file.h"
+#include "engine/storage/file.h"
 
 namespace mea::convert {
 namespace {

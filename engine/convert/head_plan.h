@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/config/config.h"
 #include "engine/convert/convert.h"
 #include "engine/convert/output.h"
-#include "engine/model/config.h"
 
 namespace mea::convert {
 

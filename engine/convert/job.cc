@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/convert/fingerprint.h"
 #include "engine/convert/pivot.h"
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 
 namespace mea::convert {
 namespace {
@@ -17,7 +17,7 @@ absl::Status CheckPlain(const ModelConfig& config, const std::string& file) {
   if (config.model_type == "mea") {
     return absl::InvalidArgumentError(absl::StrCat(
         file, ": model_type: expected a plain checkpoint, found \"mea\", whose heads are composed",
-        config.composition() == "mea" ? "; method rebase changes their basis alone" : ""));
+        config.composition == "mea" ? "; method rebase changes their basis alone" : ""));
   }
   if (config.kv_heads < 2) {
     return absl::InvalidArgumentError(absl::StrCat(file,
@@ -28,11 +28,11 @@ absl::Status CheckPlain(const ModelConfig& config, const std::string& file) {
 }
 
 absl::Status CheckMixed(const ModelConfig& config, const std::string& file) {
-  if (config.composition() != "mea") {
+  if (config.composition != "mea") {
     return absl::InvalidArgumentError(absl::StrCat(
         file,
         ": head_composition.kind: expected \"mea\", which method rebase changes the mixes of, ",
-        "found \"", config.composition(), "\""));
+        "found \"", config.composition, "\""));
   }
   const auto is_mixed = [](const LayerHeads& heads) { return heads.key_mix || heads.value_mix; };
   if (std::none_of(config.layer_heads.begin(), config.layer_heads.end(), is_mixed)) {

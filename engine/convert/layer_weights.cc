@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/convert_dtype.h"
-#include "engine/checkpoint/mismatch.h"
+#include "engine/storage/convert_dtype.h"
+#include "engine/storage/mismatch.h"
 
 namespace mea::convert {
 namespace {

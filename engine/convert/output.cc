@@ -9,9 +9,9 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/convert_dtype.h"
-#include "engine/checkpoint/json.h"
-#include "engine/convert/output_file.h"
+#include "engine/storage/convert_dtype.h"
+#include "engine/storage/json.h"
+#include "engine/storage/output_file.h"
 
 namespace mea::convert {
 namespace {

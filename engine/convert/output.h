@@ -30,12 +30,4 @@ using BytesWritten = std::function<absl::Status(int64_t bytes_done, int64_t byte
 absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
                              const std::filesystem::path& dir, const BytesWritten& progress = {});
 
-// Writes `text` to a new file and flushes it to the disk.
-absl::Status WriteFile(const std::filesystem::path& file, std::string_view text);
-// Flushes the entries of a directory to the disk.
-absl::Status SyncDirectory(const std::filesystem::path& dir);
-
-// "cannot write FILE: No space left on device"
-absl::Status WriteError(const std::filesystem::path& file, int error);
-
 }  // namespace mea::convert

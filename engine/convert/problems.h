@@ -4,10 +4,10 @@
 #include <map>
 #include <vector>
 
+#include "engine/config/config.h"
 #include "engine/convert/compose.h"
 #include "engine/convert/layer_weights.h"
 #include "engine/convert/matrix.h"
-#include "engine/model/config.h"
 
 namespace mea::convert {
 

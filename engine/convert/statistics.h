@@ -3,9 +3,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/config/config.h"
 #include "engine/convert/layer_weights.h"
 #include "engine/convert/problems.h"
-#include "engine/model/config.h"
 #include "engine/model/workspace.h"
 
 namespace mea::convert {

@@ -12,8 +12,9 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "engine/checkpoint/file.h"
 #include "engine/convert/output.h"
+#include "engine/storage/file.h"
+#include "engine/storage/output_file.h"
 
 namespace mea::convert {
 namespace {
@@ -132,7 +133,7 @@ absl::StatusOr<std::unique_ptr<WorkDir>> WorkDir::Open(const fs::path& out,
   } else if (!fs::is_empty(dir, error)) {
     return absl::FailedPreconditionError(
         absl::StrCat(dir.string(), " is not of a conversion: it has no manifest.json; remove it"));
-  } else if (absl::Status s = work->Replace(file, wanted.dump(2) + "\n"); !s.ok()) {
+  } else if (absl::Status s = ReplaceFile(file, wanted.dump(2) + "\n"); !s.ok()) {
     return s;
   }
   if (const std::optional<Json> measured = ReadJson(dir / "measured.json")) {
@@ -144,15 +145,6 @@ absl::StatusOr<std::unique_ptr<WorkDir>> WorkDir::Open(const fs::path& out,
 }
 
 WorkDir::~WorkDir() { close(lock_); }
-
-absl::Status WorkDir::Replace(const fs::path& file, std::string_view bytes) const {
-  const fs::path fresh = file.string() + ".new";
-  if (absl::Status status = WriteFile(fresh, bytes); !status.ok()) return status;
-  std::error_code error;
-  fs::rename(fresh, file, error);
-  if (error) return WriteError(file, error.value());
-  return SyncDirectory(file.parent_path());
-}
 
 fs::path WorkDir::SolvedFile(int layer, const char* kind, int heads) const {
   return dir() / absl::StrCat("layer-", layer, ".", kind, "-", heads, ".solved");
@@ -187,7 +179,7 @@ absl::Status WorkDir::Save(int layer, const KeyComposition& keys) const {
   out.Add(keys.mix);
   out.Add(keys.combine);
   out.Add(keys.turn);
-  return Replace(SolvedFile(layer, "keys", keys.components()), out.bytes());
+  return ReplaceFile(SolvedFile(layer, "keys", keys.components()), out.bytes());
 }
 
 absl::Status WorkDir::Save(int layer, const ValueComposition& values) const {
@@ -195,7 +187,7 @@ absl::Status WorkDir::Save(int layer, const ValueComposition& values) const {
   out.Add(values.mix);
   out.Add(values.combine);
   out.Add(values.basis);
-  return Replace(SolvedFile(layer, "values", values.components()), out.bytes());
+  return ReplaceFile(SolvedFile(layer, "values", values.components()), out.bytes());
 }
 
 std::optional<double> WorkDir::Measured(const std::string& name) const {
@@ -209,7 +201,7 @@ absl::Status WorkDir::SaveMeasured(const std::string& name, double value) {
   measured_.emplace_back(name, value);
   Json json = Json::object();
   for (const auto& [known, number] : measured_) json[known] = number;
-  return Replace(dir() / "measured.json", json.dump(1) + "\n");
+  return ReplaceFile(dir() / "measured.json", json.dump(1) + "\n");
 }
 
 absl::StatusOr<fs::path> WorkDir::NewCheckpointDir() const {

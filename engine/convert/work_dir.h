@@ -46,7 +46,6 @@ class WorkDir {
   WorkDir(std::filesystem::path out, int lock) : out_(std::move(out)), lock_(lock) {}
   std::filesystem::path dir() const;
   std::filesystem::path SolvedFile(int layer, const char* kind, int heads) const;
-  absl::Status Replace(const std::filesystem::path& file, std::string_view bytes) const;
 
   const std::filesystem::path out_;
   int lock_;  // a descriptor of the directory, locked

@@ -5,35 +5,18 @@
 #include "absl/strings/str_cat.h"
 #include "engine/grammar/limits.h"
 #include "engine/grammar/schema_preparer.h"
+#include "engine/text/json_bounds.h"
 
 namespace mea::grammar {
-
-absl::Status CheckJsonDepth(std::string_view field, std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      in_string = c != '"';
-      continue;
-    }
-    in_string = c == '"';
-    depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-    if (depth > kMaxJsonDepth) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(std::string(field), " has brackets more than ", kMaxJsonDepth, " deep"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view field, std::string_view text) {
   if (text.size() > kMaxSchemaBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(std::string(field), " of ", text.size(), " bytes exceeds ", kMaxSchemaBytes));
   }
-  if (absl::Status s = CheckJsonDepth(field, text); !s.ok()) return s;
+  if (absl::Status s = CheckJsonBounds(text, {.max_depth = kMaxJsonDepth}); !s.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(std::string(field), " ", s.message()));
+  }
   nlohmann::ordered_json json =
       nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded())

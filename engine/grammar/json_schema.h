@@ -26,8 +26,7 @@ absl::StatusOr<PreparedSchema> PrepareSchema(std::string_view text);
 // The same for a schema inside of another document, in place; adds to `patterns`.
 absl::Status PrepareSchema(nlohmann::ordered_json& schema, Patterns& patterns);
 
-// Within kMaxJsonDepth, so that it can be parsed.
-absl::Status CheckJsonDepth(std::string_view field, std::string_view text);
+// Of bounded size, so that it can be parsed.
 absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view field, std::string_view text);
 
 // Whether no document matches two of these schemas, judged by their types, their constants and the

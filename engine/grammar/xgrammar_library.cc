@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/grammar/follow_budget.h"
 #include "engine/grammar/limits.h"
+#include "engine/memory_shortage.h"
 
 namespace mea::grammar {
 namespace {
@@ -72,17 +73,24 @@ bool IsHarmless(const std::string& warning) {
          absl::StrContains(warning, "falling back to anyOf");
 }
 
-// Calls the library; whatever it throws is the end of `work`, the client's fault or a lack of
-// memory.
+// What the library says of something, behind words that clients know.
+absl::Status Refusal(std::string_view what, std::string_view message) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(std::string(what), " cannot be compiled: ", OneLine(message)));
+}
+
+// Calls the library on `what`; whatever it throws is the end of `work`, the client's fault or a
+// lack of memory.
 template <typename Call>
-auto Guarded(TextWork& work, Call call) -> absl::StatusOr<decltype(call())> {
+auto Guarded(TextWork& work, std::string_view what, Call call) -> absl::StatusOr<decltype(call())> {
   WarningCollector collector;
   const WorkScope scope(&work);
+  const MemoryShortageThrows shortage;
   if (!work.Go(1)) return work.status();
   try {
     auto result = call();
     for (const std::string& warning : collector.warnings()) {
-      if (!IsHarmless(warning)) return absl::InvalidArgumentError(OneLine(warning));
+      if (!IsHarmless(warning)) return Refusal(what, warning);
     }
     return result;
   } catch (const std::bad_alloc&) {
@@ -92,7 +100,7 @@ auto Guarded(TextWork& work, Call call) -> absl::StatusOr<decltype(call())> {
       return absl::InvalidArgumentError(
           absl::StrCat("the grammar ", work.status().message(), " to compile"));
     }
-    return work.stopped() ? work.status() : absl::InvalidArgumentError(OneLine(error.what()));
+    return work.stopped() ? work.status() : Refusal(what, error.what());
   }
 }
 
@@ -105,16 +113,26 @@ xgrammar::Grammar FromSchema(const std::string& schema) {
 // it; else it would let quotes and control characters through.
 absl::Status CheckPattern(const std::string& pattern, TextWork& work) {
   const nlohmann::ordered_json schema = {{"type", "string"}, {"pattern", pattern}};
+  const std::string name = absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)), "\"");
   const absl::StatusOr<std::string> text =
-      Guarded(work, [&] { return FromSchema(schema.dump()).ToString(); });
-  if (work.stopped()) return text.status();
-  if (!text.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)),
-                                                   "\": ", text.status().message()));
-  }
+      Guarded(work, name, [&] { return FromSchema(schema.dump()).ToString(); });
+  if (!text.ok()) return text.status();
   if (absl::StrContains(*text, "json_string=true")) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)),
-                                                 "\" is not supported in a schema"));
+  return absl::InvalidArgumentError(absl::StrCat(name, " is not supported in a schema"));
+}
+
+const char* NameOf(PreparedGrammar::Kind kind) {
+  switch (kind) {
+    case PreparedGrammar::Kind::kJsonSchema:
+      return "the schema";
+    case PreparedGrammar::Kind::kRegex:
+      return "the regular expression";
+    case PreparedGrammar::Kind::kEbnf:
+      return "the grammar";
+    case PreparedGrammar::Kind::kStructuralTag:
+      return "the structural tag";
+  }
+  return "";
 }
 
 xgrammar::Grammar MakeGrammar(const PreparedGrammar& prepared,
@@ -286,7 +304,7 @@ class Library : public XgrammarLibrary {
     const auto compile = [&](const auto& make) {
       // One thread, and no cache: ours is bounded, and an exception in a thread of its own would be
       // the end of the process.
-      return Guarded(work, [&] {
+      return Guarded(work, NameOf(prepared.kind), [&] {
         xgrammar::GrammarCompiler compiler(tokenizer_, /*max_threads=*/1, /*cache_enabled=*/false);
         return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()), vocab_size_,
                                                        is_json ? blanks_ : nullptr);
@@ -326,7 +344,7 @@ class Library : public XgrammarLibrary {
 absl::StatusOr<std::unique_ptr<XgrammarLibrary>> XgrammarLibrary::Create(
     const std::vector<std::string>& vocabulary, int vocab_size) {
   TextWork work;
-  absl::StatusOr<xgrammar::TokenizerInfo> tokenizer = Guarded(work, [&] {
+  absl::StatusOr<xgrammar::TokenizerInfo> tokenizer = Guarded(work, "the vocabulary", [&] {
     return xgrammar::TokenizerInfo(vocabulary, xgrammar::VocabType::RAW, vocab_size,
                                    std::vector<int32_t>());
   });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/attention/variant.h"
+
 namespace mea {
 namespace {
 
@@ -16,19 +18,6 @@ void AddProduct(BackendLimits& limits, int out_features, int in_features) {
           [](const ProductShape& a, const ProductShape& b) {
             return a.out_features == b.out_features && a.in_features == b.in_features;
           });
-}
-
-AttentionKind AttentionOf(const ModelConfig& config, int layer) {
-  const LayerHeads& heads = config.layer_heads[layer];
-  const bool is_composed = heads.key_mix || heads.value_mix || heads.pseudo_heads > 0;
-  // Of pseudo heads, every one counts.
-  const int per_head = std::max(1, heads.pseudo_heads);
-  return {.q_heads = config.q_heads * per_head,
-          .kv_heads = config.kv_heads * per_head,
-          .head_dim = config.head_dim,
-          .window = config.layer_windows[layer],
-          .is_composed = is_composed,
-          .pseudo_heads = heads.pseudo_heads};
 }
 
 }  // namespace
@@ -48,6 +37,7 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
                        .page_size = limits.page_size,
                        .hidden_size = config.hidden_size,
                        .vocab_size = config.vocab_size};
+  const AttentionVariant& attention = AttentionOf(config);
   const int q_width = config.q_heads * config.head_dim;
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerHeads& heads = config.layer_heads[layer];
@@ -57,18 +47,17 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
     for (const int width : {q_width + k_width + v_width, q_width, k_width, v_width}) {
       AddProduct(result, width, config.hidden_size);
     }
-    if (config.knock == Knock::kMlp) {
-      AddProduct(result, q_width + k_width, config.hidden_size);
-      AddProduct(result, 2 * config.head_dim, config.head_dim);
-      AddProduct(result, config.head_dim, config.head_dim);
-    }
-    AddOnce(result.attention, AttentionOf(config, layer),
+    if (attention.has_dense_values()) AddProduct(result, q_width + k_width, config.hidden_size);
+    AddOnce(result.attention, attention.KindOf(config, layer),
             [](const AttentionKind& a, const AttentionKind& b) {
               return a.window == b.window && a.is_composed == b.is_composed &&
                      a.pseudo_heads == b.pseudo_heads;
             });
   }
   AddProduct(result, config.hidden_size, q_width);
+  for (const ProductShape& product : attention.Products(config)) {
+    AddProduct(result, product.out_features, product.in_features);
+  }
   if (config.num_sparse_layers() < config.num_layers) {
     AddProduct(result, 2 * config.ffn_size, config.hidden_size);
     AddProduct(result, config.ffn_size, config.hidden_size);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 #include "engine/model/workspace.h"
 #include "kernels/backend.h"
 

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "engine/attention/variant.h"
+
 namespace mea {
 namespace {
 
@@ -76,7 +78,8 @@ absl::StatusOr<KeyBiases> KeyBiases::Create(const ModelConfig& config, const Mod
   if (!heads.ok()) return heads.status();
   for (int i = 0; i < config.num_layers; ++i) {
     const LayerWeights& layer = weights.layers[i];
-    biases.apart_.push_back(!layer.k_bias.empty() && config.layer_heads[i].pseudo_heads == 0);
+    biases.apart_.push_back(!layer.k_bias.empty() &&
+                            AttentionOf(config).can_add_key_bias(config, i));
     if (!biases.apart_[i]) continue;
     Compose(layer.k_bias, layer.mix.key, config.kv_heads, config.head_dim,
             heads->view().row<float>(i));

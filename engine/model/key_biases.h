@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
+#include "engine/config/config.h"
+#include "engine/weights/weights.h"
 #include "kernels/backend.h"
 
 namespace mea {

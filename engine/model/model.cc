@@ -3,41 +3,25 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "engine/device.h"
 #include "engine/model/backend_limits.h"
-#include "engine/model/place_weights.h"
+#include "engine/weights/place_tensors.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
 namespace {
 
-// Records of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
+// Graphs of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
 // and the output layer likewise.
-constexpr int64_t kNotRecorded = -1;
+constexpr int64_t kNoGraph = -1;
 constexpr int64_t kLogitsKey = int64_t{1} << 32;
 
 // The same for keys and values of every type.
 int NumKvGroups(const ModelConfig& config) {
   return MakeKvLayout(config, DType::kBf16, {}).num_groups();
-}
-
-// Angles by which pseudo queries turn back (IHA); a turn does not stretch, whatever RoPE's scaling.
-absl::StatusOr<Tensor> MakeTurns(const ModelConfig& config, TensorView inv_freq, Backend& backend) {
-  if (config.pseudo_heads == 0) return Tensor();
-  std::vector<int32_t> first_positions(config.pseudo_heads);
-  std::iota(first_positions.begin(), first_positions.end(), 0);
-  absl::StatusOr<Tensor> positions =
-      Place(TensorView::Of(std::span<const int32_t>(first_positions)), backend);
-  if (!positions.ok()) return positions.status();
-  const std::array<int64_t, 2> shape = {config.pseudo_heads, config.head_dim};
-  absl::StatusOr<Tensor> turns = backend.Allocate(shape, backend.wide_dtype());
-  if (!turns.ok()) return turns.status();
-  backend.ComputeRope({.positions = positions->view(), .inv_freq = inv_freq, .out = turns->view()});
-  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
-  return turns;
 }
 
 }  // namespace
@@ -46,35 +30,29 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
                                                      Backend* backend, ModelLimits limits,
                                                      const LoadProgress& progress) {
   const BackendLimits backend_limits = MakeBackendLimits(config, limits);
-  const absl::StatusOr<BackendBytes> backend_bytes = backend->PlannedBytes(backend_limits);
-  if (!backend_bytes.ok()) return backend_bytes.status();
-  if (absl::Status status = backend->Prepare(backend_limits); !status.ok()) return status;
-  absl::StatusOr<ModelWeights> placed = PlaceWeights(std::move(weights), *backend, progress);
-  if (!placed.ok()) return placed.status();
-  absl::StatusOr<Workspace> workspace = Workspace::Create(config, limits, *backend);
-  if (!workspace.ok()) return workspace.status();
-  absl::StatusOr<StepInputs> inputs =
-      StepInputs::Create(limits, config.max_position, NumKvGroups(config), backend);
-  if (!inputs.ok()) return inputs.status();
+  MEA_ASSIGN_OR_RETURN(const BackendBytes backend_bytes, backend->PlannedBytes(backend_limits));
+  MEA_RETURN_IF_ERROR(backend->Prepare(backend_limits));
+  MEA_ASSIGN_OR_RETURN(ModelWeights placed,
+                       PlaceWeights(config, std::move(weights), *backend, progress));
+  MEA_ASSIGN_OR_RETURN(Workspace workspace, Workspace::Create(config, limits, *backend));
+  MEA_ASSIGN_OR_RETURN(StepInputs inputs, StepInputs::Create(limits, config.max_position,
+                                                             NumKvGroups(config), backend));
   const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
-  absl::StatusOr<Tensor> inv_freq = Place(TensorView::Of(std::span(rope.inv_freq)), *backend);
-  if (!inv_freq.ok()) return inv_freq.status();
-  absl::StatusOr<Tensor> turns = MakeTurns(config, inv_freq->view(), *backend);
-  if (!turns.ok()) return turns.status();
-  absl::StatusOr<RowProbe> probe =
-      RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend);
-  if (!probe.ok()) return probe.status();
-  absl::StatusOr<KeyBiases> key_biases = KeyBiases::Create(config, *placed, *backend);
-  if (!key_biases.ok()) return key_biases.status();
-  return std::unique_ptr<Model>(new Model(std::move(config), *std::move(placed), backend, limits,
-                                          *backend_bytes, *std::move(workspace), *std::move(inputs),
-                                          *std::move(inv_freq), *std::move(turns),
-                                          *std::move(probe), *std::move(key_biases)));
+  MEA_ASSIGN_OR_RETURN(Tensor inv_freq, Place(TensorView::Of(std::span(rope.inv_freq)), *backend));
+  MEA_ASSIGN_OR_RETURN(std::vector<Tensor> constants,
+                       AttentionOf(config).MakeConstants(config, inv_freq.view(), *backend));
+  MEA_ASSIGN_OR_RETURN(RowProbe probe,
+                       RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend));
+  MEA_ASSIGN_OR_RETURN(KeyBiases key_biases, KeyBiases::Create(config, placed, *backend));
+  return std::unique_ptr<Model>(new Model(std::move(config), std::move(placed), backend, limits,
+                                          backend_bytes, std::move(workspace), std::move(inputs),
+                                          std::move(inv_freq), std::move(constants),
+                                          std::move(probe), std::move(key_biases)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
              BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-             Tensor turns, RowProbe probe, KeyBiases key_biases)
+             std::vector<Tensor> constants, RowProbe probe, KeyBiases key_biases)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -83,12 +61,18 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       workspace_(std::move(workspace)),
       inputs_(std::move(inputs)),
       inv_freq_(std::move(inv_freq)),
-      turns_(std::move(turns)),
+      constants_(std::move(constants)),
       probe_(std::move(probe)),
       key_biases_(std::move(key_biases)),
       rope_attention_factor_(
           ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
-      variant_(CreateAttentionVariant(config_)) {}
+      attention_(AttentionOf(config_)) {}
+
+int64_t Model::BytesOf(std::span<const Tensor> tensors) {
+  int64_t bytes = 0;
+  for (const Tensor& tensor : tensors) bytes += tensor.num_bytes();
+  return bytes;
+}
 
 int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
                                      Device device) {
@@ -98,16 +82,16 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
           ? 0
           : StepInputs::PlannedBytes(limits, config.max_position, NumKvGroups(config));
   const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
-  const int64_t turns = int64_t{config.pseudo_heads} * config.head_dim * DTypeSize(defaults.wide);
+  const int64_t constants = AttentionOf(config).PlannedConstantBytes(config, defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq + turns +
+         inv_freq + constants +
          RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide) +
          KeyBiases::PlannedBytes(config, device, defaults.wide);
 }
 
 void Model::Forward(const Batch& batch, const KvCache& kv) {
   inputs_.Set(batch);
-  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNotRecorded, [&] { Layers(kv); });
+  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNoGraph, [&] { Layers(kv); });
 }
 
 void Model::Layers(const KvCache& kv) {
@@ -117,27 +101,30 @@ void Model::Layers(const KvCache& kv) {
   const TensorView delta = workspace_.delta(n);
   const float eps = config_.rms_norm_eps;
 
-  backend_->ComputeRope({.positions = inputs_.positions,
-                         .inv_freq = inv_freq_.view(),
-                         .attention_factor = rope_attention_factor_,
-                         .out = workspace_.cos_sin(n)});
-  if (config_.pseudo_heads > 0) {
-    backend_->ComputeRope({.positions = inputs_.positions,
-                           .inv_freq = inv_freq_.view(),
-                           .attention_factor = rope_attention_factor_,
-                           .pseudo_heads = config_.pseudo_heads,
-                           .out = workspace_.pseudo_cos_sin(n)});
-  }
-  backend_->Embed(weights_.embedding, inputs_.token_ids, residual);
-  backend_->RmsNorm(residual, weights_.layers[0].input_norm, eps, normed);
+  const ComputeRopeArgs rope{.positions = inputs_.positions,
+                             .inv_freq = inv_freq_.view(),
+                             .attention_factor = rope_attention_factor_,
+                             .out = workspace_.cos_sin(n)};
+  backend_->ComputeRope(rope);
+  workspace_.variant_buffers(n, variant_buffers_);
+  attention_.BeginStep(*backend_, rope, variant_buffers_);
+  backend_->Embed({.table = weights_.embedding, .ids = inputs_.token_ids, .out = residual});
+  backend_->RmsNorm(
+      {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed});
   for (int i = 0; i < config_.num_layers; ++i) {
     const bool is_last = i + 1 == config_.num_layers;
     Attention(i, kv);
-    backend_->AddRmsNorm(delta, residual, weights_.layers[i].post_attention_norm, eps, normed);
+    backend_->AddRmsNorm({.delta = delta,
+                          .residual = residual,
+                          .gain = weights_.layers[i].post_attention_norm,
+                          .eps = eps,
+                          .out = normed});
     FeedForward(i, n);
-    backend_->AddRmsNorm(delta, residual,
-                         is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm, eps,
-                         normed);
+    backend_->AddRmsNorm({.delta = delta,
+                          .residual = residual,
+                          .gain = is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm,
+                          .eps = eps,
+                          .out = normed});
     if (on_layer_) on_layer_();
   }
 }
@@ -158,13 +145,13 @@ void Model::Attention(int layer, const KvCache& cache) {
   const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
                                     {.w = w.k_proj, .bias = k_bias, .out = k},
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
-  backend_->MatMul(workspace_.normed(n), projections);
+  backend_->MatMul({.x = workspace_.normed(n), .projections = projections});
   if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
 
   AttentionStep step{
       .backend = *backend_,
-      .workspace = workspace_,
-      .turns = turns_.view(),
+      .buffers = variant_buffers_,
+      .constants = constants_,
       .queries = {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin},
       .append = {.k = k.Split(spec.key_heads),
                  .v = v.Split(spec.value_heads),
@@ -186,9 +173,9 @@ void Model::Attention(int layer, const KvCache& cache) {
                .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
                .head_norm_eps = config_.head_norm_eps,
                .out = attended.Split(config_.q_heads)}};
-  variant_->Attend(w, step);
+  attention_.Attend(w, step);
 
-  backend_->MatMul(attended, w.o_proj, w.o_bias, workspace_.delta(n));
+  backend_->MatMul(attended, {.w = w.o_proj, .bias = w.o_bias, .out = workspace_.delta(n)});
 }
 
 void Model::FeedForward(int layer, int num_tokens) {
@@ -198,9 +185,10 @@ void Model::FeedForward(int layer, int num_tokens) {
   const TensorView up = workspace_.up(num_tokens);
   const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
                                     {.w = w.up_proj, .bias = w.up_bias, .out = up}};
-  backend_->MatMul(workspace_.normed(num_tokens), projections);
-  backend_->SwiGlu(gate, up, gate);
-  backend_->MatMul(gate, w.down_proj, w.down_bias, workspace_.delta(num_tokens));
+  backend_->MatMul({.x = workspace_.normed(num_tokens), .projections = projections});
+  backend_->SwiGlu({.gate = gate, .up = up, .out = gate});
+  backend_->MatMul(gate,
+                   {.w = w.down_proj, .bias = w.down_bias, .out = workspace_.delta(num_tokens)});
 }
 
 void Model::Experts(int layer, int num_tokens) {
@@ -218,14 +206,15 @@ void Model::Experts(int layer, int num_tokens) {
 
 TensorView Model::Logits(std::span<const int32_t> rows) {
   const int num_rows = static_cast<int>(rows.size());
-  // Filled up as a step's rows are, so that few records serve all numbers of rows.
+  // Filled up as a step's rows are, so that few graphs serve all numbers of rows.
   const int n = std::min(backend_->PaddedRows(num_rows), limits_.max_logit_rows);
   const TensorView device_rows = inputs_.SetRows(rows, n);
   const TensorView hidden = workspace_.last_hidden(n);
   const TensorView logits = workspace_.logits(n);
   backend_->Run(kLogitsKey + n, [&] {
-    backend_->GatherRows(workspace_.normed(limits_.max_batch_tokens), device_rows, hidden);
-    backend_->MatMul(hidden, weights_.lm_head, {}, logits);
+    backend_->GatherRows(
+        {.x = workspace_.normed(limits_.max_batch_tokens), .rows = device_rows, .out = hidden});
+    backend_->MatMul(hidden, {.w = weights_.lm_head, .out = logits});
   });
   return logits.Rows(0, num_rows);
 }

@@ -8,11 +8,11 @@
 #include "absl/status/statusor.h"
 #include "engine/attention/variant.h"
 #include "engine/batch.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 #include "engine/model/key_biases.h"
+#include "engine/model/model_weights.h"
 #include "engine/model/row_probe.h"
 #include "engine/model/step_inputs.h"
-#include "engine/model/weights.h"
 #include "engine/model/workspace.h"
 #include "kernels/backend.h"
 #include "kvcache/kv_cache.h"
@@ -64,7 +64,7 @@ class Model {
   // Activations and a step's arrays.
   int64_t workspace_bytes() const {
     return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes() +
-           turns_.num_bytes() + probe_.num_bytes() + key_biases_.num_bytes();
+           BytesOf(constants_) + probe_.num_bytes() + key_biases_.num_bytes();
   }
   // What it would be, without the model.
   static int64_t PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
@@ -75,8 +75,9 @@ class Model {
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
         BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-        Tensor turns, RowProbe probe, KeyBiases key_biases);
+        std::vector<Tensor> constants, RowProbe probe, KeyBiases key_biases);
 
+  static int64_t BytesOf(std::span<const Tensor> tensors);
   int num_rows() const { return static_cast<int>(inputs_.token_ids.shape[0]); }
   void Layers(const KvCache& kv);
   // Both read workspace normed and write what they add to the residual to workspace delta.
@@ -91,12 +92,13 @@ class Model {
   const BackendBytes backend_bytes_;
   const Workspace workspace_;
   StepInputs inputs_;
-  const Tensor inv_freq_;  // [head_dim / 2] f64
-  const Tensor turns_;     // [P, head_dim] wide: angles of the positions 0..P-1 (IHA), or absent
+  const Tensor inv_freq_;                // [head_dim / 2] f64
+  const std::vector<Tensor> constants_;  // of the attention variant
   RowProbe probe_;
   const KeyBiases key_biases_;
   const double rope_attention_factor_;
-  const std::unique_ptr<AttentionVariant> variant_;
+  const AttentionVariant& attention_;
+  std::vector<TensorView> variant_buffers_;  // of the last Forward's rows
   std::function<void()> on_layer_;
   OnProjections on_projections_;
 };

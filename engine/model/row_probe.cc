@@ -28,7 +28,7 @@ int64_t RowProbe::PlannedBytes(int hidden_size, int max_rows, DType wide) {
 
 RowProbe::Answer RowProbe::Start(TensorView x) {
   const TensorView products = products_.view().Rows(0, x.shape[0]);
-  backend_->MatMul(x, zeros_.view(), {}, products);
+  backend_->MatMul(x, {.w = zeros_.view(), .out = products});
   if (backend_->device() == Device::kCpu) return Answer(products);
   const TensorView host = hosts_[next_host_].view().Rows(0, x.shape[0]);
   next_host_ = 1 - next_host_;

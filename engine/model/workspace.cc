@@ -2,42 +2,43 @@
 
 #include <array>
 
+#include "engine/attention/variant.h"
+
 namespace mea {
 
 template <typename Visit>
-void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits, Visit visit) {
+void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits,
+                              Workspace& workspace, Visit visit) {
   using Shape = std::array<int64_t, 2>;
   constexpr bool kWide = true;
   const int64_t tokens = limits.max_batch_tokens;
   const int64_t rows = limits.max_logit_rows;
   const int64_t head_dim = config.head_dim;
-  visit(&Workspace::residual_, Shape{tokens, config.hidden_size}, kWide);
-  visit(&Workspace::normed_, Shape{tokens, config.hidden_size}, !kWide);
-  visit(&Workspace::delta_, Shape{tokens, config.hidden_size}, !kWide);
-  visit(&Workspace::cos_sin_, Shape{tokens, head_dim}, kWide);
-  visit(&Workspace::qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
-  visit(&Workspace::attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
-  if (config.knock == Knock::kMlp) {
-    const int64_t width = int64_t{config.kv_heads} * head_dim;
-    visit(&Workspace::knock_values_, Shape{tokens, width}, !kWide);
-    visit(&Workspace::knock_gate_up_, Shape{tokens, 2 * width}, !kWide);
+  visit(workspace.residual_, Shape{tokens, config.hidden_size}, kWide);
+  visit(workspace.normed_, Shape{tokens, config.hidden_size}, !kWide);
+  visit(workspace.delta_, Shape{tokens, config.hidden_size}, !kWide);
+  visit(workspace.cos_sin_, Shape{tokens, head_dim}, kWide);
+  visit(workspace.qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
+  visit(workspace.attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
+  const AttentionVariant& attention = AttentionOf(config);
+  if (attention.has_dense_values()) {
+    visit(workspace.dense_values_, Shape{tokens, config.kv_heads * head_dim}, !kWide);
   }
-  if (config.pseudo_heads > 0) {
-    const int64_t width = int64_t{config.pseudo_heads} * config.kv_heads * head_dim;
-    visit(&Workspace::pseudo_cos_sin_, Shape{tokens, config.pseudo_heads * head_dim}, kWide);
-    visit(&Workspace::pseudo_queries_, Shape{tokens, width}, !kWide);
-    visit(&Workspace::pseudo_attended_, Shape{tokens, width}, !kWide);
+  const std::vector<RowBuffer> buffers = attention.Buffers(config);
+  workspace.variant_buffers_.resize(buffers.size());
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    visit(workspace.variant_buffers_[i], Shape{tokens, buffers[i].columns}, buffers[i].is_wide);
   }
   if (config.num_sparse_layers() < config.num_layers) {
-    visit(&Workspace::gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
+    visit(workspace.gate_up_, Shape{tokens, 2 * int64_t{config.ffn_size}}, !kWide);
   }
   if (config.num_sparse_layers() > 0) {
     const int64_t expert_rows = tokens * config.moe.top_k;
-    visit(&Workspace::expert_inner_, Shape{expert_rows, config.moe.ffn_size}, !kWide);
-    visit(&Workspace::expert_rows_, Shape{expert_rows, config.hidden_size}, !kWide);
+    visit(workspace.expert_inner_, Shape{expert_rows, config.moe.ffn_size}, !kWide);
+    visit(workspace.expert_rows_, Shape{expert_rows, config.hidden_size}, !kWide);
   }
-  visit(&Workspace::last_hidden_, Shape{rows, config.hidden_size}, !kWide);
-  visit(&Workspace::logits_, Shape{rows, config.vocab_size}, kWide);
+  visit(workspace.last_hidden_, Shape{rows, config.hidden_size}, !kWide);
+  visit(workspace.logits_, Shape{rows, config.vocab_size}, kWide);
 }
 
 absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const ModelLimits& limits,
@@ -45,18 +46,17 @@ absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const Mod
   Workspace workspace;
   workspace.q_heads_ = config.q_heads;
   workspace.head_dim_ = config.head_dim;
-  workspace.pseudo_heads_ = config.pseudo_heads;
   workspace.ffn_size_ = config.ffn_size;
   absl::Status status;
   ForEachTensor(
-      config, limits, [&](Tensor Workspace::*member, std::span<const int64_t> shape, bool is_wide) {
+      config, limits, workspace, [&](Tensor& tensor, std::span<const int64_t> shape, bool is_wide) {
         if (!status.ok()) return;
-        absl::StatusOr<Tensor> tensor =
+        absl::StatusOr<Tensor> allocated =
             backend.Allocate(shape, is_wide ? backend.wide_dtype() : backend.compute_dtype());
-        status = tensor.status();
+        status = allocated.status();
         if (!status.ok()) return;
-        workspace.num_bytes_ += tensor->num_bytes();
-        workspace.*member = *std::move(tensor);
+        workspace.num_bytes_ += allocated->num_bytes();
+        tensor = *std::move(allocated);
       });
   if (!status.ok()) return status;
   return workspace;
@@ -64,11 +64,11 @@ absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const Mod
 
 int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType compute,
                                 DType wide) {
+  Workspace unmade;
   int64_t bytes = 0;
-  ForEachTensor(config, limits,
-                [&](Tensor Workspace::*, std::span<const int64_t> shape, bool is_wide) {
-                  bytes += shape[0] * shape[1] * DTypeSize(is_wide ? wide : compute);
-                });
+  ForEachTensor(config, limits, unmade, [&](Tensor&, std::span<const int64_t> shape, bool is_wide) {
+    bytes += shape[0] * shape[1] * DTypeSize(is_wide ? wide : compute);
+  });
   return bytes;
 }
 
@@ -83,14 +83,13 @@ QkvViews Workspace::qkv(int num_tokens, int key_heads, int value_heads) const {
                               .Reshape({num_tokens, width});
   return {.q = rows.Columns(0, q_width),
           .k = rows.Columns(q_width, k_width),
-          .v = knock_values_.view().empty() ? rows.Columns(q_width + k_width, v_width)
-                                            : knock_values_.view().Rows(0, num_tokens)};
+          .v = dense_values_.view().empty() ? rows.Columns(q_width + k_width, v_width)
+                                            : dense_values_.view().Rows(0, num_tokens)};
 }
 
-TensorView Workspace::knock_gate_up(int num_tokens) const {
-  const int64_t d = head_dim_;
-  const TensorView rows = knock_gate_up_.view().Rows(0, num_tokens);
-  return rows.Reshape({rows.num_elements() / (2 * d), 2 * d});
+void Workspace::variant_buffers(int num_tokens, std::vector<TensorView>& views) const {
+  views.clear();
+  for (const Tensor& buffer : variant_buffers_) views.push_back(buffer.view().Rows(0, num_tokens));
 }
 
 }  // namespace mea

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 #include "kernels/backend.h"
 
 namespace mea {
@@ -15,8 +15,8 @@ struct ModelLimits {
   int page_size = 16;          // tokens per page of the cache, or fewer
 };
 
-// The columns of one layer's projections, adjacent in one buffer, so a device computes them in one
-// product. Values that KHA's MLP still has to change have a buffer of their own.
+// The columns of one layer's projections, side by side in one buffer: what a device computes in one
+// product. Values have rows of their own where the attention variant wants them dense.
 struct QkvViews {
   TensorView q;  // [num_tokens, q_heads * head_dim]
   TensorView k;  // [num_tokens, h'_K * head_dim]
@@ -45,54 +45,34 @@ class Workspace {
   TensorView expert_rows(int num_rows) const { return expert_rows_.view().Rows(0, num_rows); }
   // The number of component heads may differ from layer to layer.
   QkvViews qkv(int num_tokens, int key_heads, int value_heads) const;
-  // KHA of values: a row for each head, [num_tokens * kv_heads, head_dim].
-  TensorView knock_gate(int num_tokens) const {
-    return knock_gate_up(num_tokens).Columns(0, head_dim_);
-  }
-  TensorView knock_up(int num_tokens) const {
-    return knock_gate_up(num_tokens).Columns(head_dim_, head_dim_);
-  }
-  // IHA: angles [num_tokens * P, head_dim] and pseudo heads [num_tokens, P * h, head_dim].
-  TensorView pseudo_cos_sin(int num_tokens) const {
-    const TensorView rows = pseudo_cos_sin_.view().Rows(0, num_tokens);
-    return rows.Reshape({int64_t{num_tokens} * pseudo_heads_, head_dim_});
-  }
-  TensorView pseudo_queries(int num_tokens) const {
-    return pseudo_queries_.view().Rows(0, num_tokens).Split(int64_t{pseudo_heads_} * q_heads_);
-  }
-  TensorView pseudo_attended(int num_tokens) const {
-    return pseudo_attended_.view().Rows(0, num_tokens).Split(int64_t{pseudo_heads_} * q_heads_);
-  }
+  // AttentionVariant::Buffers, into `views`.
+  void variant_buffers(int num_tokens, std::vector<TensorView>& views) const;
   TensorView last_hidden(int rows) const { return last_hidden_.view().Rows(0, rows); }
   TensorView logits(int rows) const { return logits_.view().Rows(0, rows); }
 
   int64_t num_bytes() const { return num_bytes_; }
 
  private:
-  // Calls visit(member, shape, is_wide) for every tensor.
+  // Calls visit(tensor of `workspace`, shape, is_wide) for every tensor.
   template <typename Visit>
-  static void ForEachTensor(const ModelConfig& config, const ModelLimits& limits, Visit visit);
+  static void ForEachTensor(const ModelConfig& config, const ModelLimits& limits,
+                            Workspace& workspace, Visit visit);
 
-  TensorView knock_gate_up(int num_tokens) const;
   TensorView gate_up(int num_tokens) const { return gate_up_.view().Rows(0, num_tokens); }
 
   int q_heads_ = 0;
   int head_dim_ = 0;
   int ffn_size_ = 0;
-  int pseudo_heads_ = 0;
   int64_t num_bytes_ = 0;
-  Tensor residual_;         // [max_tokens, hidden] wide
-  Tensor normed_;           // [max_tokens, hidden]
-  Tensor delta_;            // [max_tokens, hidden] what a block adds to the residual
-  Tensor cos_sin_;          // [max_tokens, head_dim] wide
-  Tensor qkv_;              // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
-  Tensor attended_;         // [max_tokens, q_heads * head_dim]
-  Tensor knock_values_;     // [max_tokens, kv_heads * head_dim], of KHA's MLP alone
-  Tensor knock_gate_up_;    // [max_tokens, kv_heads * 2 * head_dim], likewise
-  Tensor pseudo_cos_sin_;   // [max_tokens, P * head_dim] wide, of IHA alone
-  Tensor pseudo_queries_;   // [max_tokens, P * h * head_dim], likewise
-  Tensor pseudo_attended_;  // [max_tokens, P * h * head_dim], likewise
-  Tensor gate_up_;          // [max_tokens, 2 * ffn], where a layer is dense
+  Tensor residual_;      // [max_tokens, hidden] wide
+  Tensor normed_;        // [max_tokens, hidden]
+  Tensor delta_;         // [max_tokens, hidden] what a block adds to the residual
+  Tensor cos_sin_;       // [max_tokens, head_dim] wide
+  Tensor qkv_;           // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
+  Tensor attended_;      // [max_tokens, q_heads * head_dim]
+  Tensor dense_values_;  // [max_tokens, kv_heads * head_dim], where the variant wants it
+  std::vector<Tensor> variant_buffers_;
+  Tensor gate_up_;  // [max_tokens, 2 * ffn], where a layer is dense
   // Where a layer has experts:
   Tensor expert_inner_;  // [max_tokens * top_k, ffn of an expert]
   Tensor expert_rows_;   // [max_tokens * top_k, hidden]

@@ -16,6 +16,7 @@ struct Detokenizer::State {
   State(const Tokenizer* tokenizer, DetokenizerOptions options)
       : stop_strings(std::move(options.stop)),
         include_stop(options.include_stop),
+        min_tokens(options.min_tokens),
         stream(&tokenizer->decoder(), options.skip_special_tokens,
                std::move(options.shown_special_tokens)),
         matcher(&stop_strings),
@@ -23,16 +24,25 @@ struct Detokenizer::State {
 
   // The stop string that the special token is.
   std::optional<int> StopOf(int32_t id) const {
+    if (num_tokens <= min_tokens) return std::nullopt;
     const auto it = std::find_if(stop_tokens.begin(), stop_tokens.end(),
                                  [id](const auto& stop) { return stop.first == id; });
     return it == stop_tokens.end() ? std::nullopt : std::optional(it->second);
   }
 
+  std::optional<StopMatcher::Match> Seek(StopMatcher& in, std::string_view text) const {
+    if (num_tokens > min_tokens) return in.Scan(text);
+    in.Skip(text);
+    return std::nullopt;
+  }
+
   // Takes in text that is certain and gives what can be released of it.
   TextDelta Take(std::string_view fresh) {
     const size_t held_before = held.size();
+    num_code_points += NumCodePoints(fresh);
     held += fresh;
-    if (const auto match = matcher.Scan(fresh)) return Stop(match->index, held_before + match->end);
+    if (const auto match = Seek(matcher, fresh))
+      return Stop(match->index, held_before + match->end);
     TextDelta delta{.text = std::move(held)};
     held = delta.text.substr(delta.text.size() - matcher.num_held());
     delta.text.resize(delta.text.size() - held.size());
@@ -48,7 +58,7 @@ struct Detokenizer::State {
       return std::nullopt;
     }
     if (run_scanned == 0) run_matcher = matcher;
-    const auto match = run_matcher.Scan(run.substr(run_scanned));
+    const auto match = Seek(run_matcher, run.substr(run_scanned));
     const size_t end = held.size() + run_scanned + (match ? match->end : 0);
     run_scanned = run.size();
     if (!match) return std::nullopt;
@@ -66,11 +76,14 @@ struct Detokenizer::State {
   const StopStrings stop_strings;
   std::vector<std::pair<int32_t, int>> stop_tokens;  // special tokens that are one, and which
   const bool include_stop;
+  const int min_tokens;
   DecodeStream stream;
   StopMatcher matcher;      // has read all certain text
   StopMatcher run_matcher;  // and run_scanned bytes of the open run
   size_t run_scanned = 0;
-  std::string held;     // the end of the certain text, which may begin a stop string
+  std::string held;    // the end of the certain text, which may begin a stop string
+  int num_tokens = 0;  // pushed
+  int64_t num_code_points = 0;
   int stop_index = -1;  // >= 0: stopped
 };
 
@@ -119,6 +132,7 @@ void Detokenizer::StartAfter(std::span<const int32_t> prompt) {
 
 TextDelta Detokenizer::Push(int32_t id) {
   if (state_->stop_index >= 0) return {.stop_index = state_->stop_index};
+  ++state_->num_tokens;
   if (const auto stop = state_->StopOf(id)) {
     TextDelta delta = Finish();
     if (delta.stop_index >= 0) return delta;
@@ -136,6 +150,8 @@ TextDelta Detokenizer::Push(int32_t id) {
   }
   return delta;
 }
+
+int64_t Detokenizer::num_code_points() const { return state_->num_code_points; }
 
 TextDelta Detokenizer::Finish() {
   if (state_->stop_index >= 0) return {.stop_index = state_->stop_index};

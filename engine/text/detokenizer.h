@@ -18,6 +18,7 @@ struct DetokenizerOptions {
   // leaves the token out.
   std::vector<std::string> stop;
   bool include_stop = false;  // whether the text ends with the stop string or just before it
+  int min_tokens = 0;         // a stop string that one of the first so many completes is none
   bool skip_special_tokens = true;
   // Special tokens that are never skipped, sorted.
   std::vector<int32_t> shown_special_tokens;
@@ -56,6 +57,10 @@ class Detokenizer {
   // string, even if text is still held back; of several completed at the same place, the longest.
   // After a match there is no more text.
   TextDelta Push(int32_t id);
+
+  // Of the text that is certain, what is held back for a stop string included: where the next token
+  // begins in it.
+  int64_t num_code_points() const;
 
   // The end of the stream: returns what was held back, an incomplete code point as U+FFFD.
   TextDelta Finish();

@@ -35,6 +35,15 @@ std::optional<StopMatcher::Match> StopMatcher::Scan(std::string_view text) {
   return std::nullopt;
 }
 
+void StopMatcher::Skip(std::string_view text) {
+  while (const auto match = Scan(text)) {
+    text.remove_prefix(match->end);
+    for (int i = 0; i < strings_->count(); ++i) {
+      if (matched_[i] == strings_->length(i)) matched_[i] = strings_->Restart(i);
+    }
+  }
+}
+
 size_t StopMatcher::num_held() const {
   return matched_.empty() ? 0 : *std::max_element(matched_.begin(), matched_.end());
 }

@@ -20,6 +20,8 @@ class StopStrings {
   const std::string& text(int index) const { return strings_[index]; }
   // How much of the string the text ends with after `byte`, if it ended with `matched` before.
   uint32_t Advance(int index, uint32_t matched, char byte) const;
+  // How much of the string its own end may begin.
+  uint32_t Restart(int index) const { return borders_[index].back(); }
 
  private:
   std::vector<std::string> strings_;
@@ -41,6 +43,8 @@ class StopMatcher {
 
   // Reads on up to the first match.
   std::optional<Match> Scan(std::string_view text);
+  // Reads on and lets matches pass; one that has begun here may be completed by what follows.
+  void Skip(std::string_view text);
 
   // How many of the last bytes may be the beginning of a stop string.
   size_t num_held() const;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -45,6 +47,10 @@ inline size_t CodePointBefore(std::string_view valid, size_t end) {
   do --end;
   while ((valid[end] & 0xc0) == 0x80);
   return end;
+}
+
+inline int64_t NumCodePoints(std::string_view valid) {
+  return std::count_if(valid.begin(), valid.end(), [](char c) { return (c & 0xc0) != 0x80; });
 }
 
 inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";  // U+FFFD

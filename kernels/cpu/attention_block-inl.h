@@ -136,7 +136,7 @@ class BlockAttention {
     for (int i = 0; i < heads.num_plain; ++i) body(heads.plain[i]);
   }
 
-  // Turns scores into exp(score - max), zero where a row sees no token, and rescales the records.
+  // Replaces scores by exp(score - max), zero where a row sees no token, and rescales the records.
   void Softmax(const Batch& batch, int head) const {
     HWY_ALIGN float norms[kBlockTokens] = {};
     const bool normed = work_.args.kv.spec.key_norm_heads > 0;

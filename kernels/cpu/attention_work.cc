@@ -8,7 +8,7 @@ namespace {
 
 // Floats of each part of an item's memory, in their order.
 struct Floats {
-  int64_t queries, records, scores, composed, scales, mix, turned;
+  int64_t queries, records, scores, composed, scales, mix, rotated;
 
   Floats(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item) {
     const KvSpec& spec = args.kv.spec;
@@ -24,10 +24,10 @@ struct Floats {
                          heads_read(args.mix.value, spec.value_heads, heads);
     scales = spec.dtype == DType::kI8 ? read * kBlockTokens : 0;
     mix = RoundUp(heads * std::max(spec.key_heads, spec.value_heads), 16);
-    turned = args.key_bias.empty() ? 0 : RoundUp(group_rows * spec.head_dim, 16);
+    rotated = args.key_bias.empty() ? 0 : RoundUp(group_rows * spec.head_dim, 16);
   }
   int64_t total() const {
-    return queries + 2 * records + scores + composed + scales + 2 * mix + turned;
+    return queries + 2 * records + scores + composed + scales + 2 * mix + rotated;
   }
   static int64_t heads_read(const TensorView& mix, int64_t components, int64_t heads) {
     return mix.empty() ? heads : components;
@@ -99,7 +99,7 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
       scales(composed + Floats(a, s, i).composed),
       key_mix(scales + Floats(a, s, i).scales),
       value_mix(key_mix + Floats(a, s, i).mix),
-      turned(value_mix + Floats(a, s, i).mix) {}
+      rotated(value_mix + Floats(a, s, i).mix) {}
 
 int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,
                                      const AttentionItem& item) {

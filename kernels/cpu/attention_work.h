@@ -86,7 +86,7 @@ struct AttentionWork {
   float* const scales;     // for an 8-bit cache: [num_keys + num_values][kBlockTokens]
   float* const key_mix;    // [mixed heads of the item][key_heads]
   float* const value_mix;  // [mixed heads of the item][value_heads]
-  float* const turned;     // of keys with a bias: [group_rows][head_dim]
+  float* const rotated;    // of keys with a bias: [group_rows][head_dim]
 
  private:
   HeadsBySource BySource(const std::vector<int32_t>& sources, int begin, int end) const;

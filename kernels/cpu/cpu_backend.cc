@@ -13,7 +13,6 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/host_sample.h"
 #include "kernels/int8_rows.h"
-#include "kernels/op_checks.h"
 
 namespace mea {
 namespace {
@@ -36,8 +35,9 @@ class CpuBackend final : public Backend {
     return Tensor::AllocateHost(shape, dtype);
   }
 
-  void Embed(TensorView table, TensorView ids, TensorView out) override {
-    CheckEmbed(table, ids, out, DType::kF32);
+ private:
+  void DoEmbed(const EmbedArgs& args) override {
+    const auto& [table, ids, out] = args;
     ForRows(ids.shape[0], [&](int64_t t) {
       const int32_t id = ids.as<int32_t>()[t];
       switch (table.dtype) {
@@ -53,118 +53,62 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) override {
-    CheckRmsNorm(x, gain, out, DType::kF32);
-    ForRows(x.shape[0], [&](int64_t t) {
-      kernels_.rms_norm(x.row<float>(t), gain.as<float>(), eps, x.shape[1], out.row<float>(t));
-    });
-  }
-
-  void AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
-                  TensorView out) override {
-    CheckAddRmsNorm(delta, residual, gain, out, DType::kF32);
-    ForRows(delta.shape[0], [&](int64_t t) {
-      kernels_.add_rms_norm(delta.row<float>(t), residual.row<float>(t), gain.as<float>(), eps,
-                            delta.shape[1], out.row<float>(t));
-    });
-  }
-
-  void MatMul(TensorView x, std::span<const Projection> projections) override {
-    for (const Projection& p : projections) {
-      CheckMatMul(x, p, DType::kF32);
-      matmul_.Run({.x = x, .w = p.w, .bias = p.bias, .out = p.out}, kernels_.matmul, pool_,
-                  scratch_);
-    }
-  }
-
-  void SwiGlu(TensorView gate, TensorView up, TensorView out) override {
-    CheckSwiGlu(gate, up, out, DType::kF32);
-    ForRows(gate.shape[0], [&](int64_t t) {
-      kernels_.swi_glu(gate.row<float>(t), up.row<float>(t), gate.shape[1], out.row<float>(t));
-    });
-  }
-
-  void Moe(const MoeArgs& args) override {
-    CheckMoe(args, DType::kF32);
-    moe_.Run(args, kernels_, pool_, scratch_);
-  }
-
-  void SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) override {
-    CheckSigmoidGate(gate, up, out, DType::kF32);
-    ForRows(gate.shape[0], [&](int64_t t) {
-      kernels_.sigmoid_gate(gate.row<float>(t), up.row<float>(t), scale, gate.shape[1],
-                            out.row<float>(t));
-    });
-  }
-
-  void MixHeads(TensorView x, TensorView mix, TensorView out) override {
-    CheckMixHeads(x, mix, out, DType::kF32);
-    ForRows(x.shape[0], [&](int64_t t) {
-      kernels_.mix_heads({.x = x.row<float>(t),
-                          .x_stride = x.stride[1],
-                          .mix = mix.as<float>(),
-                          .mix_stride = mix.stride[0],
-                          .out = out.row<float>(t),
-                          .out_stride = out.stride[1],
-                          .in_heads = x.shape[1],
-                          .out_heads = out.shape[1],
-                          .head_dim = x.shape[2]});
-    });
-  }
-
-  void GatherRows(TensorView x, TensorView rows, TensorView out) override {
-    CheckGatherRows(x, rows, out, DType::kF32);
+  void DoGatherRows(const GatherRowsArgs& args) override {
+    const auto& [x, rows, out] = args;
     ForRows(rows.shape[0], [&](int64_t t) {
       std::copy_n(x.row<float>(rows.as<int32_t>()[t]), x.shape[1], out.row<float>(t));
     });
   }
 
-  void ComputeRope(const RopeArgs& args) override {
-    CheckComputeRope(args, DType::kF32);
-    ForRows(args.out.shape[0], [&](int64_t t) { cpu::ComputeRopeRow(args, t); });
+  void DoRmsNorm(const RmsNormArgs& args) override { EachRow(kernels_.rows.rms_norm, args); }
+  void DoAddRmsNorm(const AddRmsNormArgs& args) override {
+    EachRow(kernels_.rows.add_rms_norm, args);
   }
-  void PrepareQueries(const PrepareQueriesArgs& args) override {
-    CheckPrepareQueries(args, DType::kF32);
+  void DoSwiGlu(const SwiGluArgs& args) override { EachRow(kernels_.rows.swi_glu, args); }
+  void DoSigmoidGate(const SigmoidGateArgs& args) override {
+    EachRow(kernels_.rows.sigmoid_gate, args);
+  }
+  void DoMixHeads(const MixHeadsArgs& args) override { EachRow(kernels_.rows.mix_heads, args); }
+  void DoComputeRope(const ComputeRopeArgs& args) override { EachRow(cpu::ComputeRopeRow, args); }
+  void DoPrepareQueries(const PrepareQueriesArgs& args) override {
     ForRows(args.q.shape[0], [&](int64_t t) { cpu::PrepareQueryRow(args, t); });
   }
-  void AppendKv(const AppendKvArgs& args) override {
-    CheckAppendKv(args, DType::kF32);
+  void DoAppendKv(const AppendKvArgs& args) override {
     CheckPageSize(args.kv);
     ForRows(args.k.shape[0], [&](int64_t t) { cpu::AppendKvRow(args, t); });
   }
-  void PagedAttention(const PagedAttentionArgs& args) override {
-    CheckPagedAttention(args, DType::kF32);
-    CheckSequenceLengths(args, args.q_offsets.values<int32_t>(), args.kv_lens.values<int32_t>());
+
+  void DoMatMul(const MatMulArgs& args) override {
+    for (const auto& [w, bias, out] : args.projections) {
+      matmul_.Run({.x = args.x, .w = w, .bias = bias, .out = out}, kernels_.matmul, pool_,
+                  scratch_);
+    }
+  }
+  void DoMoe(const MoeArgs& args) override { moe_.Run(args, kernels_, pool_, scratch_); }
+
+  void DoPagedAttention(const PagedAttentionArgs& args) override {
     CheckCache(args);
     attention_.Run(args, kernels_.attention, pool_, scratch_);
   }
-  void InterleavedAttention(const InterleavedAttentionArgs& args) override {
-    CheckInterleavedAttention(args, DType::kF32);
-    CheckSequenceLengths(args.paged, args.paged.q_offsets.values<int32_t>(),
-                         args.paged.kv_lens.values<int32_t>());
+  void DoInterleavedAttention(const InterleavedAttentionArgs& args) override {
     CheckCache(args.paged);
     attention_.Run(args, kernels_.interleaved_attention, pool_, scratch_);
   }
 
-  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<const uint32_t> masks, std::span<SampledToken> tokens) override {
-    CheckSample(logits, rows, masks, tokens.size(), DType::kF32);
-    for (HostSampler& sampler : samplers_) sampler.Expect(logits.shape[1]);
-    pool_.ParallelFor(std::ssize(rows), [&](int64_t i, int thread) {
-      tokens[i] = samplers_[thread].Sample(Row(logits, i), rows[i], edits, masks);
+  void DoSample(const SampleArgs& args) override {
+    for (HostSampler& sampler : samplers_) sampler.Expect(args.logits.shape[1]);
+    pool_.ParallelFor(std::ssize(args.rows), [&](int64_t i, int thread) {
+      args.tokens[i] =
+          samplers_[thread].Sample(Row(args.logits, i), args.rows[i], args.edits, args.masks);
+    });
+  }
+  void DoTokenLogprobs(const TokenLogprobsArgs& args) override {
+    pool_.ParallelFor(std::ssize(args.targets), [&](int64_t i, int) {
+      const std::span<const float> row = Row(args.logits, i);
+      args.logprobs[i] = static_cast<float>(row[args.targets[i]] - LogSumExp(row));
     });
   }
 
-  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
-                     std::span<float> logprobs) override {
-    CheckTokenLogprobs(logits, targets.size(), logprobs.size(), DType::kF32);
-    pool_.ParallelFor(std::ssize(targets), [&](int64_t i, int) {
-      const std::span<const float> row = Row(logits, i);
-      logprobs[i] = static_cast<float>(row[targets[i]] - LogSumExp(row));
-    });
-  }
-
- private:
   static std::span<const float> Row(TensorView logits, int64_t i) {
     return {logits.row<float>(i), static_cast<size_t>(logits.shape[1])};
   }
@@ -176,6 +120,12 @@ class CpuBackend final : public Backend {
       const int64_t end = std::min(num_rows, (item + 1) * kRowsPerItem);
       for (int64_t row = item * kRowsPerItem; row < end; ++row) body(row);
     });
+  }
+
+  // kernel(args, row) for every row of the result.
+  template <typename Kernel, typename Args>
+  void EachRow(Kernel kernel, const Args& args) {
+    ForRows(args.out.shape[0], [&](int64_t row) { kernel(args, row); });
   }
 
   template <typename T>

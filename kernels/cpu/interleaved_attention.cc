@@ -1,5 +1,5 @@
 // Interleaved pseudo heads on the kernel of composed heads. Pseudo head r of head j, as a key, is
-// the virtual head j * P + r composed of the physical ones; the P pseudo queries of head j, turned
+// the virtual head j * P + r composed of the physical ones; the P pseudo queries of head j, rotated
 // back by r, are its group. So its scores are ordinary ones, but for rows that see one token less;
 // the softmax of a pseudo query over all keys is the merger of its P records, as of splits.
 #undef HWY_TARGET_INCLUDE
@@ -14,9 +14,9 @@ HWY_BEFORE_NAMESPACE();
 namespace mea {
 namespace HWY_NAMESPACE {
 
-// target = scale * (q turned back by the angles of cos_sin)
-HWY_INLINE void TurnBack(const float* q, const float* cos_sin, float scale, int head_dim,
-                         float* target) {
+// target = scale * (q rotated back by the angles of cos_sin)
+HWY_INLINE void RotateBack(const float* q, const float* cos_sin, float scale, int head_dim,
+                           float* target) {
   const int half = head_dim / 2;
   const float* sine = cos_sin + half;
   for (int i = 0; i < half; ++i) {
@@ -41,7 +41,7 @@ void LoadTurnedQueries(const InterleavedAttentionArgs& args, const AttentionWork
     const int r = head % args.pseudo_heads;
     const float* own =
         q.row<float>(work.item.token_begin + token) + QueryHead(args, j, p) * q.stride[1];
-    TurnBack(own, args.turns.row<float>(r), scale, work.head_dim, target);
+    RotateBack(own, args.rotations.row<float>(r), scale, work.head_dim, target);
     target += work.head_dim;
   });
 }

@@ -19,11 +19,7 @@ KernelTable KernelsOf(int64_t target) {
   const KernelTable table = {
       .target = hwy::TargetName(target),
       .matmul = {.floats = GetFloatMatMulKernels(), .int8 = GetInt8MatMulKernels()},
-      .rms_norm = GetRmsNormKernel(),
-      .add_rms_norm = GetAddRmsNormKernel(),
-      .swi_glu = GetSwiGluKernel(),
-      .sigmoid_gate = GetSigmoidGateKernel(),
-      .mix_heads = GetMixHeadsKernel(),
+      .rows = GetRowKernels(),
       .attention = GetAttentionKernels(),
       .interleaved_attention = GetInterleavedAttentionKernels()};
   hwy::GetChosenTarget().DeInit();

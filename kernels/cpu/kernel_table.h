@@ -16,11 +16,7 @@ namespace mea::cpu {
 struct KernelTable {
   const char* target;  // "AVX2", as hwy::TargetName spells it
   MatMulKernels matmul;
-  RmsNormKernel rms_norm;
-  AddRmsNormKernel add_rms_norm;
-  SwiGluKernel swi_glu;
-  SigmoidGateKernel sigmoid_gate;
-  MixHeadsKernel mix_heads;
+  RowKernels rows;
   AttentionKernels attention;
   InterleavedAttentionKernels interleaved_attention;
 };

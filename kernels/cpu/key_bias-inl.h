@@ -1,5 +1,5 @@
-// The contribution of a bias that the cached keys leave out to the scores of a block (KeyBias,
-// backend.h).
+// What a bias that the cached keys leave out adds to the scores of a block (KeyBias,
+// ops/attention.h).
 #if defined(MEA_KERNELS_CPU_KEY_BIAS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MEA_KERNELS_CPU_KEY_BIAS_INL_H_
 #undef MEA_KERNELS_CPU_KEY_BIAS_INL_H_
@@ -20,9 +20,10 @@ using cpu::kTileTokens;
 
 static_assert(kBlockTokens == KeyBias::kStride);
 
-// With elements i and i + d / 2 as one complex number, q . RoPE_t(b) is the real part of conj(q) b
-// e^(it): one product per row of a block, rotated to the block's first position, and then a score
-// like any other, against the angles of 64 positions that all blocks, heads and layers share.
+// With elements i and i + d / 2 as one complex number, q . RoPE_t(b) is the real part of
+// conj(q) b e^(it): one product for each row of a block, rotated to where the block begins, and
+// then a score like any other, against the angles of 64 positions that all blocks, heads and layers
+// share.
 class BiasScores {
  public:
   explicit BiasScores(const AttentionWork& work) : work_(work), head_dim_(work.head_dim) {}
@@ -36,18 +37,18 @@ class BiasScores {
     const float* begin = bias.strides.row<float>(block_begin / kBlockTokens);
     const int64_t first = int64_t{head} * work_.group_rows + first_row;
     for (int r = 0; r < num_rows; ++r) {
-      Turn(work_.queries + (first + r) * head_dim_, b, begin, work_.turned + r * head_dim_);
+      Rotate(work_.queries + (first + r) * head_dim_, b, begin, work_.rotated + r * head_dim_);
     }
     const float* offsets = bias.offsets.as<float>() + first_tile;
     const auto tile = [=](int i) HWY_ATTR { return offsets + i * kTileTokens; };
-    Multiply<true>(work_.turned, head_dim_, num_rows, head_dim_,
+    Multiply<true>(work_.rotated, head_dim_, num_rows, head_dim_,
                    InScratch(tile, num_tiles, bias.offsets.stride[0]), scores + first_tile,
                    kBlockTokens);
   }
 
  private:
   // z = conj(q) b e^(is), its imaginary part negated.
-  HWY_INLINE void Turn(const float* q, const float* b, const float* cos_sin, float* z) const {
+  HWY_INLINE void Rotate(const float* q, const float* b, const float* cos_sin, float* z) const {
     const int half = head_dim_ / 2;
     for (int i = 0; i < half; ++i) {
       const float real = q[i] * b[i] + q[i + half] * b[i + half];

@@ -25,7 +25,7 @@ using cpu::MatMulBlock;
 constexpr int kTileRows = 6;
 constexpr int kTileOuts = 2;
 
-// Keeps GCC from turning a load into memory operands of all its uses, which would load it again
+// Keeps GCC from making a load memory operands of all its uses, which would load it again
 // for each of them.
 HWY_INLINE Vec InRegister(Vec v) {
 #if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86

@@ -173,10 +173,13 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
     up.out = memory + for_product;
     up.out_stride = block.num_outs;
     kernels.matmul.For(dtype).multiply(up, product_scratch);
-    for (int row = 0; row < panel.num_rows; ++row) {
-      float* const inner = gate.out + row * gate.out_stride;
-      kernels.swi_glu(inner, up.out + row * up.out_stride, block.num_outs, inner);
-    }
+    const TensorView inner =
+        args.inner.Rows(panel.row, panel.num_rows).Columns(block.out, block.num_outs);
+    const SwiGluArgs activation = {
+        .gate = inner,
+        .up = TensorView::Dense(up.out, DType::kF32, {panel.num_rows, block.num_outs}),
+        .out = inner};
+    for (int row = 0; row < panel.num_rows; ++row) kernels.rows.swi_glu(activation, row);
   });
 }
 

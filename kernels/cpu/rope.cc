@@ -96,7 +96,7 @@ void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, i
 
 }  // namespace
 
-void ComputeRopeRow(const RopeArgs& args, int64_t token) {
+void ComputeRopeRow(const ComputeRopeArgs& args, int64_t token) {
   const int64_t half = args.inv_freq.shape[0];
   const int64_t pseudo_heads = args.pseudo_heads;
   const int64_t own = args.positions.as<int32_t>()[token / pseudo_heads];

@@ -14,12 +14,22 @@ HWY_BEFORE_NAMESPACE();
 namespace mea {
 namespace HWY_NAMESPACE {
 
-// Calls body(offset, load, store) over a row: whole vectors, then the rest padded with zeros.
+// Calls whole(i) for every whole vector of a row, then tail(i, rest) for what is left.
 template <typename Whole, typename Tail>
 HWY_INLINE void ForRow(int64_t count, Whole whole, Tail tail) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) whole(i);
   if (i < count) tail(i, count - i);
+}
+
+// out[i] = f(a[i], b[i]); out may be a or b.
+template <typename F>
+HWY_INLINE void ForEach(const float* a, const float* b, int64_t count, float* out, F f) {
+  ForRow(
+      count,
+      [&](int64_t i) HWY_ATTR { hn::StoreU(f(LoadWide(a + i), LoadWide(b + i)), F32(), out + i); },
+      [&](int64_t i, int64_t rest)
+          HWY_ATTR { StoreTail(f(LoadTail(a + i, rest), LoadTail(b + i, rest)), out + i, rest); });
 }
 
 HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
@@ -37,33 +47,21 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   return Sum(sum);
 }
 
-void RmsNorm(const float* x, const float* gain, float eps, int64_t count, float* out) {
+void RmsNorm(const RmsNormArgs& args, int64_t row) {
+  const float* const x = args.x.row<float>(row);
+  const int64_t count = args.x.shape[1];
   const float mean_square = SumOfSquares(x, count) / static_cast<float>(count);
-  const Vec inverse_rms = hn::Set(F32(), 1.0f / std::sqrt(mean_square + eps));
-  ForRow(
-      count,
-      [&](int64_t i) HWY_ATTR {
-        const Vec v = hn::Mul(LoadWide(x + i), inverse_rms);
-        hn::StoreU(hn::Mul(LoadWide(gain + i), v), F32(), out + i);
-      },
-      [&](int64_t i, int64_t rest) HWY_ATTR {
-        const Vec v = hn::Mul(LoadTail(x + i, rest), inverse_rms);
-        StoreTail(hn::Mul(LoadTail(gain + i, rest), v), out + i, rest);
-      });
+  const Vec inverse_rms = hn::Set(F32(), 1.0f / std::sqrt(mean_square + args.eps));
+  ForEach(x, args.gain.as<float>(), count, args.out.row<float>(row),
+          [&](Vec v, Vec gain) HWY_ATTR { return hn::Mul(gain, hn::Mul(v, inverse_rms)); });
 }
 
-void AddRmsNorm(const float* delta, float* residual, const float* gain, float eps, int64_t count,
-                float* out) {
-  ForRow(
-      count,
-      [&](int64_t i) HWY_ATTR {
-        hn::StoreU(hn::Add(LoadWide(residual + i), LoadWide(delta + i)), F32(), residual + i);
-      },
-      [&](int64_t i, int64_t rest) HWY_ATTR {
-        StoreTail(hn::Add(LoadTail(residual + i, rest), LoadTail(delta + i, rest)), residual + i,
-                  rest);
-      });
-  RmsNorm(residual, gain, eps, count, out);
+void AddRmsNorm(const AddRmsNormArgs& args, int64_t row) {
+  const auto& [delta, residual, gain, eps, out] = args;
+  float* const sum = residual.row<float>(row);
+  ForEach(sum, delta.row<float>(row), delta.shape[1], sum,
+          [](Vec x, Vec d) HWY_ATTR { return hn::Add(x, d); });
+  RmsNorm({.x = residual, .gain = gain, .eps = eps, .out = out}, row);
 }
 
 // x * sigmoid(gate)
@@ -74,36 +72,39 @@ HWY_INLINE Vec TimesSigmoid(Vec x, Vec gate) {
   return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(negated)));
 }
 
-HWY_INLINE Vec SiluTimes(Vec gate, Vec up) { return hn::Mul(TimesSigmoid(gate, gate), up); }
-
-void SwiGlu(const float* gate, const float* up, int64_t count, float* out) {
-  ForRow(
-      count,
-      [&](int64_t i)
-          HWY_ATTR { hn::StoreU(SiluTimes(LoadWide(gate + i), LoadWide(up + i)), F32(), out + i); },
-      [&](int64_t i, int64_t rest) HWY_ATTR {
-        StoreTail(SiluTimes(LoadTail(gate + i, rest), LoadTail(up + i, rest)), out + i, rest);
-      });
+// out = f(gate, up)
+template <typename Args, typename F>
+HWY_INLINE void Gate(const Args& args, int64_t row, F f) {
+  ForEach(args.gate.template row<float>(row), args.up.template row<float>(row), args.gate.shape[1],
+          args.out.template row<float>(row), f);
 }
 
-void SigmoidGate(const float* gate, const float* up, float scale, int64_t count, float* out) {
-  const Vec factor = hn::Set(F32(), scale);
-  ForRow(
-      count,
-      [&](int64_t i) HWY_ATTR {
-        const Vec gated = hn::Mul(TimesSigmoid(factor, LoadWide(gate + i)), LoadWide(up + i));
-        hn::StoreU(gated, F32(), out + i);
-      },
-      [&](int64_t i, int64_t rest) HWY_ATTR {
-        const Vec gated =
-            hn::Mul(TimesSigmoid(factor, LoadTail(gate + i, rest)), LoadTail(up + i, rest));
-        StoreTail(gated, out + i, rest);
-      });
+void SwiGlu(const SwiGluArgs& args, int64_t row) {
+  Gate(args, row, [](Vec gate, Vec up) HWY_ATTR { return hn::Mul(TimesSigmoid(gate, gate), up); });
 }
+
+void SigmoidGate(const SigmoidGateArgs& args, int64_t row) {
+  const Vec scale = hn::Set(F32(), args.scale);
+  Gate(args, row,
+       [&](Vec gate, Vec up) HWY_ATTR { return hn::Mul(TimesSigmoid(scale, gate), up); });
+}
+
+// The heads of one token; strides in floats, from one head, or row of the mix, to the next.
+struct MixHeadsRow {
+  const float* x;  // [in_heads, head_dim]
+  int64_t x_stride;
+  const float* mix;  // [in_heads, out_heads]
+  int64_t mix_stride;
+  float* out;  // [out_heads, head_dim]
+  int64_t out_stride;
+  int64_t in_heads;
+  int64_t out_heads;
+  int64_t head_dim;
+};
 
 // Heads [first, first + kHeads) of the result: what is loaded of x serves them all.
 template <int kHeads>
-HWY_INLINE void MixSomeHeads(const cpu::MixHeadsRow& row, int64_t first) {
+HWY_INLINE void MixSomeHeads(const MixHeadsRow& row, int64_t first) {
   const auto mix = [&](auto load, auto store) HWY_ATTR {
     Vec sums[kHeads];
     for (int g = 0; g < kHeads; ++g) sums[g] = hn::Zero(F32());
@@ -128,7 +129,17 @@ HWY_INLINE void MixSomeHeads(const cpu::MixHeadsRow& row, int64_t first) {
       });
 }
 
-void MixHeads(const cpu::MixHeadsRow& row) {
+void MixHeads(const MixHeadsArgs& args, int64_t token) {
+  const auto& [x, mix, out] = args;
+  const MixHeadsRow row = {.x = x.row<float>(token),
+                           .x_stride = x.stride[1],
+                           .mix = mix.as<float>(),
+                           .mix_stride = mix.stride[0],
+                           .out = out.row<float>(token),
+                           .out_stride = out.stride[1],
+                           .in_heads = x.shape[1],
+                           .out_heads = out.shape[1],
+                           .head_dim = x.shape[2]};
   constexpr int kTogether = 4;
   int64_t first = 0;
   for (; first + kTogether <= row.out_heads; first += kTogether) {
@@ -137,11 +148,13 @@ void MixHeads(const cpu::MixHeadsRow& row) {
   for (; first < row.out_heads; ++first) MixSomeHeads<1>(row, first);
 }
 
-cpu::RmsNormKernel ChooseRmsNorm() { return RmsNorm; }
-cpu::AddRmsNormKernel ChooseAddRmsNorm() { return AddRmsNorm; }
-cpu::SwiGluKernel ChooseSwiGlu() { return SwiGlu; }
-cpu::SigmoidGateKernel ChooseSigmoidGate() { return SigmoidGate; }
-cpu::MixHeadsKernel ChooseMixHeads() { return MixHeads; }
+cpu::RowKernels ChooseRowKernels() {
+  return {.rms_norm = RmsNorm,
+          .add_rms_norm = AddRmsNorm,
+          .swi_glu = SwiGlu,
+          .sigmoid_gate = SigmoidGate,
+          .mix_heads = MixHeads};
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
@@ -149,18 +162,10 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace mea {
-HWY_EXPORT(ChooseRmsNorm);
-HWY_EXPORT(ChooseAddRmsNorm);
-HWY_EXPORT(ChooseSwiGlu);
-HWY_EXPORT(ChooseSigmoidGate);
-HWY_EXPORT(ChooseMixHeads);
+HWY_EXPORT(ChooseRowKernels);
 
 namespace cpu {
-RmsNormKernel GetRmsNormKernel() { return HWY_DYNAMIC_DISPATCH(ChooseRmsNorm)(); }
-AddRmsNormKernel GetAddRmsNormKernel() { return HWY_DYNAMIC_DISPATCH(ChooseAddRmsNorm)(); }
-SwiGluKernel GetSwiGluKernel() { return HWY_DYNAMIC_DISPATCH(ChooseSwiGlu)(); }
-SigmoidGateKernel GetSigmoidGateKernel() { return HWY_DYNAMIC_DISPATCH(ChooseSigmoidGate)(); }
-MixHeadsKernel GetMixHeadsKernel() { return HWY_DYNAMIC_DISPATCH(ChooseMixHeads)(); }
+RowKernels GetRowKernels() { return HWY_DYNAMIC_DISPATCH(ChooseRowKernels)(); }
 }  // namespace cpu
 }  // namespace mea
 #endif

@@ -77,8 +77,7 @@ AttentionParams ParamsOf(const PagedAttentionArgs& args) {
 
 }  // namespace
 
-void CudaBackend::ComputeRope(const RopeArgs& args) {
-  CheckComputeRope(args, DTypes());
+void CudaBackend::DoComputeRope(const ComputeRopeArgs& args) {
   MEA_CHECK(args.out.is_dense());
   Launched("ComputeRope", [&](cudaStream_t stream) {
     return LaunchComputeRope({.positions = At<int32_t>(args.positions),
@@ -92,36 +91,30 @@ void CudaBackend::ComputeRope(const RopeArgs& args) {
   });
 }
 
-void CudaBackend::PrepareQueries(const PrepareQueriesArgs& args) {
-  CheckPrepareQueries(args, DTypes());
+void CudaBackend::DoPrepareQueries(const PrepareQueriesArgs& args) {
   Launched("PrepareQueries",
            [&](cudaStream_t stream) { return LaunchPrepareQueries(ParamsOf(args), stream); });
 }
 
-void CudaBackend::AppendKv(const AppendKvArgs& args) {
-  CheckAppendKv(args, DTypes());
+void CudaBackend::DoAppendKv(const AppendKvArgs& args) {
   Launched("AppendKv", [&](cudaStream_t stream) { return LaunchAppendKv(ParamsOf(args), stream); });
 }
 
-void CudaBackend::PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) {
-  CheckPrepareQueries(queries, DTypes());
-  CheckAppendKv(kv, DTypes());
+void CudaBackend::DoPrepareAndAppend(const PrepareAndAppendArgs& args) {
   Launched("PrepareAndAppend", [&](cudaStream_t stream) {
-    return LaunchPrepareAndAppend(ParamsOf(queries), ParamsOf(kv), stream);
+    return LaunchPrepareAndAppend(ParamsOf(args.queries), ParamsOf(args.kv), stream);
   });
 }
 
 // Within a run all layers share the step's work lists; outside every call is a step of its own.
 void CudaBackend::BeginAttention(const PagedAttentionArgs& args) {
-  CheckSequenceLengths(args, args.host_q_offsets, args.host_kv_lens);
   MEA_CHECK(attention_.has_value());  // Prepare comes first
   if (!in_run_ || !std::exchange(step_has_begun_, true)) {
     attention_->BeginStep(args.host_q_offsets, args.host_kv_lens);
   }
 }
 
-void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
-  CheckPagedAttention(args, DTypes());
+void CudaBackend::DoPagedAttention(const PagedAttentionArgs& args) {
   BeginAttention(args);
   const AttentionOptions how{.kernel = options_.decode_kernel,
                              .prefill_kernel = options_.prefill_kernel};
@@ -129,15 +122,15 @@ void CudaBackend::PagedAttention(const PagedAttentionArgs& args) {
            [&](cudaStream_t stream) { return attention_->Run(ParamsOf(args), how, stream); });
 }
 
-void CudaBackend::InterleavedAttention(const InterleavedAttentionArgs& args) {
-  CheckInterleavedAttention(args, DTypes());
+void CudaBackend::DoInterleavedAttention(const InterleavedAttentionArgs& args) {
   BeginAttention(args.paged);
   AttentionParams params = ParamsOf(args.paged);
   params.kv_heads = params.q_heads;  // pseudo heads of keys are the columns of the mixes
-  MEA_CHECK(args.turns.is_dense());
+  MEA_CHECK(args.rotations.is_dense());
   Launched("InterleavedAttention", [&](cudaStream_t stream) {
     return attention_->RunInterleaved(
-        params, {.turns = At<float>(args.turns), .pseudo_heads = args.pseudo_heads}, stream);
+        params, {.rotations = At<float>(args.rotations), .pseudo_heads = args.pseudo_heads},
+        stream);
   });
 }
 

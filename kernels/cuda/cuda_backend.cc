@@ -30,7 +30,7 @@ absl::Status CudaBackend::Start() {
   absl::StatusOr<std::unique_ptr<Gemm>> gemm = Gemm::Create(runtime_.get(), gemm_options);
   if (!gemm.ok()) return gemm.status();
   gemm_ = *std::move(gemm);
-  recorder_.emplace(runtime_.get(), options_.max_records);
+  graphs_.emplace(runtime_.get(), options_.max_graphs);
   samples_.emplace(runtime_.get());
   return absl::OkStatus();
 }
@@ -45,9 +45,9 @@ absl::Status CudaBackend::Prepare(const BackendLimits& limits) {
   const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options_, device_);
   if (!plan.ok()) return plan.status();
 
-  // Records and pending work may still use the old memory.
-  recorder_->Clear();
-  if (absl::Status status = Synchronize(); !status.ok()) return status;
+  // Graphs and work under way may still use the memory that there was.
+  graphs_->Clear();
+  if (absl::Status status = DoSynchronize(); !status.ok()) return status;
   device_scratch_ = host_scratch_ = Tensor();
   const std::array<int64_t, 1> device_shape = {plan->device_bytes / 4};
   absl::StatusOr<Tensor> device = runtime_->AllocateDevice(device_shape, DType::kI32);
@@ -78,48 +78,43 @@ int CudaBackend::PaddedRows(int num_rows) const {
 void CudaBackend::Run(int64_t key, absl::FunctionRef<void()> ops) {
   in_run_ = true;
   step_has_begun_ = false;
-  recorder_->Run(key, ops);
+  graphs_->Run(key, ops);
   in_run_ = false;
 }
 
-absl::Status CudaBackend::Synchronize() {
+absl::Status CudaBackend::DoSynchronize() {
   absl::Status status = runtime_->Synchronize();
   for (int slot = 0; status.ok() && slot < 2; ++slot) samples_->Collect(slot);
   return status;
 }
 
-int64_t CudaBackend::Mark() {
-  const int64_t mark = num_marks_++;
-  runtime_->Mark(static_cast<int>(mark % 2));
-  samples_->Use(static_cast<int>(num_marks_ % 2));
-  return mark;
+int64_t CudaBackend::RecordEvent() {
+  const int64_t event = num_events_++;
+  runtime_->RecordEvent(static_cast<int>(event % 2));
+  samples_->Use(static_cast<int>(num_events_ % 2));
+  return event;
 }
 
-absl::Status CudaBackend::Await(int64_t mark) {
-  MEA_CHECK(num_marks_ - 2 <= mark && mark < num_marks_);
-  const int slot = static_cast<int>(mark % 2);
-  absl::Status status = runtime_->Await(slot);
+absl::Status CudaBackend::DoWaitEvent(int64_t event) {
+  MEA_CHECK(num_events_ - 2 <= event && event < num_events_);
+  const int slot = static_cast<int>(event % 2);
+  absl::Status status = runtime_->WaitEvent(slot);
   if (status.ok()) samples_->Collect(slot);
   return status;
 }
 
 // ---- Sampling.
 
-void CudaBackend::Sample(TensorView logits, std::span<const SampleRow> rows,
-                         std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
-                         std::span<SampledToken> tokens) {
-  CheckSample(logits, rows, masks, tokens.size(), DTypes());
+void CudaBackend::DoSample(const SampleArgs& args) {
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
-  At<float>(logits);
-  Op("Sample", [&] { samples_->Sample(logits, rows, edits, masks, tokens); });
+  At<float>(args.logits);
+  Op("Sample", [&] { samples_->Sample(args); });
 }
 
-void CudaBackend::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
-                                std::span<float> logprobs) {
-  CheckTokenLogprobs(logits, targets.size(), logprobs.size(), DTypes());
+void CudaBackend::DoTokenLogprobs(const TokenLogprobsArgs& args) {
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
-  At<float>(logits);
-  Op("TokenLogprobs", [&] { samples_->TokenLogprobs(logits, targets, logprobs); });
+  At<float>(args.logits);
+  Op("TokenLogprobs", [&] { samples_->TokenLogprobs(args); });
 }
 
 }  // namespace mea::cuda

@@ -247,7 +247,7 @@ bool Gemm::ChooseAlgorithm(const Shape& shape, const Operands& operands, Plan& p
   if (candidates.empty()) return false;
   plan.algorithm = candidates.front().algo;
   const bool is_searched = options_.search && options_.is_searched(static_cast<int>(shape.m)) &&
-                           !runtime_->is_capturing();
+                           !runtime_->makes_graph();
   if (!is_searched || candidates.size() == 1) return true;
   plan.was_searched = true;
   float least = std::numeric_limits<float>::infinity();

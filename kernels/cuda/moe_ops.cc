@@ -20,8 +20,7 @@ int64_t ExpertStride(std::span<const Expert> experts, TensorView Expert::*matrix
 
 }  // namespace
 
-void CudaBackend::Moe(const MoeArgs& args) {
-  CheckMoe(args, DTypes());
+void CudaBackend::DoMoe(const MoeArgs& args) {
   const int num_tokens = static_cast<int>(args.x.shape[0]);
   const int num_experts = static_cast<int>(args.experts.size());
   const int num_slots = num_tokens * args.top_k;

@@ -28,21 +28,23 @@ Projection Join(Projection a, const Projection& b) {
   return a;
 }
 
-GateParams Gate(TensorView gate, TensorView up, TensorView out) {
-  return {.gate = At<Bf16>(gate),
-          .gate_stride = gate.stride[0],
-          .up = At<Bf16>(up),
-          .up_stride = up.stride[0],
-          .out = At<Bf16>(out),
-          .out_stride = out.stride[0],
-          .num_tokens = static_cast<int>(gate.shape[0]),
-          .width = static_cast<int>(gate.shape[1])};
+// Of an op out = f(gate) * up.
+template <typename Args>
+GateParams Gate(const Args& args) {
+  return {.gate = At<Bf16>(args.gate),
+          .gate_stride = args.gate.stride[0],
+          .up = At<Bf16>(args.up),
+          .up_stride = args.up.stride[0],
+          .out = At<Bf16>(args.out),
+          .out_stride = args.out.stride[0],
+          .num_tokens = static_cast<int>(args.gate.shape[0]),
+          .width = static_cast<int>(args.gate.shape[1])};
 }
 
 }  // namespace
 
-void CudaBackend::Embed(TensorView table, TensorView ids, TensorView out) {
-  CheckEmbed(table, ids, out, DTypes());
+void CudaBackend::DoEmbed(const EmbedArgs& args) {
+  const auto& [table, ids, out] = args;
   Launched("Embed", [&](cudaStream_t stream) {
     return LaunchEmbed({.table = At<Bf16>(table),
                         .table_stride = table.stride[0],
@@ -56,8 +58,8 @@ void CudaBackend::Embed(TensorView table, TensorView ids, TensorView out) {
   });
 }
 
-void CudaBackend::RmsNorm(TensorView x, TensorView gain, float eps, TensorView out) {
-  CheckRmsNorm(x, gain, out, DTypes());
+void CudaBackend::DoRmsNorm(const RmsNormArgs& args) {
+  const auto& [x, gain, eps, out] = args;
   Launched("RmsNorm", [&](cudaStream_t stream) {
     return LaunchRmsNorm({.x = At<float>(x),
                           .x_stride = x.stride[0],
@@ -71,9 +73,8 @@ void CudaBackend::RmsNorm(TensorView x, TensorView gain, float eps, TensorView o
   });
 }
 
-void CudaBackend::AddRmsNorm(TensorView delta, TensorView residual, TensorView gain, float eps,
-                             TensorView out) {
-  CheckAddRmsNorm(delta, residual, gain, out, DTypes());
+void CudaBackend::DoAddRmsNorm(const AddRmsNormArgs& args) {
+  const auto& [delta, residual, gain, eps, out] = args;
   Launched("AddRmsNorm", [&](cudaStream_t stream) {
     return LaunchAddRmsNorm({.delta = At<Bf16>(delta),
                              .delta_stride = delta.stride[0],
@@ -89,11 +90,11 @@ void CudaBackend::AddRmsNorm(TensorView delta, TensorView residual, TensorView g
   });
 }
 
-void CudaBackend::MatMul(TensorView x, std::span<const Projection> projections) {
+void CudaBackend::DoMatMul(const MatMulArgs& args) {
+  const auto& [x, projections] = args;
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first
   At<Bf16>(x);
   for (const Projection& p : projections) {
-    CheckMatMul(x, p, DTypes());
     At<Bf16>(p.w);
     At<float>(p.bias);
   }
@@ -108,21 +109,17 @@ void CudaBackend::MatMul(TensorView x, std::span<const Projection> projections) 
   });
 }
 
-void CudaBackend::SwiGlu(TensorView gate, TensorView up, TensorView out) {
-  CheckSwiGlu(gate, up, out, DTypes());
-  Launched("SwiGlu",
-           [&](cudaStream_t stream) { return LaunchSwiGlu(Gate(gate, up, out), stream); });
+void CudaBackend::DoSwiGlu(const SwiGluArgs& args) {
+  Launched("SwiGlu", [&](cudaStream_t stream) { return LaunchSwiGlu(Gate(args), stream); });
 }
 
-void CudaBackend::SigmoidGate(TensorView gate, TensorView up, float scale, TensorView out) {
-  CheckSigmoidGate(gate, up, out, DTypes());
-  Launched("SigmoidGate", [&](cudaStream_t stream) {
-    return LaunchSigmoidGate(Gate(gate, up, out), scale, stream);
-  });
+void CudaBackend::DoSigmoidGate(const SigmoidGateArgs& args) {
+  Launched("SigmoidGate",
+           [&](cudaStream_t stream) { return LaunchSigmoidGate(Gate(args), args.scale, stream); });
 }
 
-void CudaBackend::MixHeads(TensorView x, TensorView mix, TensorView out) {
-  CheckMixHeads(x, mix, out, DTypes());
+void CudaBackend::DoMixHeads(const MixHeadsArgs& args) {
+  const auto& [x, mix, out] = args;
   MEA_CHECK(HasDenseRows(x) && HasDenseRows(out) && mix.is_dense());
   Launched("MixHeads", [&](cudaStream_t stream) {
     return LaunchMixHeads({.x = At<Bf16>(x),
@@ -138,8 +135,8 @@ void CudaBackend::MixHeads(TensorView x, TensorView mix, TensorView out) {
   });
 }
 
-void CudaBackend::GatherRows(TensorView x, TensorView rows, TensorView out) {
-  CheckGatherRows(x, rows, out, DTypes());
+void CudaBackend::DoGatherRows(const GatherRowsArgs& args) {
+  const auto& [x, rows, out] = args;
   Launched("GatherRows", [&](cudaStream_t stream) {
     return LaunchGatherRows({.x = At<Bf16>(x),
                              .x_stride = x.stride[0],

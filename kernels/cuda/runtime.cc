@@ -41,13 +41,15 @@ absl::Status Runtime::Start() {
   if (!Begin("start")) return status_;
   // Not joined to the default stream, which nothing here uses.
   Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  for (cudaEvent_t& mark : marks_) Check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming));
+  for (cudaEvent_t& event : events_) {
+    Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  }
   return status_;
 }
 
 Runtime::~Runtime() {
-  for (cudaEvent_t mark : marks_) {
-    if (mark != nullptr) cudaEventDestroy(mark);
+  for (cudaEvent_t event : events_) {
+    if (event != nullptr) cudaEventDestroy(event);
   }
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
@@ -72,7 +74,7 @@ void Runtime::Fail(std::string_view what) {
 }
 
 void Runtime::End() {
-  if (synchronous_ && !is_capturing_ && status_.ok()) Check(cudaStreamSynchronize(stream_));
+  if (synchronous_ && !makes_graph_ && status_.ok()) Check(cudaStreamSynchronize(stream_));
 }
 
 absl::Status Runtime::Synchronize() {
@@ -81,14 +83,14 @@ absl::Status Runtime::Synchronize() {
   return status_;
 }
 
-void Runtime::Mark(int slot) {
-  if (!Begin("Mark")) return;
-  Check(cudaEventRecord(marks_[slot], stream_));
+void Runtime::RecordEvent(int slot) {
+  if (!Begin("RecordEvent")) return;
+  Check(cudaEventRecord(events_[slot], stream_));
   End();
 }
 
-absl::Status Runtime::Await(int slot) {
-  if (status_.ok()) Check(cudaEventSynchronize(marks_[slot]));
+absl::Status Runtime::WaitEvent(int slot) {
+  if (status_.ok()) Check(cudaEventSynchronize(events_[slot]));
   return status_;
 }
 

@@ -41,9 +41,9 @@ class Runtime {
   const absl::Status& status() const { return status_; }
   // Waits for the stream.
   absl::Status Synchronize();
-  // A point in the stream, and waiting for it. The point of a slot (0 or 1) is its last one.
-  void Mark(int slot);
-  absl::Status Await(int slot);
+  // An event in the stream, and waiting for it. A slot (0 or 1) has one event, its last.
+  void RecordEvent(int slot);
+  absl::Status WaitEvent(int slot);
 
   // Zero-filled. RESOURCE_EXHAUSTED names the bytes asked for and those that are free; later calls
   // still work after it.
@@ -59,8 +59,8 @@ class Runtime {
 
   cudaStream_t stream() const { return stream_; }
   int device() const { return device_; }
-  bool is_capturing() const { return is_capturing_; }
-  void set_capturing(bool capturing) { is_capturing_ = capturing; }
+  bool makes_graph() const { return makes_graph_; }
+  void set_makes_graph(bool makes_graph) { makes_graph_ = makes_graph; }
   BackendCounters& counters() { return counters_; }
   const BackendCounters& counters() const { return counters_; }
 
@@ -72,9 +72,9 @@ class Runtime {
   const int device_;
   const bool synchronous_;
   cudaStream_t stream_ = nullptr;
-  std::array<cudaEvent_t, 2> marks_{};
-  bool is_capturing_ = false;  // ops are being recorded: nothing may wait or allocate
-  std::string_view op_;        // string literals alone
+  std::array<cudaEvent_t, 2> events_{};
+  bool makes_graph_ = false;  // ops go into a graph: nothing may wait or allocate
+  std::string_view op_;       // string literals alone
   absl::Status status_;
   BackendCounters counters_;
 };

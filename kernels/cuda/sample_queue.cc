@@ -38,9 +38,8 @@ SampleQueue::Scratch SampleQueue::Carve(const BackendLimits& limits, Carver& dev
   return scratch;
 }
 
-void SampleQueue::Sample(TensorView logits, std::span<const SampleRow> rows,
-                         std::span<const LogitEdit> edits, std::span<const uint32_t> masks,
-                         std::span<SampledToken> tokens) {
+void SampleQueue::Sample(const SampleArgs& args) {
+  const auto& [logits, rows, edits, masks, tokens] = args;
   for (size_t first = 0; first < rows.size();) {
     if (!Flush()) return;
     const int count = Stage(rows.subspan(first), edits, masks, MaskWords(logits.shape[1]));
@@ -100,8 +99,8 @@ void SampleQueue::Launch(TensorView logits, std::span<SampledToken> tokens) {
   destinations_[slot_].tokens = tokens;
 }
 
-void SampleQueue::TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
-                                std::span<float> logprobs) {
+void SampleQueue::TokenLogprobs(const TokenLogprobsArgs& args) {
+  const auto& [logits, targets, logprobs] = args;
   const Buffers& device = scratch_.device;
   const Buffers& host = this->host();
   for (size_t first = 0; first < targets.size();) {

@@ -14,8 +14,8 @@ namespace mea::cuda {
 
 // Backend::Sample and TokenLogprobs: parameters travel to the device, and results back, through
 // pinned memory of a fixed size. Results wait there until Collect hands them to their callers.
-// There are two slots of pinned memory: one for the ops up to a mark, the other for those up to the
-// next mark.
+// There are two slots of pinned memory, one for the ops up to an event, the other for those up to
+// the next.
 class SampleQueue {
  public:
   explicit SampleQueue(Runtime* runtime) : runtime_(runtime) {}
@@ -42,10 +42,8 @@ class SampleQueue {
 
   // Within an op of the runtime. More rows or edits than fit go in several parts, with a wait in
   // between.
-  void Sample(TensorView logits, std::span<const SampleRow> rows, std::span<const LogitEdit> edits,
-              std::span<const uint32_t> masks, std::span<SampledToken> tokens);
-  void TokenLogprobs(TensorView logits, std::span<const int32_t> targets,
-                     std::span<float> logprobs);
+  void Sample(const SampleArgs& args);
+  void TokenLogprobs(const TokenLogprobsArgs& args);
 
   // Selects the slot for later ops.
   void Use(int slot) { slot_ = slot; }

@@ -11,15 +11,15 @@
 namespace mea::cuda {
 namespace {
 
-// What a driver keeps on the device for one kernel of a record: 500 kernels more took 32 MB in
-// NVIDIA's forum (topic 244901, CUDA 11.2). Newer drivers need less; `record_bytes` of the counters
+// What a driver keeps on the device for one kernel of a graph: 500 kernels more took 32 MB in
+// NVIDIA's forum (topic 244901, CUDA 11.2). Newer drivers need less; `graph_bytes` of the counters
 // says what it came to.
-constexpr int64_t kBytesPerRecordedKernel = 64 << 10;
+constexpr int64_t kBytesPerKernelOfGraph = 64 << 10;
 // Two norms, four products, SwiGLU, rotation and append, attention, its combination; biases.
 constexpr int64_t kKernelsPerLayer = 12;
 // Six instead of two products and SwiGLU.
 constexpr int64_t kMoreKernelsOfExperts = 3;
-// Rotation's angles, embedding, first norm, work list; the output layer's record has two more.
+// Rotation's angles, embedding, first norm, work list; the output layer's graph has two more.
 constexpr int64_t kKernelsBeside = 6;
 
 absl::Status Refuse(absl::string_view what, int value, absl::string_view only) {
@@ -104,14 +104,14 @@ absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
                        shapes);
 }
 
-int64_t RecordBytes(const BackendLimits& limits, int max_records) {
+int64_t GraphBytes(const BackendLimits& limits, int max_graphs) {
   int64_t sizes = 0;
   for (int rows = 1; rows <= limits.max_seqs; rows = PadRows(rows) + 1) ++sizes;
   const int64_t per_layer =
       kKernelsPerLayer + (limits.moe.num_experts > 0 ? kMoreKernelsOfExperts : 0);
   const int64_t kernels = limits.num_layers * per_layer + kKernelsBeside;
-  // A size has two records: of the layers, and of the output layer.
-  return std::min<int64_t>(sizes, (max_records + 1) / 2) * kernels * kBytesPerRecordedKernel;
+  // A size has two graphs: of the layers, and of the output layer.
+  return std::min<int64_t>(sizes, (max_graphs + 1) / 2) * kernels * kBytesPerKernelOfGraph;
 }
 
 }  // namespace
@@ -130,7 +130,7 @@ absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaO
   ScratchPlan plan{.limits = limits,
                    .attention = *attention,
                    .product_bytes = options.product_scratch_bytes,
-                   .record_bytes = RecordBytes(limits, options.max_records)};
+                   .graph_bytes = GraphBytes(limits, options.max_graphs)};
   Carver on_device, on_host;
   CarveScratch(plan, on_device, on_host);
   plan.device_bytes = on_device.bytes();
@@ -149,7 +149,7 @@ absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits, const Cud
                                           const CudaDeviceInfo& device) {
   const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options, device);
   if (!plan.ok()) return plan.status();
-  return BackendBytes{.scratch = plan->device_bytes, .records = plan->record_bytes};
+  return BackendBytes{.scratch = plan->device_bytes, .graphs = plan->graph_bytes};
 }
 
 }  // namespace mea::cuda

@@ -23,8 +23,8 @@ struct ScratchPlan {
   AttentionPlan attention;
   int64_t product_bytes = 0;  // that cuBLASLt may use
   int64_t device_bytes = 0;
-  int64_t host_bytes = 0;    // pinned
-  int64_t record_bytes = 0;  // of the records of all sizes of a decode step: an estimate
+  int64_t host_bytes = 0;   // pinned
+  int64_t graph_bytes = 0;  // of the graphs of all sizes of a decode step: an estimate
 };
 // INVALID_ARGUMENT names what the kernels do not support.
 absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,

@@ -16,12 +16,12 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/cuda_backend.cc
   kernels/cuda/device_info.cc
   kernels/cuda/gemm.cc
+  kernels/cuda/graph_cache.cc
   kernels/cuda/linear/skinny_gemm.cu
   kernels/cuda/moe/expert_product.cu
   kernels/cuda/moe/routing.cu
   kernels/cuda/moe_ops.cc
   kernels/cuda/narrow.cu
-  kernels/cuda/recorder.cc
   kernels/cuda/rope/angles.cu
   kernels/cuda/rope/prepare_append.cu
   kernels/cuda/runtime.cc

@@ -17,7 +17,7 @@ double InverseRms(const std::vector<double>& x, double eps) {
   return 1.0 / std::sqrt(sum / static_cast<double>(x.size()) + eps);
 }
 
-// RoPE of one head by the angles of row `token` of cos_sin: element i turns with element i + d/2.
+// RoPE of one head by the angles of row `token` of cos_sin: element i rotates with element i + d/2.
 void Rotate(const TensorView& cos_sin, int64_t token, std::vector<double>& x) {
   const int64_t half = static_cast<int64_t>(x.size()) / 2;
   const double* cosine = cos_sin.row<double>(token);
@@ -194,7 +194,7 @@ class Row {
 
 }  // namespace
 
-void ComputeRope(const RopeArgs& args) {
+void ComputeRope(const ComputeRopeArgs& args) {
   const int64_t half = args.inv_freq.shape[0];
   const int64_t pseudo_heads = args.pseudo_heads;
   for (int64_t t = 0; t < args.positions.shape[0] * pseudo_heads; ++t) {

@@ -4,8 +4,8 @@
 
 namespace mea::reference {
 
-// The ops of an attention layer around its cache, as backend.h defines them.
-void ComputeRope(const RopeArgs& args);
+// The ops of an attention layer around its cache, as kernels/ops defines them.
+void ComputeRope(const ComputeRopeArgs& args);
 void PrepareQueries(const PrepareQueriesArgs& args);
 void AppendKv(const AppendKvArgs& args);
 void PagedAttention(const PagedAttentionArgs& args);

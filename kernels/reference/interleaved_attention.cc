@@ -49,10 +49,10 @@ class PseudoQuery {
     }
   }
 
-  // softmax of scale * sum_m a_K[m,j,r] <turn(q, -r), K_m(t)>
+  // softmax of scale * sum_m a_K[m,j,r] <rotate(q, -r), K_m(t)>
   void Score(const std::vector<double>& q) {
-    std::vector<std::vector<double>> turned;
-    for (int64_t r = 0; r < args_.pseudo_heads; ++r) turned.push_back(TurnedBack(q, r));
+    std::vector<std::vector<double>> rotated;
+    for (int64_t r = 0; r < args_.pseudo_heads; ++r) rotated.push_back(RotatedBack(q, r));
     double max = -std::numeric_limits<double>::infinity();
     for (PseudoKey& key : keys_) {
       double score = 0;
@@ -60,7 +60,7 @@ class PseudoQuery {
         const int64_t physical = HeadOf(paged_.kv.keys, key.t, m);
         double dot = 0;
         for (size_t i = 0; i < q.size(); ++i) {
-          dot += turned[key.r][i] * Load(paged_.kv.keys, physical + static_cast<int64_t>(i));
+          dot += rotated[key.r][i] * Load(paged_.kv.keys, physical + static_cast<int64_t>(i));
         }
         score += Mix(paged_.mix.key, m, key.r) * dot;
       }
@@ -82,16 +82,16 @@ class PseudoQuery {
     }
   }
 
-  std::vector<double> TurnedBack(const std::vector<double>& q, int64_t r) const {
+  std::vector<double> RotatedBack(const std::vector<double>& q, int64_t r) const {
     const int64_t half = static_cast<int64_t>(q.size()) / 2;
-    const double* cosine = args_.turns.row<double>(r);
+    const double* cosine = args_.rotations.row<double>(r);
     const double* sine = cosine + half;
-    std::vector<double> turned(q.size());
+    std::vector<double> rotated(q.size());
     for (int64_t i = 0; i < half; ++i) {
-      turned[i] = q[i] * cosine[i] + q[i + half] * sine[i];
-      turned[i + half] = q[i + half] * cosine[i] - q[i] * sine[i];
+      rotated[i] = q[i] * cosine[i] + q[i + half] * sine[i];
+      rotated[i + half] = q[i + half] * cosine[i] - q[i] * sine[i];
     }
-    return turned;
+    return rotated;
   }
 
   double Mix(const TensorView& mix, int64_t m, int64_t r) const {

@@ -4,7 +4,7 @@
 
 namespace mea::reference {
 
-// Backend::Moe as backend.h defines it.
+// Backend::Moe as kernels/ops defines it.
 void Moe(const MoeArgs& args);
 
 }  // namespace mea::reference

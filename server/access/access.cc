@@ -11,7 +11,6 @@
 namespace mea {
 namespace {
 
-constexpr int64_t kMaxKeyFileBytes = 1 << 20;
 constexpr size_t kMaxTokenBytes = 512;
 
 // "Bearer TOKEN"; empty where it is no such thing.

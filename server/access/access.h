@@ -13,8 +13,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/clock.h"
 #include "server/access/api_key.h"
 #include "server/access/key_use.h"
 
@@ -29,8 +29,7 @@ class Access {
   // Open to anybody.
   Access() = default;
   // The keys of a file: key_file.h. A status names the file and the line.
-  static absl::StatusOr<std::shared_ptr<Access>> Load(std::string key_file,
-                                                      Clock clock = absl::Now);
+  static absl::StatusOr<std::shared_ptr<Access>> Load(std::string key_file, Clock clock = Now);
 
   bool has_keys() const { return !key_file_.empty(); }
 
@@ -69,8 +68,9 @@ class Access {
   absl::StatusOr<Entry> Find(std::string_view authorization, std::optional<Right> right) const;
 
   const std::string key_file_;  // empty: anybody may do anything
-  const Clock clock_ = absl::Now;
-  std::string last_text_, last_failure_;  // of Refresh
+  const Clock clock_ = Now;
+  std::optional<std::string> last_text_;  // that Refresh took
+  std::string last_failure_;              // likewise, that it told
   mutable std::atomic<int64_t> num_unauthenticated_ = 0;
   mutable absl::Mutex mu_;
   std::shared_ptr<const Keys> keys_ ABSL_GUARDED_BY(mu_) = std::make_shared<Keys>();

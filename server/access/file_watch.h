@@ -3,11 +3,11 @@
 #include <memory>
 #include <thread>
 
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "server/access/access.h"
 #include "server/access/certificates.h"
 #include "server/log.h"
+#include "server/notification.h"
 
 namespace mea {
 
@@ -26,7 +26,7 @@ class FileWatch {
   const std::shared_ptr<Certificates> certificates_;  // null: none
   const std::shared_ptr<Access> access_;
   Log& log_;
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 

@@ -18,7 +18,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxKeys = 1000;  // each has metrics of its own
 constexpr size_t kMaxKeyNameBytes = 64;
-constexpr int64_t kMaxKeyLimit = int64_t{1} << 50;  // doubles count to there exactly
 
 constexpr std::array<std::pair<const char*, int64_t KeyLimits::*>, 4> kLimitFields = {{
     {"requests_per_minute", &KeyLimits::requests_per_minute},
@@ -137,7 +136,7 @@ absl::StatusOr<std::vector<ApiKey>> ParseKeyFile(std::string_view text) {
     if (!status.ok()) return KeyError("line ", number, ": ", status.message());
     keys.push_back(*std::move(key));
   }
-  if (keys.empty()) return KeyError("holds no key");
+  if (keys.empty()) return KeyError("holds no key; mea key new NAME makes one");
   return keys;
 }
 

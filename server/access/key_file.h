@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -8,6 +9,9 @@
 #include "server/access/api_key.h"
 
 namespace mea {
+
+inline constexpr int64_t kMaxKeyFileBytes = 1 << 20;
+inline constexpr int64_t kMaxKeyLimit = int64_t{1} << 50;  // doubles count to there exactly
 
 // A key file has one JSON object per line; empty lines and lines that begin with # are skipped:
 //   {"name": "alice", "rights": ["inference"], "sha256": "9f86...", "requests_per_minute": 60}

@@ -8,8 +8,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "server/notification.h"
 
 namespace mea {
 
@@ -36,7 +36,7 @@ class CacheWatch {
   void Run(absl::Duration period);
 
   const std::shared_ptr<grpc::Channel> channel_;
-  absl::Notification stop_;
+  Notification stop_;
   mutable absl::Mutex mu_;
   CachePeak peak_ ABSL_GUARDED_BY(mu_);
   std::thread thread_;

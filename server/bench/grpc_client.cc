@@ -3,13 +3,13 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
-#include "server/cli/client.h"
+#include "server/client.h"
+#include "server/notification.h"
 
 namespace mea {
 namespace {
@@ -52,7 +52,7 @@ class Stream final : public grpc::ClientReadReactor<v1::GenerateStreamResponse> 
          RequestRecorder& recorder, BenchClock::time_point due)
       : recorder_(recorder) {
     if (timeout_s > 0) {
-      context_.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(timeout_s)));
+      context_.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(timeout_s))));
     }
     stub.async()->GenerateStream(&context_, &request, this);
     StartRead(&event_);
@@ -85,7 +85,7 @@ class Stream final : public grpc::ClientReadReactor<v1::GenerateStreamResponse> 
   RequestRecorder& recorder_;
   grpc::ClientContext context_;
   v1::GenerateStreamResponse event_;
-  absl::Notification done_;
+  Notification done_;
 };
 
 class GrpcBenchClient final : public BenchClient {

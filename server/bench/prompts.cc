@@ -19,11 +19,15 @@ constexpr std::array<const char*, 32> kWords = {
     "are", "with", "as",  "his", "they", "be",   "at",   "one",   "have", "this", "from",
     "or",  "had",  "by",  "hot", "but",  "some", "what", "there", "we",   "can"};
 
+enum Purpose : uint64_t { kRequest, kPrefix, kNumPurposes };
+
 // Numbers of one purpose; std's distributions are left out since their results are not fixed.
 class Dice {
  public:
-  Dice(uint64_t seed, uint64_t purpose, int64_t number) {
-    std::seed_seq sequence{seed, seed >> 32, purpose, static_cast<uint64_t>(number),
+  Dice(const PromptOptions& options, uint64_t purpose, int64_t number) {
+    const uint64_t seed = options.seed;
+    const uint64_t stream = purpose + kNumPurposes * static_cast<uint64_t>(options.round);
+    std::seed_seq sequence{seed, seed >> 32, stream, static_cast<uint64_t>(number),
                            static_cast<uint64_t>(number) >> 32};
     random_.seed(sequence);
   }
@@ -34,8 +38,6 @@ class Dice {
  private:
   std::mt19937_64 random_;
 };
-
-enum Purpose : uint64_t { kRequest, kPrefix };
 
 void AppendRandom(int num_tokens, int vocab_size, Dice& dice, BenchRequest& to) {
   for (int i = 0; i < num_tokens; ++i) {
@@ -117,13 +119,13 @@ absl::Status Prompts::ReadFile() {
 }
 
 BenchRequest Prompts::Make(int64_t number) const {
-  Dice dice(options_.seed, kRequest, number);
+  Dice dice(options_, kRequest, number);
   BenchRequest request;
   if (!from_file_.empty()) {
     request = from_file_[static_cast<size_t>(number) % from_file_.size()];
   } else {
     if (options_.prefix_tokens > 0) {
-      Dice prefix(options_.seed, kPrefix, dice.Below(options_.num_prefixes));
+      Dice prefix(options_, kPrefix, dice.Below(options_.num_prefixes));
       AppendRandom(options_.prefix_tokens, options_.vocab_size, prefix, request);
     }
     AppendRandom(dice.In(options_.input), options_.vocab_size, dice, request);

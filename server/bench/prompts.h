@@ -31,10 +31,11 @@ struct PromptOptions {
       0;  // random prompts are ids below it; 0: short English words, about one token each
   double cancel_rate = 0;  // share of requests that the client abandons after some tokens
   uint64_t seed = 1;
+  int round = 0;  // of one invocation: a prefix cache still has the prompts of the others
 };
 
-// The requests of a measurement. Each depends only on the options and its number, so every server
-// gets the same. Immutable; any thread.
+// The requests of a measurement. Each depends on the options, its round included, and its number
+// alone, so that every server meets the same. Immutable; any thread.
 class Prompts {
  public:
   // INVALID_ARGUMENT naming file and line, NOT_FOUND if there is no such file.

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "kernels/human_bytes.h"
 #include "server/build_info.h"
-#include "server/status_page.h"
 
 namespace mea {
 namespace {
@@ -77,7 +77,7 @@ void AppendThroughput(const Measurement& m, const ServeBenchSetup& setup, std::s
   absl::StrAppendFormat(
       &to, "throughput   %.2f requests/s, %.1f output tokens/s, %.1f prompt tokens/s",
       m.PerSecond(m.completed), m.PerSecond(m.output_tokens), m.PerSecond(m.prompt_tokens));
-  if (m.cached_tokens > 0) {
+  if (setup.tells_cached || m.cached_tokens > 0) {
     absl::StrAppendFormat(&to, " (%.1f %% found in the prefix cache)",
                           100 * Ratio(double(m.cached_tokens), double(m.prompt_tokens)));
   }

@@ -17,7 +17,8 @@ struct ServeBenchSetup {
   std::string device;   // the server's name for it; empty: none
   std::string prompts;  // in words
   TrafficOptions load;
-  std::string goodput;  // as asked for; empty: not
+  std::string goodput;        // as asked for; empty: not
+  bool tells_cached = false;  // the server says how much of a prompt it found in its cache
 };
 
 // "random, 128 tokens in, 64:128 out".

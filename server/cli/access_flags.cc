@@ -11,25 +11,28 @@ void AccessFlags::AddTo(CLI::App& command) {
   const char* group = "Who may come in";
   command
       .add_option("--tls-cert", tls.cert,
-                  "TLS on all ports: the server's certificate in PEM, then those that signed it; "
-                  "read again when it changes, as the other files here")
+                  "The server's certificate in PEM, followed by those that signed it: TLS on all "
+                  "ports. This file and those below are read again when they change")
       ->type_name("FILE")
       ->group(group);
-  command.add_option("--tls-key", tls.key, "Its key in PEM, without a pass phrase")
+  command
+      .add_option("--tls-key", tls.key,
+                  "The certificate's private key in PEM, without a pass phrase")
       ->type_name("FILE")
       ->group(group);
   command
       .add_option("--tls-client-ca", tls.client_ca,
-                  "Mutual TLS: only clients with a certificate signed by one of these")
+                  "Certificates in PEM; only clients with a certificate signed by one of them are "
+                  "let in (mutual TLS)")
       ->type_name("FILE")
       ->group(group);
   command
       .add_option("--api-key-file", api_key_file,
-                  "Who may do what, a line for each key (mea key new); without it anybody may do "
-                  "anything")
+                  "API keys and their rights, one line each (mea key new makes them); without it "
+                  "no key is needed")
       ->type_name("FILE")
       ->group(group);
-  command.add_flag("--open-metrics", open_metrics, "/metrics needs no key")->group(group);
+  command.add_flag("--open-metrics", open_metrics, "Serve /metrics without a key")->group(group);
   command
       .add_flag("--insecure", insecure, "Let other machines in without keys or client certificates")
       ->group(group);

@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -13,10 +12,12 @@
 #include "engine/bench/paced.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/config_reader.h"
+#include "engine/checkpoint/hub_cache.h"
 #include "engine/device.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
@@ -76,30 +77,32 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       ->capture_default_str();
   command.add_option("--batch", flags.options.batches, "Sequences in a step")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(InRange(1, 1 << 16))
       ->capture_default_str();
   command
       .add_option("--context", flags.options.contexts,
-                  "Tokens that a decoding sequence sees, itself included")
+                  "Tokens that a decoding sequence sees, its newest included")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(InRange(1, 1 << 24))
       ->capture_default_str();
   command.add_flag(
       "--uncompressed{one-hot}", flags.uncompressed,
-      "Beside the shape its twin that stores every virtual head: through a mix that is "
-      "the identity (one-hot), or =plain for attention without a mix");
-  command.add_option("--kv-dtype", flags.kv_dtype, "Of the KV cache: bf16, f32, int8")
+      "Also measure the same shape with every virtual head stored: through a mix that is the "
+      "identity (one-hot, the default), or without a mix (--uncompressed=plain)");
+  command.add_option("--kv-dtype", flags.kv_dtype, "Format of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command.add_option("--page-size", flags.options.page_size, "Tokens per page")
-      ->check(CLI::Range(16, 1024))
+      ->check(InRange(16, 1024))
       ->capture_default_str();
   command
-      .add_option(
-          "--max-cache-bytes", flags.max_cache,
-          "Of all caches together; what needs more is skipped. Default: half of the RAM, on "
-          "a device what it has")
+      .add_option("--max-cache-bytes", flags.max_cache,
+                  "Most memory of all caches together; what needs more is skipped. Default: half "
+                  "of the RAM, or all of the GPU's")
       ->type_name("SIZE");
-  command.add_option("--threads", flags.num_threads, "Of the CPU; 0: one per core that it may use")
+  command
+      .add_option("--threads", flags.num_threads,
+                  "CPU threads; 0: one for each core that the program may use")
+      ->check(InRange(0, 1024))
       ->capture_default_str();
   command
       .add_option("--decode-kernel", flags.decode_kernel,
@@ -111,25 +114,20 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--chunk", flags.options.prefill_chunks,
-                  "Prompt tokens of a sequence at once, after 0 and after each context; 0: none")
+                  "Prompt tokens of one sequence in a step, measured after no context and after "
+                  "each --context; 0: none")
       ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 16))
+      ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command.add_option("--rounds", flags.options.rounds, "Measurements of each point")
-      ->check(CLI::Range(1, 1000))
+      ->check(InRange(1, 1000))
       ->capture_default_str();
   command
       .add_option("--round-seconds", flags.options.round_seconds,
-                  "Least time of one measurement; at least one step")
-      ->check(CLI::Range(0.0, 60.0))
+                  "Least seconds of one measurement; at least one step")
+      ->check(InRange(0.0, 60.0))
       ->capture_default_str();
   command.add_option("--json", flags.json, "Also write the results here")->type_name("FILE");
-}
-
-std::string ShapeName(const std::string& dir) {
-  std::error_code error;
-  const std::filesystem::path path = std::filesystem::canonical(dir, error);
-  return error ? dir : path.filename().string();
 }
 
 BackendFactory Backends(const BenchFlags& flags) {
@@ -233,11 +231,13 @@ class Results {
 absl::Status RunStepBench(BenchFlags flags, bool by_op) {
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
   if (flags.model_dir.empty() == flags.random_dir.empty()) {
-    return absl::InvalidArgumentError("either a checkpoint or --random-weights is required");
+    return absl::InvalidArgumentError(
+        "give a checkpoint's directory, or --random-weights with that of a config.json");
   }
   absl::StatusOr<Checkpoint> checkpoint = absl::UnavailableError("not opened");
   absl::StatusOr<ModelConfig> config;
   if (flags.random_dir.empty()) {
+    if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
     checkpoint = OpenCheckpoint(flags.model_dir);
     if (!checkpoint.ok()) return checkpoint.status();
     config = checkpoint->config;
@@ -245,7 +245,7 @@ absl::Status RunStepBench(BenchFlags flags, bool by_op) {
     config = ReadModelConfig(flags.random_dir + "/config.json");
     if (!config.ok()) return config.status();
   }
-  flags.options.shape = ShapeName(flags.model_dir + flags.random_dir);
+  flags.options.shape = CheckpointName(flags.model_dir + flags.random_dir);
   const auto weights = [&](const ModelConfig& wanted, HeadStorage storage,
                            Backend& backend) -> absl::StatusOr<ModelWeights> {
     // A checkpoint has no twin; its speed does not depend on the numbers.
@@ -277,7 +277,7 @@ absl::Status RunAttentionBench(BenchFlags flags) {
   if (absl::Status status = Resolve(flags); !status.ok()) return status;
   const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
   if (!config.ok()) return config.status();
-  flags.options.shape = ShapeName(flags.random_dir);
+  flags.options.shape = CheckpointName(flags.random_dir);
   Results results(flags, "mea bench attention");
   const auto rows = BenchAttention(*config, flags.options, Backends(flags),
                                    [&](const BenchRow& row) { results.Add(row); });
@@ -291,12 +291,13 @@ std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
       ->type_name("DIR");
   command
       .add_option("--random-weights", flags->random_dir,
-                  "Directory of a config.json: a model of this shape that nobody trained")
+                  "Directory of a config.json: random weights of this shape")
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
   command
-      .add_option("--weight-dtype", flags->weight_dtype,
-                  "Of the matrices: f32, bf16, int8, or auto: the checkpoint's, random ones bf16")
+      .add_option(
+          "--weight-dtype", flags->weight_dtype,
+          "Format of the matrices: f32, bf16, int8, or auto: as stored, bf16 for random ones")
       ->capture_default_str();
   return flags;
 }
@@ -317,7 +318,7 @@ void AddEngineBench(CLI::App& bench, Action& action) {
 }
 
 void AddOpsBench(CLI::App& bench, Action& action) {
-  CLI::App& command = *bench.add_subcommand("ops", "Time the ops of such steps apart");
+  CLI::App& command = *bench.add_subcommand("ops", "Time each op of such steps");
   command.footer(kOpsExamples);
   const auto flags = AddStepFlags(command);
   flags->device = "cpu";

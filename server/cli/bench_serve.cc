@@ -2,17 +2,18 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/synchronization/notification.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "engine/storage/output_file.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/grpc_client.h"
 #include "server/bench/measurement.h"
@@ -22,6 +23,8 @@
 #include "server/bench/traffic.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
+#include "server/notification.h"
 
 namespace mea {
 namespace {
@@ -34,8 +37,9 @@ Examples:
   mea bench serve --prefix-tokens 2048 --input-tokens 64        prompts that begin alike
   mea bench serve --openai http://127.0.0.1:8080 --vocab-size 32000 --arrivals poisson --rate 8
 
-Every server meets the same prompts at the same times. A second run with the same --seed finds its
-prompts in the prefix cache of a server that has one; the report says how many tokens were found.
+A run has a new seed unless --seed gives one, and each of its rounds new prompts: a server that has
+seen a prompt finds it in its prefix cache, and the report says how much was found. Servers that are
+compared get the same --seed: the same prompts at the same times.
 )";
 
 constexpr absl::Duration kCachePeriod = absl::Milliseconds(50);
@@ -53,6 +57,8 @@ struct ServeBenchFlags {
   std::string goodput;
   std::string json;
   int64_t warmup = 0;
+  int rounds = 1;
+  std::optional<uint64_t> seed;
   bool stop_at_eos = false;
   TrafficOptions load;
   PromptOptions prompts;
@@ -91,7 +97,7 @@ class LiveLine {
   const LiveCounts& live_;
   const int64_t num_requests_;
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
-  absl::Notification stop_;
+  Notification stop_;
   std::thread thread_;
 };
 
@@ -106,7 +112,9 @@ absl::Status Resolve(ServeBenchFlags& flags) {
   const auto output = ParseLengthRange("--output-tokens", flags.output);
   if (!output.ok()) return output.status();
   flags.prompts.output = *output;
-  flags.prompts.seed = flags.load.arrivals.seed;
+  // Short enough to be typed again.
+  const auto clock = static_cast<uint64_t>(absl::ToUnixSeconds(absl::Now()));
+  flags.load.arrivals.seed = flags.prompts.seed = flags.seed.value_or(clock);
   flags.call.ignore_eos = !flags.stop_at_eos;
   if (flags.load.num_requests == 0 && flags.load.duration_s == 0) flags.load.num_requests = 100;
   return absl::OkStatus();
@@ -131,6 +139,7 @@ absl::StatusOr<Target> OpenMea(ServeBenchFlags& flags) {
   target.setup.server = flags.server;
   target.setup.model = facts->model;
   target.setup.device = facts->device;
+  target.setup.tells_cached = true;
   target.clients = GrpcBenchClients(target.channel, flags.call);
   return target;
 }
@@ -157,11 +166,26 @@ absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
   return target;
 }
 
-absl::Status WriteFile(const std::string& file, const std::string& text) {
-  std::ofstream out(file);
-  out << text;
-  if (!out.flush()) return absl::UnavailableError(absl::StrCat("cannot write ", file));
-  return absl::OkStatus();
+// What came of one round.
+struct Round {
+  Measurement measured;
+  std::optional<CachePeak> cache;
+};
+
+Round RunRound(const ServeBenchFlags& flags, const Prompts& prompts, const Target& target,
+               const std::optional<GoodputLimits>& limits) {
+  TrafficResult result;
+  Round round;
+  {
+    LiveCounts live;
+    LiveLine line(live, flags.load.num_requests);
+    std::optional<CacheWatch> watch;
+    if (target.channel) watch.emplace(target.channel, kCachePeriod);
+    result = RunTraffic(flags.load, prompts, target.clients, live);
+    if (watch) round.cache = watch->Stop();
+  }
+  round.measured = Measure(result, limits);
+  return round;
 }
 
 absl::Status RunServeBench(ServeBenchFlags flags) {
@@ -174,37 +198,37 @@ absl::Status RunServeBench(ServeBenchFlags flags) {
   }
   absl::StatusOr<Target> target = flags.openai.empty() ? OpenMea(flags) : OpenOpenAi(flags);
   if (!target.ok()) return target.status();
-  const absl::StatusOr<Prompts> prompts = Prompts::Create(flags.prompts);
-  if (!prompts.ok()) return prompts.status();
-  if (flags.warmup > 0) {
-    LiveCounts live;
-    RunTraffic({.concurrency = flags.load.concurrency,
-                .num_requests = flags.warmup,
-                .first_number = kWarmupNumber},
-               *prompts, target->clients, live);
-  }
-
-  TrafficResult result;
-  std::optional<CachePeak> cache;
-  {
-    LiveCounts live;
-    LiveLine line(live, flags.load.num_requests);
-    std::optional<CacheWatch> watch;
-    if (target->channel) watch.emplace(target->channel, kCachePeriod);
-    result = RunTraffic(flags.load, *prompts, target->clients, live);
-    if (watch) cache = watch->Stop();
-  }
   ServeBenchSetup& setup = target->setup;
   setup.prompts = DescribePrompts(flags.prompts);
-  setup.load = flags.load;
   setup.goodput = flags.goodput;
-  const Measurement measured = Measure(result, limits);
-  std::fputs(ServeReport(setup, measured, cache).c_str(), stdout);
-  if (!flags.json.empty()) {
-    const absl::Status written = WriteFile(flags.json, ServeReportJson(setup, measured, cache));
-    if (!written.ok()) return written;
+
+  int64_t ended_well = 0;
+  std::vector<std::string> reports;
+  for (int i = 0; i < flags.rounds; ++i) {
+    flags.prompts.round = i;
+    const absl::StatusOr<Prompts> prompts = Prompts::Create(flags.prompts);
+    if (!prompts.ok()) return prompts.status();
+    if (i == 0 && flags.warmup > 0) {
+      LiveCounts live;
+      RunTraffic({.concurrency = flags.load.concurrency,
+                  .num_requests = flags.warmup,
+                  .first_number = kWarmupNumber},
+                 *prompts, target->clients, live);
+    }
+    const Round round = RunRound(flags, *prompts, *target, limits);
+    setup.load = flags.load;
+    if (flags.rounds > 1) std::printf("%sround %d of %d: ", i > 0 ? "\n" : "", i + 1, flags.rounds);
+    std::fputs(ServeReport(setup, round.measured, round.cache).c_str(), stdout);
+    std::fflush(stdout);
+    reports.push_back(ServeReportJson(setup, round.measured, round.cache));
+    ended_well += round.measured.completed + round.measured.cancelled;
   }
-  if (measured.completed + measured.cancelled > 0) return absl::OkStatus();
+  if (!flags.json.empty()) {
+    const std::string text =
+        flags.rounds == 1 ? reports.front() : absl::StrCat("[", absl::StrJoin(reports, ","), "]\n");
+    if (absl::Status status = ReplaceFile(flags.json, text); !status.ok()) return status;
+  }
+  if (ended_well > 0) return absl::OkStatus();
   return absl::UnavailableError("no request ended well");
 }
 
@@ -217,58 +241,67 @@ void AddLoadFlags(CLI::App& command, ServeBenchFlags& flags) {
       ->capture_default_str()
       ->group(group);
   command.add_option("--rate", flags.load.arrivals.rate, "Requests per second")
-      ->check(CLI::Range(1e-3, 1e6))
+      ->check(InRange(1e-3, 1e6))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--burstiness", flags.load.arrivals.burstiness,
-                  "Of gamma: 1 is poisson, less comes in bursts, more comes evenly")
-      ->check(CLI::Range(1e-3, 1e3))
+                  "Shape of gamma: 1 is poisson, less comes in bursts, more comes evenly")
+      ->check(InRange(1e-3, 1e3))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--concurrency", flags.load.concurrency, "Streams at once")
-      ->check(CLI::Range(1, 1024))
+  command.add_option("--concurrency", flags.load.concurrency, "Most streams at once")
+      ->check(InRange(1, 1024))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--num-requests", flags.load.num_requests,
-                  "Requests in all; default 100, or as many as --duration allows")
-      ->check(CLI::Range(1, 1 << 30))
+                  "Requests in all; default: 100, or as many as --duration allows")
+      ->check(InRange(1, 1 << 30))
       ->group(group);
-  command.add_option("--duration", flags.load.duration_s, "Seconds after which none is sent")
-      ->check(CLI::Range(0.0, 86400.0))
+  command.add_option("--duration", flags.load.duration_s, "Seconds after which no request is sent")
+      ->check(InRange(0.0, 86400.0))
       ->group(group);
   command.add_option("--warmup", flags.warmup, "Requests before the measurement")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(InRange(0, 1 << 20))
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--cancel-rate", flags.prompts.cancel_rate,
                   "Share of requests that are cancelled after some of their tokens")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(InRange(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--seed", flags.load.arrivals.seed, "Of arrivals and prompts")
+  command
+      .add_option("--rounds", flags.rounds,
+                  "Measurements one after the other, each with new prompts")
+      ->check(InRange(1, 1000))
       ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--seed", flags.seed,
+                  "Repeats the arrivals and prompts of a run with this seed; default: a new one")
       ->group(group);
 }
 
 void AddPromptFlags(CLI::App& command, ServeBenchFlags& flags) {
   const char* group = "Prompts";
-  command.add_option("--input-tokens", flags.input, "Of a random prompt, N or LOW:HIGH")
+  command.add_option("--input-tokens", flags.input, "Tokens of a random prompt, N or LOW:HIGH")
       ->capture_default_str()
       ->group(group);
-  command.add_option("--output-tokens", flags.output, "To generate, N or LOW:HIGH")
+  command.add_option("--output-tokens", flags.output, "Tokens to generate, N or LOW:HIGH")
       ->capture_default_str()
       ->group(group);
   command
       .add_option("--prefix-tokens", flags.prompts.prefix_tokens,
-                  "Tokens before them that prompts share")
-      ->check(CLI::Range(0, 1 << 24))
+                  "Tokens of a beginning that prompts share, before their own")
+      ->check(InRange(0, 1 << 24))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--num-prefixes", flags.prompts.num_prefixes, "Different ones of these")
-      ->check(CLI::Range(1, 1 << 20))
+  command
+      .add_option("--num-prefixes", flags.prompts.num_prefixes,
+                  "Number of different shared beginnings")
+      ->check(InRange(1, 1 << 20))
       ->capture_default_str()
       ->group(group);
   command
@@ -278,16 +311,16 @@ void AddPromptFlags(CLI::App& command, ServeBenchFlags& flags) {
       ->group(group);
   command
       .add_option("--vocab-size", flags.prompts.vocab_size,
-                  "Random prompts are ids below it; default: what a mea server says, words for "
-                  "others")
-      ->check(CLI::Range(1, 1 << 24))
+                  "Random prompts are token ids below this; default: what a mea server says, "
+                  "English words for others")
+      ->check(InRange(1, 1 << 24))
       ->group(group);
   command
       .add_flag("--stop-at-eos", flags.stop_at_eos,
-                "Completions may end before their length; default: they go on")
+                "Let completions end before their length; default: they go on")
       ->group(group);
   command.add_option("--temperature", flags.call.temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 2.0))
+      ->check(InRange(0.0, 2.0))
       ->capture_default_str()
       ->group(group);
 }
@@ -299,17 +332,19 @@ void AddServeBench(CLI::App& bench, Action& action) {
       *bench.add_subcommand("serve", "Load a running server and time what its clients see");
   command.footer(kBenchServeExamples);
   auto flags = std::make_shared<ServeBenchFlags>();
-  command.add_option("--server", flags->server, "Address of a mea server")
+  command.add_option("--server", flags->server, "gRPC address of a mea server")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command
       .add_option(
           "--openai", flags->openai,
-          "Instead of it a server of POST /v1/completions, as http://HOST:PORT or https://...")
+          "Measure this server instead, by POST /v1/completions: http://HOST:PORT or https://...")
       ->type_name("URL");
   command.add_option("--model", flags->call.model, "Name of the model; default: what is served");
-  command.add_option("--timeout", flags->call.timeout_s, "Seconds for one request; 0: no bound")
-      ->check(CLI::Range(0.0, 86400.0))
+  command
+      .add_option("--timeout", flags->call.timeout_s,
+                  "Seconds that one request may take; 0: no limit")
+      ->check(InRange(0.0, 86400.0))
       ->capture_default_str();
   command
       .add_option("--goodput", flags->goodput,

@@ -12,14 +12,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
+#include "kernels/human_bytes.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/interrupts.h"
 #include "server/cli/line_editor.h"
-#include "server/status_page.h"
 
 namespace mea {
 namespace {
@@ -113,6 +113,7 @@ class ChatClient {
                        "' has no chat template: use mea generate, or "
                        "start the server with --chat-template FILE"));
     }
+    max_context_ = info.limits().max_context();
     if (is_terminal_) {
       Note(absl::StrCat(info.name(), " on ", flags_.server, "; /help lists commands, Ctrl-D ends"));
     }
@@ -218,7 +219,7 @@ class ChatClient {
   absl::Status Answer() {
     const v1::GenerateRequest request = Request();
     grpc::ClientContext context;
-    const absl::Time start = absl::Now();
+    const absl::Time start = Now();
     absl::Time first = absl::InfiniteFuture();
     std::string content;
     bool thinking = false;
@@ -228,7 +229,7 @@ class ChatClient {
     for (v1::GenerateStreamResponse event; reader->Read(&event);) {
       if (event.has_finish()) finish = event.finish();
       if (!event.has_delta()) continue;
-      first = std::min(first, absl::Now());
+      first = std::min(first, Now());
       const v1::Reply& reply = event.delta().reply();
       if (!reply.reasoning().empty() && is_terminal_) {
         if (!std::exchange(thinking, true)) Print("[thinking] ");
@@ -252,9 +253,21 @@ class ChatClient {
       return absl::OkStatus();
     }
     AddMessage("assistant", content);
-    if (status.ok()) last_stats_ = Stats(finish, absl::Now() - start, first - start);
-    if (finish.reason() == v1::FINISH_REASON_LENGTH) Note("[cut: no more tokens]");
+    if (status.ok()) last_stats_ = Stats(finish, Now() - start, first - start);
+    if (finish.reason() == v1::FINISH_REASON_LENGTH) Note(LimitMet(finish));
     return absl::OkStatus();
+  }
+
+  // Why the answer is not whole.
+  std::string LimitMet(const v1::Finish& finish) const {
+    const v1::Usage& usage = finish.usage();
+    if (usage.prompt_tokens() + usage.completion_tokens() >= max_context_) {
+      return absl::StrCat("[cut: the context of ", max_context_, " tokens is full",
+                          is_terminal_ ? "; /clear begins anew]" : "]");
+    }
+    const std::string cut = absl::StrCat("[cut after ", usage.completion_tokens(), " tokens");
+    return cut + (flags_.max_tokens ? ", the --max-tokens given]"
+                                    : ", the default of this model; see --max-tokens]");
   }
 
   static std::string Stats(const v1::Finish& finish, absl::Duration total, absl::Duration first) {
@@ -276,6 +289,7 @@ class ChatClient {
   const std::unique_ptr<LineEditor> editor_;  // of a terminal
   v1::Chat chat_;
   std::string last_stats_;
+  int max_context_ = 0;  // tokens of a conversation, its answers included
 };
 
 absl::Status Chat(const ChatFlags& flags) {
@@ -302,12 +316,12 @@ void AddChat(CLI::App& program, Action& action) {
   command.add_option("--system", flags->system, "System message");
   command.add_option("--template-kwargs", flags->template_kwargs,
                      "Variables of the chat template as JSON, e.g. '{\"enable_thinking\": false}'");
-  command.add_option("--temperature", flags->temperature, "0 is greedy");
-  command.add_option("--top-k", flags->top_k, "Keep the k most likely tokens; 0: all");
-  command.add_option("--top-p", flags->top_p, "Keep the smallest set of this probability");
-  command.add_option("--min-p", flags->min_p, "Drop tokens below this share of the most likely");
-  command.add_option("--seed", flags->seed, "Same seed, same answers");
-  command.add_option("--max-tokens", flags->max_tokens, "Longest answer, in tokens");
+  command.add_option("--temperature", flags->temperature, "0..2; 0 takes the most likely token");
+  command.add_option("--top-k", flags->top_k, "Keep the k most likely tokens; 0 keeps all");
+  command.add_option("--top-p", flags->top_p, "Keep the most likely tokens up to this probability");
+  command.add_option("--min-p", flags->min_p, "Drop tokens this much less likely than the first");
+  command.add_option("--seed", flags->seed, "The same seed gives the same answers");
+  command.add_option("--max-tokens", flags->max_tokens, "Most tokens of an answer");
   AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return Chat(*flags); }; });
 }

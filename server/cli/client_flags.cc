@@ -6,19 +6,21 @@ void AddClientFlags(CLI::App& command, ClientCredentials& credentials) {
   const char* group = "TLS and keys";
   command
       .add_option("--tls-ca", credentials.tls_ca,
-                  "TLS, with a server whose certificate one of these has signed; of public ones: "
-                  "/etc/ssl/certs/ca-certificates.crt")
+                  "Use TLS and trust servers whose certificate is signed by one of these; for "
+                  "public ones /etc/ssl/certs/ca-certificates.crt")
       ->type_name("FILE")
       ->group(group);
-  command.add_option("--tls-cert", credentials.tls_cert, "Own certificate, for mutual TLS")
+  command
+      .add_option("--tls-cert", credentials.tls_cert,
+                  "The client's own certificate, for mutual TLS")
       ->type_name("FILE")
       ->group(group);
-  command.add_option("--tls-key", credentials.tls_key, "Its key, without a pass phrase")
+  command.add_option("--tls-key", credentials.tls_key, "Its private key, without a pass phrase")
       ->type_name("FILE")
       ->group(group);
   command
       .add_option("--api-key-file", credentials.api_key_file,
-                  "File with the API key; default: the environment's MEA_API_KEY")
+                  "File with the API key; default: MEA_API_KEY in the environment")
       ->type_name("FILE")
       ->group(group);
 }

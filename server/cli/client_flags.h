@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "server/cli/client.h"
+#include "server/client.h"
 
 namespace mea {
 

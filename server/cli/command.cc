@@ -1,5 +1,9 @@
 #include "server/cli/command.h"
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +26,14 @@ int ExitCodeOf(const absl::Status& status) {
     if (!absl::SimpleAtoi(std::string(*payload), &code)) return kFailure;
   }
   return code;
+}
+
+absl::Status FlushOutput() {
+  if (std::fflush(stdout) != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot write the output: ", std::strerror(errno)));
+  }
+  if (std::ferror(stdout) == 0) return absl::OkStatus();
+  return absl::UnavailableError("cannot write all of the output");
 }
 
 }  // namespace mea

@@ -20,6 +20,9 @@ inline constexpr int kPortSilent = 4;  // of serve: its ports do not answer, sta
 absl::Status WithExitCode(absl::Status status, int code);
 int ExitCodeOf(const absl::Status& status);
 
+// Whether what was printed on stdout has gone where it should: disks are full at times.
+absl::Status FlushOutput();
+
 // Each adds one subcommand to the program; where it is called, it sets `action`.
 void AddServe(CLI::App& program, Action& action);
 void AddGenerate(CLI::App& program, Action& action);

@@ -1,12 +1,12 @@
 #include "engine/convert/convert.h"
 
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
+#include "engine/storage/output_file.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/progress.h"
 
@@ -56,13 +56,6 @@ absl::Status ReadHeads(const ConvertFlags& flags, convert::ConvertOptions& optio
   return read("--layers", flags.layers, options.layers);
 }
 
-absl::Status WriteReport(const std::string& path, const std::string& json) {
-  std::ofstream file(path, std::ios::binary);
-  file << json;
-  file.close();
-  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write ", path));
-}
-
 absl::Status RunConvert(const ConvertFlags& flags) {
   convert::ConvertOptions options = flags.options;
   const bool profile = !flags.profile_text.empty();
@@ -94,7 +87,7 @@ absl::Status RunConvert(const ConvertFlags& flags) {
   const std::string json = convert::ReportJson(*report);
   const std::string shown = profile ? json : convert::ReportTable(*report);
   if (!flags.report.empty()) {
-    if (absl::Status s = WriteReport(flags.report, json); !s.ok()) return s;
+    if (absl::Status s = ReplaceFile(flags.report, json); !s.ok()) return s;
   }
   if (!profile || flags.report.empty()) std::fwrite(shown.data(), 1, shown.size(), stdout);
   return absl::OkStatus();
@@ -108,37 +101,53 @@ void AddConvert(CLI::App& program, Action& action) {
   command.footer(kConvertExamples);
   auto flags = std::make_shared<ConvertFlags>();
   convert::ConvertOptions& options = flags->options;
-  command.add_option("in", flags->in, "Plain checkpoint; rebase: one with mixes")
+  command.add_option("in", flags->in, "Plain checkpoint; for --method rebase one with mixes")
       ->required()
       ->type_name("IN");
-  command.add_option("out", flags->out, "Checkpoint to write; must not exist")->type_name("OUT");
-  command.add_option("--method", flags->method, "aligned, activation, svd; or rebase")
-      ->capture_default_str();
-  command.add_option("--calibration", options.calibration, "Text like what the model will read")
-      ->type_name("TEXT");
-  command.add_option("--ratio", options.ratio, "KV bytes to keep, where no heads are given")
+  command.add_option("out", flags->out, "Checkpoint to write; must not exist yet")
+      ->type_name("OUT");
+  command
+      .add_option("--method", flags->method,
+                  "How heads are composed: aligned, activation, svd; or rebase")
       ->capture_default_str();
   command
-      .add_option("--kv-heads", flags->kv_heads, "Component heads, keys and values: N or N,N,...")
+      .add_option("--calibration", options.calibration,
+                  "File of text like what the model will read")
+      ->type_name("FILE");
+  command
+      .add_option("--ratio", options.ratio,
+                  "Share of the KV bytes to keep, where no heads are given")
+      ->check(InRange(0.0, 1.0))
+      ->capture_default_str();
+  command
+      .add_option("--kv-heads", flags->kv_heads,
+                  "Component heads of keys and of values: N for all layers, or N,N,... for each")
       ->type_name("N[,N...]");
-  command.add_option("--key-heads", flags->key_heads, "The same of keys alone")
+  command.add_option("--key-heads", flags->key_heads, "The same for keys alone")
       ->type_name("N[,N...]");
-  command.add_option("--value-heads", flags->value_heads, "The same of values alone")
+  command.add_option("--value-heads", flags->value_heads, "The same for values alone")
       ->type_name("N[,N...]");
   command.add_option("--layers", flags->layers, "The only layers to compose: auto (any) or 4,5,6")
       ->capture_default_str();
-  command.add_option("--calibration-tokens", options.calibration_tokens, "To learn from, at most")
+  command
+      .add_option("--calibration-tokens", options.calibration_tokens,
+                  "Tokens to learn from, at most")
+      ->check(InRange(1, 1 << 30))
       ->capture_default_str();
   command
-      .add_option("--measure-tokens", options.measure_tokens, "To measure each choice on, at most")
+      .add_option("--measure-tokens", options.measure_tokens,
+                  "Tokens to measure each choice on, at most")
+      ->check(InRange(1, 1 << 30))
       ->capture_default_str();
   command
       .add_option("--profile-layers", flags->profile_text,
-                  "Measure what each layer can spare on this text, as JSON; no OUT")
-      ->type_name("TEXT");
+                  "Measure on this text what each layer can spare, and print JSON; writes no OUT")
+      ->type_name("FILE");
   command.add_option("--report", flags->report, "Also write the report as JSON")->type_name("FILE");
-  command.add_option("--threads", options.num_threads, "Threads; 0: one per core that it may use")
-      ->check(CLI::Range(0, 1024))
+  command
+      .add_option("--threads", options.num_threads,
+                  "CPU threads; 0: one for each core that the program may use")
+      ->check(InRange(0, 1024))
       ->capture_default_str();
   command.callback([flags, &action] { action = [flags] { return RunConvert(*flags); }; });
 }

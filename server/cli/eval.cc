@@ -16,7 +16,9 @@
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/text/tokenizer.h"
+#include "kernels/human_bytes.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
 
@@ -124,8 +126,8 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
       ReadMachineLimits());
   if (bytes.ok() && *bytes < pages_of_longest * layout.PageBytes()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("a KV cache of ", *bytes, " bytes is less than the ",
-                     pages_of_longest * layout.PageBytes(), " of the longest text, ",
+        absl::StrCat("a KV cache of ", HumanBytes(*bytes), " is less than the ",
+                     HumanBytes(pages_of_longest * layout.PageBytes()), " of the longest text, ",
                      requests.longest, " tokens; see --kv-cache-bytes, --max-context"));
   }
   return bytes;
@@ -264,32 +266,38 @@ void AddEval(CLI::App& program, Action& action) {
       ->type_name("FILE");
   command.add_option("--task", flags->tasks, "Questions and answers; may be repeated")
       ->type_name("FILE.jsonl");
-  command.add_option("--weight-dtype", flags->weight_dtype, "auto (as stored), f32, bf16, int8")
+  command
+      .add_option("--weight-dtype", flags->weight_dtype,
+                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
-  command.add_option("--kv-dtype", flags->kv_dtype, "bf16, f32, int8")->capture_default_str();
+  command.add_option("--kv-dtype", flags->kv_dtype, "Format of the KV cache: bf16, f32, int8")
+      ->capture_default_str();
   command
       .add_option("--kv-cache-bytes", flags->kv_cache_bytes,
                   "Memory of the KV cache, e.g. 4GiB; 0: what the texts need, at most a quarter of "
-                  "what the machine or its container allows")
+                  "the machine's or container's memory")
       ->type_name("SIZE")
       ->capture_default_str();
   command
       .add_option("--max-context", flags->max_context,
                   "Tokens of one window of a text; 0: the model's context")
-      ->check(CLI::Range(0, 1 << 30))
+      ->check(InRange(0, 1 << 30))
       ->capture_default_str();
-  command.add_option("--max-num-seqs", flags->max_num_seqs, "Sequences computed at once")
-      ->check(CLI::Range(1, 1024))
+  command.add_option("--max-num-seqs", flags->max_num_seqs, "Most sequences computed at once")
+      ->check(InRange(1, 1024))
       ->capture_default_str();
   command
-      .add_option("--max-batch-tokens", flags->max_batch_tokens,
-                  "Tokens in one step, a longer text takes several; at least --max-num-seqs")
-      ->check(CLI::Range(1, 1 << 16))
+      .add_option(
+          "--max-batch-tokens", flags->max_batch_tokens,
+          "Most tokens in one step; a longer text takes several steps; at least --max-num-seqs")
+      ->check(InRange(1, 1 << 16))
       ->capture_default_str();
-  command.add_option("--threads", flags->num_threads, "Threads; 0: one per core that it may use")
-      ->check(CLI::Range(0, 1024))
+  command
+      .add_option("--threads", flags->num_threads,
+                  "CPU threads; 0: one for each core that the program may use")
+      ->check(InRange(0, 1024))
       ->capture_default_str();
-  command.add_flag("--json", flags->json, "Print JSON");
+  command.add_flag("--json", flags->json, "Print the results as JSON");
   command.callback([flags, &action] { action = [flags] { return Eval(*flags); }; });
 }
 

@@ -10,12 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
+#include "kernels/human_bytes.h"
 #include "mea/v1/inference.grpc.pb.h"
-#include "server/cli/client.h"
 #include "server/cli/command.h"
 #include "server/cli/generate_flags.h"
-#include "server/status_page.h"
+#include "server/client.h"
 
 namespace mea {
 namespace {
@@ -33,7 +33,7 @@ The text goes to standard output; a line about speed and cache memory to standar
 
 // Follows one generation: when its first token came, and how its completions ended.
 struct Report {
-  absl::Time start = absl::Now();
+  absl::Time start = Now();
   absl::Time first_token = absl::InfiniteFuture();
   std::vector<v1::Finish> finishes;  // in the order of their ends
 };
@@ -106,7 +106,7 @@ grpc::Status Stream(v1::Inference::Stub& stub, grpc::ClientContext& context,
   for (v1::GenerateStreamResponse event; reader->Read(&event);) {
     if (json) WriteOut(absl::StrCat(Json(event), "\n"));
     if (event.has_delta()) {
-      report.first_token = std::min(report.first_token, absl::Now());
+      report.first_token = std::min(report.first_token, Now());
       if (!json) printer.Add(event.delta().index(), event.delta().text());
     } else if (event.has_finish()) {
       report.finishes.push_back(event.finish());
@@ -153,7 +153,7 @@ std::string Ending(const v1::Finish& finish) {
 std::string Summary(const Report& report) {
   const v1::Finish& finish = report.finishes.front();
   const v1::Usage& usage = finish.usage();
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - report.start);
+  const double seconds = absl::ToDoubleSeconds(Now() - report.start);
   const std::string first =
       report.first_token == absl::InfiniteFuture()
           ? ""
@@ -190,7 +190,7 @@ absl::Status Generate(GenerateFlags flags) {
   const auto stub = v1::Inference::NewStub(*channel);
   grpc::ClientContext context;
   if (flags.timeout_s > 0) {
-    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
+    context.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(flags.timeout_s))));
   }
   Report report;
   const grpc::Status status = flags.stream ? Stream(*stub, context, request, flags.json, report)

@@ -1,27 +1,28 @@
 #include "server/cli/generate_flags.h"
 
 #include "server/cli/client_flags.h"
+#include "server/cli/in_range.h"
 
 namespace mea {
 
 void GenerateFlags::AddTo(CLI::App& command) {
-  command.add_option("-p,--prompt", prompt, "Text to continue; default: standard input");
-  command.add_option("--server", server, "Address of the server")
+  command.add_option("-p,--prompt", prompt, "Text to continue; default: read from standard input");
+  command.add_option("--server", server, "gRPC address of the server")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command.add_option("--model", model, "Name of the model; default: the one that is served");
-  command.add_option("--request-id", request_id, "Name of the request; default: made up");
+  command.add_option("--request-id", request_id, "Id of the request; default: one is made up");
   command.add_flag("--stream,!--no-stream", stream,
-                   "Print text as it comes (default), or at the end");
+                   "Print the text as it comes (default), or all of it at the end");
   command.add_flag("--json", json, "Print what the server sends as JSON, one object per line");
   command.add_option("--timeout", timeout_s, "Seconds until the request is given up; 0: never")
-      ->check(CLI::Range(0.0, 86400.0));
-  command.add_option("--priority", priority, "-1000..1000, higher is scheduled first");
+      ->check(InRange(0.0, 86400.0));
+  command.add_option("--priority", priority, "-1000..1000; higher is scheduled first");
 
-  command.add_option("--n", n, "Completions of the prompt, 1..16")->check(CLI::Range(1, 16));
+  command.add_option("--n", n, "Completions of the prompt, 1..16")->check(InRange(1, 16));
   command.add_flag("--echo", echo, "Print the prompt before each completion");
 
-  const char* how = "Drawing tokens (default: the model's own)";
+  const char* how = "Sampling (default: what the model recommends)";
   command.add_option("--temperature", temperature, "0..2; 0 takes the most likely token")
       ->group(how);
   command.add_option("--top-k", top_k, "Keep the k most likely tokens; 0 keeps all")->group(how);
@@ -33,20 +34,23 @@ void GenerateFlags::AddTo(CLI::App& command) {
       ->group(how);
   command.add_option("--presence-penalty", presence_penalty, "-2..2; 0 is neutral")->group(how);
   command.add_option("--frequency-penalty", frequency_penalty, "-2..2; 0 is neutral")->group(how);
-  command.add_option("--seed", seed, "Draws the same tokens again")->group(how);
+  command.add_option("--seed", seed, "The same seed gives the same tokens")->group(how);
 
   const char* when = "Stopping";
-  command.add_option("--max-tokens", max_tokens, "Tokens at most")->group(when);
-  command.add_option("--min-tokens", min_tokens, "Tokens at least")->group(when);
+  command.add_option("--max-tokens", max_tokens, "Most tokens to generate")->group(when);
+  command.add_option("--min-tokens", min_tokens, "Fewest tokens to generate")->group(when);
   command.add_option("--stop", stop, "Text that ends the completion; may be repeated")
       ->group(when)
       ->allow_extra_args(false);
-  command.add_option("--stop-token-id", stop_token_ids, "Token that ends it; may be repeated")
+  command
+      .add_option("--stop-token-id", stop_token_ids,
+                  "Token id that ends the completion; may be repeated")
       ->group(when)
       ->allow_extra_args(false);
   command.add_flag("--ignore-eos", ignore_eos, "Go on after an end-of-sequence token")->group(when);
-  command.add_flag("--include-stop", include_stop, "Leave the stop in the text")->group(when);
-  command.add_option("--logprobs", logprobs, "With --json: this many alternatives per token");
+  command.add_flag("--include-stop", include_stop, "Keep the stop in the text")->group(when);
+  command.add_option("--logprobs", logprobs,
+                     "With --json: log-probabilities of this many tokens at each place");
   AddClientFlags(command, credentials);
 }
 

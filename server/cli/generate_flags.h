@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "mea/v1/inference.pb.h"
-#include "server/cli/client.h"
+#include "server/client.h"
 
 namespace mea {
 

@@ -3,9 +3,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/clock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 
 namespace mea {
 namespace {
@@ -29,7 +31,7 @@ absl::Status CheckHealth(const HealthFlags& flags) {
   if (!channel.ok()) return channel.status();
   const auto stub = health::Health::NewStub(*channel);
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
+  context.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(flags.timeout_s))));
   health::HealthCheckRequest request;
   request.set_service(flags.service);
   health::HealthCheckResponse response;
@@ -49,13 +51,13 @@ void AddHealth(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("health", "Ask a server whether it is SERVING");
   command.footer(kHealthExamples);
   auto flags = std::make_shared<HealthFlags>();
-  command.add_option("--server", flags->server, "Address of the server")
+  command.add_option("--server", flags->server, "gRPC address of the server")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command.add_option("--service", flags->service,
                      "gRPC service, e.g. mea.v1.Inference; default: the server as a whole");
   command.add_option("--timeout", flags->timeout_s, "Seconds to wait for the answer")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(InRange(0.0, 3600.0))
       ->capture_default_str();
   AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return CheckHealth(*flags); }; });

@@ -53,7 +53,7 @@ void AddInspect(CLI::App& program, Action& action) {
       ->required()
       ->transform(CheckpointDir())
       ->type_name("DIR");
-  command.add_option("--kv-dtype", flags->kv_dtype, "What the cache would store: bf16, f32, int8")
+  command.add_option("--kv-dtype", flags->kv_dtype, "Format of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command.add_flag("--tensors", flags->tensors, "List every tensor");
   command.callback([flags, &action] { action = [flags] { return Inspect(*flags); }; });

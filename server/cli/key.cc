@@ -1,4 +1,6 @@
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -6,7 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "server/access/api_key.h"
 #include "server/access/key_file.h"
+#include "server/access/small_file.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 #include "server/cli/size.h"
 
 namespace mea {
@@ -14,21 +18,52 @@ namespace {
 
 constexpr char kKeyExamples[] = R"(
 Examples:
-  mea key new alice >> keys.jsonl                        the token appears on the terminal, once
-  mea key new prometheus --rights metrics >> keys.jsonl
+  mea key new alice --api-key-file keys.jsonl            adds a line to the file and prints the token
+  mea key new alice >> keys.jsonl                        the same; the token appears on the terminal
+  mea key new prometheus --rights metrics --api-key-file keys.jsonl > prometheus.token
   mea key new bob --requests-per-minute 60 --tokens-per-minute 100000 --concurrent-requests 4
 
-Then: mea serve DIR --api-key-file keys.jsonl. The file holds a hash of each token, not the token;
-a server that runs takes a new line within a second.
+Then: mea serve DIR --api-key-file keys.jsonl. The file holds a hash of each token, not the token:
+a token that is lost is replaced by a new one. A running server takes a new line within a second.
 )";
 
 struct NewKeyFlags {
   ApiKey key;
   std::vector<std::string> rights = {"inference"};
   std::string kv_cache_bytes = "0";
+  std::string file;
 };
 
-// The line for the file on stdout, so that it can be appended; the token on stderr.
+// What belongs to stdout, so that it can be piped or appended: of a key that went into a file the
+// token, else the key's line.
+absl::Status PrintLine(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  if (std::fflush(stdout) == 0) return absl::OkStatus();
+  return absl::UnavailableError("cannot write to standard output");
+}
+
+// Adds the line of a key to a file that may not be there yet.
+absl::Status AppendKey(const std::string& path, const ApiKey& key) {
+  std::string text;
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) {
+    absl::StatusOr<std::string> read = ReadSmallFile(path, kMaxKeyFileBytes);
+    if (!read.ok()) return read.status();
+    text = *std::move(read);
+  }
+  const bool ends_open = !text.empty() && text.back() != '\n';
+  const std::string added = absl::StrCat(ends_open ? "\n" : "", KeyFileLine(key), "\n");
+  // As the server would: a name twice would cost it all new keys.
+  if (const auto keys = ParseKeyFile(text + added); !keys.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", std::string(keys.status().message())));
+  }
+  std::ofstream file(path, std::ios::app | std::ios::binary);
+  file << added;
+  file.close();
+  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path, ": cannot write"));
+}
+
 absl::Status MakeKey(NewKeyFlags flags) {
   if (absl::Status status = CheckKeyName(flags.key.name); !status.ok()) return status;
   for (const std::string& name : flags.rights) {
@@ -42,10 +77,22 @@ absl::Status MakeKey(NewKeyFlags flags) {
   const absl::StatusOr<std::string> token = NewToken();
   if (!token.ok()) return token.status();
   flags.key.hash = HashOf(*token);
-  std::printf("%s\n", KeyFileLine(flags.key).c_str());
-  if (std::fflush(stdout) != 0) return absl::UnavailableError("cannot write to standard output");
-  std::fprintf(stderr, "%s\n", token->c_str());
-  return absl::OkStatus();
+  constexpr char kUse[] =
+      "Clients send it as api_key or as \"Authorization: Bearer TOKEN\"; mea's own read it from "
+      "MEA_API_KEY. It is not shown again.";
+  if (flags.file.empty()) {
+    if (absl::Status status = PrintLine(KeyFileLine(flags.key)); !status.ok()) return status;
+    std::fprintf(
+        stderr,
+        "%s\nThis is the token of %s. %s\nThe line on standard output goes into the file of "
+        "mea serve --api-key-file.\n",
+        token->c_str(), flags.key.name.c_str(), kUse);
+    return absl::OkStatus();
+  }
+  if (absl::Status status = AppendKey(flags.file, flags.key); !status.ok()) return status;
+  std::fprintf(stderr, "%s has a new line for %s, and this is the token. %s\n", flags.file.c_str(),
+               flags.key.name.c_str(), kUse);
+  return PrintLine(*token);
 }
 
 }  // namespace
@@ -53,27 +100,35 @@ absl::Status MakeKey(NewKeyFlags flags) {
 void AddKey(CLI::App& program, Action& action) {
   CLI::App& keys = *program.add_subcommand("key", "Make API keys");
   keys.require_subcommand(1);
-  CLI::App& command = *keys.add_subcommand("new", "A line for --api-key-file, and its token");
+  CLI::App& command =
+      *keys.add_subcommand("new", "Make a key: a line for serve --api-key-file, and its token");
   command.footer(kKeyExamples);
   auto flags = std::make_shared<NewKeyFlags>();
-  command.add_option("name", flags->key.name, "Of its owner, as metrics and messages show it")
+  command.add_option("name", flags->key.name, "Its owner, as metrics and messages show it")
       ->required();
   command
-      .add_option("--rights", flags->rights,
-                  "inference; control: the server's state, ending others' requests; metrics")
+      .add_option(
+          "--rights", flags->rights,
+          "What it may do: inference; control (see the server's state, end any request); metrics")
       ->delimiter(',')
       ->capture_default_str();
   KeyLimits& limits = flags->key.limits;
   const auto add_limit = [&](const char* name, int64_t& limit, const char* help) {
-    command.add_option(name, limit, help)->check(CLI::PositiveNumber);
+    command.add_option(name, limit, help)->check(InRange(int64_t{1}, kMaxKeyLimit));
   };
-  add_limit("--requests-per-minute", limits.requests_per_minute, "At most; default: no limit");
+  add_limit("--requests-per-minute", limits.requests_per_minute,
+            "Most requests in a minute; default: no limit");
   add_limit("--tokens-per-minute", limits.tokens_per_minute,
-            "Of prompts and completions together, at most");
-  add_limit("--concurrent-requests", limits.concurrent_requests, "At once, at most");
+            "Most tokens of prompts and completions in a minute");
+  add_limit("--concurrent-requests", limits.concurrent_requests, "Most requests at once");
+  command
+      .add_option("--api-key-file", flags->file,
+                  "Add the key's line to this file and print the token alone; default: print the "
+                  "line, and the token on standard error")
+      ->type_name("FILE");
   command
       .add_option("--kv-cache-bytes", flags->kv_cache_bytes,
-                  "That its requests may hold at once, e.g. 1GiB; 0: no limit")
+                  "Most cache that its requests may hold at once, e.g. 1GiB; 0: no limit")
       ->type_name("SIZE");
   command.callback([flags, &action] { action = [flags] { return MakeKey(*flags); }; });
 }

@@ -10,10 +10,11 @@
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/plan.h"
+#include "kernels/human_bytes.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
-#include "server/status_page.h"
 
 namespace mea {
 namespace {
@@ -144,43 +145,44 @@ void AddPlan(CLI::App& program, Action& action) {
       ->capture_default_str();
   command
       .add_option("--memory", flags->memory,
-                  "Memory for all of it, e.g. 24GiB; default: what this machine or container "
-                  "allows, or the GPU's share")
+                  "Memory for weights, cache and all else, e.g. 24GiB; default: what this machine "
+                  "or container allows, or the GPU's share")
       ->type_name("SIZE");
   command
       .add_option("--device-memory", flags->device_memory,
-                  "The GPU's own memory, e.g. 141GiB; default: that of the GPU that is here")
+                  "The GPU's own memory, e.g. 141GiB; default: that of the GPU in this machine")
       ->type_name("SIZE");
   command
       .add_option("--gpu-memory-utilization", flags->utilization,
-                  "Share of the GPU's memory that may be used")
-      ->check(CLI::Range(0.01, 1.0))
+                  "Share of the GPU's memory that the program may use")
+      ->check(InRange(0.01, 1.0))
       ->capture_default_str();
   command.add_flag("--random-weights", flags->random_weights,
-                   "As of serve: MODEL needs no more than config.json");
+                   "As for serve: DIR needs config.json only");
   command
       .add_option("--context", flags->options.context,
-                  "Tokens per sequence, as --max-context of serve; 0: the model's context")
-      ->check(CLI::Range(0, 1 << 30))
+                  "Tokens per sequence, like --max-context of serve; 0: the model's context")
+      ->check(InRange(0, 1 << 30))
       ->capture_default_str();
   command
       .add_option("--weight-dtype", flags->options.weight_dtype,
-                  "auto (as stored), f32, bf16, int8")
+                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
-  command.add_option("--kv-dtype", flags->options.kv_dtype, "bf16, f32, int8")
+  command
+      .add_option("--kv-dtype", flags->options.kv_dtype, "Format of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command.add_option("--page-size", flags->options.page_size, "Tokens per page; 0: the device's")
-      ->check(CLI::Range(0, 1024))
+      ->check(InRange(0, 1024))
       ->capture_default_str();
   command
       .add_option("--max-num-seqs", flags->max_num_seqs,
                   "Sequences computed at once; 0: the device's default")
-      ->check(CLI::Range(0, 1 << 16))
+      ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command
       .add_option("--max-batch-tokens", flags->options.limits.max_batch_tokens,
                   "Tokens in one step; 0: the device's default")
-      ->check(CLI::Range(0, 1 << 16))
+      ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command.callback([flags, &action] { action = [flags] { return MakePlan(*flags); }; });
 }

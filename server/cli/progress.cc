@@ -4,8 +4,7 @@
 
 #include <cstdio>
 
-#include "absl/time/clock.h"
-#include "server/status_page.h"
+#include "engine/clock.h"
 
 namespace mea {
 namespace {
@@ -15,8 +14,7 @@ constexpr absl::Duration kLogPeriod = absl::Seconds(5);
 
 }  // namespace
 
-ProgressLine::ProgressLine(Log* log)
-    : log_(log), terminal_(isatty(STDERR_FILENO) == 1), last_(absl::Now()) {}
+ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1), last_(Now()) {}
 
 ProgressLine::~ProgressLine() { Clear(); }
 
@@ -25,27 +23,13 @@ void ProgressLine::Clear() {
 }
 
 void ProgressLine::ShowStage(std::string_view stage, int64_t done, int64_t total) {
-  if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
-  last_ = absl::Now();
+  if (Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
+  last_ = Now();
   const double percent =
       total > 0 ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 0;
   std::fprintf(stderr, "%s%.*s: %.0f %% of %lld%s", terminal_ ? "\r\033[K" : "",
                static_cast<int>(stage.size()), stage.data(), percent, static_cast<long long>(total),
                terminal_ ? "" : "\n");
-}
-
-void ProgressLine::Show(int64_t bytes_done, int64_t bytes_total) {
-  if (absl::Now() - last_ < (terminal_ ? kTerminalPeriod : kLogPeriod)) return;
-  last_ = absl::Now();
-  if (!terminal_) {
-    if (log_ == nullptr) return;
-    log_->Write(LogLevel::kInfo, "loading", {{"bytes", bytes_done}, {"of_bytes", bytes_total}});
-    return;
-  }
-  const double percent =
-      bytes_total > 0 ? 100.0 * static_cast<double>(bytes_done) / static_cast<double>(bytes_total)
-                      : 0;
-  std::fprintf(stderr, "\r\033[Kloading: %.0f %% of %s", percent, HumanBytes(bytes_total).c_str());
 }
 
 }  // namespace mea

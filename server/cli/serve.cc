@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -7,13 +9,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/hub_cache.h"
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
 #include "server/cli/access_flags.h"
 #include "server/cli/command.h"
+#include "server/cli/in_range.h"
+#include "server/cli/load_log.h"
 #include "server/cli/load_text.h"
 #include "server/cli/model_dir.h"
-#include "server/cli/progress.h"
 #include "server/cli/signals.h"
 #include "server/cli/size.h"
 #include "server/cli/start_log.h"
@@ -58,6 +62,7 @@ struct ServeFlags {
   std::string metrics_compat = "none";
   double drain_timeout_s = 30;
   double stall_timeout_s = 5;
+  double stats_interval_s = 10;
 };
 
 void AddFlags(CLI::App& command, ServeFlags& flags) {
@@ -66,10 +71,12 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->required()
       ->transform(CheckpointDir())
       ->type_name("DIR");
-  command.add_option(
-      "--model-name", flags.server.model_name,
-      "Name that clients see; default: the directory's, or ORG/NAME in Hugging Face's cache");
-  command.add_option("--listen", flags.server.listen, "gRPC address; port 0 takes a free one")
+  command.add_option("--model-name", flags.server.model_name,
+                     "Name that clients see; default: the directory's as it was typed, or ORG/NAME "
+                     "in Hugging Face's cache");
+  command
+      .add_option("--listen", flags.server.listen,
+                  "gRPC address, or 'off'; port 0 takes a free one")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command
@@ -82,8 +89,8 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--http-cors", flags.server.http_cors,
-                  "Origin whose pages may call it from a browser, e.g. https://chat.example.org; "
-                  "'*': all")
+                  "Web origin whose pages may call the OpenAI API from a browser, e.g. "
+                  "https://chat.example.org; '*': any")
       ->type_name("ORIGIN");
   command
       .add_option("--chat-template", flags.text.chat_template,
@@ -104,85 +111,102 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->type_name("NAME")
       ->capture_default_str();
   command
-      .add_option(
-          "--kv-cache-bytes", flags.kv_cache_bytes,
-          "Memory of the KV cache, e.g. 4GiB; 0: on the CPU full contexts for "
-          "--max-num-seqs sequences, at most a quarter of what the machine or its container "
-          "allows and no more than is available; on a GPU all that is left")
+      .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
+                  "Memory of the KV cache: 4GiB, 4Gi or 4G, 4GB for powers of ten. 0: on the CPU "
+                  "enough for --max-num-seqs full contexts, but at most a quarter of the machine's "
+                  "or container's memory; on a GPU all that is left")
       ->type_name("SIZE")
       ->capture_default_str();
   command
-      .add_option("--max-context", engine.max_context,
-                  "Tokens of prompt and output together; 0: the model's")
+      .add_option(
+          "--max-context", engine.max_context,
+          "Most tokens of one request, prompt and output together; 0: the model's own context")
+      ->check(InRange(0, 1 << 30))
       ->capture_default_str();
   command
       .add_option("--gpu-memory-utilization", engine.gpu_memory_utilization,
-                  "Share of the GPU's memory that may be used")
+                  "Share of the GPU's memory that the program may use")
+      ->check(InRange(0.01, 1.0))
       ->capture_default_str();
   command
       .add_option("--max-num-seqs", engine.max_num_seqs,
-                  "Sequences computed at once; 0: 64 on the CPU, 256 on a GPU")
+                  "Most sequences computed at once; 0: 64 on the CPU, 256 on a GPU")
+      ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command
       .add_option("--max-batch-tokens", engine.max_batch_tokens,
-                  "Tokens in one step, a longer prompt takes several; 0: 512 on the CPU, 2048 on "
-                  "a GPU")
+                  "Most tokens in one step; a longer prompt takes several steps; 0: 512 on the "
+                  "CPU, 2048 on a GPU")
+      ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command
       .add_option("--max-queued-requests", engine.max_queued_requests,
-                  "Requests that may wait; more are refused")
+                  "Most requests that may wait; more are refused")
+      ->check(InRange(1, 1 << 20))
       ->capture_default_str();
   command
       .add_option("--max-queued-tokens", engine.max_queued_tokens,
-                  "Tokens of the prompts that may wait; more are refused")
+                  "Most prompt tokens that may wait; more are refused")
+      ->check(InRange(1, 1 << 30))
       ->capture_default_str();
   command
       .add_option("--weight-dtype", engine.weight_dtype,
-                  "Of the weights in memory: auto (as stored), f32, bf16, int8")
+                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
       ->capture_default_str();
   command.add_flag("!--no-weight-check", engine.check_weights,
-                   "Load matrices without looking for infinities and NaNs in them; starts sooner");
-  command.add_option("--kv-dtype", engine.kv_dtype, "Of the KV cache: bf16, f32, int8")
+                   "Do not look for infinities and NaNs in the weights: a slightly faster start");
+  command.add_option("--kv-dtype", engine.kv_dtype, "Format of the KV cache: bf16, f32, int8")
       ->capture_default_str();
   command
       .add_option("--page-size", engine.page_size,
                   "Tokens per page of the KV cache; 0: 32 on the CPU, 64 on a GPU")
+      ->check(InRange(0, 1024))
       ->capture_default_str();
   command.add_option("--device", engine.device, "cpu, cuda, or auto: the GPU where there is one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  command.add_flag("--random-weights", engine.random_weights,
-                   "Use random weights: MODEL needs no more than config.json and tokenizer.json; "
-                   "for measuring");
+  command.add_flag(
+      "--random-weights", engine.random_weights,
+      "Make up the weights, to measure speed: DIR needs config.json and tokenizer.json only");
   command
-      .add_option("--threads", engine.num_threads, "Of the CPU; 0: one per core that it may use")
+      .add_option("--threads", engine.num_threads,
+                  "CPU threads; 0: one for each core that the program may use")
+      ->check(InRange(0, 1024))
       ->capture_default_str();
   command
       .add_option("--drain-timeout", flags.drain_timeout_s,
-                  "Seconds that requests may take to finish after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0))
+                  "Seconds that running requests may take to finish after SIGTERM")
+      ->check(InRange(0.0, 86400.0))
       ->capture_default_str();
   command
       .add_option("--stall-timeout", flags.stall_timeout_s,
-                  "Seconds without a sign of life of the engine until the server is NOT_SERVING; a "
-                  "layer must not take as long. Three times as long without an answer on a port of "
-                  "its own: likewise; twelve times: the program ends with status 4")
-      ->check(CLI::Range(1.0, 86400.0))
+                  "Seconds without progress after which the server reports NOT_SERVING; one layer "
+                  "of a step must take less. A port of the server that answers nobody is given "
+                  "three times as long; after twelve times as long the program ends with status 4")
+      ->check(InRange(1.0, 86400.0))
       ->capture_default_str();
   command
-      .add_option("--metrics-compat", flags.metrics_compat, "Also export the metric names of: vllm")
+      .add_option("--metrics-compat", flags.metrics_compat,
+                  "Export metrics also under the names of vllm; none: under ours alone")
       ->check(CLI::IsMember({"none", "vllm"}))
       ->capture_default_str();
   command
       .add_option("--log-level", flags.log_level,
-                  "Lowest level written on stderr: trace, debug, info, warning, error, off")
+                  "Least severe level that is logged to standard error: trace, debug, info, "
+                  "warning, error, off")
       ->check(CLI::IsMember(kLogLevels))
       ->capture_default_str();
   command
       .add_option("--log-format", flags.log_format,
-                  "Format of log lines: text, json. With json nothing else is printed: the event "
+                  "Format of log lines: text, json. With json nothing else is printed; the event "
                   "'ready' has the addresses")
       ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--stats-interval", flags.stats_interval_s,
+          "Seconds between log lines with throughput, load and cache, while there is work; 0: none")
+      ->check(InRange(0.0, 86400.0))
       ->capture_default_str();
   flags.access.AddTo(command);
 }
@@ -194,14 +218,16 @@ absl::Status Serve(ServeFlags flags) {
   if (!bytes.ok()) return bytes.status();
   flags.engine.kv_cache_bytes = *bytes;
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
+  flags.server.stats_interval = absl::Seconds(flags.stats_interval_s);
   flags.server.port_timeout = 3 * flags.server.stall_timeout;
   std::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go
   RaiseMaxDescriptors();
   if (auto connections = ConnectionLimitsOf(MaxDescriptors()); !connections.ok()) {
     return connections.status();
   }
-  if (flags.server.admin == "off") flags.server.admin.clear();
-  if (flags.server.http == "off") flags.server.http.clear();
+  for (std::string* address : {&flags.server.listen, &flags.server.http, &flags.server.admin}) {
+    if (*address == "off") address->clear();
+  }
   if (absl::Status status = flags.access.Apply(flags.server); !status.ok()) return status;
   // Before the model is loaded, which may take minutes.
   if (absl::Status status = Server::CheckAddresses(flags.server); !status.ok()) return status;
@@ -213,25 +239,29 @@ absl::Status Serve(ServeFlags flags) {
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = json ? LogFormat::kJson : LogFormat::kText});
   const MachineLimits machine = ReadMachineLimits();  // before this program takes its part
-  log.Write(LogLevel::kDebug, "loading", {{"model", flags.engine.model_dir}});
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
 
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Tokenizer> tokenizer;
   {
-    ProgressLine progress(&log);
+    LoadLog loading(flags.engine.model_dir, log);
     auto started = StartEngine(
-        flags.engine, [&](int64_t done, int64_t total) { progress.Show(done, total); },
+        flags.engine,
+        [&](std::string_view step, int64_t done, int64_t total) {
+          loading.Show(step, done, total);
+        },
         [&](const StepReport& step) { metrics.ObserveStep(step); });
     if (!started.ok()) return started.status();
     engine = *std::move(started);
+    loading.Show("tokenizer and chat template");
     auto text = LoadText(flags.engine.model_dir, flags.text);
     if (!text.ok()) return text.status();
     tokenizer = std::move(text->tokenizer);
     flags.server.chat = text->chat;
     flags.server.reply_format = text->reply_format;
     flags.server.reply_markers = text->reply_markers;
+    loading.Show("tables for structured output");
     auto grammars = GrammarCompiler::Create(*tokenizer, engine->config().vocab_size,
                                             {.spelled_tokens = text->reply_markers});
     if (!grammars.ok()) return grammars.status();
@@ -242,8 +272,7 @@ absl::Status Serve(ServeFlags flags) {
   if (!server.ok()) return server.status();
   LogStart(machine, *engine, *tokenizer, log);
   if (!json) {
-    std::printf("%s\n", (*server)->ready_line().c_str());
-    std::fflush(stdout);
+    dprintf(STDOUT_FILENO, "%s\n", (*server)->ready_line().c_str());  // whoever may read it
   }
 
   while (!signals.WaitFor(kHealthPeriod)) {
@@ -253,7 +282,7 @@ absl::Status Serve(ServeFlags flags) {
       return WithExitCode(health, kPortSilent);
     }
   }
-  (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_timeout_s));
+  (*server)->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }
 

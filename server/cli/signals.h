@@ -4,7 +4,7 @@
 #include <string>
 #include <thread>
 
-#include "absl/synchronization/notification.h"
+#include "server/notification.h"
 
 namespace mea {
 
@@ -24,7 +24,7 @@ class Signals {
 
   const std::string early_line_;
   std::atomic<bool> armed_ = false;
-  absl::Notification received_;
+  Notification received_;
 };
 
 }  // namespace mea

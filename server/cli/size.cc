@@ -5,14 +5,14 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "server/status_page.h"
+#include "kernels/human_bytes.h"
 
 namespace mea {
 
 absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& text) {
   const auto refuse = [&] {
     return absl::InvalidArgumentError(
-        absl::StrCat(flag, " '", text, "' is not a size such as 512MiB, 1.5GiB or 24G"));
+        absl::StrCat(flag, " '", text, "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB"));
   };
   const size_t digits = text.find_first_not_of("0123456789.");
   double number = 0;
@@ -23,7 +23,8 @@ absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& te
   if (!unit.empty() && unit != "b") {
     const size_t power = std::string("kmgt").find(unit[0]);
     const std::string rest = unit.substr(1);
-    if (power == std::string::npos || (!rest.empty() && rest != "b" && rest != "ib")) {
+    if (power == std::string::npos ||
+        (!rest.empty() && rest != "b" && rest != "i" && rest != "ib")) {
       return refuse();
     }
     number *= std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));

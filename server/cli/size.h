@@ -8,8 +8,8 @@
 
 namespace mea {
 
-// "512", "1.5GiB", "24G", "800 MB": bytes. KB, MB, GB, TB are powers of 1000, KiB.. and K.. of
-// 1024. INVALID_ARGUMENT naming `flag` and the text.
+// "512", "1.5GiB", "4Gi", "24G", "800 MB": bytes. KB, MB, GB, TB are powers of 1000, KiB.., Ki..
+// and K.. of 1024. INVALID_ARGUMENT naming `flag` and the text.
 absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& text);
 
 // The limits in one line, as `mea plan` and `mea inspect` show them.

@@ -1,13 +1,13 @@
 #include "server/cli/unknown_flag.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string_view>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "server/cli/words.h"
 
 namespace mea {
 namespace {
@@ -29,7 +29,7 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "-m --model-path --tokenizer", "give the checkpoint's directory as the argument"},
     {"serve", "-hf --hf-repo --hf-file --download-dir --hf-token",
      "mea downloads nothing; hf download ORG/NAME --local-dir DIR, then mea serve DIR"},
-    {"serve", "--served-model-name -a --alias", "use --model-name"},
+    {"serve", "--served-model-name --name -a --alias", "use --model-name"},
     {"serve",
      "--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp "
      "-sm --split-mode -ts --tensor-split",
@@ -67,8 +67,8 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "--seed -s --temp --temperature --top-p --top-k -n --n-predict",
      "each request brings its own"},
     {"serve", "--metrics", "use --admin HOST:PORT; it is on unless 'off'"},
-    {"serve", "--disable-log-requests --disable-log-stats --uvicorn-log-level -lv --verbosity -v",
-     "use --log-level"},
+    {"serve", "--disable-log-requests --uvicorn-log-level -lv --verbosity -v", "use --log-level"},
+    {"serve", "--disable-log-stats", "use --stats-interval 0"},
     {"plan", "--max-model-len -c --ctx-size --max-context", "use --context"},
     {"plan", "--dtype", "use --weight-dtype"},
     {"plan", "--kv-cache-dtype", "use --kv-dtype"},
@@ -82,30 +82,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"chat", "-s", "use --seed"},
     {"chat", "-sys --system-prompt --system-message", "use --system"},
 };
-
-// Whether `list`, separated by spaces, has this word.
-bool HasWord(std::string_view list, std::string_view word) {
-  for (size_t end; !list.empty(); list.remove_prefix(std::min(list.size(), end + 1))) {
-    end = std::min(list.find(' '), list.size());
-    if (list.substr(0, end) == word) return true;
-  }
-  return false;
-}
-
-// The number of letters to put in, take out or change.
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, changed});
-    }
-  }
-  return row.back();
-}
 
 // The flag of `command` that is spelled most like this one, if any is; empty otherwise.
 std::string NearestFlag(const CLI::App& command, std::string flag) {

@@ -247,7 +247,7 @@ void HttpConnection::SendHere(HttpAnswer answer) {
 }
 
 std::string HttpConnection::Head(const HttpAnswer& answer, HttpFraming framing) {
-  if (loop_->draining) close_after_ = true;
+  if (IsDraining()) close_after_ = true;
   const std::string_view connection = close_after_ ? "close" : http_minor_ == 0 ? "keep-alive" : "";
   return HttpHead(answer, framing, connection, site_->options.server_name, cors_, absl::Now());
 }
@@ -358,7 +358,7 @@ void HttpConnection::Finish() {
     state_ = State::kLingering;
     SetDeadline(std::min(kLingerTimeout, site_->options.idle_timeout));
     stream_.EndOutput(/*client_sends=*/unread_, shared_from_this());
-  } else if (close_after_ || read_ended_ || loop_->draining) {
+  } else if (close_after_ || read_ended_ || IsDraining()) {
     Close();
   } else {
     state_ = State::kReading;
@@ -376,8 +376,8 @@ void HttpConnection::Close() {
   parser_.reset();
   ReleaseBody();
   loop_->connections.erase(self);
-  absl::MutexLock lock(&site_->mu);
-  --site_->num_connections;
+  const std::lock_guard lock(site_->mutex);
+  if (--site_->num_connections == 0) site_->all_closed.notify_all();
 }
 
 }  // namespace mea

@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <boost/system/error_code.hpp>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,9 +25,11 @@ namespace mea {
 struct HttpSite {
   HttpOptions options;
   HttpRoutes routes;
-  std::atomic<int64_t> bodies_bytes = 0;  // of requests that are being read
-  absl::Mutex mu;
-  int num_connections ABSL_GUARDED_BY(mu) = 0;
+  std::atomic<int64_t> bodies_bytes = 0;           // of requests that are being read
+  std::atomic<bool> closes_after_answers = false;  // about to end
+  std::mutex mutex;
+  std::condition_variable all_closed;
+  int num_connections = 0;  // guarded by mutex
 
   HttpAnswer ErrorAnswer(int code, std::string_view message) const;
 };
@@ -84,6 +88,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void Refuse(HttpAnswer answer);
   void SendHere(HttpAnswer answer);
 
+  bool IsDraining() const { return loop_->draining || site_->closes_after_answers; }
   bool IsCurrent(uint64_t id) const { return id == id_ && state_ == State::kAnswering; }
   std::string Head(const HttpAnswer& answer, HttpFraming framing);
   void Flush();

@@ -12,11 +12,12 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/address.h"
 #include "server/http/connection.h"
 #include "server/http/loop.h"
+#include "server/notification.h"
 
 namespace mea {
 namespace {
@@ -72,6 +73,7 @@ class BeastServer final : public HttpServer {
   ~BeastServer() override;
 
   const std::string& address() const override { return address_; }
+  void BeginDrain() override { site_->closes_after_answers = true; }
   void Drain(absl::Time deadline) override;
 
  private:
@@ -123,7 +125,7 @@ BeastServer::BeastServer(HttpOptions options, std::vector<Route> routes, std::st
 }
 
 BeastServer::~BeastServer() {
-  Drain(absl::Now());
+  Drain(Now());
   for (Thread& thread : threads_) {
     {
       absl::MutexLock lock(&thread.loop->mu);
@@ -166,7 +168,7 @@ void BeastServer::AcceptSome() {
 // The connection waits in the kernel until another one has closed.
 void BeastServer::Pause() {
   const char* why = std::strerror(errno);
-  if (const absl::Time now = absl::Now(); now >= next_warning_ && site_->options.warn) {
+  if (const absl::Time now = Now(); now >= next_warning_ && site_->options.warn) {
     next_warning_ = now + kWarnPeriod;
     site_->options.warn(absl::StrCat("cannot accept connections on ", address_, ": ", why));
   }
@@ -177,7 +179,7 @@ void BeastServer::Pause() {
 }
 
 bool BeastServer::TakePlace() {
-  absl::MutexLock lock(&site_->mu);
+  const std::lock_guard lock(site_->mutex);
   if (site_->num_connections >= site_->options.max_connections) return false;
   ++site_->num_connections;
   return true;
@@ -229,7 +231,7 @@ void BeastServer::ForEachConnection(void (HttpConnection::*method)()) {
 }
 
 void BeastServer::Drain(absl::Time deadline) {
-  absl::Notification closed;
+  Notification closed;
   threads_[0].loop->Post([&] {
     error_code ignored;
     listener_.close(ignored);
@@ -237,17 +239,15 @@ void BeastServer::Drain(absl::Time deadline) {
     closed.Notify();
   });
   closed.WaitForNotification();
-  const auto none = +[](int* count) { return *count == 0; };
+  const auto none = [this] { return site_->num_connections == 0; };
   ForEachConnection(&HttpConnection::Drain);
   {
-    absl::MutexLock lock(&site_->mu);
-    if (site_->mu.AwaitWithDeadline(absl::Condition(none, &site_->num_connections), deadline)) {
-      return;
-    }
+    std::unique_lock lock(site_->mutex);
+    if (site_->all_closed.wait_until(lock, ToSteadyTime(deadline), none)) return;
   }
   ForEachConnection(&HttpConnection::CutOff);
-  absl::MutexLock lock(&site_->mu);
-  site_->mu.Await(absl::Condition(none, &site_->num_connections));
+  std::unique_lock lock(site_->mutex);
+  site_->all_closed.wait(lock, none);
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ struct HttpOptions {
   absl::Duration header_timeout = absl::Seconds(10);
   absl::Duration body_timeout = absl::Seconds(60);   // and a second for every 16 KiB that came
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests
-  absl::Duration write_timeout = absl::Seconds(60);  // for a client that reads nothing
+  absl::Duration write_timeout = absl::Seconds(60);  // during which a client reads nothing of an answer
 
   std::vector<std::string> cors_origins;  // that browsers may call from; "*": all
 
@@ -108,9 +108,9 @@ class HttpServer {
     // Called on the connection's thread; must never block. May return null if it has answered
     // already.
     std::function<std::shared_ptr<HttpCall>(std::shared_ptr<HttpExchange>)> start;
-    // Refuses requests by their head, before the body is received: returns the answer, which ends
-    // the connection, or nothing to accept. Null: accepts all. Also called on the connection's
-    // thread.
+    // Decides by the head, before the body is received, whether the request is refused: then
+    // returns the answer, the last one of the connection. Null: none is. Also called on the
+    // connection's thread.
     std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
@@ -122,6 +122,8 @@ class HttpServer {
 
   virtual const std::string& address() const = 0;  // with the real port
 
+  // From now on every answer is its connection's last.
+  virtual void BeginDrain() = 0;
   // Stops listening, closes idle connections, waits for current answers until the deadline and cuts
   // off the rest. Blocks; no route or call is used afterwards. Not from the server's threads.
   virtual void Drain(absl::Time deadline) = 0;

@@ -26,7 +26,6 @@ std::string_view View(boost::beast::string_view text) { return {text.data(), tex
 
 RequestParser::RequestParser(int max_header_bytes, int64_t max_body_bytes)
     : max_header_bytes_(max_header_bytes), max_body_bytes_(max_body_bytes) {
-  eager(true);
   header_limit(static_cast<uint32_t>(max_header_bytes));
   body_limit(static_cast<uint64_t>(max_body_bytes));
 }
@@ -53,11 +52,17 @@ bool RequestParser::Put(std::string_view& bytes) {
 
 // Bytes that were understood; the rest needs what follows them.
 size_t RequestParser::Parse(std::string_view bytes) {
-  if (bytes.empty()) return 0;
-  const bool in_body = is_header_done();
+  size_t used = 0;
   error_code ec;
-  const size_t used = put({bytes.data(), bytes.size()}, ec);
-  if (in_body) body_bytes_ += static_cast<int64_t>(used);
+  while (used < bytes.size() && !is_done() && !ec) {
+    const bool in_body = is_header_done();
+    eager(in_body);  // the header apart: its bytes are counted
+    const size_t taken = put({bytes.data() + used, bytes.size() - used}, ec);
+    used += taken;
+    (in_body ? body_bytes_ : header_bytes_) += static_cast<int64_t>(taken);
+    if (header_bytes_ > max_header_bytes_) ec = http::error::header_limit;
+    if (in_body) break;
+  }
   if (ec && ec != http::error::need_more && refusal_.code == 0) Explain(ec);
   return used;
 }
@@ -92,11 +97,6 @@ void RequestParser::on_request_impl(http::verb, string_view method, string_view 
                                     error_code& ec) {
   http_minor_ = version - 10;
   request_.method = View(method);
-  header_bytes_ = static_cast<int64_t>(method.size() + target.size() + 12);
-  if (header_bytes_ > max_header_bytes_) {
-    ec = http::error::header_limit;
-    return;
-  }
   std::string_view path = View(target);
   for (std::string_view scheme : {"http://", "https://"}) {  // a client that takes us for a proxy
     if (!path.starts_with(scheme)) continue;
@@ -116,11 +116,6 @@ void RequestParser::on_request_impl(http::verb, string_view method, string_view 
 void RequestParser::on_field_impl(field name, string_view name_string, string_view value,
                                   error_code& ec) {
   if (is_header_done()) return;  // behind a chunked body: nobody asks for it
-  header_bytes_ += static_cast<int64_t>(name_string.size() + value.size() + 4);
-  if (header_bytes_ > max_header_bytes_) {
-    ec = http::error::header_limit;
-    return;
-  }
   if (request_.headers.size() >= kMaxHeaders) {
     Refuse(431, absl::StrCat("the request has more than ", kMaxHeaders, " headers"), ec);
     return;

@@ -4,26 +4,17 @@
 #include <span>
 #include <utility>
 
-#include "engine/text/utf8.h"
-
 namespace mea::openai {
 namespace {
 
-int64_t NumCodePoints(std::string_view text) {
-  int64_t count = 0;
-  for (const char c : text) count += (static_cast<uint8_t>(c) & 0xc0) != 0x80;
-  return count;
-}
-
-// The four lists of OpenAI's completions, as they grow. Offsets count the code points of the
-// tokens' texts, of an echoed prompt too.
+// The four lists of OpenAI's completions, as they grow. Offsets count code points of the choice's
+// text, of an echoed prompt too.
 class Logprobs {
  public:
   void Add(const TokenText& tokens, const std::vector<PositionLogprob>& positions, int num_top) {
     for (const PositionLogprob& position : positions) {
       const std::string text = tokens.Text(position.token_id);
-      lists_["text_offset"].push_back(offset_);
-      offset_ += NumCodePoints(text);
+      lists_["text_offset"].push_back(position.text_offset);
       Json logprob;
       if (position.logprob) logprob = *position.logprob;
       lists_["token_logprobs"].push_back(logprob);
@@ -48,7 +39,6 @@ class Logprobs {
             {"top_logprobs", Json::array()}};
   }
 
-  int64_t offset_ = 0;
   Json lists_ = Empty();
 };
 

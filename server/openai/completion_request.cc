@@ -77,7 +77,8 @@ absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string
   parsed.names.emplace_back("token_ids.ids", "prompt");
 
   // The token that ends a completion has its entry, so that those who score a prompt can count.
-  if (logprobs && request.stopping().stop().empty()) {
+  if (logprobs && request.stopping().stop().empty() &&
+      request.stopping().stop_token_ids().empty()) {
     request.mutable_stopping()->set_include_stop(true);
   }
   const PromptReport report = ReadPromptReport(reader, parsed.stream, *request.mutable_response());

@@ -14,6 +14,7 @@ namespace mea::openai {
 namespace {
 
 constexpr char kJson[] = "application/json";
+constexpr char kResponseTooLarge[] = "RESPONSE_TOO_LARGE";
 
 struct Kind {
   int http_code;
@@ -97,6 +98,10 @@ HttpAnswer ErrorAnswer(const absl::Status& status, const ParamNames& names) {
     const int64_t ms = std::max<int64_t>(absl::ToInt64Milliseconds(*delay), 1);
     answer.headers.emplace_back("Retry-After", absl::StrCat((ms + 999) / 1000));
     answer.headers.emplace_back("Retry-After-Ms", absl::StrCat(ms));
+  }
+  // OpenAI's clients ask again after a 408 and a 429, at the whole cost, unless they are told.
+  if (absl::IsDeadlineExceeded(status) || RefusalReason(status) == kResponseTooLarge) {
+    answer.headers.emplace_back("X-Should-Retry", "false");
   }
   return answer;
 }

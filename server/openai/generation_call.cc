@@ -6,7 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "server/field_error.h"
 #include "server/http/answer.h"
 #include "server/limits.h"
@@ -263,7 +263,7 @@ void GenerationCall::Fail(const absl::Status& status) {
 
 void GenerationCall::Count(absl::StatusCode code, const std::string& finish_reason) {
   ended_ = true;
-  serving_.metrics.CountRequest(code, finish_reason, absl::Now() - arrival_);
+  serving_.metrics.CountRequest(code, finish_reason, Now() - arrival_);
 }
 
 std::string GenerationCall::Label() const {

@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/clock.h"
 #include "server/generation.h"
 #include "server/http/http_server.h"
 #include "server/openai/parsed_request.h"
@@ -60,7 +61,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   const std::shared_ptr<HttpExchange> exchange_;
   const Reader read_;
   const std::string id_;
-  const absl::Time arrival_ = absl::Now();
+  const absl::Time arrival_ = Now();
   TextLease text_;  // of the body, until it is read
 
   absl::Mutex mu_;

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/field_error.h"
-#include "server/json_bounds.h"
+#include "server/limits.h"
 
 namespace mea::openai {
 namespace {
@@ -25,7 +25,7 @@ std::string Quoted(const Json& value) {
 absl::StatusOr<Json> ParseBody(std::string_view body) {
   if (body.empty())
     return absl::InvalidArgumentError("the body is empty; a JSON object is expected");
-  if (absl::Status status = CheckJsonBounds(body); !status.ok()) {
+  if (absl::Status status = CheckJsonBounds(body, kJsonBounds); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("the body ", status.message()));
   }
   Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);

@@ -1,11 +1,17 @@
 #include "server/openai/routes.h"
 
+#include <optional>
+#include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/access/guard.h"
 #include "server/build_info.h"
+#include "server/http/answer.h"
+#include "server/http_guard.h"
+#include "server/openai/api_description.h"
 #include "server/openai/error.h"
 #include "server/openai/generation_call.h"
 #include "server/openai/model_info.h"
@@ -26,20 +32,43 @@ Route At(std::string method, std::string path,
           }};
 }
 
+// A body is JSON, whether it says so, says nothing, or says that it is a form, as curl -d does
+// where nobody tells it.
+std::optional<HttpAnswer> RefusalOfBody(const HttpRequest& head) {
+  std::string type(head.Header("content-type"));
+  type = absl::AsciiStrToLower(absl::StripAsciiWhitespace(type.substr(0, type.find(';'))));
+  const bool is_json = type.empty() || type == "application/json" ||
+                       type == "application/x-www-form-urlencoded" || absl::EndsWith(type, "+json");
+  if (!is_json) {
+    return ErrorAnswer(415, absl::StrCat("Content-Type '", Printable(type),
+                                         "' is not served; send JSON as application/json"));
+  }
+  const std::string coding(head.Header("content-encoding"));
+  if (!coding.empty() && !absl::EqualsIgnoreCase(coding, "identity")) {
+    return ErrorAnswer(415, absl::StrCat("Content-Encoding '", Printable(coding),
+                                         "' is not served; send the body as it is"));
+  }
+  return std::nullopt;
+}
+
 Route Generating(Serving& serving, std::string path, GenerationCall::Reader read,
                  std::string id_prefix) {
-  return {"POST", std::move(path), [&serving, read, id_prefix](Exchange exchange) {
+  return {"POST", std::move(path),
+          [&serving, read, id_prefix](Exchange exchange) {
             auto call =
                 std::make_shared<GenerationCall>(serving, std::move(exchange), read, id_prefix);
             call->Begin();
             return std::shared_ptr<HttpCall>(std::move(call));
-          }};
+          },
+          RefusalOfBody};
 }
 
 Route OnTextWorker(Serving& serving, std::string path, TextAnswer answer) {
-  return {"POST", std::move(path), [&serving, answer](Exchange exchange) {
+  return {"POST", std::move(path),
+          [&serving, answer](Exchange exchange) {
             return AnswerOnTextWorker(serving, std::move(exchange), answer);
-          }};
+          },
+          RefusalOfBody};
 }
 
 HttpAnswer Health(const Serving& serving) {
@@ -54,8 +83,7 @@ HttpAnswer Health(const Serving& serving) {
 std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   const auto health = [&serving](const HttpRequest&) { return Health(serving); };
   const auto metrics = [&serving](const HttpRequest&) {
-    return HttpAnswer{.content_type = kMetricsContentType,
-                      .body = serving.metrics.Text(serving.engine, *serving.access)};
+    return HttpAnswer{.content_type = kMetricsContentType, .body = serving.MetricsText()};
   };
   std::vector<Route> routes = {At("GET", "/health", health), At("GET", "/ping", health),
                                At("POST", "/ping", health)};
@@ -78,8 +106,9 @@ std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   add(any, At("GET", "/version", [](const HttpRequest&) {
         return JsonAnswer({{"version", Version()}, {"build", Build()}});
       }));
-  add(any, At("GET", "/openapi.json", [](const HttpRequest&) {
-        return HttpAnswer{.content_type = "application/json", .body = std::string(OpenApiText())};
+  const std::string description = ApiDescription(serving.access->has_keys(), open_metrics);
+  add(any, At("GET", "/openapi.json", [description](const HttpRequest&) {
+        return HttpAnswer{.content_type = "application/json", .body = description};
       }));
   if (open_metrics) {
     routes.push_back(At("GET", "/metrics", metrics));

@@ -11,7 +11,4 @@ namespace mea::openai {
 // server they are given to. `open_metrics`: /metrics needs no key.
 std::vector<HttpServer::Route> Routes(Serving& serving, bool open_metrics);
 
-// OpenAPI 3.1 of those paths.
-std::string_view OpenApiText();
-
 }  // namespace mea::openai

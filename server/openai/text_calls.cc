@@ -42,16 +42,18 @@ std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              std::shared_ptr<HttpExchange> exchange,
                                              TextAnswer answer) {
   // It counts as a request, but not as a running one: it is over soon.
-  const auto admitted = serving.access->Admit(exchange->request().Header("authorization"));
+  absl::Status admitted =
+      serving.access->Admit(exchange->request().Header("authorization")).status();
+  const auto under_way = serving.text_calls.Hold();
+  if (admitted.ok()) admitted = serving.readiness.CheckNotDraining();
   const int64_t bytes = std::ssize(exchange->request().body);
-  const absl::StatusOr<TextLease> text =
-      admitted.ok() ? serving.text_budget.Take(bytes) : admitted.status();
+  const absl::StatusOr<TextLease> text = admitted.ok() ? serving.text_budget.Take(bytes) : admitted;
   if (!text.ok()) {
     exchange->Send(ErrorAnswer(text.status()));
     return nullptr;
   }
   auto call = std::make_shared<TextCall>();
-  const auto job = [&serving, exchange, answer, call, text = *text] {
+  const auto job = [&serving, exchange, answer, call, under_way, text = *text] {
     if (!call->StillWanted().ok()) return;
     const absl::StatusOr<Json> body = ParseBody(exchange->request().body);
     const absl::StatusOr<Json> json =

@@ -88,7 +88,7 @@ void BM_MatMul(benchmark::State& state) {
   const Tensor w = Filled({copies * out, in}, dtype);
   int64_t copy = 0;
   for (auto _ : state) {
-    backend->MatMul(x.view(), w.view().Rows(copy * out, out), {}, y.view());
+    backend->MatMul(x.view(), {.w = w.view().Rows(copy * out, out), .out = y.view()});
     copy = (copy + 1) % copies;
   }
   Report(state, MatMulCost(rows, in, out, dtype, DType::kF32));

@@ -22,11 +22,9 @@ def mea(*arguments, **environment):
 
 def new_key(file, name, *flags):
     """Appends a key to the file; its token."""
-    made = mea("key", "new", name, *flags)
+    made = mea("key", "new", name, "--api-key-file", file, *flags)
     assert made.returncode == 0, made.stderr
-    with file.open("a") as lines:
-        lines.write(made.stdout)
-    return made.stderr.strip()
+    return made.stdout.strip()
 
 
 @contextlib.contextmanager

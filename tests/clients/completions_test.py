@@ -144,6 +144,25 @@ def test_a_stop_token_ends_and_is_left_out(complete):
     assert len(choice.text) < len(drawn.text)
 
 
+def test_a_stop_token_stays_in_the_text_where_asked_for(complete):
+    drawn = complete("Once upon a time", max_tokens=12, temperature=0, extra_body={**GO_ON, "return_token_ids": True}).choices[0]
+    stop = {**GO_ON, "return_token_ids": True, "stop_token_ids": [drawn.token_ids[6]]}
+    without = complete("Once upon a time", max_tokens=12, temperature=0, extra_body=stop).choices[0]
+    kept = complete("Once upon a time", max_tokens=12, temperature=0, extra_body={**stop, "include_stop_str_in_output": True}).choices[0]
+    assert len(kept.token_ids) == len(without.token_ids) + 1
+    assert kept.text.startswith(without.text) and len(kept.text) > len(without.text)
+    assert drawn.text.startswith(kept.text)
+
+
+def test_min_tokens_hold_a_stop_string_off(complete):
+    drawn = complete("Once upon a time", max_tokens=12, temperature=0, extra_body=GO_ON).choices[0].text
+    stop = drawn.strip()[0]
+    early = complete("Once upon a time", max_tokens=12, temperature=0, stop=stop, extra_body=GO_ON).choices[0].text
+    held = complete("Once upon a time", max_tokens=12, temperature=0, stop=stop, extra_body={**GO_ON, "min_tokens": 3}).choices[0].text
+    assert stop not in early
+    assert held.startswith(early + stop)
+
+
 def test_min_tokens_hold_a_stop_token_off(complete):
     ids = {**GO_ON, "return_token_ids": True}
     drawn = complete("Once upon a time", max_tokens=12, temperature=0, extra_body=ids).choices[0].token_ids

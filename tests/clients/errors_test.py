@@ -88,6 +88,7 @@ CHAT_ONLY = [
     ({"messages": ["hi"]}, "messages"),
     ({"messages": [{"content": "x"}]}, "messages"),
     ({"messages": [{"role": 5, "content": "x"}]}, "messages"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
@@ -252,3 +253,14 @@ def test_tokens_that_are_none_are_refused(server, change):
 @pytest.mark.parametrize("change", [{"prompt": 5}, {"messages": 5}, {}])
 def test_a_text_that_is_none_is_not_tokenized(server, change):
     assert server.post("/tokenize", {"model": server.model, **change}).status == 400
+
+
+@pytest.mark.parametrize("header, value", [("Content-Type", "text/plain"), ("Content-Type", "multipart/form-data; boundary=x"), ("Content-Encoding", "gzip")])
+def test_a_body_of_another_kind_is_415(server, header, value):
+    answer = server.post("/v1/completions", {"model": server.model, **COMPLETION}, headers={header: value})
+    assert answer.status == 415
+    assert answer.json()["error"]["message"].startswith(f"{header} '{value.split(';')[0]}' is not served; send")
+
+
+def test_a_body_is_taken_as_curl_sends_it(server):
+    assert server.post("/v1/completions", {"model": server.model, **COMPLETION}, headers={"Content-Type": "application/x-www-form-urlencoded"}).status == 200

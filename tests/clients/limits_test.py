@@ -91,6 +91,14 @@ def test_a_client_that_loses_patience_frees_its_pages(client, server):
     server.wait_until_idle()
 
 
+def test_a_client_that_retries_does_not_repeat_what_ran_out_of_time(client, server):
+    before = server.metric("mea_requests_total")
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.with_options(max_retries=3).chat.completions.create(model=server.model, messages=HELLO, extra_body={"timeout": 1e-6})
+    assert raised.value.status_code == 408
+    assert server.metric("mea_requests_total") == before + 1
+
+
 @pytest.mark.parametrize("how", ["header", "body"])
 def test_a_time_limit_of_the_request_is_kept(server, how):
     body = {"model": server.model, "messages": HELLO, "max_tokens": 3500, "ignore_eos": True, "temperature": 1}

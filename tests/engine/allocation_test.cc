@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Models, AllocationTest,
                                            Case{"Int8Cache", {.dtype = DType::kBf16}, DType::kI8},
                                            Case{"Windows", {.window = 24, .global_layer = 0}},
                                            Case{"Experts", {.num_experts = 4}},
-                                           Case{"Pseudo", {.pseudo_heads = 2}}),
+                                           Case{"Pseudo", {.window = 512, .pseudo_heads = 2}}),
                          [](const auto& shape) { return shape.param.name; });
 
 }  // namespace

@@ -75,9 +75,9 @@ class CudaEngineTest : public ::testing::TestWithParam<Variant> {
 
   // What the requests were told, run together.
   std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests,
-                                                  HarnessOptions options, bool records = true) {
+                                                  HarnessOptions options, bool graphs = true) {
     CudaOptions cuda = GetParam().cuda;
-    if (!records) cuda.max_records = 0;
+    if (!graphs) cuda.max_graphs = 0;
     const std::unique_ptr<Backend> device = MakeCuda(cuda);
     options.device = device.get();
     options.kv_dtype = DType::kBf16;
@@ -209,9 +209,9 @@ TEST_P(CudaEngineTest, AgreesWithTheReferenceUpToNearTies) {
 TEST_P(CudaEngineTest, ReplayedStepsEqualEagerOnesToTheBit) {
   const std::vector<Request> requests = GreedyRequests(6, spec_.vocab_size);
   const auto replayed = Run(requests, kOptions);
-  EXPECT_GT(counters_.replays, 10);
-  ExpectSame(replayed, Run(requests, kOptions, /*records=*/false));
-  EXPECT_EQ(counters_.replays, 0);
+  EXPECT_GT(counters_.graph_replays, 10);
+  ExpectSame(replayed, Run(requests, kOptions, /*graphs=*/false));
+  EXPECT_EQ(counters_.graph_replays, 0);
 }
 
 TEST_P(CudaEngineTest, PageSizesAgreeToTheBit) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/clock.h"
 #include "engine/device.h"
 #include "engine/engine_loop.h"
 #include "engine/load.h"
@@ -115,12 +116,12 @@ void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
 
   auto sink = std::make_shared<RecordingSink>();
   ASSERT_TRUE(engine->Submit(RandomRequest(1, 20, 8, config.vocab_size), sink).ok());
-  engine->Drain(absl::Now() + absl::Minutes(5));
+  engine->Drain(Now() + absl::Minutes(5));
   const BackendCounters counters = engine->stats().device;
   EXPECT_EQ(counters.allocations, 0);
-  EXPECT_EQ(counters.records, 2);  // of the layers and of the output, one row each
-  EXPECT_GT(counters.replays, 4);
-  EXPECT_GE(counters.eager_runs, 4);  // the prompt and its output; both records' first runs
+  EXPECT_EQ(counters.graphs, 2);  // of the layers and of the output, one row each
+  EXPECT_GT(counters.graph_replays, 4);
+  EXPECT_GE(counters.eager_runs, 4);  // the prompt and its output; both graphs' first runs
   EXPECT_EQ(BytesInUse(backend) - before, device_bytes);
   engine.reset();  // its thread has told the sink
   ASSERT_TRUE(sink->finish.has_value());

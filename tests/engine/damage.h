@@ -9,7 +9,7 @@
 #include "tests/engine/outcome.h"
 
 // What a token whose embedding is NaN does to an engine: its own request ends, nothing else. On a
-// device, whose records are one model's, no other run is there to compare with.
+// device, whose graphs are one model's, no other run is there to compare with.
 namespace mea::testing {
 
 inline constexpr int kNanToken = 7;

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "kernels/forwarding_backend.h"
+#include "kernels/backend.h"
 
 namespace mea::testing {
 namespace {
@@ -27,15 +27,16 @@ struct Spot {
 };
 
 // Spoils it on its way into the cache. For one request.
-class SpoiltBackend final : public ForwardingBackend {
+class SpoiltToken final : public OpObserver {
  public:
-  SpoiltBackend(std::unique_ptr<Backend> to, const Spot& spot)
-      : ForwardingBackend(std::move(to)), spot_(spot) {}
-  void PrepareAndAppend(const PrepareQueriesArgs& queries, const AppendKvArgs& kv) override {
-    PrepareQueries(queries);
-    AppendKv(kv);
+  explicit SpoiltToken(const Spot& spot) : spot_(spot) {}
+  void OnOp(const OpCall& call, absl::FunctionRef<void()> run) override {
+    if (const auto* both = call.As<PrepareAndAppendArgs>()) Spoil(both->kv);
+    run();
   }
-  void AppendKv(const AppendKvArgs& kv) override {
+
+ private:
+  void Spoil(const AppendKvArgs& kv) {
     const int count = static_cast<int>(kv.k.shape[0]);
     const int row = spot_.token - num_tokens_;
     if (layer_ == spot_.layer && row >= 0 && row < count) {
@@ -50,10 +51,8 @@ class SpoiltBackend final : public ForwardingBackend {
       layer_ = 0;
       num_tokens_ += count;
     }
-    ForwardingBackend::AppendKv(kv);
   }
 
- private:
   const Spot spot_;
   int layer_ = 0;
   int num_tokens_ = 0;
@@ -86,13 +85,14 @@ TEST_P(DamageTest, NoCacheHidesAKeyOrValueThatIsNotFinite) {
         for (const int token : {0, 9, 25, kPrompt - 1, kPrompt + 3}) {
           SCOPED_TRACE(::testing::Message() << value << (is_key ? " key" : " value") << " of token "
                                             << token << " in layer " << layer);
-          SpoiltBackend backend(MakeBackend(), {.layer = layer,
-                                                .num_layers = spec.num_layers,
-                                                .token = token,
-                                                .is_key = is_key,
-                                                .value = value});
+          const auto backend = MakeBackend();
+          backend->set_observer(std::make_unique<SpoiltToken>(Spot{.layer = layer,
+                                                                   .num_layers = spec.num_layers,
+                                                                   .token = token,
+                                                                   .is_key = is_key,
+                                                                   .value = value}));
           HarnessOptions options = Options();
-          options.device = &backend;
+          options.device = backend.get();
           options.max_batch_tokens = options.max_num_seqs = 16;
           EngineHarness harness(spec, options);
           const auto sink = harness.Run({HealthyRequest(8, kPrompt, 8, spec.vocab_size)}).front();

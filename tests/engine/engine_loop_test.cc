@@ -13,9 +13,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "engine/refusal.h"
 #include "tests/support/engine_harness.h"
-#include "tests/support/hooked_backends.h"
+#include "tests/support/op_observers.h"
 
 namespace mea::testing {
 namespace {
@@ -75,7 +76,7 @@ std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages =
                                      std::function<void()> before_forward = nullptr) {
   std::unique_ptr<Backend> backend = CreateCpuBackend({.num_threads = 1}).value();
   if (before_forward != nullptr) {
-    backend = std::make_unique<HookedBackend>(std::move(backend), std::move(before_forward));
+    backend->set_observer(std::make_unique<BeforeForward>(std::move(before_forward)));
   }
   return MakeLoopOn(std::move(backend), std::move(options), num_pages);
 }
@@ -213,7 +214,7 @@ TEST(EngineLoopTest, WhatCannotEndInTimeIsRefusedAtTheDoor) {
   for (int i = 1; refused.ok(); ++i) {
     ASSERT_LT(i, 1000);
     hasty.id = absl::StrCat("hasty-", i);
-    hasty.deadline = absl::Now() + absl::Milliseconds(20);
+    hasty.deadline = Now() + absl::Milliseconds(20);
     auto sink = std::make_shared<WaitableSink>();
     refused = loop->Submit(hasty, sink);
     if (refused.ok()) {
@@ -234,7 +235,7 @@ TEST(EngineLoopTest, AnIdleEngineTriesWhatItsForecastRulesOut) {
   const auto run = [&](int id, int max_tokens, absl::Duration time) {
     Request request = RandomRequest(id, 5, max_tokens, kVocab);
     request.stopping.ignore_eos = true;
-    request.deadline = absl::Now() + time;
+    request.deadline = Now() + time;
     auto sink = std::make_shared<WaitableSink>();
     const absl::Status submitted = loop->Submit(request, sink);
     return submitted.ok() ? sink->Wait().status : submitted;
@@ -254,7 +255,7 @@ TEST(EngineLoopTest, SubmitDoesNotWaitForAStep) {
     for (int i = 0; i < 20; ++i) {
       sinks.push_back(std::make_shared<WaitableSink>());
       Request request = RandomRequest(i, 5, 2, kVocab);
-      request.deadline = absl::Now() + absl::Hours(1);
+      request.deadline = Now() + absl::Hours(1);
       ASSERT_TRUE(loop->Submit(request, sinks.back()).ok());
     }
   }
@@ -308,7 +309,7 @@ TEST(EngineLoopTest, DrainEndsWhatIsLeftAtItsDeadline) {
   auto running = std::make_shared<WaitableSink>();
   ASSERT_TRUE(loop->Submit(RandomRequest(1, 5, 4000, kVocab), running).ok());
   running->WaitForToken();
-  loop->Drain(absl::Now());
+  loop->Drain(Now());
   EXPECT_EQ(running->Wait().status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(loop->stats().kv.used_pages, 0);
 }
@@ -326,13 +327,12 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
   std::mutex mutex;
   EngineLoop* seen_by_hook = nullptr;
   std::vector<absl::Time> beats;
-  auto loop = MakeLoopOn(
-      std::make_unique<LayerHookBackend>(CreateCpuBackend({.num_threads = 1}).value(), [&] {
-        std::lock_guard lock(mutex);
-        if (seen_by_hook == nullptr) return;
-        beats.push_back(seen_by_hook->last_heartbeat());
-        absl::SleepFor(absl::Milliseconds(2));
-      }));
+  auto loop = MakeLoopOn(ObservedCpu(std::make_unique<AfterEachNorm>([&] {
+    std::lock_guard lock(mutex);
+    if (seen_by_hook == nullptr) return;
+    beats.push_back(seen_by_hook->last_heartbeat());
+    absl::SleepFor(absl::Milliseconds(2));
+  })));
   {
     std::lock_guard lock(mutex);
     seen_by_hook = loop.get();
@@ -350,8 +350,7 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {
   std::promise<void> fails;
-  auto loop = MakeLoopOn(std::make_unique<FailingBackend>(
-      CreateCpuBackend({.num_threads = 1}).value(), fails.get_future()));
+  auto loop = MakeLoopOn(ObservedCpu(std::make_unique<FailingDevice>(fails.get_future())));
   std::vector<std::shared_ptr<WaitableSink>> sinks;
   for (int i = 0; i < 3; ++i) {
     sinks.push_back(std::make_shared<WaitableSink>());

@@ -1,10 +1,10 @@
-#include "engine/files.h"
+#include "engine/storage/files.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 
-#include "engine/checkpoint/safetensors.h"
+#include "engine/storage/safetensors.h"
 #include "tests/support/checkpoint_writer.h"
 
 namespace mea {

@@ -32,15 +32,16 @@ TEST(FitKvCacheTest, WhatCannotFitIsRefusedWithLimitNeedAndFlag) {
   HostMemoryNeed need{.weights_bytes = 900 * kMiB, .workspace_bytes = kMiB, .page_bytes = kMiB};
   EXPECT_EQ(
       FitKvCache(need, Machine(1024 * kMiB, 1000 * kMiB)).status().message(),
-      "weights of 943718400 bytes, a workspace of 1048576 and 134217728 for the program leave "
-      "none of the 1048576000 bytes available (memory.max of cgroup /a: 1073741824) for the "
-      "KV cache; see --weight-dtype, --max-batch-tokens");
+      "weights of 900.00 MiB, a workspace of 1.00 MiB and 128.00 MiB for the program leave none of "
+      "the 1000.00 MiB available (memory.max of cgroup /a: 1.00 GiB) for the KV cache; see "
+      "--weight-dtype, --max-batch-tokens");
   need.weights_bytes = 100 * kMiB;
   need.asked_bytes = 800 * kMiB;
-  EXPECT_EQ(FitKvCache(need, Machine(1024 * kMiB, 1000 * kMiB)).status().message(),
-            "--kv-cache-bytes 838860800 beside weights of 104857600 bytes, a workspace of 1048576 "
-            "and 134217728 for the program exceeds the 1048576000 bytes available (memory.max of "
-            "cgroup /a: 1073741824)");
+  EXPECT_EQ(
+      FitKvCache(need, Machine(1024 * kMiB, 1000 * kMiB)).status().message(),
+      "--kv-cache-bytes 800.00 MiB beside weights of 100.00 MiB, a workspace of 1.00 MiB and "
+      "128.00 MiB for the program exceeds the 1000.00 MiB available (memory.max of cgroup /a: "
+      "1.00 GiB)");
   need.asked_bytes = 700 * kMiB;  // more than a quarter: that is for defaults
   EXPECT_EQ(FitKvCache(need, Machine(1024 * kMiB, 1000 * kMiB)).value(), 700 * kMiB);
 }

@@ -1,4 +1,4 @@
-#include "engine/model/in_parallel.h"
+#include "engine/weights/in_parallel.h"
 
 #include <gtest/gtest.h>
 

@@ -28,7 +28,7 @@ std::vector<Variant> Variants() {
       {"MeaWindow", {.window = 24, .head_norm = true}},
       {"MeaGlobalLayer", {.num_layers = 3, .window = 24, .global_layer = 1, .qk_norm = true}},
       {"MeaMoe", {.qk_norm = true, .num_experts = 6, .dense_first_layer = true}},
-      {"KhaMlp", {.q_heads = 8, .knock = Knock::kMlp, .qk_norm = true, .biases = true}},
+      {"KhaMlp", {.q_heads = 8, .knock = true, .qk_norm = true, .biases = true}},
       {"Iha",
        {.q_heads = 3, .kv_heads = 3, .window = 24, .plain_last_layer = true, .pseudo_heads = 2}},
       {"MeaInt8", {.qk_norm = true, .dtype = DType::kI8}, DType::kBf16},

@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(
                       KeyBiasCase{"Gqa", "cpu", {.q_heads = 8, .kv_heads = 2, .plain = true}},
                       KeyBiasCase{"Mea", "cpu", {.q_heads = 8}},
                       KeyBiasCase{"MeaWindow", "cpu", {.window = 90}},
-                      KeyBiasCase{"Kha", "cpu", {.q_heads = 8, .knock = Knock::kMlp}}),
+                      KeyBiasCase{"Kha", "cpu", {.q_heads = 8, .knock = true}}),
     [](const auto& param) { return param.param.name; });
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "engine/device.h"
 #include "engine/engine.h"
 #include "engine/load.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "kernels/machine.h"
 #include "tests/support/checkpoint_writer.h"
 
@@ -77,7 +77,7 @@ TEST(PlanTest, TooLittleMemoryHoldsNothing) {
   EXPECT_EQ(plan.cache_bytes, 0);
   EXPECT_EQ(plan.physical.num_sequences, 0);
   EXPECT_THAT(std::string(plan.refusal.message()),
-              ::testing::MatchesRegex("weights of [0-9]+ bytes, .* leave none of the 1048576 .*"));
+              ::testing::MatchesRegex("weights of [0-9.]+ .iB, .* leave none of the 1.00 MiB .*"));
 }
 
 TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "engine/checkpoint/safetensors.h"
+#include "engine/storage/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

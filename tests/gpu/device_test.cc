@@ -32,7 +32,7 @@ TEST(DeviceTest, CopiesComeBackAsTheyWent) {
   const Tensor first = *device->Allocate(shape, DType::kI32);
   const Tensor second = *device->Allocate(shape, DType::kI32);
   device->Upload(host.view(), first.view());
-  device->Copy(first.view(), second.view());
+  device->Copy({.from = first.view(), .to = second.view()});
   device->Download(second.view(), back.view());
   ASSERT_TRUE(device->Synchronize().ok());
   EXPECT_EQ(std::memcmp(host.view().data, back.view().data, host.num_bytes()), 0);

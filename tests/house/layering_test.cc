@@ -31,6 +31,22 @@ TEST(LayeringTest, RepositoryFollowsTheDirectionOfTheRooms) {
   for (const SourceFile& file : Repository()) EXPECT_THAT(LayeringViolations(file), IsEmpty());
 }
 
+TEST(LayeringTest, NoFoldersDependOnEachOther) {
+  EXPECT_THAT(FolderCycles(Repository()), IsEmpty());
+}
+
+TEST(LayeringTest, FindsFoldersThatDependOnEachOther) {
+  const auto file = [](std::string path, const std::string& header) {
+    return SourceFile{std::move(path), "#include \"" + header + "\"\n"};
+  };
+  std::vector<SourceFile> files = {
+      file("engine/a/x.h", "engine/b/y.h"), file("engine/b/y.cc", "engine/c/z.h"),
+      file("engine/c/z.h", "engine/top.h"), file("engine/top.cc", "engine/a/x.h")};
+  EXPECT_THAT(FolderCycles(files), IsEmpty());
+  files.push_back(file("engine/c/z.cc", "engine/a/x.h"));
+  EXPECT_THAT(FolderCycles(files), ElementsAre("engine/a -> engine/b -> engine/c -> engine/a"));
+}
+
 TEST(LayeringTest, EachRoomSeesOnlyWhatLiesBelowIt) {
   EXPECT_THAT(Including("kernels/cpu/attention.cc", "\"kvcache/kv_cache.h\""),
               ElementsAre(HasSubstr("kernels does not depend on it")));
@@ -43,6 +59,9 @@ TEST(LayeringTest, EachRoomSeesOnlyWhatLiesBelowIt) {
 
   EXPECT_THAT(Including("engine/engine.h", "\"kvcache/kv_cache.h\""), IsEmpty());
   EXPECT_THAT(Including("server/serve.cc", "\"engine/engine.h\""), IsEmpty());
+  EXPECT_THAT(Including("server/serve.cc", "\"kernels/human_bytes.h\""), IsEmpty());
+  EXPECT_THAT(Including("server/serve.cc", "\"kernels/tensor.h\""),
+              ElementsAre(HasSubstr("server does not depend on it")));
 }
 
 TEST(LayeringTest, KvCacheSeesFourHeadersOfKernels) {
@@ -118,6 +137,19 @@ TEST(FormTest, FilesStayShort) {
   EXPECT_THAT(FormViolations({"engine/a.cc", std::string(601, '\n')}),
               ElementsAre(HasSubstr("601 lines")));
   EXPECT_THAT(FormViolations({"engine/a.cc", std::string(600, '\n')}), IsEmpty());
+}
+
+TEST(ClockRuleTest, NothingIsTimedByAClockThatCanBeSet) {
+  for (const SourceFile& file : Repository()) EXPECT_THAT(ClockViolations(file), IsEmpty());
+}
+
+TEST(ClockRuleTest, FindsTheWallClock) {
+  EXPECT_THAT(ClockViolations({"server/a.cc", "start = absl::Now();\n"}),
+              ElementsAre(HasSubstr("reads the wall clock")));
+  EXPECT_THAT(ClockViolations({"engine/a.h", "mu.AwaitWithTimeout(condition, timeout);\n"}),
+              ElementsAre(HasSubstr("waits by the wall clock")));
+  EXPECT_THAT(ClockViolations({"server/http/connection.cc", "Date(absl::Now());\n"}), IsEmpty());
+  EXPECT_THAT(ClockViolations({"server/a.cc", "start = Now();\n"}), IsEmpty());
 }
 
 TEST(FormTest, EveryRoomHasAReadme) { EXPECT_THAT(RoomsWithoutReadme(Repository()), IsEmpty()); }

@@ -4,7 +4,9 @@
 #include <array>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <string_view>
 
@@ -37,7 +39,8 @@ const std::vector<Direction>& Directions() {
         "kernels/check.h"}},
       {"engine/", {"engine/", "kvcache/", "kernels/"}},
       {"proto/", {"mea/v1/"}},
-      {"server/", {"server/", "engine/", "mea/v1/"}},
+      // How sizes read is one text for all rooms; what has memory is not the server's.
+      {"server/", {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h"}},
       {"tests/", {""}},
       {"tools/", {""}},
   };
@@ -143,7 +146,7 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
   for (const Include& include : IncludesOf(file)) {
     const std::string& header = include.header;
     sees_proto |= IsProto(header);
-    sees_engine |= header.starts_with("engine/");
+    sees_engine |= header.starts_with("engine/") && header != "engine/clock.h";
     if (header.starts_with("../") || header.starts_with("./")) {
       report(include, "paths start at the root");
     }
@@ -165,6 +168,44 @@ std::vector<std::string> LayeringViolations(const SourceFile& file) {
   return violations;
 }
 
+std::vector<std::string> FolderCycles(const std::vector<SourceFile>& files) {
+  const auto folder_of = [](const std::string& path) { return path.substr(0, path.rfind('/')); };
+  std::map<std::string, std::set<std::string>> uses;  // folders, by the one that includes them
+  for (const SourceFile& file : files) {
+    const std::string folder = folder_of(file.path);
+    for (const Include& include : IncludesOf(file)) {
+      const std::string other = IsProject(include.header) ? folder_of(include.header) : folder;
+      const bool is_within = folder.starts_with(other + "/") || other.starts_with(folder + "/");
+      if (other != folder && !is_within) uses[folder].insert(other);
+    }
+  }
+  // Folders that use none of those left are in no circle.
+  const auto uses_none = [&](const auto& entry) {
+    return std::none_of(entry.second.begin(), entry.second.end(),
+                        [&](const std::string& other) { return uses.contains(other); });
+  };
+  while (std::erase_if(uses, uses_none) > 0) {
+  }
+  std::vector<std::string> cycles;
+  while (!uses.empty()) {
+    std::vector<std::string> path = {uses.begin()->first};
+    while (std::find(path.begin(), path.end() - 1, path.back()) == path.end() - 1) {
+      const std::set<std::string>& next = uses[path.back()];
+      path.push_back(*std::find_if(next.begin(), next.end(),
+                                   [&](const std::string& f) { return uses.contains(f); }));
+    }
+    std::string cycle;
+    for (auto at = std::find(path.begin(), path.end(), path.back()); at != path.end(); ++at) {
+      cycle += (cycle.empty() ? "" : " -> ") + *at;
+    }
+    cycles.push_back(cycle);
+    uses.erase(path.back());
+    while (std::erase_if(uses, uses_none) > 0) {
+    }
+  }
+  return cycles;
+}
+
 std::vector<std::string> FormViolations(const SourceFile& file) {
   std::vector<std::string> violations;
   // Highway includes a "-inl.h" once per instruction set; such a file guards itself.
@@ -176,6 +217,28 @@ std::vector<std::string> FormViolations(const SourceFile& file) {
   if (IsWritten(file.path) && lines > kMaxLines) {
     violations.push_back(file.path + " has " + std::to_string(lines) + " lines, more than " +
                          std::to_string(kMaxLines));
+  }
+  return violations;
+}
+
+std::vector<std::string> ClockViolations(const SourceFile& file) {
+  // Those that write a date, or compare one.
+  static const Prefixes of_dates = {"engine/bench/report.cc",          "engine/clock.h",
+                                    "server/access/certificates.cc",   "server/bench/report.cc",
+                                    "server/cli/bench_serve.cc",       "server/http/",
+                                    "server/openai/request_fields.cc", "server/prepare_prompt.cc"};
+  static constexpr std::array<std::string_view, 4> kWaits = {"AwaitWith", "absl::CondVar",
+                                                             "LockWhenWith", "absl::Notification"};
+  std::vector<std::string> violations;
+  if (!IsSource(file.path) || StartsWithAny(file.path, {"tests/", "tools/"})) return violations;
+  for (const std::string_view clock : {"absl::Now", "absl::GetCurrentTime", "system_clock"}) {
+    if (file.text.find(clock) == file.text.npos || StartsWithAny(file.path, of_dates)) continue;
+    violations.push_back(file.path + " reads the wall clock: durations and deadlines use Now()");
+  }
+  for (const std::string_view wait : kWaits) {
+    if (file.text.find(wait) == file.text.npos) continue;
+    violations.push_back(file.path + " has " + std::string(wait) +
+                         ", which waits by the wall clock");
   }
   return violations;
 }

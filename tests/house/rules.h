@@ -15,8 +15,16 @@ struct SourceFile {
 // proto <- server -> engine -> {kvcache, kernels}, kvcache -> a few headers of kernels.
 std::vector<std::string> LayeringViolations(const SourceFile& file);
 
+// One line per circle of folders that include one another, as "a -> b -> a". What lies directly in
+// a folder may serve those within it and be served by them.
+std::vector<std::string> FolderCycles(const std::vector<SourceFile>& files);
+
 // One line per broken rule that is not about includes: #pragma once, length.
 std::vector<std::string> FormViolations(const SourceFile& file);
+
+// One line per use of a clock that can be set, outside of the files that write dates
+// (engine/clock.h), and per wait by it: Abseil's waits with a timeout.
+std::vector<std::string> ClockViolations(const SourceFile& file);
 
 // Every room of `files` (a directory with a CMakeLists.txt) that has no README.md.
 std::vector<std::string> RoomsWithoutReadme(const std::vector<SourceFile>& files);

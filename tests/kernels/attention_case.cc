@@ -66,11 +66,12 @@ Tensor AttentionData::Angles(Backend& backend, int count, int step) const {
   for (int i = 0; i < head_dim / 2; ++i) inv_freq.push_back(std::pow(100.0, -2.0 * i / head_dim));
   std::vector<int32_t> positions(count);
   for (int i = 0; i < count; ++i) positions[i] = i * step;
-  Tensor turns = Poisoned({count, head_dim}, backend.wide_dtype());
+  Tensor rotations = Poisoned({count, head_dim}, backend.wide_dtype());
   const Tensor ids = Ints(positions);
-  backend.ComputeRope(
-      {.positions = ids.view(), .inv_freq = TensorView::Of<double>(inv_freq), .out = turns.view()});
-  return turns;
+  backend.ComputeRope({.positions = ids.view(),
+                       .inv_freq = TensorView::Of<double>(inv_freq),
+                       .out = rotations.view()});
+  return rotations;
 }
 
 Tensor AttentionData::Run(Backend& backend, int chunk) const {
@@ -170,8 +171,9 @@ void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView
   const Tensor row_ids = Ints(rows);
   const Tensor all = Convert(q_, backend.compute_dtype());
   const Tensor q = Poisoned({num_rows, c.q_heads, c.head_dim}, backend.compute_dtype());
-  backend.GatherRows(all.view().Reshape({all.view().shape[0], width}), row_ids.view(),
-                     q.view().Reshape({num_rows, width}));
+  backend.GatherRows({.x = all.view().Reshape({all.view().shape[0], width}),
+                      .rows = row_ids.view(),
+                      .out = q.view().Reshape({num_rows, width})});
   const Tensor result = Poisoned({num_rows, c.q_heads, c.head_dim}, backend.compute_dtype());
   const Tensor offsets = Ints(q_offsets);
   const Tensor lens = Ints(kv_lens);
@@ -189,9 +191,9 @@ void AttentionData::RunChunk(Backend& backend, const PagedKvView& kv, TensorView
                                    .head_norm_gain = head_norm_gain_.view(),
                                    .out = result.view()};
   if (c.pseudo_heads > 0) {
-    const Tensor turns = Angles(backend, c.pseudo_heads, 1);
+    const Tensor rotations = Angles(backend, c.pseudo_heads, 1);
     backend.InterleavedAttention(
-        {.paged = args, .pseudo_heads = c.pseudo_heads, .turns = turns.view()});
+        {.paged = args, .pseudo_heads = c.pseudo_heads, .rotations = rotations.view()});
   } else if (c.key_bias) {
     const int longest = *std::max_element(kv_lens.begin(), kv_lens.end());
     const Tensor far = Angles(backend, longest / KeyBias::kStride + 1, KeyBias::kStride);

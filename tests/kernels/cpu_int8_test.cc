@@ -37,14 +37,14 @@ class CpuInt8Test : public ::testing::TestWithParam<std::string> {
  protected:
   Tensor Multiply(const Tensor& x, const Tensor& w) {
     const Tensor out = Poisoned({x.view().shape[0], w.view().shape[0]}, DType::kF32);
-    backend_->MatMul(x.view(), w.view(), {}, out.view());
+    backend_->MatMul(x.view(), {.w = w.view(), .out = out.view()});
     return out;
   }
 
   void ExpectWithinTheBound(const Tensor& x, const Tensor& w) {
     const Tensor actual = Multiply(x, w);
     const Tensor expected = Poisoned({x.view().shape[0], w.view().shape[0]}, DType::kF64);
-    reference_->MatMul(Convert(x, DType::kF64).view(), w.view(), {}, expected.view());
+    reference_->MatMul(Convert(x, DType::kF64).view(), {.w = w.view(), .out = expected.view()});
     for (int64_t row = 0; row < x.view().shape[0]; ++row) {
       for (int64_t out = 0; out < w.view().shape[0]; ++out) {
         ASSERT_NEAR(actual.view().row<float>(row)[out], expected.view().row<double>(row)[out],

@@ -2,6 +2,7 @@
 // reference, on every instruction set of this machine.
 #include <gtest/gtest.h>
 
+#include "tests/kernels/gates.h"
 #include "tests/kernels/op_support.h"
 
 namespace mea {
@@ -32,8 +33,9 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
         const Tensor bias = with_bias ? Random({shape.outs}, DType::kF32, seed + 2000) : Tensor();
         const Tensor actual = Poisoned({shape.rows, shape.outs}, DType::kF32);
         const Tensor expected = Poisoned({shape.rows, shape.outs}, DType::kF64);
-        backend_->MatMul(x.view(), w.view(), bias.view(), actual.view());
-        reference_->MatMul(Convert(x, DType::kF64).view(), w.view(), bias.view(), expected.view());
+        backend_->MatMul(x.view(), {.w = w.view(), .bias = bias.view(), .out = actual.view()});
+        reference_->MatMul(Convert(x, DType::kF64).view(),
+                           {.w = w.view(), .bias = bias.view(), .out = expected.view()});
         EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::MatMul(dtype));
       }
     }
@@ -46,11 +48,11 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
       const Tensor x = Random({400, k}, DType::kF32, 5);
       const Tensor w = Random({50, k}, dtype, 6);
       const Tensor all = Poisoned({400, 50}, DType::kF32);
-      backend_->MatMul(x.view(), w.view(), {}, all.view());
+      backend_->MatMul(x.view(), {.w = w.view(), .out = all.view()});
       for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 12, 16, 17, 64, 193}) {
         const int64_t first = 400 - rows;
         const Tensor some = Poisoned({rows, 50}, DType::kF32);
-        backend_->MatMul(x.view().Rows(first, rows), w.view(), {}, some.view());
+        backend_->MatMul(x.view().Rows(first, rows), {.w = w.view(), .out = some.view()});
         EXPECT_TRUE(BitwiseEqual(some.view(), all.view().Rows(first, rows)))
             << DTypeName(dtype) << " k " << k << " rows " << rows;
       }
@@ -64,10 +66,10 @@ TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
       const Tensor x = Random({rows, 300}, DType::kF32, 7);
       const Tensor w = Random({203, 300}, dtype, 8);
       const Tensor expected = Poisoned({rows, 203}, DType::kF32);
-      MakeCpu(GetParam(), 1)->MatMul(x.view(), w.view(), {}, expected.view());
+      MakeCpu(GetParam(), 1)->MatMul(x.view(), {.w = w.view(), .out = expected.view()});
       for (const int num_threads : {2, 5}) {
         const Tensor actual = Poisoned({rows, 203}, DType::kF32);
-        MakeCpu(GetParam(), num_threads)->MatMul(x.view(), w.view(), {}, actual.view());
+        MakeCpu(GetParam(), num_threads)->MatMul(x.view(), {.w = w.view(), .out = actual.view()});
         EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view()))
             << DTypeName(dtype) << " rows " << rows << " threads " << num_threads;
       }
@@ -79,9 +81,10 @@ TEST_P(CpuLinearTest, MatMulWritesInsideAWiderTensor) {
   const Tensor x = Random({9, 40}, DType::kF32, 9);
   const Tensor w = Random({10, 30}, DType::kF32, 10);
   const Tensor out = Allocate({9, 20}, DType::kF32);
-  backend_->MatMul(x.view().Columns(5, 30), w.view(), {}, out.view().Columns(4, 10));
+  backend_->MatMul(x.view().Columns(5, 30), {.w = w.view(), .out = out.view().Columns(4, 10)});
   const Tensor expected = Poisoned({9, 10}, DType::kF64);
-  reference_->MatMul(Convert(x, DType::kF64).view().Columns(5, 30), w.view(), {}, expected.view());
+  reference_->MatMul(Convert(x, DType::kF64).view().Columns(5, 30),
+                     {.w = w.view(), .out = expected.view()});
   for (int row = 0; row < 9; ++row) {
     for (int column = 0; column < 20; ++column) {
       const bool inside = column >= 4 && column < 14;
@@ -98,14 +101,22 @@ TEST_P(CpuLinearTest, NormsAgreeWithTheReference) {
     const Tensor gain = Random({hidden}, DType::kF32, 40 + hidden);
     const Tensor actual = Poisoned({13, hidden}, DType::kF32);
     const Tensor expected = Poisoned({13, hidden}, DType::kF64);
-    backend_->RmsNorm(x.view(), gain.view(), 1e-5f, actual.view());
+    backend_->RmsNorm({.x = x.view(), .gain = gain.view(), .eps = 1e-5f, .out = actual.view()});
     const Tensor wide = Convert(x, DType::kF64);
-    reference_->RmsNorm(wide.view(), gain.view(), 1e-5f, expected.view());
+    reference_->RmsNorm(
+        {.x = wide.view(), .gain = gain.view(), .eps = 1e-5f, .out = expected.view()});
     EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise) << hidden;
 
-    backend_->AddRmsNorm(delta.view(), x.view(), gain.view(), 1e-5f, actual.view());
-    reference_->AddRmsNorm(Convert(delta, DType::kF64).view(), wide.view(), gain.view(), 1e-5f,
-                           expected.view());
+    backend_->AddRmsNorm({.delta = delta.view(),
+                          .residual = x.view(),
+                          .gain = gain.view(),
+                          .eps = 1e-5f,
+                          .out = actual.view()});
+    reference_->AddRmsNorm({.delta = Convert(delta, DType::kF64).view(),
+                            .residual = wide.view(),
+                            .gain = gain.view(),
+                            .eps = 1e-5f,
+                            .out = expected.view()});
     EXPECT_LE(RelativeError(x.view(), wide.view()), Tolerance::kRowwise) << hidden;
     EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise) << hidden;
   }
@@ -115,21 +126,24 @@ TEST_P(CpuLinearTest, RmsNormMayOverwriteItsInput) {
   const Tensor x = Random({3, 50}, DType::kF32, 50);
   const Tensor gain = Random({50}, DType::kF32, 51);
   const Tensor expected = Poisoned({3, 50}, DType::kF32);
-  backend_->RmsNorm(x.view(), gain.view(), 1e-6f, expected.view());
-  backend_->RmsNorm(x.view(), gain.view(), 1e-6f, x.view());
+  backend_->RmsNorm({.x = x.view(), .gain = gain.view(), .eps = 1e-6f, .out = expected.view()});
+  backend_->RmsNorm({.x = x.view(), .gain = gain.view(), .eps = 1e-6f, .out = x.view()});
   EXPECT_TRUE(BitwiseEqual(x.view(), expected.view()));
 }
 
-TEST_P(CpuLinearTest, SwiGluAgreesWithTheReference) {
-  for (const int64_t width : {1, 16, 37, 2048}) {
-    for (const double scale : {1.0, 40.0}) {
-      const Tensor gate = Random({9, width}, DType::kF32, 60 + width, scale);
-      const Tensor up = Random({9, width}, DType::kF32, 61 + width);
-      const Tensor expected = Poisoned({9, width}, DType::kF64);
-      reference_->SwiGlu(Convert(gate, DType::kF64).view(), Convert(up, DType::kF64).view(),
-                         expected.view());
-      backend_->SwiGlu(gate.view(), up.view(), gate.view());
-      EXPECT_LE(RelativeError(gate.view(), expected.view()), Tolerance::kSwiGlu) << width;
+TEST_P(CpuLinearTest, GatesAgreeWithTheReference) {
+  for (const GateOp& op : kGates) {
+    for (const int64_t width : {1, 16, 37, 2048}) {
+      for (const double scale : {1.0, 40.0}) {
+        SCOPED_TRACE(::testing::Message() << op.name << " width " << width << " scale " << scale);
+        const Tensor gate = Random({9, width}, DType::kF32, 60 + width, scale);
+        const Tensor up = Random({9, width}, DType::kF32, 61 + width);
+        const Tensor expected = Poisoned({9, width}, DType::kF64);
+        op.call(*reference_, Convert(gate, DType::kF64).view(), Convert(up, DType::kF64).view(),
+                expected.view());
+        op.call(*backend_, gate.view(), up.view(), gate.view());
+        EXPECT_LE(RelativeError(gate.view(), expected.view()), Tolerance::kGate);
+      }
     }
   }
 }
@@ -143,23 +157,11 @@ TEST_P(CpuLinearTest, SwiGluOfExtremesIsFinite) {
     up.view().as<float>()[i] = 1.0f;
   }
   const Tensor out = Poisoned({1, 4}, DType::kF32);
-  backend_->SwiGlu(gate.view(), up.view(), out.view());
+  backend_->SwiGlu({.gate = gate.view(), .up = up.view(), .out = out.view()});
   EXPECT_NEAR(out.view().as<float>()[0], 0.0f, 1e-7f);
   EXPECT_NEAR(out.view().as<float>()[1], 0.0f, 1e-7f);
   EXPECT_EQ(out.view().as<float>()[2], 200.0f);
   EXPECT_EQ(out.view().as<float>()[3], 1e30f);
-}
-
-TEST_P(CpuLinearTest, SigmoidGateAgreesWithTheReference) {
-  for (const int64_t width : {1, 15, 100}) {
-    const Tensor gate = Random({9, width}, DType::kF32, 1, 8.0);
-    const Tensor up = Random({9, width}, DType::kF32, 2);
-    const Tensor expected = Poisoned({9, width}, DType::kF64);
-    reference_->SigmoidGate(Convert(gate, DType::kF64).view(), Convert(up, DType::kF64).view(),
-                            2.0f, expected.view());
-    backend_->SigmoidGate(gate.view(), up.view(), 2.0f, gate.view());
-    EXPECT_LE(RelativeError(gate.view(), expected.view()), Tolerance::kSwiGlu) << width;
-  }
 }
 
 TEST_P(CpuLinearTest, MixHeadsAgreesWithTheReferenceRowByRow) {
@@ -169,11 +171,12 @@ TEST_P(CpuLinearTest, MixHeadsAgreesWithTheReferenceRowByRow) {
       const Tensor mix = Random({5, out_heads}, DType::kF32, 2);
       const Tensor expected = Poisoned({19, out_heads, head_dim}, DType::kF64);
       const Tensor actual = Poisoned({19, out_heads, head_dim}, DType::kF32);
-      reference_->MixHeads(Convert(x, DType::kF64).view(), mix.view(), expected.view());
-      backend_->MixHeads(x.view(), mix.view(), actual.view());
+      reference_->MixHeads(
+          {.x = Convert(x, DType::kF64).view(), .mix = mix.view(), .out = expected.view()});
+      backend_->MixHeads({.x = x.view(), .mix = mix.view(), .out = actual.view()});
       EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::kRowwise);
       const Tensor last = Poisoned({1, out_heads, head_dim}, DType::kF32);
-      backend_->MixHeads(x.view().Rows(18, 1), mix.view(), last.view());
+      backend_->MixHeads({.x = x.view().Rows(18, 1), .mix = mix.view(), .out = last.view()});
       EXPECT_TRUE(BitwiseEqual(last.view(), actual.view().Rows(18, 1)));
     }
   }
@@ -185,8 +188,8 @@ TEST_P(CpuLinearTest, EmbedWidens) {
     const Tensor table = Random({11, 21}, dtype, 70);
     const Tensor out = Poisoned({4, 21}, DType::kF32);
     const Tensor expected = Poisoned({4, 21}, DType::kF64);
-    backend_->Embed(table.view(), ids.view(), out.view());
-    reference_->Embed(table.view(), ids.view(), expected.view());
+    backend_->Embed({.table = table.view(), .ids = ids.view(), .out = out.view()});
+    reference_->Embed({.table = table.view(), .ids = ids.view(), .out = expected.view()});
     // A scale times an integer is rounded.
     EXPECT_LE(RelativeError(out.view(), expected.view()), dtype == DType::kI8 ? 1e-7 : 0.0);
   }
@@ -196,7 +199,7 @@ TEST_P(CpuLinearTest, GatherRowsCopiesRows) {
   const Tensor x = Random({7, 12}, DType::kF32, 80);
   const Tensor rows = Ints({6, 2, 2});
   const Tensor out = Poisoned({3, 12}, DType::kF32);
-  backend_->GatherRows(x.view(), rows.view(), out.view());
+  backend_->GatherRows({.x = x.view(), .rows = rows.view(), .out = out.view()});
   EXPECT_TRUE(BitwiseEqual(out.view().Rows(0, 1), x.view().Rows(6, 1)));
   EXPECT_TRUE(BitwiseEqual(out.view().Rows(2, 1), x.view().Rows(2, 1)));
 }

@@ -51,7 +51,7 @@ struct Tolerance {
   // A sum of squares, one square root, two products.
   static constexpr double kRowwise = 5e-7;
   // The vector exponential errs by 2e-7.
-  static constexpr double kSwiGlu = 5e-7;
+  static constexpr double kGate = 5e-7;
   // Three products, and the routing's weights.
   static constexpr double kMoe = 4e-6;
   // What SwiGLU makes has a largest element of up to 20 deviations.

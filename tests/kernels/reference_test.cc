@@ -342,13 +342,13 @@ TEST_F(InterleavedTest, PhysicalHeadsGiveWhatAttentionOverPseudoTokensGives) {
           angles.view().Reshape({kTokens, pseudo_heads * kHeadDim}).Columns(0, kHeadDim);
       const PagedKvView kv = Cache(k_, v_, every_pth);
       const Tensor actual = Poisoned({kTokens, mixed_heads, kHeadDim}, DType::kF64);
-      const Tensor turns = Angles(pseudo_heads, 1);
+      const Tensor rotations = Angles(pseudo_heads, 1);
       PagedAttentionArgs paged =
           Args(kv, queries.view().Reshape({kTokens, mixed_heads, kHeadDim}), actual.view());
       paged.window = window;
       paged.mix = {.key = a_k.view(), .value = a_v.view()};
       backend_->InterleavedAttention(
-          {.paged = paged, .pseudo_heads = pseudo_heads, .turns = turns.view()});
+          {.paged = paged, .pseudo_heads = pseudo_heads, .rotations = rotations.view()});
       EXPECT_LE(RelativeError(actual.view(), expected.view()), 1e-12)
           << "P " << pseudo_heads << " W " << window;
       EXPECT_EQ(pseudo_heads * KvBytesPerToken(kv.spec) * kTokens,

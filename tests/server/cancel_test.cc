@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/limits.h"
@@ -116,8 +118,7 @@ TEST(CancelTest, DeadlineEndsAQueuedAndARunningRequest) {
     ASSERT_TRUE(f.engine.AwaitSubmitted(1));
     f.engine.Step(steps);
     EXPECT_EQ(ReadAll(*reader).status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-    absl::SleepFor(f.engine.last_request().deadline -
-                   absl::Now());  // the server's clock started later
+    absl::SleepFor(f.engine.last_request().deadline - Now());  // the server's clock started later
     f.engine.Step();
     EXPECT_EQ(f.engine.stats().num_running, 0);
   }
@@ -125,7 +126,7 @@ TEST(CancelTest, DeadlineEndsAQueuedAndARunningRequest) {
 
 TEST(CancelTest, DeadlineReachesTheEngine) {
   ServerFixture f;
-  const absl::Time before = absl::Now();
+  const absl::Time before = Now();
   ASSERT_TRUE(f.Stream(TextRequest("hey")).status.ok());  // a deadline of 20 seconds
   EXPECT_GT(f.engine.last_request().deadline, before);
   EXPECT_LT(f.engine.last_request().deadline, before + absl::Seconds(60));

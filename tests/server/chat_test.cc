@@ -173,6 +173,20 @@ TEST(ChatTest, APipeIsOneQuestionWithoutPromptsOrKeys) {
   EXPECT_EQ(LastPrompt(f.engine), "<user:/help\tone\x01\n\"\"\"\ntwo>");
 }
 
+TEST(ChatTest, ACutAnswerSaysWhichLimitItMet) {
+  ServerFixture f({.max_context = 20}, false, WithTemplate());
+  f.engine.SetAnswer("a long answer");
+  const std::string chat = "chat --server " + f.server->listen_address();
+  EXPECT_EQ(RunMea(chat, "hi").err, "[cut: the context of 20 tokens is full]\n");
+  EXPECT_EQ(RunMea(chat + " --max-tokens 3", "hi").err,
+            "[cut after 3 tokens, the --max-tokens given]\n");
+  ServerFixture limited({.defaults = {.max_new_tokens = 4, .eos_token_ids = {kEos}}}, false,
+                        WithTemplate());
+  limited.engine.SetAnswer("a long answer");
+  EXPECT_EQ(RunMea("chat --server " + limited.server->listen_address(), "hi").err,
+            "[cut after 4 tokens, the default of this model; see --max-tokens]\n");
+}
+
 TEST(ChatTest, TextOfSeveralLinesIsOneQuestion) {
   ServerFixture f({}, false, WithTemplate());
   ChatTerminal chat(f.server->listen_address());

@@ -78,6 +78,25 @@ TEST(CliTest, BenchServeMeasuresARunningServer) {
   std::filesystem::remove(json);
 }
 
+TEST(CliTest, BenchServeRepeatsPromptsOnlyForTheSameSeed) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const auto last_prompt = [&](const std::string& flags) {
+    const Outcome outcome =
+        RunMea("bench serve --num-requests 1 --input-tokens 40 --output-tokens 2 --server " +
+               f.server->listen_address() + flags);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr(", seed "));
+    return f.engine.last_request().prompt;
+  };
+  const auto of_seven = last_prompt(" --seed 7");
+  EXPECT_EQ(last_prompt(" --seed 7"), of_seven);
+  const auto second_round = last_prompt(" --seed 7 --rounds 2");
+  EXPECT_NE(second_round, of_seven);
+  EXPECT_EQ(last_prompt(" --seed 7 --rounds 2"), second_round);
+  EXPECT_NE(last_prompt(""), last_prompt(" --seed 1"));
+}
+
 TEST(CliTest, FailuresAreOneLineOnStderr) {
   ServerFixture f;
   const std::string taken = f.server->listen_address();
@@ -98,7 +117,8 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
       {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},
       {"bench", "mea bench: a command is required .*"},
       {"bench everything", "mea bench: .*everything.*"},
-      {"bench engine", "mea bench engine: either a checkpoint or --random-weights is required"},
+      {"bench engine", "mea bench engine: give a checkpoint's directory, or --random-weights .*"},
+      {"bench engine nope", "mea bench engine: there is no directory nope, .*"},
       {"bench engine --random-weights /nonexistent",
        "mea bench engine: /nonexistent/config.json.*"},
       {"bench attention /nonexistent", "mea bench attention: /nonexistent/config.json.*"},
@@ -157,7 +177,7 @@ TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
   Outcome outcome = RunMea(plan);
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("memory                              90.00 MiB"),
-                                 // What the fake says: the rows and multiprocessors; 256 records.
+                                 // What the fake says: the rows and multiprocessors; 256 graphs.
                                  HasSubstr("scratch of the device                2.00 KiB"),
                                  HasSubstr("graphs, estimated                       256 B"),
                                  HasSubstr("tokens that fit"), Not(HasSubstr("not counted"))));
@@ -193,7 +213,7 @@ TEST(CliTest, EvalTakesTheCacheThatItsTextsNeed) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(nlohmann::json::parse(outcome.out)["texts"][0], score);
   EXPECT_THAT(RunMea(eval + " --kv-cache-bytes 32KiB").err,
-              HasSubstr("a KV cache of 32768 bytes is less than the"));
+              HasSubstr("a KV cache of 32.00 KiB is less than the"));
   std::filesystem::remove_all(dir);
 }
 

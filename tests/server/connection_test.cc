@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "server/limits.h"
 #include "tests/server/http/http_fixture.h"
 #include "tests/server/raw_http2.h"
@@ -51,17 +52,19 @@ TEST(ConnectionTest, ConnectionThatSaysNothingIsClosed) {
 // HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.
 TEST(ConnectionTest, ClientThatResetsItsCallsUnreadIsCutOff) {
   ServerFixture f;
-  for (const char* method : {"Inference/Generate", "Inference/GenerateStream", "Inference/Tokenize",
-                             "Control/GetLoad"}) {
+  for (const char* method :
+       {"/mea.v1.Inference/Generate", "/mea.v1.Inference/GenerateStream",
+        "/mea.v1.Inference/Tokenize", "/mea.v1.Control/GetLoad", "/mea.v1.Control/Nothing",
+        "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/not.there/Method"}) {
     RawHttp2 connection(f.server->listen_address());
     bool cut = false;
     for (uint32_t call = 0; call < 100'000 && !cut; ++call) {
-      cut = !connection.StartAndReset(2 * call + 1, std::string("/mea.v1.") + method);
+      cut = !connection.StartAndReset(2 * call + 1, method);
     }
     EXPECT_TRUE(cut) << method;
   }
   EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
-  EXPECT_THAT(f.StopAndReadLog(), Contains(HasSubstr(" resets its calls unread: closed")));
+  EXPECT_THAT(f.StopAndReadLog(), Contains(HasSubstr(" resets its calls: closed")));
 }
 
 TEST(ConnectionTest, LongUnaryCallSurvivesTheKeepaliveOfItsClient) {
@@ -114,6 +117,27 @@ TEST(ConnectionTest, MetadataOfManyKilobytesIsTaken) {
   EXPECT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 3u);
   connection.Call(5, "/grpc.health.v1.Health/Check", "");
   EXPECT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 5u);
+}
+
+// A few bytes of HPACK may stand for many.
+TEST(ConnectionTest, TooMuchMetadataInOneFrameEndsItsCallAlone) {
+  ServerFixture f;
+  RawHttp2 connection(f.server->listen_address());
+  ASSERT_EQ(connection.ReceiveOf(RawHttp2::kSettings).type, RawHttp2::kSettings);
+  connection.Call(1, "/grpc.health.v1.Health/Watch", "");  // a neighbour that stays
+  ASSERT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, 1u);
+  uint32_t stream = 3;
+  for (const char* method : {"Inference/Generate", "Inference/GenerateStream", "Inference/Tokenize",
+                             "Control/GetLoad"}) {
+    connection.CallRepeating(stream, std::string("/mea.v1.") + method, "", "x",
+                             std::string(3000, 'v'), 300);
+    const RawHttp2::Frame frame = connection.ReceiveOf(RawHttp2::kHeaders);
+    EXPECT_EQ(frame.stream, stream);
+    EXPECT_THAT(frame.payload, HasSubstr("metadata of 909"));
+    stream += 2;
+  }
+  connection.Call(stream, "/grpc.health.v1.Health/Check", "");
+  EXPECT_EQ(connection.ReceiveOf(RawHttp2::kData).stream, stream);
 }
 
 TEST(ConnectionTest, StringThatIsNotUtf8IsNamed) {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "engine/refusal.h"
 
 namespace mea::testing {
@@ -20,6 +20,7 @@ constexpr int kUncompressedBytesPerToken = 128;
 
 FakeEngine::FakeEngine(FakeEngineOptions options) : options_(std::move(options)) {
   config_.model_type = "mea";
+  config_.composition = "mea";
   config_.base_model_type = "llama";
   config_.hidden_size = 32;
   config_.num_layers = 2;
@@ -86,7 +87,7 @@ absl::Status FakeEngine::health() const {
 
 void FakeEngine::StopHeart() {
   absl::MutexLock lock(&mu_);
-  heart_stopped_ = absl::Now();
+  heart_stopped_ = Now();
 }
 
 void FakeEngine::StartHeart() {
@@ -191,7 +192,7 @@ EngineStats FakeEngine::stats() const {
   absl::MutexLock lock(&mu_);
   EngineStats stats = totals_;
   stats.device = {
-      .replays = 11, .eager_runs = 12, .records = 13, .allocations = 14, .record_bytes = 70};
+      .graph_replays = 11, .eager_runs = 12, .graphs = 13, .allocations = 14, .graph_bytes = 70};
   stats.num_running = std::min<int>(in_flight_.size(), options_.max_num_seqs);
   stats.num_waiting = static_cast<int>(in_flight_.size()) - stats.num_running;
   KvCacheStats& kv = stats.kv;
@@ -210,7 +211,7 @@ EngineStats FakeEngine::stats() const {
 
 absl::Time FakeEngine::last_heartbeat() const {
   absl::MutexLock lock(&mu_);
-  return heart_stopped_.value_or(absl::Now());
+  return heart_stopped_.value_or(Now());
 }
 
 void FakeEngine::Run() {
@@ -231,7 +232,7 @@ void FakeEngine::Step() {
     absl::MutexLock lock(&mu_);
     ++totals_.num_steps;
     for (const RunningPtr& running : in_flight_) {
-      if (running->end.ok() && absl::Now() >= running->request.deadline) {
+      if (running->end.ok() && Now() >= running->request.deadline) {
         running->end = absl::DeadlineExceededError("the deadline passed");
       }
       const bool computed = std::ssize(batch) < options_.max_num_seqs;
@@ -258,7 +259,7 @@ void FakeEngine::Step() {
 std::optional<FinishEvent> FakeEngine::Advance(Running& running) {
   const Request& request = running.request;
   if (!std::exchange(running.scheduled, true)) {
-    running.sink->OnScheduled(absl::Now());
+    running.sink->OnScheduled(Now());
     if (request.prompt_logprobs) {
       PromptLogprob position{.logprob = -0.5f};
       for (int i = 0; i < request.logprobs.value_or(0); ++i) position.top.push_back({i, -1.0f - i});

@@ -26,6 +26,8 @@ struct FakeEngineOptions {
   int max_queued_requests = 8;
   bool automatic = true;  // steps by itself; otherwise the test calls Step
   GenerationDefaults defaults = {.eos_token_ids = {kEos}};
+  // Called by max_context(), which whoever answers Tokenize asks: the test may hold it up there.
+  std::function<void()> on_max_context = [] {};
 };
 
 // An engine without a model. Every request is answered, one token per step, with what the script
@@ -68,7 +70,10 @@ class FakeEngine final : public Engine {
   const GenerationDefaults& generation_defaults() const override { return options_.defaults; }
   const EngineOptions& options() const override { return engine_options_; }
   MemoryPlan memory_plan() const override;
-  int max_context() const override { return options_.max_context; }
+  int max_context() const override {
+    options_.on_max_context();
+    return options_.max_context;
+  }
   using Engine::Submit;
   absl::Status Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) override
       ABSL_LOCKS_EXCLUDED(mu_);

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "absl/synchronization/notification.h"
+#include "engine/clock.h"
 #include "server/prepare_prompt.h"
 #include "tests/server/fake_engine.h"
 #include "tests/server/test_tokenizer.h"
@@ -98,7 +99,7 @@ TEST_F(GenerationTest, DeadlinePassedWhileWaitingForAWorkerIsExceeded) {
   GenerationSpec spec;
   spec.request.id = "a";
   spec.prompt_text = "hey";
-  spec.request.deadline = absl::Now();
+  spec.request.deadline = Now();
   const auto generation = std::make_shared<Generation>(
       serving_, std::move(spec), OutputBound{1 << 20, absl::OkStatus()}, listener_);
   ASSERT_TRUE(generation->Start().ok());

@@ -179,6 +179,21 @@ TEST(KeysTest, EachPathNeedsItsRight) {
   EXPECT_EQ(codes("GET", "/health", /*admin=*/true), "+++++");
 }
 
+TEST(KeysTest, TheDescriptionSaysWhereKeysAreAskedFor) {
+  const KeyServer s;
+  const Json described = Json::parse(s.Http("GET", "/openapi.json", "alice")->body);
+  EXPECT_EQ(described["components"]["securitySchemes"]["key"],
+            Json({{"type", "http"}, {"scheme", "bearer"}}));
+  EXPECT_EQ(described["security"], Json::parse(R"([{"key": []}])"));
+  EXPECT_EQ(described["paths"]["/health"]["get"]["security"], Json::array());
+  EXPECT_FALSE(described["paths"]["/metrics"]["get"].contains("security"));
+  EXPECT_TRUE(described["paths"]["/tokenize"]["post"]["responses"].contains("401"));
+  const ServerFixture without;
+  const std::string text =
+      without.HttpGet("/openapi.json", nullptr, without.server->http_address());
+  EXPECT_FALSE(Json::parse(text).contains("security"));
+}
+
 TEST(KeysTest, MetricsCanBeOpened) {
   const KeyServer s({}, {}, /*open_metrics=*/true);
   EXPECT_EQ(s.Http("GET", "/metrics")->status, 200);

@@ -2,10 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/notification.h"
+#include "engine/clock.h"
 #include "server/address.h"
+#include "server/limits.h"
 #include "server/readiness.h"
+#include "tests/server/http/http_fixture.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -47,6 +54,27 @@ TEST(LifecycleTest, ReadyLineNamesWhatIsOff) {
                          ", OpenAI API off, metrics off; KV cache "));
 }
 
+TEST(LifecycleTest, EachPortServesWithoutTheOthers) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  const auto start = [&](std::string listen, std::string admin, std::string http) {
+    auto server = Server::Start({std::move(listen), std::move(admin), std::move(http), {}, "fake"},
+                                f.engine, *f.tokenizer, f.metrics, *f.log);
+    EXPECT_TRUE(server.ok()) << server.status();
+    return *std::move(server);
+  };
+  const auto http = start("", "", "127.0.0.1:0");
+  EXPECT_THAT(http->ready_line(), StartsWith("serving fake: gRPC off, OpenAI API http://"));
+  std::string head;
+  f.HttpGet("/v1/models", &head, http->http_address());
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 200"));
+  const auto admin = start("", "127.0.0.1:0", "");
+  EXPECT_EQ(f.HttpGet("/health", nullptr, admin->admin_address()), "SERVING\n");
+  f.engine.StopHeart();  // the state is watched there too
+  f.AwaitLog("engine stalled");
+  http->Drain(absl::Now());
+}
+
 TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   ServerFixture f({.automatic = false});
   const auto context = f.Context();
@@ -58,7 +86,7 @@ TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   Health health;
   ASSERT_TRUE(watcher->Read(&health));
   ASSERT_EQ(health.status(), Health::SERVING);
-  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  std::thread drain([&] { f.server->Drain(Now() + absl::Seconds(20)); });
   ASSERT_TRUE(watcher->Read(&health));
   EXPECT_EQ(health.status(), Health::NOT_SERVING);
 
@@ -77,12 +105,57 @@ TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   drain.join();
 }
 
+std::string TokenizeOverHttp(const std::string& body) {
+  return absl::StrCat("POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Length: ", body.size(),
+                      "\r\n\r\n", body);
+}
+
+TEST(LifecycleTest, DrainLetsTextCallsFinishAndRefusesNewOnes) {
+  std::atomic<bool> hold = false;
+  absl::BlockingCounter held(2);
+  absl::Notification go_on;
+  ServerFixture f({.on_max_context = [&] {
+    if (!hold) return;
+    held.DecrementCount();
+    go_on.WaitForNotification();
+  }});
+  hold = true;
+  const auto tokenize = [&] {
+    v1::TokenizeRequest request;
+    request.set_text("hey");
+    v1::TokenizeResponse response;
+    return f.inference->Tokenize(f.Context().get(), request, &response);
+  };
+  const std::string over_http = TokenizeOverHttp(R"({"prompt": "hey"})");
+  grpc::Status status;
+  std::thread client([&] { status = tokenize(); });
+  RawClient http_client(f.server->http_address());
+  ASSERT_TRUE(http_client.Send(over_http));
+  held.Wait();
+  hold = false;
+
+  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  while (f.HttpGet("/health") != "DRAINING\n") absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(tokenize().error_message(), "the server is DRAINING");
+  const RawAnswer refused = RawClient(f.server->http_address()).Ask(over_http);
+  EXPECT_EQ(refused.code, 503);
+  EXPECT_EQ(refused.Header("Connection"), "close");
+  absl::SleepFor(kFlushTimeout + absl::Milliseconds(500));  // a drain that does not wait is over
+  go_on.Notify();
+  client.join();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  const RawAnswer answer = http_client.Read();
+  EXPECT_EQ(answer.code, 200);
+  EXPECT_EQ(answer.Header("Connection"), "close");
+  drain.join();
+}
+
 TEST(LifecycleTest, WhatIsLeftAtTheEndOfADrainIsUnavailable) {
   ServerFixture f({.automatic = false});
   const auto context = f.Context();
   const auto reader = f.inference->GenerateStream(context.get(), TextRequest("hey"));
   ASSERT_TRUE(f.engine.AwaitSubmitted(1));
-  f.server->Drain(absl::Now());
+  f.server->Drain(Now());
   const StreamResult result = ReadAll(*reader);
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(result.status.error_message(), "the server is shutting down");
@@ -183,7 +256,7 @@ TEST(LifecycleTest, AnAddressThatCannotBeHadIsSaidOfItsFlag) {
             "--http " + in_use(f.server->http_address()));
   EXPECT_EQ(again("nonsense", "").message(),
             "--listen 'nonsense' is not HOST:PORT with a port of 0..65535");
-  EXPECT_EQ(again("", "").message(), "--listen '' is not HOST:PORT with a port of 0..65535");
+  EXPECT_EQ(again("", "").message(), "--listen, --http and --admin are all off");
   EXPECT_EQ(again("127.0.0.1:0", "127.0.0.1:99999").message(),
             "--admin '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
   EXPECT_EQ(again("127.0.0.1:0", "", "127.0.0.1").message(),
@@ -199,7 +272,7 @@ TEST(LifecycleTest, StatusPageIsForPeople) {
                           HasSubstr("100.00 KiB (200.00 KiB uncompressed, ratio 0.500)"),
                           HasSubstr("8 key and value heads cached of 16 attended"),
                           HasSubstr("weights 1000 B, workspace 500 B, scratch 300 B"),
-                          HasSubstr("11 graph replays, 12 eager runs, 13 captures of 70 B")));
+                          HasSubstr("11 graph replays, 12 eager runs, 13 graphs of 70 B")));
   f.HttpGet("/nothing", &head);
   EXPECT_THAT(head, StartsWith("HTTP/1.1 404"));
 }

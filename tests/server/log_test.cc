@@ -96,6 +96,7 @@ TEST(LogTest, AWriterThatHangsHoldsNobodyUpAndDropsAreTold) {
     log.Write(LogLevel::kInfo, "first");
     writing.WaitForNotification();
     for (int i = 0; i < 10; ++i) log.Write(LogLevel::kInfo, "more", {{"i", int64_t{i}}});
+    EXPECT_EQ(log.num_dropped(), 6);
     go_on.Notify();
   }
   // Four waited; of the ten the six oldest had to go.

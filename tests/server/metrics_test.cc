@@ -7,11 +7,13 @@
 #include <sstream>
 
 #include "absl/strings/match.h"
+#include "absl/synchronization/notification.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 struct Scrape {
@@ -165,10 +167,38 @@ TEST(MetricsTest, WhatRequestsTookIsCounted) {
   EXPECT_EQ(s.At("mea_e2e_request_latency_seconds_bucket{model_name=\"fake\",le=\"3600\"}"), 1);
 }
 
+TEST(MetricsTest, TheLongestCompletionOfARequestIsKnown) {
+  ServerFixture f;
+  f.engine.SetAnswer("hello");
+  v1::GenerateRequest request = TextRequest("hey");
+  request.mutable_sampling()->set_n(2);
+  EXPECT_TRUE(f.Try(request).ok());
+  const Scrape s = ScrapeMetrics(f);
+  EXPECT_EQ(s.At("mea_request_generation_tokens_sum{model_name=\"fake\"}"), 12);
+  EXPECT_EQ(s.At("mea_request_max_generation_tokens_sum{model_name=\"fake\"}"), 6);
+}
+
+TEST(MetricsTest, CompiledGrammarsAndDroppedLinesAreCounted) {
+  FakeEngine engine;
+  const Access access;
+  absl::Notification go_on;
+  Log log({.max_queued_lines = 1}, [&](std::string_view) { go_on.WaitForNotification(); });
+  const auto grammars = GrammarCompiler::OfVocabulary({"a", "b"}, 2, {});
+  ASSERT_TRUE(grammars.ok());
+  ASSERT_TRUE((*grammars)->Compile({.kind = GrammarSpec::Kind::kRegex, .text = "a+"}).ok());
+  for (int i = 0; i < 5; ++i) log.Write(LogLevel::kInfo, "e");
+  const std::string text = Metrics({.model_name = "m"}).Text({engine, access, log, &**grammars});
+  go_on.Notify();
+  EXPECT_THAT(text, ContainsRegex("\nmea_grammar_cache_bytes\\{model_name=\"m\"\\} [1-9]"));
+  EXPECT_THAT(text, ContainsRegex("\nmea_log_lines_dropped_total\\{model_name=\"m\"\\} [1-9]"));
+}
+
 TEST(MetricsTest, NameOfAModelIsALabelWhateverItHolds) {
   FakeEngine engine;
+  const Access access;
+  const Log log({.level = LogLevel::kOff});
   const auto text = [&](const std::string& name) {
-    return Metrics({.model_name = name}).Text(engine, Access());
+    return Metrics({.model_name = name}).Text({engine, access, log});
   };
   EXPECT_THAT(text("a\"b\\c\nd"), HasSubstr("model_name=\"a\\\"b\\\\c?d\""));
   EXPECT_THAT(text("caf\xc3\xa9"), HasSubstr("model_name=\"caf\xc3\xa9\""));
@@ -197,8 +227,8 @@ TEST(MetricsTest, NamesThatRoutersReadAreThereWhenAskedFor) {
        {"time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds",
         "request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds",
         "request_inference_time_seconds", "request_time_per_output_token_seconds",
-        "request_prompt_tokens", "request_generation_tokens", "request_params_n",
-        "request_params_max_tokens"}) {
+        "request_prompt_tokens", "request_generation_tokens", "request_max_num_generation_tokens",
+        "request_params_n", "request_params_max_tokens"}) {
     EXPECT_EQ(after.At("vllm:" + std::string(histogram) + "_count" + m + "}"), 1) << histogram;
   }
   EXPECT_EQ(after.types.at("vllm:iteration_tokens_total"), "histogram");

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "absl/time/clock.h"
 #include "server/address.h"
 #include "server/descriptors.h"
 #include "server/open_connections.h"

@@ -64,7 +64,19 @@ void RawHttp2::Ping() { Send(ToBytes(kPing, 0, 0, "12345678")); }
 
 void RawHttp2::Call(uint32_t stream, const std::string& path, const std::string& message,
                     const Headers& headers) {
-  const std::string block = HeaderBlock(path, headers);
+  SendCall(stream, message, HeaderBlock(path, headers));
+}
+
+void RawHttp2::CallRepeating(uint32_t stream, const std::string& path, const std::string& message,
+                             const std::string& name, const std::string& value, int times) {
+  constexpr char kIndexing = 0x40;
+  constexpr char kNewestEntry = static_cast<char>(0x80 | 62);
+  SendCall(stream, message,
+           HeaderBlock(path, {}) + kIndexing + Literal(name) + Literal(value) +
+               std::string(times - 1, kNewestEntry));
+}
+
+void RawHttp2::SendCall(uint32_t stream, const std::string& message, const std::string& block) {
   std::string bytes;
   for (size_t at = 0; at < block.size(); at += kMaxFrameBytes) {
     const bool last = at + kMaxFrameBytes >= block.size();

@@ -26,6 +26,9 @@ class RawHttp2 {
   // A whole unary call: `path` is "/mea.v1.Control/GetLoad".
   void Call(uint32_t stream, const std::string& path, const std::string& message,
             const Headers& headers = {});
+  // Such a call with a header that stands there so many times, in one frame (RFC 7541, 6.2.1, 6.1).
+  void CallRepeating(uint32_t stream, const std::string& path, const std::string& message,
+                     const std::string& name, const std::string& value, int times);
   // What such a call begins with, followed at once by its reset. False where the server has closed.
   bool StartAndReset(uint32_t stream, const std::string& path);
 
@@ -40,6 +43,7 @@ class RawHttp2 {
  private:
   static constexpr size_t kHeadBytes = 9;
 
+  void SendCall(uint32_t stream, const std::string& message, const std::string& header_block);
   bool Send(const std::string& bytes);
   std::string ReceiveBytes(size_t count);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/clock.h"
 #include "server/field_error.h"
 #include "tests/server/server_fixture.h"
 
@@ -160,7 +161,7 @@ TEST(RequestLogTest, AnEngineThatFailsIsAnError) {
 TEST(RequestLogTest, TheServersOwnStateIsLogged) {
   ServerFixture f;
   const std::string listen = f.server->listen_address();
-  f.server->Drain(absl::Now() + absl::Seconds(20));
+  f.server->Drain(Now() + absl::Seconds(20));
   EXPECT_THAT(f.StopAndReadLog(),
               ElementsAre(HasSubstr(" info ready model=fake listen=" + listen + " admin="),
                           MatchesRegex(".* info drain begins in_flight=0 limit_ms=.*"),

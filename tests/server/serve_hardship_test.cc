@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "server/library_log.h"
 #include "tests/server/raw_http2.h"
 #include "tests/server/serve_process.h"

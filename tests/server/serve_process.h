@@ -69,6 +69,11 @@ class Process {
     const rlimit none = {3, 3};
     EXPECT_EQ(prlimit(pid_, RLIMIT_NOFILE, &none, nullptr), 0);
   }
+  // Until it was waited for, an end is seen without taking its status.
+  bool IsRunning() const {
+    siginfo_t info{};
+    return waitid(P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+  }
   void Signal(int signal) { kill(pid_, signal); }
   int Wait() {
     int status = 0;

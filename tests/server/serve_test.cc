@@ -44,8 +44,9 @@ TEST(ServeTest, ServesTheDemoModelUntilASignalAndThenExitsWithZero) {
 }
 
 TEST(ServeTest, LogsEachEventOnceOnStderrAndNothingElseAsJson) {
-  Process serve = Serve("127.0.0.1:0", {"--log-format", "json"});
-  const auto ready = nlohmann::json::parse(serve.ReadErrorLine());
+  Process serve = Serve("127.0.0.1:0", {"--log-format", "json", "--stats-interval", "0"});
+  auto ready = nlohmann::json::parse(serve.ReadErrorLine());
+  while (ready["event"] == "loading") ready = nlohmann::json::parse(serve.ReadErrorLine());
   EXPECT_EQ(ready["event"], "ready");
   const auto stub = v1::Inference::NewStub(
       grpc::CreateChannel(ready["listen"], grpc::InsecureChannelCredentials()));
@@ -102,6 +103,34 @@ TEST(ServeTest, SignalWhileLoadingEndsWithOneLine) {
     close(writer);
     unlink(fifo.c_str());
   }
+}
+
+// A template that does not come holds up the start.
+TEST(ServeTest, AStartThatTakesLongSaysWhatItIsAt) {
+  const std::string fifo = ::testing::TempDir() + "mea_template_" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  Process serve = Serve("127.0.0.1:0", {"--chat-template", fifo});
+  const int writer = open(fifo.c_str(), O_WRONLY | O_CLOEXEC);
+  std::string line = serve.ReadErrorLine();
+  while (line.find("template") == line.npos) line = serve.ReadErrorLine();
+  EXPECT_THAT(line, ::testing::HasSubstr(std::string(" info loading model=") + kModel +
+                                         " step=\"tokenizer and chat template\" elapsed_ms="));
+  ASSERT_EQ(write(writer, "{{ messages }}", 14), 14);
+  close(writer);
+  EXPECT_THAT(serve.ReadLine(), ::testing::StartsWith("serving demo-mea: "));
+  unlink(fifo.c_str());
+}
+
+TEST(ServeTest, WorkIsFollowedByALineOfStats) {
+  Process serve = Serve("127.0.0.1:0", {"--stats-interval", "0.1"});
+  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
+  v1::GenerateResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(stub->Generate(&context, TextRequest("Once upon a time", 8), &response).ok());
+  std::string line = serve.ReadErrorLine();
+  while (!line.empty() && line.find(" stats ") == line.npos) line = serve.ReadErrorLine();
+  EXPECT_THAT(line, ::testing::ContainsRegex(" info stats prompt_tokens_per_s=[0-9.]+ "
+                                             "generation_tokens_per_s=[0-9.]+ running=0 "));
 }
 
 TEST(ServeTest, SecondSignalEndsAtOnce) {

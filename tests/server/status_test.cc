@@ -145,7 +145,8 @@ TEST(StatusTest, InvalidArgumentNamesFieldValueAndBound) {
 TEST(StatusTest, WhatIsNotServedIsUnimplementedAndNamed) {
   ServerFixture f;
   const std::vector<BadRequest> requests = {
-      {"chat is not served: the model has no chat template; send text or token_ids",
+      {"the model has no chat template: send a plain prompt (text over gRPC, /v1/completions over "
+       "HTTP), or start the server with --chat-template FILE",
        [](v1::GenerateRequest& r) { r.mutable_chat()->add_messages()->set_role("user"); }},
   };
   for (const BadRequest& bad : requests) {

@@ -147,8 +147,20 @@ TEST(StreamTest, StopTokenIsNamedAndLeftOutUnlessAskedFor) {
   EXPECT_EQ(without.finish.stop_token_id(), 'c');
   request.mutable_stopping()->set_include_stop(true);
   const StreamResult with = f.Stream(request);
-  EXPECT_EQ(with.text, "ab");
+  EXPECT_EQ(with.text, "abc");
   EXPECT_THAT(with.token_ids, ElementsAre('a', 'b', 'c'));
+}
+
+TEST(StreamTest, StopStringThatIsCompleteBeforeMinTokensIsNone) {
+  ServerFixture f;
+  f.engine.SetAnswer("xaxabc");
+  v1::GenerateRequest request = TextRequest("hey");
+  request.mutable_stopping()->add_stop("a");
+  EXPECT_EQ(f.Stream(request).text, "x");
+  request.mutable_stopping()->set_min_tokens(2);
+  EXPECT_EQ(f.Stream(request).text, "xax");
+  request.mutable_stopping()->set_stop(0, "ax");  // begins before, ends behind
+  EXPECT_EQ(f.Stream(request).text, "x");
 }
 
 TEST(StreamTest, MaxTokensEndsWithLength) {

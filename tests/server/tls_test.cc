@@ -7,7 +7,9 @@
 
 #include "server/access/certificates.h"
 #include "server/address.h"
+#include "server/library_log.h"
 #include "tests/server/access/test_certificates.h"
+#include "tests/server/http/http_fixture.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -83,6 +85,24 @@ TEST(TlsTest, AClientThatDoesNotTrustTheServerSendsNothing) {
   server.Write(server.authority.Sign({.name = "another.example"}));
   server.AwaitLog("certificate taken");
   EXPECT_FALSE(server.Ask(server.authority).ok()) << "of another host";
+}
+
+TEST(TlsTest, AFailedHandshakeIsALineAtMostAndNoWarning) {
+  LibraryLog::Silence();
+  TlsServer server;
+  for (int i = 0; i < 3; ++i) {
+    RawClient client(server.server->listen_address());
+    ASSERT_TRUE(client.Send("GET / HTTP/1.1\r\n\r\n"));
+    client.ReadUntil("what nobody says");  // to the end
+  }
+  int lines = 0;
+  for (const std::string& line : server.StopAndReadLog()) {
+    if (line.find(" debug ") != line.npos || line.find("library=") == line.npos) continue;
+    EXPECT_THAT(line, HasSubstr(" info library library=grpc message=\"Handshake failed"));
+    ++lines;
+  }
+  EXPECT_LE(lines, 3);
+  EXPECT_GT(lines, 0);
 }
 
 TEST(TlsTest, OnlyClientsOfTheAuthorityComeIn) {

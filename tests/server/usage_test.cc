@@ -65,6 +65,94 @@ TEST(UsageTest, AnUnknownFlagBringsTheNearestOne) {
   }
 }
 
+TEST(UsageTest, CommandsOfOtherProgramsAreAnsweredWithOurs) {
+  const std::vector<std::pair<std::string, std::string>> answers = {
+      {"run DIR",
+       "mea: 'run' is no command of mea: mea serve DIR serves a checkpoint, mea chat "
+       "talks to it"},
+      {"server --port 1", "mea: 'server' is no command of mea: mea serve DIR serves .*"},
+      {"pull org/model", "mea: 'pull' is no command of mea: mea downloads nothing; hf download .*"},
+      {"list", "mea: 'list' is no command of mea: mea keeps no list of models; .*"},
+      {"generat -p x", "mea: 'generat' is no command of mea: did you mean mea generate\\?"},
+      {"frobnicate", "mea: 'frobnicate' is no command of mea \\(see mea --help\\)"},
+      {"bench engin",
+       "mea bench: 'engin' is no command of mea bench: did you mean mea bench "
+       "engine\\?"},
+      {"bench run", "mea bench: 'run' is no command of mea bench \\(see mea bench --help\\)"},
+      {MEA_SOURCE_DIR "/models/demo-mea",
+       "mea: a command is required: mea serve .*/demo-mea serves the checkpoint there"},
+  };
+  for (const auto& [arguments, answer] : answers) {
+    const Outcome outcome = RunMea(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_THAT(outcome.err, MatchesRegex(answer + "\n")) << arguments;
+  }
+}
+
+TEST(UsageTest, ANumberOutOfRangeIsToldWithFlagValueAndBound) {
+  const std::vector<std::pair<std::string, std::string>> answers = {
+      {"serve DIR --threads -1", "mea serve: --threads: -1 is outside 0..1024 "},
+      {"serve DIR --max-context -1", "mea serve: --max-context: -1 is outside 0..1073741824 "},
+      {"serve DIR --page-size x", "mea serve: --page-size: 'x' is not an integer in 0..1024 "},
+      {"serve DIR --drain-timeout -1", "mea serve: --drain-timeout: -1 is outside 0..86400 "},
+      {"bench engine DIR --threads 2000", "mea bench engine: --threads: 2000 is outside 0..1024 "},
+      {"key new a --requests-per-minute 0",
+       "mea key new: --requests-per-minute: 0 is outside 1..1125899906842624 "},
+  };
+  for (const auto& [arguments, answer] : answers) {
+    const Outcome outcome = RunMea(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments;
+    EXPECT_THAT(outcome.err, StartsWith(answer)) << arguments;
+  }
+}
+
+TEST(UsageTest, SizesAreTakenInEveryUsualSpelling) {
+  const std::string plan = "plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory ";
+  for (const char* size : {"4GiB", "4Gi", "4G", "4g", "4096M", "4096MiB", "4294967296"}) {
+    EXPECT_THAT(RunMea(plan + size).out, HasSubstr("4.00 GiB")) << size;
+  }
+  EXPECT_THAT(RunMea(plan + "4GB").out, HasSubstr("3.73 GiB"));
+  for (const char* bad : {"4iB", "4Gib/s", "G", "four", "-4G", "4E"}) {
+    EXPECT_EQ(RunMea(plan + bad).err, "mea plan: --memory '" + std::string(bad) +
+                                          "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB\n");
+  }
+}
+
+TEST(UsageTest, HelpShowsNoInnardsOfItsParser) {
+  for (const char* command :
+       {"", "serve", "generate", "chat", "health", "inspect", "plan", "eval", "convert", "bench",
+        "bench engine", "bench ops", "bench attention", "bench serve", "key", "key new"}) {
+    const Outcome outcome = RunMea(std::string(command) + " --help");
+    EXPECT_EQ(outcome.exit_code, 0) << command;
+    for (const char* innards : {"{false}", "{one-hot}", "REQUIRED", ":INT", ":FLOAT", "TEXT:"}) {
+      EXPECT_THAT(outcome.out, ::testing::Not(HasSubstr(innards))) << command;
+    }
+  }
+  EXPECT_THAT(RunMea("serve --help").out, HasSubstr("  model DIR                       Checkpoint "
+                                                    "directory, required\n"));
+}
+
+TEST(UsageTest, ANewKeyGoesIntoAFileAndItsTokenToStdout) {
+  const std::string file = ::testing::TempDir() + "mea_keys_" + std::to_string(getpid());
+  std::ofstream(file) << "# keys";  // without an end
+  const std::string to_file = " --api-key-file " + file;
+  const Outcome made = RunMea("key new alice" + to_file);
+  EXPECT_THAT(made.out, MatchesRegex("mea-[A-Za-z0-9_-]+\n")) << made.err;
+  EXPECT_THAT(made.err,
+              AllOf(StartsWith(file + " has a new line for alice, and this is the token."),
+                    HasSubstr("MEA_API_KEY")));
+  EXPECT_EQ(RunMea("key new bob" + to_file).exit_code, 0);
+  EXPECT_EQ(RunMea("key new alice" + to_file).err,
+            "mea key new: " + file + ": line 4: name 'alice' was there before\n");
+  EXPECT_THAT(ReadFile(file), MatchesRegex("# keys\n\\{\"name\":\"alice\",.*\n.*\"bob\".*\n"));
+  // The other way round: the line to stdout, for >>.
+  const Outcome line = RunMea("key new carol");
+  EXPECT_THAT(line.out, MatchesRegex("\\{\"name\":\"carol\",[^\n]*\n"));
+  EXPECT_THAT(line.err, MatchesRegex("mea-[A-Za-z0-9_-]+\nThis is the token of carol. .*"
+                                     "--api-key-file.\n"));
+  std::filesystem::remove(file);
+}
+
 TEST(UsageTest, PlanSaysWhatServeTakesByDefault) {
   const std::string plan = "plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory ";
   const Outcome outcome = RunMea(plan + "240MiB");
@@ -79,8 +167,8 @@ TEST(UsageTest, PlanFailsWhereNothingFits) {
       RunMea("plan --device cpu " MEA_SOURCE_DIR "/models/demo-mea --memory 1MiB");
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.out, "");
-  EXPECT_THAT(outcome.err, MatchesRegex("mea plan: weights of [0-9]+ bytes, .* leave none of the "
-                                        "1048576 bytes available .*\n"));
+  EXPECT_THAT(outcome.err, MatchesRegex("mea plan: weights of [0-9.]+ MiB, .* leave none of the "
+                                        "1.00 MiB available .*\n"));
 }
 
 TEST(UsageTest, InspectShowsWhatIsAboutText) {
@@ -132,9 +220,16 @@ TEST(UsageTest, ClientsSayWhatIsWrongInPlainWords) {
   const std::string server = " --server " + f.server->listen_address();
   EXPECT_EQ(RunMea("generate -p hey --server 127.0.0.1:1").err,
             "mea generate: no server at 127.0.0.1:1 (Connection refused)\n");
-  EXPECT_EQ(RunMea("generate -p hey --server " + f.server->http_address()).err,
-            "mea generate: no server at " + f.server->http_address() +
-                " (it speaks HTTP: give the gRPC address)\n");
+  EXPECT_EQ(
+      RunMea("generate -p hey --server " + f.server->http_address()).err,
+      "mea generate: no server at " + f.server->http_address() +
+          " (it speaks HTTP: give the gRPC address, that of serve's --listen; 50051 by default)\n");
+  for (const char* command : {"generate -p hey", "chat", "health", "bench serve"}) {
+    EXPECT_THAT(RunMea(std::string(command) + " --server http://127.0.0.1:8000/v1").err,
+                EndsWith(": --server http://127.0.0.1:8000/v1 is a URL, and this command speaks "
+                         "gRPC: give the HOST:PORT of serve's --listen; 127.0.0.1:50051 by "
+                         "default\n"));
+  }
   EXPECT_THAT(RunMea("generate -p hey --server no.such.host.invalid:1").err,
               MatchesRegex("mea generate: no server at no.such.host.invalid:1 \\([^:()]*\\)\n"));
   for (const char* command : {"generate -p hey", "chat"}) {

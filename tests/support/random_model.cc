@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/attention/iha.h"
+#include "engine/attention/kha.h"
+#include "engine/attention/mea.h"
 #include "kernels/int8_rows.h"
 
 namespace mea::testing {
@@ -105,17 +108,19 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
     w.head_norm_gain =
         make.Random(prefix + "head_norm", {spec.q_heads, d}, DType::kF32, 1.0f, 0.3f);
   }
-  if (spec.knock == Knock::kMlp) {
-    w.knock_v_up = make.Matrix(prefix + "knock_v_up", d, d);
-    w.knock_v_gate = make.Matrix(prefix + "knock_v_gate", d, d);
-    w.knock_v_down = make.Matrix(prefix + "knock_v_down", d, d);
+  if (spec.knock) {
+    w.variant.resize(KhaAttention::kNumWeights);
+    w.variant[KhaAttention::kUp] = make.Matrix(prefix + "knock_v_up", d, d);
+    w.variant[KhaAttention::kGate] = make.Matrix(prefix + "knock_v_gate", d, d);
+    w.variant[KhaAttention::kDown] = make.Matrix(prefix + "knock_v_down", d, d);
   }
-  if (heads.pseudo_heads > 0) {
-    const int64_t pseudo = int64_t{heads.pseudo_heads} * spec.kv_heads;
-    w.query_mix = make.Mix(prefix + "query_mix", spec.kv_heads, pseudo);
+  if (spec.pseudo_heads > 0 && config.layer_windows[index] > 0) {
+    const int64_t pseudo = int64_t{spec.pseudo_heads} * spec.kv_heads;
+    w.variant.resize(IhaAttention::kNumWeights);
+    w.variant[IhaAttention::kQueryMix] = make.Mix(prefix + "query_mix", spec.kv_heads, pseudo);
     w.mix.key = make.Mix(prefix + "key_mix", spec.kv_heads, pseudo);
     w.mix.value = make.Mix(prefix + "value_mix", spec.kv_heads, pseudo);
-    w.collapse = make.Mix(prefix + "collapse", pseudo, spec.kv_heads);
+    w.variant[IhaAttention::kCollapse] = make.Mix(prefix + "collapse", pseudo, spec.kv_heads);
   }
   w.post_attention_norm = make.Gain(prefix + "post_norm", hidden);
   if (config.is_sparse(index)) {
@@ -162,9 +167,18 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
                   .renormalise = spec.renormalise};
   }
   config.head_norm = spec.head_norm ? HeadNorm::kRms : HeadNorm::kNone;
-  config.knock = spec.knock;
-  config.pseudo_heads = spec.pseudo_heads;
-  const bool composes = !spec.plain && spec.knock == Knock::kNone && spec.pseudo_heads == 0;
+  if (spec.knock) {
+    config.composition = "kha";
+    config.attention = std::make_shared<const KhaAttention>(KhaAttention::Knock::kMlp);
+  } else if (spec.pseudo_heads > 0) {
+    MEA_CHECK(spec.window > 0);
+    config.composition = "iha";
+    config.attention = std::make_shared<const IhaAttention>(spec.pseudo_heads);
+  } else if (!spec.plain) {
+    config.composition = "mea";
+    config.attention = std::make_shared<const MeaAttention>();
+  }
+  const bool composes = !spec.plain && !spec.knock && spec.pseudo_heads == 0;
   for (int i = 0; i < spec.num_layers; ++i) {
     const bool plain = spec.plain_last_layer && i + 1 == spec.num_layers;
     const bool composed = composes && !plain;
@@ -172,8 +186,7 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
     config.layer_heads.push_back({.key_heads = full ? spec.kv_heads : spec.key_heads,
                                   .value_heads = full ? spec.kv_heads : spec.value_heads,
                                   .key_mix = composed,
-                                  .value_mix = composed,
-                                  .pseudo_heads = plain ? 0 : spec.pseudo_heads});
+                                  .value_mix = composed});
     if (spec.pseudo_heads > 0 && plain) config.layer_windows[i] = 0;
   }
   return config;

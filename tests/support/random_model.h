@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "engine/model/config.h"
-#include "engine/model/weights.h"
+#include "engine/config/config.h"
+#include "engine/weights/weights.h"
 
 namespace mea::testing {
 
@@ -25,7 +25,7 @@ struct RandomModelSpec {
   bool plain = false;             // no composition at all: MHA or GQA
   bool plain_last_layer = false;  // a mixed model
   bool one_hot_mix = false;       // h' = h and W_lc = identity: must equal the plain twin
-  Knock knock = Knock::kNone;     // KHA on the heads of a plain model
+  bool knock = false;             // KHA on the heads of a plain model: the MLP of the values
   int pseudo_heads = 0;           // IHA: P; h = H, `window` tokens, none in a plain last layer
   bool head_norm = false;
   bool qk_norm = false;

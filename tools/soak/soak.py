@@ -9,6 +9,7 @@ import argparse
 import collections
 import contextlib
 import json
+import mmap
 import os
 import pathlib
 import random
@@ -31,6 +32,24 @@ SAMPLE_PERIOD_S = 5
 WARM_UP_S = 300  # memory may grow until here
 MAX_GROWTH = 0.02
 PAUSE_PERIOD_S, PAUSE_S = 240, 3
+CLOCK_PERIOD_S, CLOCK_STEPS_S = 90, (3600, 0, -3600, 0)
+
+
+class WallClock:
+    """Of the servers that start from now on; the others here keep theirs (tests/support/wall_clock.cc)."""
+
+    def __init__(self, scratch):
+        path = scratch / "wall_clock"
+        path.write_bytes(bytes(8))
+        with path.open("r+b") as file:
+            self.ahead = mmap.mmap(file.fileno(), 8)
+        self.num_steps = 0
+        os.environ["MEA_WALL_CLOCK"] = str(path)
+        os.environ["LD_PRELOAD"] = str(ROOT / "build/release/tests/support/libmea_set_wall_clock.so")
+
+    def step(self):
+        self.ahead[:] = CLOCK_STEPS_S[self.num_steps % len(CLOCK_STEPS_S)].to_bytes(8, "little", signed=True)
+        self.num_steps += 1
 
 
 class Tally:
@@ -76,10 +95,11 @@ def rss_mib(pid):
     return 0.0
 
 
-def watch(server, tally, minutes, rows, problems):
-    """Samples every few seconds until the time is over; pauses the process now and then."""
+def watch(server, tally, clock, minutes, rows, problems):
+    """Samples every few seconds until the time is over; now and then pauses the process, and sets its clock."""
     start = time.monotonic()
     next_pause = PAUSE_PERIOD_S
+    next_step = CLOCK_PERIOD_S
     while (now := time.monotonic() - start) < minutes * 60:
         time.sleep(SAMPLE_PERIOD_S)
         asked = time.monotonic()
@@ -95,6 +115,9 @@ def watch(server, tally, minutes, rows, problems):
         rows.append(row)
         if health != 200:
             problems.append(f"health {health} after {now:.0f} s")
+        if now > next_step:
+            next_step += CLOCK_PERIOD_S
+            clock.step()
         if now > next_pause:
             next_pause += PAUSE_PERIOD_S
             os.kill(server.process.pid, signal.SIGSTOP)
@@ -172,6 +195,7 @@ def main():
     flags.out.mkdir(parents=True, exist_ok=True)
     problems, rows, tally = [], [], Tally()
     with tempfile.TemporaryDirectory() as scratch:
+        clock = WallClock(pathlib.Path(scratch))
         directory = serving.make_model(pathlib.Path(scratch) / "model")
         stubs = grpc_stubs.make_stubs(scratch)
         with served(directory, stubs) as server:
@@ -179,7 +203,7 @@ def main():
             threads = [threading.Thread(target=work, args=(server, i, tally, stop), daemon=True) for i in range(flags.streams)]
             for thread in threads:
                 thread.start()
-            watch(server, tally, flags.minutes, rows, problems)
+            watch(server, tally, clock, flags.minutes, rows, problems)
             stop.set()
             for thread in threads:
                 thread.join(clients.PATIENCE_S)
@@ -199,7 +223,7 @@ def main():
                 problems.append(f"around a SIGKILL: {before}, {after}")
             server.process.kill()
     problems += tally.unexpected
-    summary = {"minutes": flags.minutes, "streams": flags.streams, "calls": sum(tally.ends.values()), "requests_counted": counted,
+    summary = {"minutes": flags.minutes, "streams": flags.streams, "clock_steps": clock.num_steps, "calls": sum(tally.ends.values()), "requests_counted": counted,
                "ends": dict(sorted(tally.ends.items())), "memory": check_memory(rows, problems), "drain": drain,
                "health_ms_max": max(row["health_ms"] for row in rows), "fds_max": max(row["fds"] for row in rows),
                "threads_max": max(row["threads"] for row in rows), "problems": problems, "rows": rows}

@@ -187,7 +187,8 @@ absl::StatusOr<RenderedChat> ChatTemplate::Render(
   if (!tools.ok()) return tools.status();
   const absl::StatusOr<Value> documents = ReadObjects("documents", input.documents);
   if (!documents.ok()) return documents.status();
-  MessageOptions options{.takes_parts = (*entry)->takes_parts,
+  MessageOptions options{.source = (*entry)->source,
+                         .takes_parts = (*entry)->takes_parts,
                          .continue_final = input.continue_final_message};
   absl::StatusOr<ChatMessages> messages = ReadMessages(input.messages, options);
   if (!messages.ok()) return messages.status();

@@ -1,6 +1,7 @@
 #include "engine/text/chat/messages.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <iterator>
@@ -15,6 +16,7 @@ namespace {
 using jinja::DictObject;
 using jinja::Value;
 
+constexpr const char* kRoles[] = {"system", "developer", "user", "assistant", "tool", "function"};
 constexpr std::string_view kReasoningNames[] = {"reasoning_content", "thinking", "reasoning"};
 
 Value KeyOf(std::string_view name) { return Value::Constant(std::string(name)); }
@@ -92,9 +94,20 @@ class MessageReader {
       Error(path + ".role", "is missing").IgnoreError();
     } else if (!role->is_string()) {
       Error(path + ".role", "is not a string").IgnoreError();
+    } else if (!IsKnownRole(role->text())) {
+      Error(path + ".role", absl::StrCat(Quoted(role->text()), " is neither one of ",
+                                         absl::StrJoin(kRoles, ", "), " nor in the chat template"))
+          .IgnoreError();
     }
     if (last_ && options_.continue_final && status_.ok()) Continue(message.get(), path);
     return DictValue(std::move(message));
+  }
+
+  bool IsKnownRole(std::string_view role) const {
+    if (std::count(std::begin(kRoles), std::end(kRoles), role) > 0) return true;
+    const std::string name(role);
+    return options_.source.find("'" + name + "'") != std::string_view::npos ||
+           options_.source.find("\"" + name + "\"") != std::string_view::npos;
   }
 
   // The text of a part; missing after an error.

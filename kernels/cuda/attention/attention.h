@@ -78,8 +78,8 @@ class PagedAttention {
       : plan_(plan), workspace_(workspace) {}
 
   // Before the first layer of a step: host copies of the step's arrays, [num_seqs + 1] and
-  // [num_seqs]. If every sequence has one query row, the launches depend only on num_seqs: such a
-  // step may be recorded as a graph and replayed with other lengths.
+  // [num_seqs]. Where every sequence has one query row the launches depend on nothing but num_seqs:
+  // such a step may become a graph that is launched again with other lengths.
   void BeginStep(std::span<const int32_t> q_offsets, std::span<const int32_t> kv_lens);
 
   // One layer. The shape must be one of the plan's.

@@ -18,7 +18,7 @@ __device__ float2 LoadPair(const Bf16* elements) {
 // One pseudo query of one row, and where in the cache its tokens lie.
 struct PseudoQuery {
   const AttentionParams& p;
-  const float* turned;   // [P, head_dim] the query turned back by r positions
+  const float* rotated;  // [P, head_dim] the query rotated back by r positions
   const int32_t* pages;  // of the sequence
   int pseudo_heads;
   int j;         // head
@@ -30,12 +30,12 @@ struct PseudoQuery {
     return t <= last && (p.window == 0 || last - t < p.window);
   }
 
-  // scale * sum_m a_K[m, j, r] <turned_r, K_m(t)>, in powers of two
+  // scale * sum_m a_K[m, j, r] <rotated_r, K_m(t)>, in powers of two
   __device__ float Score(int t, int r) const {
     const SlabLayout layout = p.layout();
     const int page = pages[t / p.page_size];
     const int token = t % p.page_size;
-    const float* q = turned + r * p.head_dim;
+    const float* q = rotated + r * p.head_dim;
     float score = 0.0f;
     for (int m = 0; m < p.key_heads; ++m) {
       const Bf16* slab = p.keys + layout.SlabBegin(page, p.key_heads, m);
@@ -70,37 +70,37 @@ struct PseudoQuery {
   }
 };
 
-// turned[r] = q turned back by r positions.
-__device__ void TurnBack(const Bf16* q, const PseudoHeads& pseudo, int head_dim, int lane,
-                         float* turned) {
+// rotated[r] = q rotated back by r positions.
+__device__ void RotateBack(const Bf16* q, const PseudoHeads& pseudo, int head_dim, int lane,
+                           float* rotated) {
   const int half = head_dim / 2;
   for (int i = lane; i < pseudo.pseudo_heads * half; i += kWarpSize) {
     const int r = i / half;
     const int e = i % half;
-    const float cosine = pseudo.turns[r * head_dim + e];
-    const float sine = pseudo.turns[r * head_dim + half + e];
+    const float cosine = pseudo.rotations[r * head_dim + e];
+    const float sine = pseudo.rotations[r * head_dim + half + e];
     const float first = Widen(q[e]);
     const float second = Widen(q[e + half]);
-    turned[r * head_dim + e] = first * cosine + second * sine;
-    turned[r * head_dim + half + e] = second * cosine - first * sine;
+    rotated[r * head_dim + e] = first * cosine + second * sine;
+    rotated[r * head_dim + half + e] = second * cosine - first * sine;
   }
 }
 
 // One warp: 32 tokens at a time, a lane scores one of them for one pseudo key after the other; then
 // the lanes share the elements.
 __device__ void AttendItem(const InterleavedParams& params, int item_index, int head_index,
-                           float* turned) {
+                           float* rotated) {
   const AttentionParams& p = params.decode.attention;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const WorkItem item = params.decode.list.items[item_index];
   const int pseudo_heads = params.pseudo.pseudo_heads;
   const int heads = p.q_heads / pseudo_heads;
   SyncWarp();  // all lanes are done with the last query
-  TurnBack(p.Query(item.row, head_index), params.pseudo, p.head_dim, lane, turned);
+  RotateBack(p.Query(item.row, head_index), params.pseudo, p.head_dim, lane, rotated);
   SyncWarp();
   const PseudoQuery query = {
       .p = p,
-      .turned = turned,
+      .rotated = rotated,
       .pages = p.page_table + int64_t{item.seq} * p.page_table_stride,
       .pseudo_heads = pseudo_heads,
       .j = head_index % heads,
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)  // 128 registers a thre
   LetNextStart();
   const AttentionParams& attention = p.decode.attention;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  float* turned =
+  float* rotated =
       reinterpret_cast<float*>(DynamicShared()) + warp * p.pseudo.pseudo_heads * attention.head_dim;
   // A unit is an item with as many heads as the block has warps.
   const int parts = (attention.q_heads + kWarps - 1) / kWarps;
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)  // 128 registers a thre
   const int end = FirstUnit(worker_begin[blockIdx.x + 1], parts);
   for (int unit = FirstUnit(worker_begin[blockIdx.x], parts); unit < end; ++unit) {
     const int head = unit % parts * kWarps + warp;
-    if (head < attention.q_heads) AttendItem(p, unit / parts, head, turned);
+    if (head < attention.q_heads) AttendItem(p, unit / parts, head, rotated);
   }
 }
 

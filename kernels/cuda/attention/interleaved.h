@@ -4,14 +4,14 @@
 
 namespace mea::cuda {
 
-inline constexpr int kMaxPseudoHeads = 16;  // a block's turned queries fit its shared memory
+inline constexpr int kMaxPseudoHeads = 16;  // a block's rotated queries fit its shared memory
 
 // The additional parameters of interleaved pseudo heads in AttentionParams, where q_heads and
 // kv_heads are P * h: pseudo query p of head j is query head p * h + j, pseudo key r of head j is
 // virtual head j * P + r, and keys of token t are rotated by t * P.
 struct PseudoHeads {
-  const float* turns = nullptr;  // [P, head_dim]: cos and sin of r positions
-  int pseudo_heads = 1;          // P
+  const float* rotations = nullptr;  // [P, head_dim]: cos and sin of r positions
+  int pseudo_heads = 1;              // P
 };
 
 struct InterleavedParams {

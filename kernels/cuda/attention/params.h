@@ -8,8 +8,8 @@
 
 namespace mea::cuda {
 
-// PagedAttentionArgs of kernels/backend.h as the kernels see it: device arrays, dense except for q;
-// the slabs of keys and values are in SlabLayout.
+// PagedAttentionArgs of kernels/ops as the kernels see it: device arrays, dense except for q; the
+// slabs of keys and values are in SlabLayout.
 struct AttentionParams {
   const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows
   int64_t q_stride = 0;                   // elements from row to row; 0: rows are dense

@@ -8,7 +8,7 @@ namespace mea::cuda {
 
 // Decode attention cuts every row (one query position, all its heads) into splits of its visible
 // tokens, and the splits of all rows are dealt to persistent workers. The list is made on the
-// device from the lengths only, so a recorded graph serves any lengths.
+// device from the lengths alone, so that a graph serves any lengths.
 
 // Tokens [begin, end) of a sequence.
 struct TokenRange {

@@ -1,8 +1,8 @@
 #pragma once
 
-// A mixture of experts on the device: route the rows, group them by expert, multiply each group by
-// its expert, add up. Grids depend only on the number of rows, so all of it can be recorded. A slot
-// is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
+// A mixture of experts on the device: route the rows, group them by expert, multiply each group
+// with its expert, add up. Grids depend on the number of rows alone, so all of it can be a graph. A
+// slot is one of the experts of a row, token * top_k + i with its experts ascending; num_slots =
 // num_tokens * top_k. Grouping only decides where a result is computed: in_features alone decides
 // the order of its sum.
 
@@ -29,7 +29,7 @@ struct RouterParams {
 };
 cudaError_t LaunchRouter(const RouterParams& params, cudaStream_t stream);
 
-// The experts of each row and their weights: backend.h, MoeArgs.
+// The experts of each row and their weights: MoeArgs, kernels/ops.
 struct ChooseExpertsParams {
   const float* logits = nullptr;  // [num_tokens, num_experts]
   int32_t* chosen = nullptr;      // [num_slots]

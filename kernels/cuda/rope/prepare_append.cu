@@ -10,8 +10,8 @@ namespace {
 constexpr int kThreads = 128;
 
 // A small group of lanes has one item: one head of one token. Lane j of it holds elements
-// [8j, 8j + 8) of the head's first half and their partners in the second, so that a pair that turns
-// together lies in one thread.
+// [8j, 8j + 8) of the head's first half and their partners in the second, so that a pair that
+// rotates together lies in one thread.
 struct HeadPart {
   Vector8 first;
   Vector8 second;
@@ -84,12 +84,12 @@ __device__ void ScaleAndRotate(const float* gain, float scale, const float* cos_
       x.second.at[e] *= scale * g.second.at[e];
     }
   }
-  const HeadPart turn = LoadPart<kAligned>(cos_sin, at);  // cos, sin
+  const HeadPart rotation = LoadPart<kAligned>(cos_sin, at);  // cos, sin
   for (int e = 0; e < kVectorElements; ++e) {
     const float first = x.first.at[e];
     const float second = x.second.at[e];
-    x.first.at[e] = first * turn.first.at[e] - second * turn.second.at[e];
-    x.second.at[e] = second * turn.first.at[e] + first * turn.second.at[e];
+    x.first.at[e] = first * rotation.first.at[e] - second * rotation.second.at[e];
+    x.second.at[e] = second * rotation.first.at[e] + first * rotation.second.at[e];
   }
 }
 

@@ -42,7 +42,7 @@ struct QueryParams {
 };
 cudaError_t LaunchPrepareQueries(const QueryParams& params, cudaStream_t stream);
 
-// Keys and values into the paged cache; the three cases of AppendKvArgs (kernels/backend.h):
+// Keys and values into the paged cache; the three cases of AppendKvArgs (kernels/ops/attention.h):
 //   gain null                  RoPE(y_c)
 //   key_norm_heads == 0        RoPE(gain * y_c / rms(y_c))
 //   key_norm_heads == h        RoPE(gain * y_c), and 1 / rms(sum_c key_mix[c,j] y_c) for every j

@@ -107,6 +107,15 @@ bool IsAligned(const GateParams& p) {
          StartAligned(p.up, p.up_stride) && StartAligned(p.out, p.out_stride);
 }
 
+// The one kernel where rows are aligned, the other where not.
+template <typename Kernel, typename... More>
+cudaError_t LaunchGate(Kernel aligned, Kernel unaligned, const GateParams& p, cudaStream_t stream,
+                       More... more) {
+  if (p.num_tokens == 0) return cudaSuccess;
+  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
+  return Launch(config, IsAligned(p) ? aligned : unaligned, p, more...);
+}
+
 }  // namespace
 
 cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
@@ -118,16 +127,11 @@ cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
 }
 
 cudaError_t LaunchSwiGlu(const GateParams& p, cudaStream_t stream) {
-  if (p.num_tokens == 0) return cudaSuccess;
-  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
-  return Launch(config, IsAligned(p) ? SwiGluKernel<true> : SwiGluKernel<false>, p);
+  return LaunchGate(SwiGluKernel<true>, SwiGluKernel<false>, p, stream);
 }
 
 cudaError_t LaunchSigmoidGate(const GateParams& p, float scale, cudaStream_t stream) {
-  if (p.num_tokens == 0) return cudaSuccess;
-  const LaunchConfig config = RowsTimesColumns(p.num_tokens, p.width, stream);
-  return Launch(config, IsAligned(p) ? SigmoidGateKernel<true> : SigmoidGateKernel<false>, p,
-                scale);
+  return LaunchGate(SigmoidGateKernel<true>, SigmoidGateKernel<false>, p, stream, scale);
 }
 
 cudaError_t LaunchMixHeads(const MixHeadsParams& p, cudaStream_t stream) {

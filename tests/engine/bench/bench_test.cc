@@ -9,7 +9,7 @@
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
 #include "engine/bench/paced.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/random_model.h"
 
 namespace mea {

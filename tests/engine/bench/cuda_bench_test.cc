@@ -4,7 +4,7 @@
 
 #include "engine/bench/attention_bench.h"
 #include "engine/bench/engine_bench.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/kernels/op_support.h"
 #include "tests/support/random_model.h"

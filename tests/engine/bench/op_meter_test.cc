@@ -5,7 +5,7 @@
 #include "engine/bench/ops_bench.h"
 #include "engine/bench/step_cost.h"
 #include "engine/bench/stepper.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/random_model.h"
 
 namespace mea {
@@ -19,11 +19,14 @@ TEST(OpMeterTest, TheOpsOfAStepCostWhatTheStepCosts) {
       MakeConfig({}), MakeConfig({.plain = true}), MakeConfig({.qk_norm = true}),
       MakeConfig({.plain = true, .num_experts = 8, .top_k = 2, .dense_first_layer = true})};
   for (const ModelConfig& config : configs) {
-    OpMeter meter(*CreateCpuBackend({.num_threads = 1}));
+    const auto backend = *CreateCpuBackend({.num_threads = 1});
+    auto observer = std::make_unique<OpMeter>();
+    OpMeter& meter = *observer;
+    backend->set_observer(std::move(observer));
     const auto model = *Model::Create(config, *MakeRandomWeights(config, DType::kBf16, 1, 1),
-                                      &meter, {.max_batch_tokens = 32, .page_size = 16});
-    const auto kv = *KvCache::Create(meter, model->MakeKvLayout(DType::kBf16, 16), 8);
-    ASSERT_TRUE(FillCache(meter, *kv).ok());
+                                      backend.get(), {.max_batch_tokens = 32, .page_size = 16});
+    const auto kv = *KvCache::Create(*backend, model->MakeKvLayout(DType::kBf16, 16), 8);
+    ASSERT_TRUE(FillCache(*backend, *kv).ok());
     Stepper stepper(model.get(), kv.get());
     ASSERT_TRUE(stepper.Set({{.length = 40, .num_tokens = 7}, {.length = 17}}).ok());
     meter.Reset();

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/bench/head_storage.h"
-#include "engine/model/random_weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/random_model.h"
 
 namespace mea {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/engine/checkpoint/weights_support.h"
 
 namespace mea {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/checkpoint_writer.h"
 
 namespace mea {

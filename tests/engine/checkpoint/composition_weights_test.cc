@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "engine/attention/iha.h"
 #include "tests/engine/checkpoint/weights_support.h"
 
 namespace mea {
@@ -98,18 +99,20 @@ TEST(WeightsTest, PseudoHeadsLieAsTheOpsWantThem) {
   };
   const ModelWeights weights = Loaded(*opened);
   const LayerWeights& layer = weights.layers[0];
-  EXPECT_TRUE(weights.layers[1].collapse.empty() && weights.layers[1].mix.key.empty());
+  EXPECT_TRUE(weights.layers[1].variant.empty() && weights.layers[1].mix.key.empty());
   EXPECT_EQ(Values(layer.mix.key), values_of("iha_k"));
   EXPECT_EQ(Values(layer.mix.value), values_of("iha_v"));
   EXPECT_EQ(ShapeOf(layer.mix.key), (std::vector<int64_t>{4, 12}));
-  EXPECT_EQ(ShapeOf(layer.collapse), (std::vector<int64_t>{12, 4}));
+  EXPECT_EQ(ShapeOf(layer.variant[IhaAttention::kCollapse]), (std::vector<int64_t>{12, 4}));
   const std::vector<float> q = values_of("iha_q");
   const std::vector<float> r = values_of("iha_collapse.weight");
   for (int m = 0; m < 4; ++m) {
     for (int j = 0; j < 4; ++j) {
       for (int p = 0; p < 3; ++p) {
-        EXPECT_EQ(layer.query_mix.row<float>(m)[p * 4 + j], q[(m * 4 + j) * 3 + p]);
-        EXPECT_EQ(layer.collapse.row<float>(p * 4 + j)[m], r[m * 12 + j * 3 + p]);
+        EXPECT_EQ(layer.variant[IhaAttention::kQueryMix].row<float>(m)[p * 4 + j],
+                  q[(m * 4 + j) * 3 + p]);
+        EXPECT_EQ(layer.variant[IhaAttention::kCollapse].row<float>(p * 4 + j)[m],
+                  r[m * 12 + j * 3 + p]);
       }
     }
   }

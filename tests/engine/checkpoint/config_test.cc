@@ -1,4 +1,4 @@
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "engine/attention/variant.h"
 #include "engine/checkpoint/config_reader.h"
 #include "engine/checkpoint/generation_reader.h"
 #include "tests/support/checkpoint_writer.h"
@@ -223,8 +224,8 @@ TEST(ConfigTest, KnocksCacheWhatGroupedQueryAttentionCaches) {
   for (const char* knock : {"linear", "mlp"}) {
     const RandomCheckpointSpec spec{.base_model_type = "qwen3", .mea = true, .knock = knock};
     const ModelConfig config = Parsed(ConfigJson(spec));
-    EXPECT_EQ(config.composition(), "kha");
-    EXPECT_EQ(config.knock, std::string(knock) == "mlp" ? Knock::kMlp : Knock::kLinear);
+    EXPECT_EQ(config.composition, "kha");
+    EXPECT_EQ(AttentionOf(config).has_dense_values(), std::string(knock) == "mlp");
     EXPECT_FALSE(config.compressed());
     EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{2, 2, 8, DType::kBf16, 0}));
   }
@@ -234,10 +235,12 @@ TEST(ConfigTest, WindowsOfPseudoHeadsRepeatOverTheLayers) {
   const RandomCheckpointSpec spec{
       .num_layers = 5, .kv_heads = 4, .mea = true, .pseudo_heads = 2, .layer_windows = {16, 8, 0}};
   const ModelConfig config = Parsed(ConfigJson(spec));
-  EXPECT_EQ(config.composition(), "iha");
+  EXPECT_EQ(config.composition, "iha");
   EXPECT_THAT(config.layer_windows, ElementsAre(16, 8, 0, 16, 8));
-  EXPECT_EQ(config.layer_heads[0], (LayerHeads{4, 4, false, false, 2}));
-  EXPECT_EQ(config.layer_heads[2], (LayerHeads{4, 4, false, false, 0})) << "an ordinary layer";
+  EXPECT_EQ(config.layer_heads[0], (LayerHeads{4, 4}));
+  EXPECT_EQ(AttentionOf(config).KindOf(config, 0).pseudo_heads, 2);
+  EXPECT_EQ(config.layer_heads[2], (LayerHeads{4, 4}));
+  EXPECT_EQ(AttentionOf(config).KindOf(config, 2).pseudo_heads, 0) << "an ordinary layer";
   // Physical heads alone: what multi-head attention caches.
   EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{4, 4, 8, DType::kBf16, 0}));
 }

@@ -49,6 +49,23 @@ TEST_F(HubCacheTest, AnyOtherDirectoryIsLeftAlone) {
   EXPECT_EQ(SnapshotOf(plain).value(), plain);
   EXPECT_EQ(CheckpointName(plain), "plain");
   EXPECT_EQ(CheckpointName(plain / "."), "plain");
+  EXPECT_EQ(CheckpointName(plain / ""), "plain");
+}
+
+TEST_F(HubCacheTest, ALinkIsNamedAsItWasTyped) {
+  const fs::path plain = temp_.path() / "plain";
+  fs::create_directories(plain / "inside");
+  const fs::path link = temp_.path() / "link";
+  fs::create_directory_symlink(plain, link);
+  EXPECT_EQ(CheckpointName(link), "link");
+  EXPECT_EQ(CheckpointName(link / ""), "link");
+  EXPECT_EQ(CheckpointName(link / "."), "plain");
+  EXPECT_EQ(CheckpointName(link / "inside/.."), "plain");
+  // The name of a snapshot is a hash, which nobody types as a name.
+  fs::create_directory_symlink(repository_, temp_.path() / "repository");
+  EXPECT_EQ(CheckpointName(temp_.path() / "repository/snapshots/aaa"), "acme/tiny-1b");
+  fs::create_directory_symlink(repository_ / "snapshots/aaa", temp_.path() / "tiny");
+  EXPECT_EQ(CheckpointName(temp_.path() / "tiny"), "tiny");
 }
 
 }  // namespace

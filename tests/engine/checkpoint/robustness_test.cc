@@ -9,7 +9,7 @@
 #include <string>
 
 #include "engine/checkpoint/config_reader.h"
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/checkpoint_writer.h"
 
 namespace mea {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint/config_reader.h"
-#include "engine/model/config.h"
+#include "engine/config/config.h"
 
 namespace mea {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/checkpoint/safetensors.h"
+#include "engine/storage/safetensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 #include "tests/support/checkpoint_writer.h"
 
 namespace mea {

@@ -1,4 +1,4 @@
-#include "engine/model/weights.h"
+#include "engine/model/model_weights.h"
 
 #include <gtest/gtest.h>
 
@@ -188,7 +188,7 @@ TEST(WeightsTest, Int8RoundsEveryMatrixButTheRouter) {
     int64_t reported = 0;
     const ModelWeights weights =
         LoadWeights(*opened->checkpoint, {.weight_dtype = DType::kI8},
-                    [&](int64_t done, int64_t total) { reported = total - done; })
+                    [&](std::string_view, int64_t done, int64_t total) { reported = total - done; })
             .value();
     EXPECT_EQ(reported, 0);
     EXPECT_EQ(weights.num_bytes,
@@ -242,9 +242,9 @@ TEST(WeightsTest, ASharedHeadNormGainIsRepeatedForEveryHead) {
 TEST(WeightsTest, ProgressEndsAtTheTotal) {
   const auto opened = Write(Everything());
   std::vector<std::pair<int64_t, int64_t>> reports;
-  const auto weights = LoadWeights(*opened->checkpoint, {}, [&](int64_t done, int64_t total) {
-    reports.emplace_back(done, total);
-  });
+  const auto weights = LoadWeights(
+      *opened->checkpoint, {},
+      [&](std::string_view, int64_t done, int64_t total) { reports.emplace_back(done, total); });
   ASSERT_TRUE(weights.ok());
   ASSERT_GE(reports.size(), 2u);
   EXPECT_EQ(reports.front().first, 0);

@@ -11,6 +11,7 @@ namespace mea::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using Kind = GrammarSpec::Kind;
 
 std::shared_ptr<const Grammar> CompileOrDie(GrammarSpec spec) {
@@ -94,6 +95,11 @@ TEST(GrammarTest, RefusesWhatIsBrokenOrTooLarge) {
   const std::string letters(5000, 'a');
   EXPECT_THAT(std::string(StatusOf({.kind = Kind::kRegex, .text = "("}).message()),
               HasSubstr("parenthesis"));
+  // The library's words stand behind ours.
+  EXPECT_THAT(std::string(StatusOf({.kind = Kind::kRegex, .text = "(a)\\1"}).message()),
+              StartsWith("the regular expression cannot be compiled: "));
+  EXPECT_THAT(std::string(StatusOf({.kind = Kind::kEbnf, .text = "root ::= missing"}).message()),
+              StartsWith("the grammar cannot be compiled: "));
   for (const GrammarSpec& spec : {
            GrammarSpec{.kind = Kind::kRegex, .text = "((a{1000}){1000}){1000}"},
            GrammarSpec{.kind = Kind::kRegex, .text = "a{1,100000}"},

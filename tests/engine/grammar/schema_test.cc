@@ -79,6 +79,8 @@ struct Refusal {
 
 TEST(SchemaTest, RefusesByNameWhatItCannotHold) {
   const std::unique_ptr<GrammarCompiler> compiler = MakeByteCompiler();
+  std::string many_keys = "{";
+  for (int i = 0; i < 20'000; ++i) absl::StrAppend(&many_keys, "\"", i, "\":1,");
   const std::vector<Refusal> refusals = {
       {R"({"not":{"type":"string"}})", "not is not supported"},
       {R"({"if":{},"then":{}})", "if is not supported"},
@@ -114,7 +116,8 @@ TEST(SchemaTest, RefusesByNameWhatItCannotHold) {
       {R"(false)", "matches nothing"},
       {R"([1])", "neither an object nor a boolean"},
       {R"({"type":)", "not valid JSON"},
-      {std::string(300, '['), "more than 256 deep"},
+      {std::string(300, '['), "deeper than 256"},
+      {many_keys, "too many keys"},
       {absl::StrCat("\"", std::string(300 << 10, 'x'), "\""), "bytes exceeds 262144"},
   };
   for (const Refusal& refusal : refusals) {

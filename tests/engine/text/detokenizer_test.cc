@@ -289,6 +289,35 @@ TEST(DetokenizerTest, ASpecialTokenIsAStopStringThatItsTextIs) {
   }
 }
 
+TEST(DetokenizerTest, AStopStringThatIsCompleteBeforeMinTokensIsText) {
+  const std::string text = "abxababxbab";
+  const std::vector<std::string> stop = {"ab", "xab", "b"};
+  for (const char* kind : {"gpt2", "llama3", "qwen2", "llama2", "mistral"}) {
+    const Tokenizer& tokenizer = TestTokenizer(kind);
+    const Ids ids = ByteIds(tokenizer, text);
+    for (size_t min_tokens = 0; min_tokens <= text.size(); ++min_tokens) {
+      size_t end = text.find('b', min_tokens);  // of all three
+      const size_t length = end == text.npos                     ? 0
+                            : text.compare(end - 1, 1, "a") != 0 ? 1
+                            : end >= 2 && text[end - 2] == 'x'   ? 3
+                                                                 : 2;
+      const size_t kept = end == text.npos ? text.size() : end + 1 - length;
+      const int min = static_cast<int>(min_tokens);
+      EXPECT_EQ(Stream(Create(tokenizer, {.stop = stop, .min_tokens = min}), ids).text,
+                text.substr(0, kept))
+          << kind << " " << min_tokens;
+    }
+  }
+}
+
+TEST(DetokenizerTest, AStopStringThatIsNoneIsNotHeldBack) {
+  const Tokenizer& tokenizer = TestTokenizer("gpt2");
+  Detokenizer detokenizer = Create(tokenizer, {.stop = {"ab"}, .min_tokens = 5});
+  std::string text;
+  for (const int32_t id : ByteIds(tokenizer, "ab")) text += detokenizer.Push(id).text;
+  EXPECT_EQ(text, "ab");
+}
+
 // Quadratic work would take an hour here.
 TEST(DetokenizerTest, LongStreamsTakeNoQuadraticTime) {
   for (const char* kind : kTokenizerKinds) {

@@ -17,7 +17,7 @@ struct RunOptions {
   int max_seqs = 0;       // of the plan; 0: as many as there are
   int last_queries = 0;   // of the only sequence; 0: all its query rows
   int64_t q_padding = 0;  // elements between the rows of q
-  // The launches are recorded as a graph, with other lengths known to the host, and then replayed.
+  // The launches become a graph, with other lengths known to the host, and then replayed.
   bool is_recorded = false;
 };
 

@@ -229,7 +229,7 @@ TEST_P(FastDecodeTest, ARowDoesNotDependOnItsBatch) {
   EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view()));
 }
 
-// A graph recorded at one length serves all: the host's copy of the lengths decides nothing.
+// A graph made at one length serves all: the host's copy of the lengths decides nothing.
 TEST_P(FastDecodeTest, ARecordedStepServesOtherLengths) {
   const CudaAttentionData data(
       {.q_heads = 8,

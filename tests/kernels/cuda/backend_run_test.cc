@@ -1,4 +1,4 @@
-// Steps of the CUDA back end, on the emulator: records that are replayed, memory, failures.
+// Steps of the CUDA back end, on the emulator: graphs that are replayed, memory, failures.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -73,7 +73,7 @@ class TinyModel {
     std::vector<SampleRow> rows(n);
     for (int i = 0; i < n; ++i) rows[i] = {.temperature = 1, .seed = 3, .counter = 5, .num_top = 2};
     std::vector<SampledToken> tokens(n);
-    backend_.Sample(logits_.view().Rows(0, n), rows, {}, {}, tokens);
+    backend_.Sample({.logits = logits_.view().Rows(0, n), .rows = rows, .tokens = tokens});
     if (absl::Status status = backend_.Synchronize(); !status.ok()) return status;
     return tokens;
   }
@@ -124,7 +124,7 @@ class TinyModel {
     values_ = Make({kPages, kHeads, kPageSize, kHeadDim}, DType::kBf16);
   }
 
-  // Views live here alone: a record must not need them later.
+  // Views live here alone: a graph must not need them later.
   void Ops(int n) {
     const auto rows = [n](const Tensor& tensor) { return tensor.view().Rows(0, n); };
     constexpr int64_t kWidth = kHeads * kHeadDim;
@@ -134,15 +134,16 @@ class TinyModel {
                          .values = values_.view()};
     backend_.ComputeRope(
         {.positions = rows(positions_), .inv_freq = inv_freq_.view(), .out = rows(cos_sin_)});
-    backend_.Embed(table_.view(), rows(token_ids_), rows(residual_));
-    backend_.RmsNorm(rows(residual_), gain_.view(), 1e-5f, rows(normed_));
+    backend_.Embed({.table = table_.view(), .ids = rows(token_ids_), .out = rows(residual_)});
+    backend_.RmsNorm(
+        {.x = rows(residual_), .gain = gain_.view(), .eps = 1e-5f, .out = rows(normed_)});
     std::array<Projection, 3> projections;
     for (int i = 0; i < 3; ++i) {
       projections[i] = {.w = w_qkv_.view().Rows(i * kWidth, kWidth),
                         .bias = b_qkv_.view().Rows(i * kWidth, kWidth),
                         .out = rows(qkv_).Columns(i * kWidth, kWidth)};
     }
-    backend_.MatMul(rows(normed_), projections);
+    backend_.MatMul({.x = rows(normed_), .projections = projections});
     const TensorView q = projections[0].out.Split(kHeads);
     const PrepareQueriesArgs queries{.q = q, .cos_sin = rows(cos_sin_)};
     const AppendKvArgs append{.k = projections[1].out.Split(kHeads),
@@ -151,7 +152,7 @@ class TinyModel {
                               .cos_sin = rows(cos_sin_),
                               .kv = kv};
     if (does_at_once_) {
-      backend_.PrepareAndAppend(queries, append);
+      backend_.PrepareAndAppend({.queries = queries, .kv = append});
     } else {
       backend_.PrepareQueries(queries);
       backend_.AppendKv(append);
@@ -166,11 +167,15 @@ class TinyModel {
                              .kv_heads = kHeads,
                              .scale = 0.25,
                              .out = rows(attended_).Split(kHeads)});
-    backend_.MatMul(rows(attended_), w_o_.view(), {}, rows(delta_));
-    backend_.AddRmsNorm(rows(delta_), rows(residual_), gain_.view(), 1e-5f, rows(normed_));
-    backend_.SwiGlu(rows(normed_), rows(delta_), rows(normed_));
-    backend_.GatherRows(rows(normed_), rows(order_), rows(delta_));
-    backend_.MatMul(rows(delta_), table_.view(), {}, rows(logits_));
+    backend_.MatMul(rows(attended_), {.w = w_o_.view(), .out = rows(delta_)});
+    backend_.AddRmsNorm({.delta = rows(delta_),
+                         .residual = rows(residual_),
+                         .gain = gain_.view(),
+                         .eps = 1e-5f,
+                         .out = rows(normed_)});
+    backend_.SwiGlu({.gate = rows(normed_), .up = rows(delta_), .out = rows(normed_)});
+    backend_.GatherRows({.x = rows(normed_), .rows = rows(order_), .out = rows(delta_)});
+    backend_.MatMul(rows(delta_), {.w = table_.view(), .out = rows(logits_)});
   }
 
   Backend& backend_;
@@ -220,7 +225,7 @@ TEST_F(BackendRunTest, ReplayedStepsEqualEagerOnes) {
   for (const int n : {1, 3, 16}) {
     CudaOptions options = kTestedCuda;
     const auto replayed = Drawn(options, n, 6);
-    options.max_records = 0;
+    options.max_graphs = 0;
     const auto eager = Drawn(options, n, 6);
     ASSERT_TRUE(eager.ok() && replayed.ok());
     EXPECT_EQ(*eager, *replayed) << n << " rows";
@@ -246,7 +251,7 @@ TEST_F(BackendRunTest, ErrorsNameTheirOpWhereEveryOpIsWaitedFor) {
               HasSubstr("RmsNorm: cudaErrorIllegalAddress"));
 }
 
-TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
+TEST_F(BackendRunTest, EachNumberOfRowsHasItsGraphAndStepsAllocateNothing) {
   const auto backend = MakeCuda();
   const auto model = TinyModel::Create(backend.get()).value();
   const BackendCounters start = backend->counters();
@@ -256,9 +261,9 @@ TEST_F(BackendRunTest, EachNumberOfRowsHasItsRecordAndStepsAllocateNothing) {
     for (const int n : {2, 16, 4}) ASSERT_TRUE(model->Step(Ids(n, position), position).ok());
   }
   const BackendCounters end = backend->counters();
-  EXPECT_EQ(end.records, 3);
+  EXPECT_EQ(end.graphs, 3);
   EXPECT_EQ(end.eager_runs, 6);
-  EXPECT_EQ(end.replays, 9);
+  EXPECT_EQ(end.graph_replays, 9);
   EXPECT_EQ(end.allocations, start.allocations);
   EXPECT_EQ(simt::DeviceBytesInUse(), device_bytes);
 }
@@ -276,19 +281,19 @@ TEST_F(BackendRunTest, PreparingTakesWhatIsPlannedWithOrWithoutTheDevice) {
     ASSERT_TRUE(backend->Prepare(limits).ok());
     EXPECT_EQ(simt::DeviceBytesInUse() - before, planned.scratch);
     // Sizes 1, 2, 4, 8, 16 (24, 32) of at least ten kernels a layer.
-    EXPECT_GT(planned.records, (rows == kMaxRows ? 5 : 7) * rows * 10 * (64 << 10));
+    EXPECT_GT(planned.graphs, (rows == kMaxRows ? 5 : 7) * rows * 10 * (64 << 10));
   }
 }
 
-TEST_F(BackendRunTest, PreparingAnewForgetsRecordsOfTheOldMemory) {
+TEST_F(BackendRunTest, PreparingAnewForgetsGraphsOfTheOldMemory) {
   const auto backend = MakeCuda();
   const auto model = TinyModel::Create(backend.get()).value();
   std::vector<SampledToken> first;
   for (int i = 0; i < 3; ++i) first = model->Step({1, 2}, 0).value();
-  EXPECT_EQ(backend->counters().replays, 1);
+  EXPECT_EQ(backend->counters().graph_replays, 1);
   ASSERT_TRUE(backend->Prepare(Limits()).ok());
   EXPECT_EQ(model->Step({1, 2}, 0)->front().token_id, first.front().token_id);
-  EXPECT_EQ(backend->counters().replays, 1);
+  EXPECT_EQ(backend->counters().graph_replays, 1);
 }
 
 TEST_F(BackendRunTest, SearchingForAlgorithmsHappensOncePerShape) {
@@ -302,7 +307,7 @@ TEST_F(BackendRunTest, SearchingForAlgorithmsHappensOncePerShape) {
     ASSERT_TRUE(model->Step(Ids(16, 0), 0).ok());
     calls.push_back(simt::NumCalls() - before);
   }
-  // Three shapes, three candidates, a few timed runs each; then only uploads and the record.
+  // Three shapes, three candidates, a few timed runs each; then only uploads and the graph.
   EXPECT_GT(calls[0], calls[1] + 3 * 3 * 3);
   EXPECT_EQ(calls[2], calls[3]);
 }

@@ -8,6 +8,7 @@
 
 #include "tests/kernels/attention_case.h"
 #include "tests/kernels/cuda/tested_backend.h"
+#include "tests/kernels/gates.h"
 #include "tests/kernels/op_support.h"
 #include "tests/kernels/staged_backend.h"
 
@@ -46,7 +47,7 @@ class CudaBackendTest : public ::testing::Test {
 
   const std::unique_ptr<Backend> cuda_ = MakeCuda();
   const std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
-  StagedBackend staged_{cuda_.get()};
+  const std::unique_ptr<Backend> staged_ = MakeStaged(cuda_.get());
 };
 
 Tensor Wide(const Tensor& tensor) { return Convert(tensor, DType::kF64); }
@@ -56,8 +57,8 @@ TEST_F(CudaBackendTest, EmbedAgreesWithTheReference) {
   const Tensor ids = Ints({49, 0, 7, 7, 31});
   const Tensor actual = Poisoned({5, 72}, DType::kF32);
   const Tensor expected = Poisoned({5, 72}, DType::kF64);
-  staged_.Embed(table.view(), ids.view(), actual.view());
-  reference_->Embed(table.view(), ids.view(), expected.view());
+  staged_->Embed({.table = table.view(), .ids = ids.view(), .out = actual.view()});
+  reference_->Embed({.table = table.view(), .ids = ids.view(), .out = expected.view()});
   EXPECT_EQ(RelativeError(actual.view(), expected.view()), 0);
 }
 
@@ -70,13 +71,22 @@ TEST_F(CudaBackendTest, NormsAgreeWithTheReference) {
     const Tensor gain = Random({hidden}, DType::kF32, 40 + hidden);
     const Tensor actual = Poisoned({13, hidden}, DType::kBf16);
     const Tensor expected = Poisoned({13, hidden}, DType::kF64);
-    staged_.RmsNorm(x.view(), gain.view(), 1e-5f, actual.view());
-    reference_->RmsNorm(wide.view(), gain.view(), 1e-5f, expected.view());
+    staged_->RmsNorm({.x = x.view(), .gain = gain.view(), .eps = 1e-5f, .out = actual.view()});
+    reference_->RmsNorm(
+        {.x = wide.view(), .gain = gain.view(), .eps = 1e-5f, .out = expected.view()});
     EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
 
     Poison(actual.view());
-    staged_.AddRmsNorm(delta.view(), x.view(), gain.view(), 1e-5f, actual.view());
-    reference_->AddRmsNorm(Wide(delta).view(), wide.view(), gain.view(), 1e-5f, expected.view());
+    staged_->AddRmsNorm({.delta = delta.view(),
+                         .residual = x.view(),
+                         .gain = gain.view(),
+                         .eps = 1e-5f,
+                         .out = actual.view()});
+    reference_->AddRmsNorm({.delta = Wide(delta).view(),
+                            .residual = wide.view(),
+                            .gain = gain.view(),
+                            .eps = 1e-5f,
+                            .out = expected.view()});
     EXPECT_LE(RelativeError(x.view(), wide.view()), kF32);
     EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
   }
@@ -101,8 +111,9 @@ TEST_F(CudaBackendTest, MatMulAgreesWithTheReference) {
         const Tensor bias = with_bias ? Random({shape.outs}, DType::kF32, seed + 2000) : Tensor();
         const Tensor actual = Poisoned({shape.rows, shape.outs}, dtype);
         const Tensor expected = Poisoned({shape.rows, shape.outs}, DType::kF64);
-        staged_.MatMul(x.view(), w.view(), bias.view(), actual.view());
-        reference_->MatMul(Wide(x).view(), w.view(), bias.view(), expected.view());
+        staged_->MatMul(x.view(), {.w = w.view(), .bias = bias.view(), .out = actual.view()});
+        reference_->MatMul(Wide(x).view(),
+                           {.w = w.view(), .bias = bias.view(), .out = expected.view()});
         EXPECT_LE(RelativeError(actual.view(), expected.view()),
                   dtype == DType::kF32 ? kF32 : kBf16);
       }
@@ -115,9 +126,9 @@ TEST_F(CudaBackendTest, MatMulWritesInsideAWiderTensor) {
     const Tensor x = Random({rows, 64}, DType::kBf16, 9);
     const Tensor w = Random({10, 40}, DType::kBf16, 10);
     const Tensor out = Allocate({rows, 20}, DType::kF32);
-    staged_.MatMul(x.view().Columns(8, 40), w.view(), {}, out.view().Columns(4, 10));
+    staged_->MatMul(x.view().Columns(8, 40), {.w = w.view(), .out = out.view().Columns(4, 10)});
     const Tensor expected = Poisoned({rows, 10}, DType::kF64);
-    reference_->MatMul(Wide(x).view().Columns(8, 40), w.view(), {}, expected.view());
+    reference_->MatMul(Wide(x).view().Columns(8, 40), {.w = w.view(), .out = expected.view()});
     for (int row = 0; row < rows; ++row) {
       for (int column = 0; column < 20; ++column) {
         const bool inside = column >= 4 && column < 14;
@@ -128,24 +139,38 @@ TEST_F(CudaBackendTest, MatMulWritesInsideAWiderTensor) {
   }
 }
 
-TEST_F(CudaBackendTest, SwiGluAndGatherRowsAgreeWithTheReference) {
-  const Tensor both = Random({11, 80}, DType::kBf16, 60, 3.0);
-  const TensorView gate = both.view().Columns(0, 40);
-  const TensorView up = both.view().Columns(40, 40);
-  const Tensor wide = Wide(both);
-  const Tensor actual = Poisoned({11, 40}, DType::kBf16);
-  const Tensor expected = Poisoned({11, 40}, DType::kF64);
-  // Columns of one buffer, which StagedBackend takes for two.
-  staged_.SwiGlu(gate, up, actual.view());
-  reference_->SwiGlu(wide.view().Columns(0, 40), wide.view().Columns(40, 40), expected.view());
-  EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
+TEST_F(CudaBackendTest, GatesAgreeWithTheReference) {
+  for (const GateOp& op : kGates) {
+    for (const int64_t width : {6, 24, 40}) {
+      SCOPED_TRACE(::testing::Message() << op.name << " width " << width);
+      // Columns of one buffer, which the staged back end takes for two.
+      const Tensor both = Random({90, 2 * width}, DType::kBf16, 60, 4.0);
+      const Tensor wide = Wide(both);
+      const Tensor actual = Poisoned({90, width}, DType::kBf16);
+      const Tensor expected = Poisoned({90, width}, DType::kF64);
+      op.call(*staged_, both.view().Columns(0, width), both.view().Columns(width, width),
+              actual.view());
+      op.call(*reference_, wide.view().Columns(0, width), wide.view().Columns(width, width),
+              expected.view());
+      EXPECT_LE(RelativeError(actual.view(), expected.view()), kBf16);
 
+      const Tensor gate = Random({90, width}, DType::kBf16, 3, 4.0);
+      const Tensor up = Random({90, width}, DType::kBf16, 4);
+      op.call(*reference_, Wide(gate).view(), Wide(up).view(), expected.view());
+      op.call(*staged_, gate.view(), up.view(), gate.view());
+      EXPECT_LE(RelativeError(gate.view(), expected.view()), kBf16) << "in place";
+    }
+  }
+}
+
+TEST_F(CudaBackendTest, GatherRowsCopiesRows) {
+  const Tensor x = Random({11, 40}, DType::kBf16, 60, 3.0);
   const Tensor rows = Ints({10, 0, 3, 3});
   const Tensor gathered = Poisoned({4, 40}, DType::kBf16);
-  const Tensor gathered_expected = Poisoned({4, 40}, DType::kF64);
-  staged_.GatherRows(actual.view(), rows.view(), gathered.view());
-  reference_->GatherRows(Wide(actual).view(), rows.view(), gathered_expected.view());
-  EXPECT_EQ(RelativeError(gathered.view(), gathered_expected.view()), 0);
+  const Tensor expected = Poisoned({4, 40}, DType::kF64);
+  staged_->GatherRows({.x = x.view(), .rows = rows.view(), .out = gathered.view()});
+  reference_->GatherRows({.x = Wide(x).view(), .rows = rows.view(), .out = expected.view()});
+  EXPECT_EQ(RelativeError(gathered.view(), expected.view()), 0);
 }
 
 TEST_F(CudaBackendTest, RotationOfQueriesAgreesWithTheReference) {
@@ -162,11 +187,11 @@ TEST_F(CudaBackendTest, RotationOfQueriesAgreesWithTheReference) {
       }
       const Tensor actual_angles = Poisoned({kTokens, head_dim}, DType::kF32);
       const Tensor angles = Poisoned({kTokens, head_dim}, DType::kF64);
-      const RopeArgs rope{
+      const ComputeRopeArgs rope{
           .positions = ids.view(), .inv_freq = inv_freq.view(), .attention_factor = 1.25};
-      RopeArgs args = rope;
+      ComputeRopeArgs args = rope;
       args.out = actual_angles.view();
-      staged_.ComputeRope(args);
+      staged_->ComputeRope(args);
       args.out = angles.view();
       reference_->ComputeRope(args);
       EXPECT_LE(RelativeError(actual_angles.view(), angles.view()), kF32);
@@ -178,7 +203,7 @@ TEST_F(CudaBackendTest, RotationOfQueriesAgreesWithTheReference) {
       PrepareQueriesArgs prepare{.gain = gain.view(), .eps = 1e-3f};
       prepare.q = actual.view().Columns(head_dim, 5 * head_dim).Split(5);
       prepare.cos_sin = actual_angles.view();
-      staged_.PrepareQueries(prepare);
+      staged_->PrepareQueries(prepare);
       prepare.q = expected.view().Columns(head_dim, 5 * head_dim).Split(5);
       prepare.cos_sin = angles.view();
       reference_->PrepareQueries(prepare);
@@ -227,7 +252,7 @@ TEST_F(CudaBackendTest, AttentionOverAppendedTokensAgreesWithTheReference) {
                          .is_composed = c.key_mix}};
     ASSERT_TRUE(cuda_->Prepare(limits).ok());
     const AttentionData data(c);
-    EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kAttention);
+    EXPECT_LE(RelativeError(data.Run(*staged_).view(), data.Run(*reference_).view()), kAttention);
   }
 }
 
@@ -262,26 +287,19 @@ TEST_F(CudaBackendTest, InterleavedAttentionAgreesWithTheReference) {
                          .pseudo_heads = c.pseudo_heads}};
     ASSERT_TRUE(cuda_->Prepare(limits).ok());
     const AttentionData data(c);
-    EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kAttention);
+    EXPECT_LE(RelativeError(data.Run(*staged_).view(), data.Run(*reference_).view()), kAttention);
   }
 }
 
-TEST_F(CudaBackendTest, GatesAndMixesHeadsAsTheReferenceDoes) {
+TEST_F(CudaBackendTest, MixesHeadsAsTheReferenceDoes) {
   for (const int64_t head_dim : {6, 24, 64}) {
     const Tensor x = Random({7, 5, head_dim}, DType::kBf16, 1);
     const Tensor mix = Random({5, 6}, DType::kF32, 2);
     const Tensor mixed = Poisoned({7, 6, head_dim}, DType::kBf16);
     const Tensor expected = Poisoned({7, 6, head_dim}, DType::kF64);
-    staged_.MixHeads(x.view(), mix.view(), mixed.view());
-    reference_->MixHeads(Wide(x).view(), mix.view(), expected.view());
+    staged_->MixHeads({.x = x.view(), .mix = mix.view(), .out = mixed.view()});
+    reference_->MixHeads({.x = Wide(x).view(), .mix = mix.view(), .out = expected.view()});
     EXPECT_LE(RelativeError(mixed.view(), expected.view()), kBf16) << head_dim;
-
-    const Tensor gate = Random({90, head_dim}, DType::kBf16, 3, 4.0);
-    const Tensor up = Random({90, head_dim}, DType::kBf16, 4);
-    const Tensor gated = Poisoned({90, head_dim}, DType::kF64);
-    reference_->SigmoidGate(Wide(gate).view(), Wide(up).view(), 2.0f, gated.view());
-    staged_.SigmoidGate(gate.view(), up.view(), 2.0f, gate.view());
-    EXPECT_LE(RelativeError(gate.view(), gated.view()), kBf16) << head_dim;
   }
 }
 
@@ -309,8 +327,13 @@ TEST_F(CudaBackendTest, DrawsWhatTheReferenceDraws) {
   for (size_t word = 0; word < masks.size(); ++word) masks[word] = 0x11111111u << word % 4;
   std::vector<SampledToken> actual(kRows);
   std::vector<SampledToken> expected(kRows);
-  staged_.Sample(logits.view(), rows, edits, masks, actual);
-  reference_->Sample(Wide(logits).view(), rows, edits, masks, expected);
+  staged_->Sample(
+      {.logits = logits.view(), .rows = rows, .edits = edits, .masks = masks, .tokens = actual});
+  reference_->Sample({.logits = Wide(logits).view(),
+                      .rows = rows,
+                      .edits = edits,
+                      .masks = masks,
+                      .tokens = expected});
   for (int i = 0; i < kRows; ++i) {
     SCOPED_TRACE(i);
     EXPECT_EQ(actual[i].token_id, expected[i].token_id);
@@ -330,8 +353,9 @@ TEST_F(CudaBackendTest, DrawsWhatTheReferenceDraws) {
 
   const std::vector<int32_t> targets = {0, 7, 1499, 3, 3, 8, 900, 12, 1, 2, 77, 5};
   std::vector<float> logprobs(kRows), expected_logprobs(kRows);
-  staged_.TokenLogprobs(logits.view(), targets, logprobs);
-  reference_->TokenLogprobs(Wide(logits).view(), targets, expected_logprobs);
+  staged_->TokenLogprobs({.logits = logits.view(), .targets = targets, .logprobs = logprobs});
+  reference_->TokenLogprobs(
+      {.logits = Wide(logits).view(), .targets = targets, .logprobs = expected_logprobs});
   for (int i = 0; i < kRows; ++i) EXPECT_NEAR(logprobs[i], expected_logprobs[i], 1e-4) << i;
 }
 

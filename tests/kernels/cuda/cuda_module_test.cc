@@ -26,9 +26,9 @@ class CudaModuleTest : public ::testing::Test {
 TEST_F(CudaModuleTest, CallsWhatTheModuleExports) {
   EXPECT_EQ(OpenStatus(MEA_FAKE_MODULE), absl::UnavailableError("the fake has no device 3"));
   EXPECT_EQ(DescribeCudaDevice(2)->name, "fake 2");
-  const auto planned = PlannedCudaBytes({.max_rows = 5}, {.max_records = 7}, {.num_sms = 132});
+  const auto planned = PlannedCudaBytes({.max_rows = 5}, {.max_graphs = 7}, {.num_sms = 132});
   EXPECT_EQ(planned->scratch, 137);
-  EXPECT_EQ(planned->records, 7);
+  EXPECT_EQ(planned->graphs, 7);
 }
 
 TEST_F(CudaModuleTest, AMissingModuleIsNamed) {

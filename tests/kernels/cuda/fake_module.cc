@@ -17,7 +17,7 @@ absl::StatusOr<mea::BackendBytes> PlannedBytes(const mea::BackendLimits& limits,
                                                const mea::CudaOptions& options,
                                                const mea::CudaDeviceInfo& device) {
   return mea::BackendBytes{.scratch = limits.max_rows + device.num_sms,
-                           .records = options.max_records};
+                           .graphs = options.max_graphs};
 }
 
 }  // namespace

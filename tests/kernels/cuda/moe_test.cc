@@ -42,7 +42,7 @@ class CudaMoeTest : public ::testing::Test {
 
   const std::unique_ptr<Backend> cuda_ = MakeCuda();
   const std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
-  StagedBackend staged_{cuda_.get()};
+  const std::unique_ptr<Backend> staged_ = MakeStaged(cuda_.get());
 };
 
 TEST_F(CudaMoeTest, AgreesWithTheReference) {
@@ -63,7 +63,7 @@ TEST_F(CudaMoeTest, AgreesWithTheReference) {
                    << c.num_tokens << " rows, " << c.num_experts << " experts, seed " << c.seed);
       Prepare(c);
       const MoeData data(c);
-      EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kMoe);
+      EXPECT_LE(RelativeError(data.Run(*staged_).view(), data.Run(*reference_).view()), kMoe);
     }
   }
 }
@@ -74,10 +74,10 @@ TEST_F(CudaMoeTest, ARowDependsOnThatRowAlone) {
       {.num_tokens = 60, .hidden = 168, .ffn = 72, .num_experts = 4, .top_k = 2, .seed = 7});
   Prepare(c);
   const MoeData data(c);
-  const Tensor all = data.Run(staged_);
+  const Tensor all = data.Run(*staged_);
   for (const int64_t rows : {1, 8, 9, 33}) {
     const int64_t first = c.num_tokens - rows;
-    EXPECT_TRUE(BitwiseEqual(data.Run(staged_, first, rows).view(), all.view().Rows(first, rows)))
+    EXPECT_TRUE(BitwiseEqual(data.Run(*staged_, first, rows).view(), all.view().Rows(first, rows)))
         << rows;
   }
 }
@@ -89,7 +89,7 @@ TEST_F(CudaMoeTest, AnExpertMayHaveAllRowsOrNone) {
   for (int64_t t = 0; t < c.num_tokens; ++t) data.x().view().row<Bf16>(t)[0] = ToBf16(4.0f);
   data.router().view().row<Bf16>(1)[0] = ToBf16(100.0f);
   data.router().view().row<Bf16>(3)[0] = ToBf16(-100.0f);
-  EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kMoe);
+  EXPECT_LE(RelativeError(data.Run(*staged_).view(), data.Run(*reference_).view()), kMoe);
 }
 
 TEST_F(CudaMoeTest, OfEqualExpertsTheFirstOnesAreChosen) {
@@ -107,7 +107,7 @@ TEST_F(CudaMoeTest, OfEqualExpertsTheFirstOnesAreChosen) {
   for (int64_t t = 0; t < c.num_tokens; ++t) {
     data.x().view().row<Bf16>(t)[0] = ToBf16(t < 3 ? 1.0f : -1.0f);
   }
-  EXPECT_LE(RelativeError(data.Run(staged_).view(), data.Run(*reference_).view()), kMoe);
+  EXPECT_LE(RelativeError(data.Run(*staged_).view(), data.Run(*reference_).view()), kMoe);
 }
 
 TEST_F(CudaMoeTest, WhatNoKernelTakesIsRefusedByName) {

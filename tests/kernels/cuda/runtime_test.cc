@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/cuda/device_info.h"
-#include "kernels/cuda/recorder.h"
+#include "kernels/cuda/graph_cache.h"
 #include "tests/simt/machine.h"
 
 namespace mea::cuda {
@@ -120,12 +120,12 @@ TEST_F(RuntimeTest, WorksFromAnotherThread) {
   EXPECT_EQ(Get(a), 7);
 }
 
-class RecorderTest : public RuntimeTest {
+class GraphCacheTest : public RuntimeTest {
  protected:
   // Runs b += a under the key; whether the op was called.
-  bool RunAdd(Recorder& recorder, int64_t key) {
+  bool RunAdd(GraphCache& graphs, int64_t key) {
     bool called = false;
-    recorder.Run(key, [&] {
+    graphs.Run(key, [&] {
       called = true;
       Add(a_, b_);
     });
@@ -136,43 +136,43 @@ class RecorderTest : public RuntimeTest {
   const Tensor b_ = Device({1});
 };
 
-TEST_F(RecorderTest, TheFirstRunWarmsUpTheSecondRecordsTheThirdReplays) {
-  Recorder recorder(runtime_.get(), 4);
+TEST_F(GraphCacheTest, TheFirstRunWarmsUpTheSecondMakesTheGraphTheThirdReplays) {
+  GraphCache graphs(runtime_.get(), 4);
   Set(a_, 1);
-  EXPECT_TRUE(RunAdd(recorder, 5));
-  EXPECT_EQ(runtime_->counters().records, 0);
-  EXPECT_TRUE(RunAdd(recorder, 5));
-  EXPECT_EQ(runtime_->counters().records, 1);
+  EXPECT_TRUE(RunAdd(graphs, 5));
+  EXPECT_EQ(runtime_->counters().graphs, 0);
+  EXPECT_TRUE(RunAdd(graphs, 5));
+  EXPECT_EQ(runtime_->counters().graphs, 1);
   EXPECT_EQ(Get(b_), 2);
   Set(a_, 10);
-  EXPECT_FALSE(RunAdd(recorder, 5));
-  EXPECT_FALSE(RunAdd(recorder, 5));
+  EXPECT_FALSE(RunAdd(graphs, 5));
+  EXPECT_FALSE(RunAdd(graphs, 5));
   EXPECT_EQ(Get(b_), 22);
-  EXPECT_EQ(runtime_->counters().replays, 2);
+  EXPECT_EQ(runtime_->counters().graph_replays, 2);
   EXPECT_EQ(runtime_->counters().eager_runs, 2);
 }
 
-TEST_F(RecorderTest, NegativeKeysAreNeverRecorded) {
-  Recorder recorder(runtime_.get(), 4);
-  for (int i = 0; i < 4; ++i) EXPECT_TRUE(RunAdd(recorder, -1));
-  Recorder none(runtime_.get(), 0);
+TEST_F(GraphCacheTest, NegativeKeysNeverGetAGraph) {
+  GraphCache graphs(runtime_.get(), 4);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(RunAdd(graphs, -1));
+  GraphCache none(runtime_.get(), 0);
   for (int i = 0; i < 4; ++i) EXPECT_TRUE(RunAdd(none, 1));
-  EXPECT_EQ(runtime_->counters().records, 0);
+  EXPECT_EQ(runtime_->counters().graphs, 0);
   EXPECT_EQ(runtime_->counters().eager_runs, 8);
 }
 
-TEST_F(RecorderTest, TheRecordUnusedForLongestGivesWay) {
-  Recorder recorder(runtime_.get(), 2);
-  for (const int64_t key : {1, 1, 2, 2, 1}) RunAdd(recorder, key);
-  RunAdd(recorder, 3);  // in the place of 2
-  EXPECT_FALSE(RunAdd(recorder, 1));
-  EXPECT_TRUE(RunAdd(recorder, 2));  // in the place of 3
-  EXPECT_TRUE(RunAdd(recorder, 3));  // in the place of 1
-  EXPECT_TRUE(RunAdd(recorder, 1));
+TEST_F(GraphCacheTest, TheGraphUnusedForLongestGivesWay) {
+  GraphCache graphs(runtime_.get(), 2);
+  for (const int64_t key : {1, 1, 2, 2, 1}) RunAdd(graphs, key);
+  RunAdd(graphs, 3);  // in the place of 2
+  EXPECT_FALSE(RunAdd(graphs, 1));
+  EXPECT_TRUE(RunAdd(graphs, 2));  // in the place of 3
+  EXPECT_TRUE(RunAdd(graphs, 3));  // in the place of 1
+  EXPECT_TRUE(RunAdd(graphs, 1));
 }
 
 // Wherever a call fails: no crash, an error that sticks, and nothing left behind.
-TEST_F(RecorderTest, SurvivesAFailureOfAnyCall) {
+TEST_F(GraphCacheTest, SurvivesAFailureOfAnyCall) {
   // What a runtime of its own says after some runs.
   const auto run = [this]() -> absl::Status {
     auto runtime = Runtime::Create(0, /*synchronous=*/false);
@@ -180,8 +180,8 @@ TEST_F(RecorderTest, SurvivesAFailureOfAnyCall) {
     std::swap(*runtime, runtime_);
     absl::Status status;
     {
-      Recorder recorder(runtime_.get(), 1);
-      for (const int64_t key : {1, 1, 1, 2, 2}) RunAdd(recorder, key);
+      GraphCache graphs(runtime_.get(), 1);
+      for (const int64_t key : {1, 1, 1, 2, 2}) RunAdd(graphs, key);
       status = runtime_->Synchronize();
     }
     std::swap(*runtime, runtime_);
@@ -202,7 +202,7 @@ TEST_F(RecorderTest, SurvivesAFailureOfAnyCall) {
     EXPECT_THAT(Message(status), HasSubstr("cudaErrorUnknown")) << "call " << call;
   }
   // Of no consequence is what fails on the way out: a last wait, destroying two graphs that have
-  // run, the two marks and the stream. Nor what only asks: for the free memory before and behind
+  // run, the two events and the stream. Nor what only asks: for the free memory before and behind
   // two graphs.
   EXPECT_EQ(num_failed, num_calls - 10);
 }

@@ -45,6 +45,14 @@ TEST_F(AccessTest, WithoutKeysAnybodyMayDoAnything) {
   EXPECT_EQ(*open.Admit(""), nullptr);
 }
 
+TEST_F(AccessTest, AFileWithoutKeysIsRefused) {
+  for (const char* text : {"", "\n", "# none yet\n"}) {
+    const std::string path = files_.Write("keys.jsonl", text);
+    EXPECT_EQ(Access::Load(path).status().message(),
+              path + ": holds no key; mea key new NAME makes one");
+  }
+}
+
 TEST_F(AccessTest, EachKeyIsKnownWhereverItStands) {
   const auto access = Load({Key("a"), Key("b"), Key("c")});
   for (const char* name : {"a", "b", "c"}) {

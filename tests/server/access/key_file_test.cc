@@ -48,7 +48,7 @@ TEST(KeyFileTest, EmptyLinesAndNotesAreSkippedAndCounted) {
 
 TEST(KeyFileTest, WhatIsWrongIsNamed) {
   const std::pair<std::string, const char*> cases[] = {
-      {"", "holds no key"},
+      {"", "holds no key; mea key new NAME makes one"},
       {"{}", "line 1: name is not set"},
       {R"({"name": "a", "rights": []})", "sha256 is not set"},
       {Line("", "a b"), "name 'a b' is not 1..64 letters"},

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "engine/refusal.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/traffic.h"

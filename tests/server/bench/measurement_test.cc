@@ -116,6 +116,16 @@ TEST(ReportTest, TableAndJsonSayTheSame) {
   EXPECT_EQ(json["goodput"]["requests"], 2);
 }
 
+TEST(ReportTest, NothingFoundInTheCacheIsSaidWhereTheServerCountsIt) {
+  const Measurement m = Measure(SomeResult(), std::nullopt);
+  const std::string share = "% found in the prefix cache)";
+  EXPECT_THAT(ServeReport({.tells_cached = true}, m, std::nullopt), HasSubstr(share));
+  Measurement none = m;
+  none.cached_tokens = 0;
+  EXPECT_THAT(ServeReport({.tells_cached = true}, none, std::nullopt), HasSubstr("(0.0 " + share));
+  EXPECT_THAT(ServeReport({}, none, std::nullopt), ::testing::Not(HasSubstr(share)));
+}
+
 TEST(ReportTest, RunWithoutSuccessIsReportedToo) {
   const Measurement m = Measure({.records = {Refused(0.1)}, .seconds = 1}, std::nullopt);
   const std::string table = ServeReport({}, m, std::nullopt);

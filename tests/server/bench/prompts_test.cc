@@ -50,6 +50,22 @@ TEST(PromptsTest, RequestDependsOnSeedAndNumberAlone) {
   EXPECT_NE(one->Make(0).token_ids, one->Make(int64_t{1} << 32).token_ids);
 }
 
+TEST(PromptsTest, NoRoundRepeatsAPromptOrPrefixOfAnother) {
+  PromptOptions options{.input = {.low = 8, .high = 8}, .prefix_tokens = 20, .vocab_size = 1000};
+  std::set<std::vector<int32_t>> prefixes, whole;
+  for (int round = 0; round < 3; ++round) {
+    options.round = round;
+    const auto prompts = Prompts::Create(options);
+    for (int i = 0; i < 20; ++i) {
+      const BenchRequest request = prompts->Make(i);
+      prefixes.insert(Head(request, 20));
+      whole.insert(request.token_ids);
+    }
+  }
+  EXPECT_EQ(prefixes.size(), 3u);
+  EXPECT_EQ(whole.size(), 60u);
+}
+
 TEST(PromptsTest, WithoutAVocabularyTheyAreWords) {
   const auto prompts = Prompts::Create({.input = {.low = 5, .high = 5}});
   const BenchRequest request = prompts->Make(0);

@@ -4,7 +4,7 @@
 
 #include <thread>
 
-#include "absl/time/clock.h"
+#include "engine/clock.h"
 #include "tests/server/http/http_fixture.h"
 
 namespace mea::testing {
@@ -49,7 +49,7 @@ TEST(HttpLifecycleTest, DrainLetsAnswersFinishAndClosesTheRest) {
   const auto stream_call = f.AwaitCall();
   stream_call->exchange->Begin({});
 
-  std::thread drain([&] { f.server->Drain(absl::Now() + absl::Seconds(20)); });
+  std::thread drain([&] { f.server->Drain(Now() + absl::Seconds(20)); });
   EXPECT_TRUE(idle.AtEnd());
   EXPECT_TRUE(silent.AtEnd());
   whole_call->exchange->Send({.body = "whole"});
@@ -73,7 +73,7 @@ TEST(HttpLifecycleTest, WhatIsLeftAtTheDeadlineIsCutOff) {
   ASSERT_TRUE(stream.Send(kGetCall));
   const auto stream_call = f.AwaitCall();
   stream_call->exchange->Begin({});
-  f.server->Drain(absl::Now() + absl::Milliseconds(100));
+  f.server->Drain(Now() + absl::Milliseconds(100));
   EXPECT_TRUE(call->AwaitGone(absl::ZeroDuration()));
   EXPECT_TRUE(stream_call->AwaitGone(absl::ZeroDuration()));
   EXPECT_FALSE(client.Read().whole);

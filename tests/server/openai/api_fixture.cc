@@ -40,6 +40,7 @@ ApiAnswer ToAnswer(const httplib::Result& result) {
           .body = result->body,
           .content_type = result->get_header_value("Content-Type"),
           .retry_after = result->get_header_value("Retry-After"),
+          .should_retry = result->get_header_value("X-Should-Retry"),
           .request_id = result->get_header_value("X-Request-Id")};
 }
 
@@ -61,11 +62,12 @@ ApiFixture::ApiFixture(FakeEngineOptions options, bool has_template)
     : ServerFixture(std::move(options), /*vllm_names=*/false, WithChat(has_template)) {}
 
 ApiAnswer ApiFixture::Post(const std::string& path, const std::string& body,
-                           std::vector<std::pair<std::string, std::string>> headers) const {
+                           std::vector<std::pair<std::string, std::string>> headers,
+                           const std::string& content_type) const {
   httplib::Client client(absl::StrCat("http://", server->http_address()));
   client.set_read_timeout(20);
   httplib::Headers sent(headers.begin(), headers.end());
-  return ToAnswer(client.Post(path, sent, body, "application/json"));
+  return ToAnswer(client.Post(path, sent, body, content_type));
 }
 
 ApiAnswer ApiFixture::Get(const std::string& path) const {

@@ -17,6 +17,7 @@ struct ApiAnswer {
   std::string body;
   std::string content_type;
   std::string retry_after;
+  std::string should_retry;
   std::string request_id;
 
   Json json() const { return Json::parse(body, nullptr, false); }
@@ -32,7 +33,8 @@ class ApiFixture : public ServerFixture {
   explicit ApiFixture(FakeEngineOptions options = {}, bool has_template = true);
 
   ApiAnswer Post(const std::string& path, const std::string& body,
-                 std::vector<std::pair<std::string, std::string>> headers = {}) const;
+                 std::vector<std::pair<std::string, std::string>> headers = {},
+                 const std::string& content_type = "application/json") const;
   ApiAnswer Post(const std::string& path, const Json& body) const {
     return Post(path, body.dump());
   }

@@ -75,6 +75,20 @@ TEST(OpenAiCompletionsTest, EchoWithLogprobsShowsThePrompt) {
   EXPECT_TRUE(logprobs["top_logprobs"][1].contains("b"));
 }
 
+TEST(OpenAiCompletionsTest, TextOffsetIsWhereATokenBeginsInTheText) {
+  ApiFixture f;
+  f.engine.SetAnswer("\xc3\xbcz");  // a code point of two tokens
+  Json body = {{"prompt", {'a', kEos, 0xc3, 0xbc, 'b'}}, {"logprobs", 0}, {"max_tokens", 8}};
+  const auto offsets = [&] {
+    return f.Post(kCompletionsPath, body).json()["choices"][0]["logprobs"]["text_offset"];
+  };
+  EXPECT_EQ(offsets(), Json::array({0, 0, 1, 2}));  // the last is the end of the sequence
+  body["echo"] = true;
+  EXPECT_EQ(offsets(), Json::array({0, 1, 1, 1, 2, 3, 3, 4, 5}));
+  body["stop"] = "zz";  // may begin, and is held back
+  EXPECT_EQ(offsets(), Json::array({0, 1, 1, 1, 2, 3, 3, 4}));
+}
+
 TEST(OpenAiCompletionsTest, NoTokensWithEchoIsThePromptAlone) {
   ApiFixture f;
   f.engine.SetAnswer("yz");

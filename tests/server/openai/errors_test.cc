@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "engine/refusal.h"
 #include "server/limits.h"
 #include "tests/server/openai/api_fixture.h"
@@ -103,8 +104,11 @@ TEST(OpenAiErrorsTest, RefusalNamesTheFieldAsTheClientWroteIt) {
 TEST(OpenAiErrorsTest, BodyMustBeAJsonObject) {
   ApiFixture f;
   const std::string deep(200, '[');
+  const std::string good = UserSays("Hi").dump();
+  EXPECT_EQ(f.Post(kChat, good + " \r\n\t").code, 200);
   for (const std::string& body : {std::string("{"), std::string("[]"), std::string("null"), deep,
-                                  std::string("{\"a\": \"\xff\"}"), std::string()}) {
+                                  std::string("{\"a\": \"\xff\"}"), std::string(), good + "x",
+                                  good + std::string("\0", 1), good + good}) {
     const ApiAnswer answer = f.Post(kChat, body);
     EXPECT_EQ(answer.code, 400) << body;
     EXPECT_EQ(answer.error()["type"], "invalid_request_error") << body;
@@ -138,6 +142,28 @@ TEST(OpenAiErrorsTest, DeadlineOfTheClientIs408) {
       f.Post(kChat, UserSays("Hi").dump(), {{"X-Request-Timeout", "0.000001"}});
   EXPECT_EQ(answer.code, 408);
   EXPECT_EQ(answer.error()["code"], "timeout");
+  EXPECT_EQ(answer.should_retry, "false");
+}
+
+TEST(OpenAiErrorsTest, OnlyJsonIsTakenAndOnlyPlain) {
+  ApiFixture f;
+  const std::string body = UserSays("Hi").dump();
+  for (const char* type : {"application/json", "Application/JSON; charset=utf-8",
+                           "application/merge-patch+json", "application/x-www-form-urlencoded"}) {
+    EXPECT_EQ(f.Post(kChat, body, {}, type).code, 200) << type;
+  }
+  for (const char* type : {"text/plain", "multipart/form-data; boundary=x", "application/jsonp"}) {
+    const ApiAnswer answer = f.Post(kChat, body, {}, type);
+    EXPECT_EQ(answer.code, 415) << type;
+    EXPECT_THAT(answer.error().value("message", ""), HasSubstr("send JSON as application/json"));
+  }
+  for (const char* path : {kChat, "/v1/completions", "/v1/responses", "/tokenize", "/detokenize"}) {
+    const ApiAnswer answer = f.Post(path, body, {{"Content-Encoding", "gzip"}});
+    EXPECT_EQ(answer.code, 415) << path;
+    EXPECT_EQ(answer.error().value("message", ""),
+              "Content-Encoding 'gzip' is not served; send the body as it is");
+  }
+  EXPECT_EQ(f.Post(kChat, body, {{"Content-Encoding", "identity"}}).code, 200);
 }
 
 TEST(OpenAiErrorsTest, FailureOfARunningStreamIsItsLastEvent) {

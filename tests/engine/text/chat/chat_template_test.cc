@@ -117,6 +117,13 @@ TEST(ChatTemplateTest, WhatIsWrongWithARequestIsNamed) {
   EXPECT_EQ(ErrorOf("[5]"), "messages[0] is not an object");
   EXPECT_EQ(ErrorOf(R"([{"content": "x"}])"), "messages[0].role is missing");
   EXPECT_EQ(ErrorOf(R"([{"role": 5}])"), "messages[0].role is not a string");
+  EXPECT_EQ(
+      ErrorOf(R"([{"role": "robot", "content": "x"}])"),
+      "messages[0].role \"robot\" is neither one of system, developer, user, assistant, tool, "
+      "function nor in the chat template");
+  const auto with_robots =
+      Parsed("{% for m in messages if m.role == 'robot' %}{{ m.content }}{% endfor %}");
+  EXPECT_EQ(Rendered(*with_robots, {.messages = R"([{"role": "robot", "content": "x"}])"}), "x");
   EXPECT_EQ(ErrorOf(R"([{"role": "user", "content": 5}])"),
             "messages[0].content is neither a string nor an array of parts");
   EXPECT_EQ(ErrorOf(R"([{"role": "user", "content": [{"type": "text", "text": "a"},

@@ -1,0 +1,248 @@
+#include "engine/weights/load_tensors.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/storage/convert_dtype.h"
+#include "engine/storage/mismatch.h"
+#include "engine/storage/non_finite.h"
+#include "engine/weights/head_transform.h"
+#include "engine/weights/in_parallel.h"
+#include "engine/weights/match_tensors.h"
+#include "kernels/int8_rows.h"
+#include "kernels/machine.h"
+#include "kernels/status_macros.h"
+
+namespace mea {
+namespace {
+
+// Progress is reported at least this often.
+constexpr int64_t kChunkBytes = 64 << 20;
+// Mapped, then checked, by one thread: no more than lies near it.
+constexpr int64_t kPieceBytes = 1 << 20;
+// Elements that are rounded in as much time as a thread takes to begin, many times over.
+constexpr int64_t kWorthAThread = 1 << 20;
+
+// Carries out a plan.
+class Loader {
+ public:
+  Loader(const LoadOptions& options, const LoadProgress& progress, int64_t bytes_total)
+      : options_(options), progress_(progress), bytes_total_(bytes_total) {}
+
+  absl::Status Load(const LoadTask& task, ModelWeights& weights) {
+    const TensorSpec& spec = *task.spec;
+    const bool map = spec.is_matrix() && LoadableDType(task.stored->dtype) == task.dtype &&
+                     spec.head_transform == nullptr;
+    absl::StatusOr<Tensor> tensor = map                        ? Map(task, weights)
+                                    : task.dtype == DType::kI8 ? Quantize(task)
+                                    : spec.head_transform      ? Transform(task, task.dtype)
+                                                               : Convert(task);
+    if (!tensor.ok()) return tensor.status();
+    *spec.view = tensor->view();
+    if (spec.is_temporary) {
+      temporary_.push_back(*std::move(tensor));
+      return absl::OkStatus();
+    }
+    weights.num_bytes += tensor->num_bytes();
+    if (tensor->view().data == task.stored->data()) weights.mapped_bytes += tensor->num_bytes();
+    weights.storage.push_back(*std::move(tensor));
+    return absl::OkStatus();
+  }
+
+  void Report(int64_t more_bytes) {
+    bytes_done_ += more_bytes;
+    if (progress_) progress_("weights", bytes_done_, bytes_total_);
+  }
+
+ private:
+  // The pages of the checkpoint themselves.
+  absl::StatusOr<Tensor> Map(const LoadTask& task, ModelWeights& weights) {
+    const StoredTensor& stored = *task.stored;
+    for (int64_t first = 0; first < stored.num_bytes; first += kChunkBytes) {
+      const int64_t count = std::min(kChunkBytes, stored.num_bytes - first);
+      // The disk reads the next chunk, of whichever tensor, while this one is looked at.
+      if (options_.prefault) stored.file->ReadAhead(stored.offset + first, 2 * kChunkBytes);
+      if (options_.prefault && !Read(stored, first, count)) {
+        return NonFiniteError(stored, task.dtype);
+      }
+      Report(count);
+    }
+    absl::StatusOr<Tensor> tensor = MapTensor(stored);
+    if (tensor.ok() && options_.check_matrices && !options_.prefault) {
+      weights.unchecked.emplace(tensor->view().data, &stored);
+    }
+    return tensor;
+  }
+
+  // Bytes [first, first + count) of a tensor into memory, on all cores: whoever mapped a piece
+  // checks it, while it is near. False where something in it is not finite.
+  bool Read(const StoredTensor& stored, int64_t first, int64_t count) {
+    const DType dtype = *LoadableDType(stored.dtype);
+    const int64_t size = DTypeSize(dtype);
+    std::atomic<bool> finite = true;
+    InParallel(count / size, kPieceBytes / size, UsableCpus(), [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece += kPieceBytes / size) {
+        const int64_t elements = std::min(end - piece, kPieceBytes / size);
+        const int64_t at = first + piece * size;
+        stored.file->Prefault(stored.offset + at, elements * size);
+        if (!options_.check_matrices) continue;
+        if (FindNonFinite(stored.data() + at, dtype, elements) >= 0) finite = false;
+      }
+    });
+    return finite;
+  }
+
+  // Memory of its own: another dtype, a small vector, or a gain repeated for every head.
+  absl::StatusOr<Tensor> Convert(const LoadTask& task) {
+    const StoredTensor& stored = *task.stored;
+    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, task.dtype);
+    if (!tensor.ok()) return tensor.status();
+    const DType from = *LoadableDType(stored.dtype);
+    char* out = static_cast<char*>(tensor->view().data);
+    const int64_t num_elements = stored.num_bytes / DTypeSize(from);
+    const int64_t chunk = kChunkBytes / DTypeSize(from);
+    for (int64_t first = 0; first < num_elements; first += chunk) {
+      const int64_t count = std::min(chunk, num_elements - first);
+      const ConversionResult result =
+          ConvertDType(stored.data() + first * DTypeSize(from), from,
+                       out + first * DTypeSize(task.dtype), task.dtype, count);
+      const bool checks = options_.check_matrices || !task.spec->is_matrix();
+      if (result.num_overflows > 0 || (checks && result.num_non_finite > 0)) {
+        return NotFinite(task, result);
+      }
+      Report(count * DTypeSize(from));
+    }
+    if (task.spec->order != std::array<int, 3>{}) {
+      Reorder(*task.spec, reinterpret_cast<float*>(out));
+    }
+    const int64_t stored_bytes = num_elements * DTypeSize(task.dtype);
+    for (int64_t done = stored_bytes; done < tensor->num_bytes(); done += stored_bytes) {
+      std::memcpy(out + done, out, stored_bytes);
+    }
+    return tensor;
+  }
+
+  // A projection, or its bias, with a matrix applied to every head.
+  absl::StatusOr<Tensor> Transform(const LoadTask& task, DType dtype) {
+    const StoredTensor& stored = *task.stored;
+    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, dtype);
+    if (!tensor.ok()) return tensor.status();
+    const ConversionResult result = TransformHeads(stored.data(), *LoadableDType(stored.dtype),
+                                                   *task.spec->head_transform, tensor->view());
+    if (result.num_overflows > 0 || result.num_non_finite > 0) return NotFinite(task, result);
+    Report(stored.num_bytes);
+    return tensor;
+  }
+
+  // Rows of 8-bit integers, from the numbers that are stored or transformed.
+  absl::StatusOr<Tensor> Quantize(const LoadTask& task) {
+    const StoredTensor& stored = *task.stored;
+    const int64_t rows = task.spec->shape[0];
+    const int64_t k = task.spec->shape[1];
+    absl::StatusOr<Tensor> transformed = Tensor();
+    if (task.spec->head_transform) {
+      transformed = Transform(task, DType::kF32);
+      if (!transformed.ok()) return transformed.status();
+    }
+    absl::StatusOr<Tensor> tensor = AllocateInt8Rows(rows, k);
+    if (!tensor.ok()) return tensor.status();
+    const DType from = *LoadableDType(stored.dtype);
+    const int64_t row_bytes = k * DTypeSize(from);
+    const auto convert = [&](int64_t i, float* row) {
+      return task.spec->head_transform
+                 ? ConvertDType(transformed->view().row<float>(i), DType::kF32, row, DType::kF32, k)
+                 : ConvertDType(stored.data() + i * row_bytes, from, row, DType::kF32, k);
+    };
+    // Rows in stretches of a chunk, each shared by all threads.
+    const int64_t rows_per_report = std::max<int64_t>(1, kChunkBytes / row_bytes);
+    const int64_t worth_a_thread = std::max<int64_t>(1, kWorthAThread / k);
+    for (int64_t first = 0; first < rows; first += rows_per_report) {
+      const int64_t count = std::min(rows_per_report, rows - first);
+      std::atomic<int64_t> bad_row = count;  // any, where there are several
+      InParallel(count, worth_a_thread, UsableCpus(), [&](int64_t begin, int64_t end) {
+        std::vector<float> row(k);
+        for (int64_t i = begin; i < end; ++i) {
+          if (convert(first + i, row.data()).num_non_finite > 0) {
+            bad_row = i;
+            return;
+          }
+          QuantizeRow(row.data(), k, tensor->view().row<int8_t>(first + i));
+        }
+      });
+      if (bad_row < count) {
+        std::vector<float> row(k);
+        return NotFinite(task, convert(first + bad_row, row.data()));
+      }
+      if (!task.spec->head_transform) Report(count * row_bytes);  // else reported by Transform
+    }
+    return tensor;
+  }
+
+  static absl::Status NotFinite(const LoadTask& task, const ConversionResult& result) {
+    if (result.num_overflows == 0) return NonFiniteError(*task.stored, task.dtype);
+    return absl::InvalidArgumentError(
+        Mismatch(task.stored->file->path(), ShownName(task.stored->name),
+                 absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
+                 absl::StrCat(result.num_overflows, " beyond its range")));
+  }
+
+  static void Reorder(const TensorSpec& spec, float* elements) {
+    const auto& [a, b, c] = spec.dims;
+    const std::vector<float> stored(elements, elements + a * b * c);
+    const std::array<int64_t, 3> stride = {b * c, c, 1};
+    const auto& [x, y, z] = spec.order;
+    for (int64_t i = 0; i < spec.dims[x]; ++i) {
+      for (int64_t j = 0; j < spec.dims[y]; ++j) {
+        for (int64_t k = 0; k < spec.dims[z]; ++k) {
+          *elements++ = stored[i * stride[x] + j * stride[y] + k * stride[z]];
+        }
+      }
+    }
+  }
+
+  std::vector<Tensor> temporary_;
+  const LoadOptions& options_;
+  const LoadProgress& progress_;
+  const int64_t bytes_total_;
+  int64_t bytes_done_ = 0;
+};
+
+int64_t BytesInMemory(const LoadTask& task) {
+  const std::vector<int64_t>& shape = task.spec->shape;
+  if (task.spec->is_temporary) return 0;
+  if (task.dtype == DType::kI8) return shape[0] * Int8RowStride(shape[1]);
+  int64_t elements = 1;
+  for (const int64_t extent : shape) elements *= extent;
+  return elements * DTypeSize(task.dtype);
+}
+
+}  // namespace
+
+absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
+                         const IsHarmless& is_harmless, const LoadOptions& options,
+                         const LoadProgress& progress, ModelWeights& weights) {
+  MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
+                       MatchTensors(tensors, list, is_harmless, options));
+  int64_t bytes_total = 0;
+  for (const LoadTask& task : tasks) bytes_total += task.stored->num_bytes;
+  Loader loader(options, progress, bytes_total);
+  loader.Report(0);
+  for (const LoadTask& task : tasks) MEA_RETURN_IF_ERROR(loader.Load(task, weights));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> PlannedTensorBytes(const SafeTensors& tensors, const TensorList& list,
+                                           const IsHarmless& is_harmless,
+                                           const LoadOptions& options) {
+  MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
+                       MatchTensors(tensors, list, is_harmless, options));
+  int64_t bytes = 0;
+  for (const LoadTask& task : tasks) bytes += BytesInMemory(task);
+  return bytes;
+}
+
+}  // namespace mea

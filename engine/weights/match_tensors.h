@@ -1,0 +1,24 @@
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/weights/load_tensors.h"
+
+namespace mea {
+
+// One tensor of the list and what the checkpoint has for it.
+struct LoadTask {
+  const TensorSpec* spec = nullptr;
+  const StoredTensor* stored = nullptr;
+  DType dtype = DType::kF32;  // of the view
+};
+
+// A task for every tensor of the list, those that others are computed with first; or the first
+// mismatch, as LoadTensors says.
+absl::StatusOr<std::vector<LoadTask>> MatchTensors(const SafeTensors& tensors,
+                                                   const TensorList& list,
+                                                   const IsHarmless& is_harmless,
+                                                   const LoadOptions& options);
+
+}  // namespace mea

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/storage/safetensors.h"
+#include "kernels/backend.h"
+#include "kernels/paged_kv.h"
+#include "kernels/tensor.h"
+
+namespace mea {
+
+// One layer as the forward pass wants it. Matrices are [out, in] in their storage dtype (or the
+// one asked for); vectors and mixes are f32. d = head_dim, H = q_heads, h = kv_heads.
+struct LayerWeights {
+  TensorView input_norm;  // [hidden]
+
+  TensorView q_proj;          // [H * d, hidden]
+  TensorView k_proj;          // [h'_K * d, hidden]
+  TensorView v_proj;          // [h'_V * d, hidden]
+  TensorView o_proj;          // [hidden, H * d]
+  TensorView q_bias;          // [H * d], or absent
+  TensorView k_bias;          // [h'_K * d], or absent
+  TensorView v_bias;          // [h'_V * d], or absent
+  TensorView o_bias;          // [hidden], or absent
+  TensorView q_norm;          // [d], or absent
+  TensorView k_norm;          // [d], or absent
+  HeadMix mix;                // key [h'_K, h], value [h'_V, h]; absent = identity
+  TensorView head_norm_gain;  // [H, d], or absent; a gain shared by the heads is repeated
+  // Further ones of the attention variant (engine/attention), which alone knows them.
+  std::vector<TensorView> variant;
+
+  TensorView post_attention_norm;  // [hidden]
+
+  // A dense layer's, or absent:
+  TensorView gate_proj;  // [ffn, hidden]
+  TensorView up_proj;    // [ffn, hidden]
+  TensorView down_proj;  // [hidden, ffn]
+  TensorView gate_bias;  // [ffn], or absent
+  TensorView up_bias;    // [ffn], or absent
+  TensorView down_bias;  // [hidden], or absent
+  // A layer's with experts, or absent:
+  TensorView router;            // [num_experts, hidden]
+  std::vector<Expert> experts;  // [num_experts]
+};
+
+// Every parameter of a model. Views look into `storage`, which keeps the mapped checkpoint alive.
+// Immutable after loading, so any thread may read it.
+struct ModelWeights {
+  TensorView embedding;  // [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  TensorView final_norm;  // [hidden]
+  TensorView lm_head;     // [vocab, hidden]; the embedding itself where they are tied
+
+  std::vector<Tensor> storage;
+  int64_t num_bytes = 0;     // of everything above
+  int64_t mapped_bytes = 0;  // the part that is read straight from the checkpoint's pages
+
+  // The checkpoint's tensor behind views that nobody has read yet, by their data: whoever copies
+  // them refuses what is not finite.
+  std::unordered_map<const void*, const StoredTensor*> unchecked;
+};
+
+struct LoadOptions {
+  // f32, bf16, f16: convert every matrix; int8: quantise all but routers; absent: keep.
+  std::optional<DType> weight_dtype;
+  bool prefault = true;  // read mapped pages now, so that the first request does not
+  // Whether matrices that hold an infinity or NaN are refused, too. Those that are neither
+  // converted nor read now are for PlaceWeights to check.
+  bool check_matrices = true;
+};
+
+// Called from the loading thread, of each step first with 0 and of weights last with bytes_done ==
+// bytes_total. `step` is a constant: "weights".
+using LoadProgress =
+    std::function<void(std::string_view step, int64_t bytes_done, int64_t bytes_total)>;
+
+}  // namespace mea

@@ -1,0 +1,86 @@
+#pragma once
+
+#include "kernels/cost.h"
+#include "kernels/tensor.h"
+
+// The ops that take each row by itself, and copies.
+
+namespace mea {
+
+// out[i] = table[ids[i]]. On a device an id of -1 - j stands for the token that row j of the last
+// Sample drew, so that a step can be launched before the host knows the tokens of the one before.
+struct EmbedArgs {
+  TensorView table;  // [vocab, hidden]
+  TensorView ids;    // [num_tokens] i32
+  TensorView out;    // [num_tokens, hidden] wide
+};
+void Check(const EmbedArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const EmbedArgs& args, ActivationDTypes dtypes);
+
+// out = gain * x / sqrt(mean(x^2) + eps) over the last dimension.
+struct RmsNormArgs {
+  TensorView x;     // [num_tokens, hidden] wide
+  TensorView gain;  // [hidden] f32
+  float eps = 1e-6f;
+  TensorView out;  // [num_tokens, hidden]
+};
+void Check(const RmsNormArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const RmsNormArgs& args, ActivationDTypes dtypes);
+
+// residual += delta; out = RmsNorm(residual).
+struct AddRmsNormArgs {
+  TensorView delta;     // [num_tokens, hidden]
+  TensorView residual;  // [num_tokens, hidden] wide
+  TensorView gain;      // [hidden] f32
+  float eps = 1e-6f;
+  TensorView out;  // [num_tokens, hidden]
+};
+void Check(const AddRmsNormArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const AddRmsNormArgs& args, ActivationDTypes dtypes);
+
+// out = silu(gate) * up; out may be gate.
+struct SwiGluArgs {
+  TensorView gate;  // [num_tokens, width], as all
+  TensorView up;
+  TensorView out;
+};
+void Check(const SwiGluArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const SwiGluArgs& args, ActivationDTypes dtypes);
+
+// out = scale * sigmoid(gate) * up; out may be gate.
+struct SigmoidGateArgs {
+  TensorView gate;  // [num_tokens, width], as all
+  TensorView up;
+  float scale = 1;
+  TensorView out;
+};
+void Check(const SigmoidGateArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const SigmoidGateArgs& args, ActivationDTypes dtypes);
+
+// out[n, g] = sum_c mix[c, g] * x[n, c]: new heads of each token from its own.
+struct MixHeadsArgs {
+  TensorView x;    // [num_tokens, in_heads, head_dim]
+  TensorView mix;  // [in_heads, out_heads] f32
+  TensorView out;  // [num_tokens, out_heads, head_dim]
+};
+void Check(const MixHeadsArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const MixHeadsArgs& args, ActivationDTypes dtypes);
+
+// out[i] = x[rows[i]]
+struct GatherRowsArgs {
+  TensorView x;     // [*, width]
+  TensorView rows;  // [num_rows] i32
+  TensorView out;   // [num_rows, width]
+};
+void Check(const GatherRowsArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const GatherRowsArgs& args, ActivationDTypes dtypes);
+
+// Of one shape and dtype; matrices may have rows apart by any stride, all else is dense.
+struct CopyArgs {
+  TensorView from;
+  TensorView to;
+};
+void Check(const CopyArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const CopyArgs& args, ActivationDTypes dtypes);
+
+}  // namespace mea
