@@ -18,7 +18,8 @@ inline constexpr int64_t kMaxChatBytes = 4 << 20;       // messages, tools and d
 inline constexpr int64_t kMaxStepsPerTextByte = 256;
 inline constexpr int64_t kMaxStepsOfAnyText = 64 << 20;          // allowed for a text of any size
 inline constexpr int64_t kMaxStructuredOutputBytes = 256 << 10;  // a schema or grammar
-inline constexpr int64_t kMaxResponseBytes = 4 << 20;  // one outgoing gRPC message: gRPC clients' default limit
+// One outgoing gRPC message: the default limit of gRPC's clients.
+inline constexpr int64_t kMaxResponseBytes = 4 << 20;
 // Output that a client leaves unread; a merged delta stays below kMaxResponseBytes.
 inline constexpr int64_t kMaxUnreadBytes = 1 << 20;
 inline constexpr int64_t kMaxEchoBytes = kMaxUnreadBytes / 2;  // of a prompt that is repeated

@@ -30,8 +30,8 @@ struct ServerOptions {
   std::shared_ptr<GrammarCompiler> grammars;   // null: structured output is not served
   std::shared_ptr<Certificates> certificates;  // TLS on all ports; null: none
   std::shared_ptr<Access> access = std::make_shared<Access>();  // who may do what
-  bool open_metrics = false;                            // /metrics needs no key
-  absl::Duration file_watch_period = absl::Seconds(1);  // of certificates and keys
+  bool open_metrics = false;                                    // /metrics needs no key
+  absl::Duration file_watch_period = absl::Seconds(1);          // of certificates and keys
   // After this long without a sign of life from the engine: NOT_SERVING, until there is one.
   absl::Duration stall_timeout = absl::Seconds(5);
   // After this long without an answer on one of the server's own ports: NOT_SERVING, until it

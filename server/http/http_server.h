@@ -83,9 +83,10 @@ struct HttpOptions {
 
   // From the first byte, or from accept; before that, a TLS handshake may take as long.
   absl::Duration header_timeout = absl::Seconds(10);
-  absl::Duration body_timeout = absl::Seconds(60);   // and a second for every 16 KiB that came
-  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
-  absl::Duration write_timeout = absl::Seconds(60);  // during which a client reads nothing of an answer
+  absl::Duration body_timeout = absl::Seconds(60);  // and a second for every 16 KiB that came
+  absl::Duration idle_timeout = absl::Seconds(75);  // between requests
+  // During which a client reads nothing of an answer.
+  absl::Duration write_timeout = absl::Seconds(60);
 
   std::vector<std::string> cors_origins;  // that browsers may call from; "*": all
 
