@@ -85,6 +85,7 @@ class Backend {
   void Embed(const EmbedArgs& args) { Call("Embed", args, &Backend::DoEmbed); }
   void RmsNorm(const RmsNormArgs& args) { Call("RmsNorm", args, &Backend::DoRmsNorm); }
   void AddRmsNorm(const AddRmsNormArgs& args) { Call("AddRmsNorm", args, &Backend::DoAddRmsNorm); }
+  void NormRows(const NormRowsArgs& args) { Call("NormRows", args, &Backend::DoNormRows); }
   void MatMul(const MatMulArgs& args) { Call("MatMul", args, &Backend::DoMatMul); }
   void MatMul(TensorView x, const Projection& projection) {
     MatMul({.x = x, .projections = std::span(&projection, 1)});
@@ -139,6 +140,7 @@ class Backend {
   virtual void DoEmbed(const EmbedArgs& args) = 0;
   virtual void DoRmsNorm(const RmsNormArgs& args) = 0;
   virtual void DoAddRmsNorm(const AddRmsNormArgs& args) = 0;
+  virtual void DoNormRows(const NormRowsArgs& args) = 0;
   virtual void DoMatMul(const MatMulArgs& args) = 0;
   virtual void DoSwiGlu(const SwiGluArgs& args) = 0;
   virtual void DoMoe(const MoeArgs& args) = 0;

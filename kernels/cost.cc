@@ -34,14 +34,14 @@ OpCost EmbedCost(int64_t num_tokens, int64_t hidden, DType table, DType compute)
   return {.bytes = num_tokens * (hidden * (DTypeSize(table) + DTypeSize(compute)) + 4), .flops = 0};
 }
 
-OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute) {
-  return {.bytes = 2 * num_tokens * hidden * DTypeSize(compute) + 4 * hidden,
-          .flops = 4 * num_tokens * hidden};
+OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute) {
+  return {.bytes = 2 * num_tokens * hidden * DTypeSize(compute) + 4 * num_norms * hidden,
+          .flops = 4 * num_norms * num_tokens * hidden};
 }
 
-OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute) {
-  return {.bytes = 4 * num_tokens * hidden * DTypeSize(compute) + 4 * hidden,
-          .flops = 5 * num_tokens * hidden};
+OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute) {
+  return {.bytes = 4 * num_tokens * hidden * DTypeSize(compute) + 4 * num_norms * hidden,
+          .flops = (4 * num_norms + 1) * num_tokens * hidden};
 }
 
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute) {

@@ -24,10 +24,11 @@ struct OpCost {
   bool operator==(const OpCost&) const = default;
 };
 
-// Of one Backend op each; `compute` is the back end's compute dtype.
+// Of one Backend op each; `compute` is the back end's compute dtype. Factors that are the same for
+// all elements are not counted; `num_norms` is how many of an op's gains are there.
 OpCost EmbedCost(int64_t num_tokens, int64_t hidden, DType table, DType compute);
-OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
-OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, DType compute);
+OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute);
+OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute);
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute);
 OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute);
 // Reads the router and `num_reached` experts, whatever their number of rows.

@@ -42,13 +42,13 @@ OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
   for (const SequenceLengths& sequence : sequences) n += sequence.q_len;
   const int64_t hidden = config.hidden_size;
 
-  OpCost cost =
-      EmbedCost(n, hidden, dtypes.weights, dtypes.compute) + RmsNormCost(n, hidden, dtypes.compute);
+  OpCost cost = EmbedCost(n, hidden, dtypes.weights, dtypes.compute) +
+                RmsNormCost(n, hidden, 1, dtypes.compute);
   for (int layer = 0; layer < config.num_layers; ++layer) {
     cost += AttentionBlockCost(config, layer, dtypes, sequences, n);
-    cost += AddRmsNormCost(n, hidden, dtypes.compute);
+    cost += AddRmsNormCost(n, hidden, 1, dtypes.compute);
     cost += FeedForwardCost(config, layer, dtypes, n);
-    cost += AddRmsNormCost(n, hidden, dtypes.compute);
+    cost += AddRmsNormCost(n, hidden, 1, dtypes.compute);
   }
   return cost + MatMulCost(logit_rows, hidden, config.vocab_size, dtypes.weights, dtypes.compute);
 }

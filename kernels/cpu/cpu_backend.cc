@@ -37,18 +37,22 @@ class CpuBackend final : public Backend {
 
  private:
   void DoEmbed(const EmbedArgs& args) override {
-    const auto& [table, ids, out] = args;
+    const auto& [table, ids, scale, out] = args;
+    const int64_t hidden = table.shape[1];
     ForRows(ids.shape[0], [&](int64_t t) {
       const int32_t id = ids.as<int32_t>()[t];
+      float* const row = out.row<float>(t);
       switch (table.dtype) {
         case DType::kBf16:
-          return WidenRow(table.row<Bf16>(id), table.shape[1], out.row<float>(t));
+          return WidenRow(table.row<Bf16>(id), hidden, scale, row);
         case DType::kF16:
-          return WidenRow(table.row<F16>(id), table.shape[1], out.row<float>(t));
-        case DType::kI8:
-          return ScaleRow(table.row<int8_t>(id), table.shape[1], out.row<float>(t));
+          return WidenRow(table.row<F16>(id), hidden, scale, row);
+        case DType::kI8: {
+          const int8_t* const entry = table.row<int8_t>(id);
+          return WidenRow(entry, hidden, scale * Int8Scale(entry, hidden), row);
+        }
         default:
-          std::copy_n(table.row<float>(id), table.shape[1], out.row<float>(t));
+          WidenRow(table.row<float>(id), hidden, scale, row);
       }
     });
   }
@@ -64,6 +68,7 @@ class CpuBackend final : public Backend {
   void DoAddRmsNorm(const AddRmsNormArgs& args) override {
     EachRow(kernels_.rows.add_rms_norm, args);
   }
+  void DoNormRows(const NormRowsArgs& args) override { EachRow(kernels_.rows.norm_rows, args); }
   void DoSwiGlu(const SwiGluArgs& args) override { EachRow(kernels_.rows.swi_glu, args); }
   void DoSigmoidGate(const SigmoidGateArgs& args) override {
     EachRow(kernels_.rows.sigmoid_gate, args);
@@ -129,13 +134,14 @@ class CpuBackend final : public Backend {
   }
 
   template <typename T>
-  static void WidenRow(const T* row, int64_t count, float* out) {
-    for (int64_t i = 0; i < count; ++i) out[i] = ToFloat(row[i]);
-  }
-
-  static void ScaleRow(const int8_t* row, int64_t count, float* out) {
-    const float scale = Int8Scale(row, count);
-    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(row[i]) * scale;
+  static void WidenRow(const T* row, int64_t count, float scale, float* out) {
+    for (int64_t i = 0; i < count; ++i) {
+      if constexpr (std::is_arithmetic_v<T>) {
+        out[i] = scale * static_cast<float>(row[i]);
+      } else {
+        out[i] = scale * ToFloat(row[i]);
+      }
+    }
   }
 
   static void CheckPageSize(const PagedKvView& kv) {

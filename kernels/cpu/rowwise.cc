@@ -1,5 +1,6 @@
 #include "kernels/cpu/rowwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
@@ -22,14 +23,13 @@ HWY_INLINE void ForRow(int64_t count, Whole whole, Tail tail) {
   if (i < count) tail(i, count - i);
 }
 
-// out[i] = f(a[i], b[i]); out may be a or b.
-template <typename F>
-HWY_INLINE void ForEach(const float* a, const float* b, int64_t count, float* out, F f) {
+// out[i] = f(in[i]...); out may be one of them.
+template <typename F, typename... In>
+HWY_INLINE void ForEach(int64_t count, float* out, F f, const In*... in) {
   ForRow(
-      count,
-      [&](int64_t i) HWY_ATTR { hn::StoreU(f(LoadWide(a + i), LoadWide(b + i)), F32(), out + i); },
+      count, [&](int64_t i) HWY_ATTR { hn::StoreU(f(LoadWide(in + i)...), F32(), out + i); },
       [&](int64_t i, int64_t rest)
-          HWY_ATTR { StoreTail(f(LoadTail(a + i, rest), LoadTail(b + i, rest)), out + i, rest); });
+          HWY_ATTR { StoreTail(f(LoadTail(in + i, rest)...), out + i, rest); });
 }
 
 HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
@@ -47,21 +47,49 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   return Sum(sum);
 }
 
+HWY_INLINE float InverseRms(const float* x, int64_t count, float eps) {
+  return 1.0f / std::sqrt(SumOfSquares(x, count) / static_cast<float>(count) + eps);
+}
+
+HWY_INLINE void Norm(const float* x, const float* gain, float eps, int64_t count, float* out) {
+  const Vec inverse_rms = hn::Set(F32(), InverseRms(x, count, eps));
+  ForEach(
+      count, out, [&](Vec v, Vec g) HWY_ATTR { return hn::Mul(g, hn::Mul(v, inverse_rms)); }, x,
+      gain);
+}
+
 void RmsNorm(const RmsNormArgs& args, int64_t row) {
   const float* const x = args.x.row<float>(row);
+  float* const out = args.out.row<float>(row);
   const int64_t count = args.x.shape[1];
-  const float mean_square = SumOfSquares(x, count) / static_cast<float>(count);
-  const Vec inverse_rms = hn::Set(F32(), 1.0f / std::sqrt(mean_square + args.eps));
-  ForEach(x, args.gain.as<float>(), count, args.out.row<float>(row),
-          [&](Vec v, Vec gain) HWY_ATTR { return hn::Mul(gain, hn::Mul(v, inverse_rms)); });
+  if (args.gain.empty()) {
+    std::copy_n(x, count, out);
+  } else {
+    Norm(x, args.gain.as<float>(), args.eps, count, out);
+  }
 }
 
 void AddRmsNorm(const AddRmsNormArgs& args, int64_t row) {
-  const auto& [delta, residual, gain, eps, out] = args;
-  float* const sum = residual.row<float>(row);
-  ForEach(sum, delta.row<float>(row), delta.shape[1], sum,
-          [](Vec x, Vec d) HWY_ATTR { return hn::Add(x, d); });
-  RmsNorm({.x = residual, .gain = gain, .eps = eps, .out = out}, row);
+  const float* const delta = args.delta.row<float>(row);
+  float* const sum = args.residual.row<float>(row);
+  const int64_t count = args.delta.shape[1];
+  if (args.delta_gain.empty()) {
+    const Vec scale = hn::Set(F32(), args.delta_scale);
+    ForEach(
+        count, sum, [&](Vec x, Vec d) HWY_ATTR { return hn::MulAdd(scale, d, x); }, sum, delta);
+  } else {
+    const Vec scale = hn::Set(F32(), args.delta_scale * InverseRms(delta, count, args.eps));
+    ForEach(
+        count, sum,
+        [&](Vec x, Vec d, Vec g) HWY_ATTR { return hn::MulAdd(g, hn::Mul(d, scale), x); }, sum,
+        delta, args.delta_gain.as<float>());
+  }
+  RmsNorm({.x = args.residual, .gain = args.gain, .eps = args.eps, .out = args.out}, row);
+}
+
+void NormRows(const NormRowsArgs& args, int64_t row) {
+  Norm(args.x.row<float>(row), args.gain.as<float>(), args.eps, args.x.shape[1],
+       args.out.row<float>(row));
 }
 
 // x * sigmoid(gate)
@@ -75,8 +103,8 @@ HWY_INLINE Vec TimesSigmoid(Vec x, Vec gate) {
 // out = f(gate, up)
 template <typename Args, typename F>
 HWY_INLINE void Gate(const Args& args, int64_t row, F f) {
-  ForEach(args.gate.template row<float>(row), args.up.template row<float>(row), args.gate.shape[1],
-          args.out.template row<float>(row), f);
+  ForEach(args.gate.shape[1], args.out.template row<float>(row), f,
+          args.gate.template row<float>(row), args.up.template row<float>(row));
 }
 
 void SwiGlu(const SwiGluArgs& args, int64_t row) {
@@ -151,6 +179,7 @@ void MixHeads(const MixHeadsArgs& args, int64_t token) {
 cpu::RowKernels ChooseRowKernels() {
   return {.rms_norm = RmsNorm,
           .add_rms_norm = AddRmsNorm,
+          .norm_rows = NormRows,
           .swi_glu = SwiGlu,
           .sigmoid_gate = SigmoidGate,
           .mix_heads = MixHeads};

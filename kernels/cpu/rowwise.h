@@ -11,6 +11,7 @@ using RowKernel = void (*)(const Args& args, int64_t row);
 struct RowKernels {
   RowKernel<RmsNormArgs> rms_norm;
   RowKernel<AddRmsNormArgs> add_rms_norm;
+  RowKernel<NormRowsArgs> norm_rows;
   RowKernel<SwiGluArgs> swi_glu;
   RowKernel<SigmoidGateArgs> sigmoid_gate;
   RowKernel<MixHeadsArgs> mix_heads;

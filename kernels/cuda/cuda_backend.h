@@ -66,6 +66,7 @@ class CudaBackend final : public Backend {
   void DoEmbed(const EmbedArgs& args) override;
   void DoRmsNorm(const RmsNormArgs& args) override;
   void DoAddRmsNorm(const AddRmsNormArgs& args) override;
+  void DoNormRows(const NormRowsArgs& args) override;
   void DoMatMul(const MatMulArgs& args) override;
   void DoSwiGlu(const SwiGluArgs& args) override;
   void DoMoe(const MoeArgs& args) override;

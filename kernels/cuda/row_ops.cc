@@ -28,6 +28,19 @@ Projection Join(Projection a, const Projection& b) {
   return a;
 }
 
+// Of RmsNorm and NormRows.
+template <typename T, typename Args>
+NormParams<T> Norm(const Args& args) {
+  return {.x = At<T>(args.x),
+          .x_stride = args.x.stride[0],
+          .gain = At<float>(args.gain),
+          .eps = args.eps,
+          .out = At<Bf16>(args.out),
+          .out_stride = args.out.stride[0],
+          .num_tokens = static_cast<int>(args.x.shape[0]),
+          .hidden = static_cast<int>(args.x.shape[1])};
+}
+
 // Of an op out = f(gate) * up.
 template <typename Args>
 GateParams Gate(const Args& args) {
@@ -44,12 +57,13 @@ GateParams Gate(const Args& args) {
 }  // namespace
 
 void CudaBackend::DoEmbed(const EmbedArgs& args) {
-  const auto& [table, ids, out] = args;
+  const auto& [table, ids, scale, out] = args;
   Launched("Embed", [&](cudaStream_t stream) {
     return LaunchEmbed({.table = At<Bf16>(table),
                         .table_stride = table.stride[0],
                         .ids = At<int32_t>(ids),
                         .drawn = samples_->drawn(),
+                        .scale = scale,
                         .out = At<float>(out),
                         .out_stride = out.stride[0],
                         .num_tokens = static_cast<int>(ids.shape[0]),
@@ -59,25 +73,17 @@ void CudaBackend::DoEmbed(const EmbedArgs& args) {
 }
 
 void CudaBackend::DoRmsNorm(const RmsNormArgs& args) {
-  const auto& [x, gain, eps, out] = args;
-  Launched("RmsNorm", [&](cudaStream_t stream) {
-    return LaunchRmsNorm({.x = At<float>(x),
-                          .x_stride = x.stride[0],
-                          .gain = At<float>(gain),
-                          .eps = eps,
-                          .out = At<Bf16>(out),
-                          .out_stride = out.stride[0],
-                          .num_tokens = static_cast<int>(x.shape[0]),
-                          .hidden = static_cast<int>(x.shape[1])},
-                         stream);
-  });
+  Launched("RmsNorm",
+           [&](cudaStream_t stream) { return LaunchRmsNorm(Norm<float>(args), stream); });
 }
 
 void CudaBackend::DoAddRmsNorm(const AddRmsNormArgs& args) {
-  const auto& [delta, residual, gain, eps, out] = args;
+  const auto& [delta, delta_gain, delta_scale, residual, gain, eps, out] = args;
   Launched("AddRmsNorm", [&](cudaStream_t stream) {
     return LaunchAddRmsNorm({.delta = At<Bf16>(delta),
                              .delta_stride = delta.stride[0],
+                             .delta_gain = At<float>(delta_gain),
+                             .delta_scale = delta_scale,
                              .residual = At<float>(residual),
                              .residual_stride = residual.stride[0],
                              .gain = At<float>(gain),
@@ -88,6 +94,11 @@ void CudaBackend::DoAddRmsNorm(const AddRmsNormArgs& args) {
                              .hidden = static_cast<int>(delta.shape[1])},
                             stream);
   });
+}
+
+void CudaBackend::DoNormRows(const NormRowsArgs& args) {
+  Launched("NormRows",
+           [&](cudaStream_t stream) { return LaunchNormRows(Norm<Bf16>(args), stream); });
 }
 
 void CudaBackend::DoMatMul(const MatMulArgs& args) {

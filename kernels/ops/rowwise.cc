@@ -15,7 +15,7 @@ void CheckGate(TensorView gate, TensorView up, TensorView out, ActivationDTypes 
 }  // namespace
 
 void Check(const EmbedArgs& args, ActivationDTypes dtypes) {
-  const auto& [table, ids, out] = args;
+  const auto& [table, ids, scale, out] = args;
   MEA_CHECK(table.rank == 2 && IsStorage(table.dtype));
   CheckIndices(ids, ids.shape[0]);
   MEA_CHECK(HasShape(out, {ids.shape[0], table.shape[1]}) && out.dtype == dtypes.wide);
@@ -27,22 +27,35 @@ OpCost Cost(const EmbedArgs& args, ActivationDTypes dtypes) {
 void Check(const RmsNormArgs& args, ActivationDTypes dtypes) {
   const auto& [x, gain, eps, out] = args;
   MEA_CHECK(x.rank == 2 && x.dtype == dtypes.wide);
-  MEA_CHECK(!gain.empty());
   CheckParameter(gain, {x.shape[1]});
   MEA_CHECK(HasShape(out, {x.shape[0], x.shape[1]}) && out.dtype == dtypes.compute);
 }
 OpCost Cost(const RmsNormArgs& args, ActivationDTypes dtypes) {
-  return RmsNormCost(args.x.shape[0], args.x.shape[1], dtypes.compute);
+  const int num_norms = args.gain.empty() ? 0 : 1;
+  return RmsNormCost(args.x.shape[0], args.x.shape[1], num_norms, dtypes.compute);
 }
 
 void Check(const AddRmsNormArgs& args, ActivationDTypes dtypes) {
-  const auto& [delta, residual, gain, eps, out] = args;
+  const auto& [delta, delta_gain, delta_scale, residual, gain, eps, out] = args;
   Check(RmsNormArgs{.x = residual, .gain = gain, .eps = eps, .out = out}, dtypes);
   MEA_CHECK(HasShape(delta, {residual.shape[0], residual.shape[1]}));
   MEA_CHECK(delta.dtype == dtypes.compute);
+  CheckParameter(delta_gain, {delta.shape[1]});
 }
 OpCost Cost(const AddRmsNormArgs& args, ActivationDTypes dtypes) {
-  return AddRmsNormCost(args.delta.shape[0], args.delta.shape[1], dtypes.compute);
+  const int num_norms = (args.delta_gain.empty() ? 0 : 1) + (args.gain.empty() ? 0 : 1);
+  return AddRmsNormCost(args.delta.shape[0], args.delta.shape[1], num_norms, dtypes.compute);
+}
+
+void Check(const NormRowsArgs& args, ActivationDTypes dtypes) {
+  const auto& [x, gain, eps, out] = args;
+  MEA_CHECK(x.rank == 2 && x.dtype == dtypes.compute);
+  MEA_CHECK(HasShape(x, {x.shape[0], x.shape[1]}) && !gain.empty());
+  CheckParameter(gain, {x.shape[1]});
+  MEA_CHECK(HasShape(out, {x.shape[0], x.shape[1]}) && out.dtype == dtypes.compute);
+}
+OpCost Cost(const NormRowsArgs& args, ActivationDTypes dtypes) {
+  return RmsNormCost(args.x.shape[0], args.x.shape[1], 1, dtypes.compute);
 }
 
 void Check(const SwiGluArgs& args, ActivationDTypes dtypes) {

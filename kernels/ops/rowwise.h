@@ -7,36 +7,53 @@
 
 namespace mea {
 
-// out[i] = table[ids[i]]. On a device an id of -1 - j stands for the token that row j of the last
-// Sample drew, so that a step can be launched before the host knows the tokens of the one before.
+// out[i] = scale * table[ids[i]]. On a device an id of -1 - j stands for the token that row j of
+// the last Sample drew, so that a step can be launched before the host knows the tokens of the one
+// before.
 struct EmbedArgs {
   TensorView table;  // [vocab, hidden]
   TensorView ids;    // [num_tokens] i32
-  TensorView out;    // [num_tokens, hidden] wide
+  float scale = 1;
+  TensorView out;  // [num_tokens, hidden] wide
 };
 void Check(const EmbedArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const EmbedArgs& args, ActivationDTypes dtypes);
 
-// out = gain * x / sqrt(mean(x^2) + eps) over the last dimension.
+// out = gain * x / sqrt(mean(x^2) + eps) over the last dimension; without a gain out = x,
+// converted.
 struct RmsNormArgs {
   TensorView x;     // [num_tokens, hidden] wide
-  TensorView gain;  // [hidden] f32
+  TensorView gain;  // [hidden] f32, or absent
   float eps = 1e-6f;
   TensorView out;  // [num_tokens, hidden]
 };
 void Check(const RmsNormArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const RmsNormArgs& args, ActivationDTypes dtypes);
 
-// residual += delta; out = RmsNorm(residual).
+// residual += delta_scale * delta; out = RmsNorm(residual). With a gain of its own the delta is
+// normed before it is added: delta_scale * RmsNorm(delta).
 struct AddRmsNormArgs {
-  TensorView delta;     // [num_tokens, hidden]
+  TensorView delta;       // [num_tokens, hidden]
+  TensorView delta_gain;  // [hidden] f32, or absent
+  float delta_scale = 1;
   TensorView residual;  // [num_tokens, hidden] wide
-  TensorView gain;      // [hidden] f32
-  float eps = 1e-6f;
-  TensorView out;  // [num_tokens, hidden]
+  TensorView gain;      // [hidden] f32, or absent
+  float eps = 1e-6f;    // of both norms
+  TensorView out;       // [num_tokens, hidden]
 };
 void Check(const AddRmsNormArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const AddRmsNormArgs& args, ActivationDTypes dtypes);
+
+// RmsNorm of activations: gain * x / sqrt(mean(x^2) + eps), say over all query heads of a token;
+// out may be x.
+struct NormRowsArgs {
+  TensorView x;     // [num_tokens, width]
+  TensorView gain;  // [width] f32
+  float eps = 1e-6f;
+  TensorView out;  // [num_tokens, width]
+};
+void Check(const NormRowsArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const NormRowsArgs& args, ActivationDTypes dtypes);
 
 // out = silu(gate) * up; out may be gate.
 struct SwiGluArgs {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -27,35 +28,36 @@ class ReferenceBackend final : public Backend {
 
  private:
   void DoEmbed(const EmbedArgs& args) override {
-    const auto& [table, ids, out] = args;
+    const auto& [table, ids, scale, out] = args;
     for (int64_t t = 0; t < ids.shape[0]; ++t) {
       const int64_t row = Offset(table, ids.as<int32_t>()[t]);
-      for (int64_t i = 0; i < table.shape[1]; ++i) out.row<double>(t)[i] = Load(table, row + i);
+      for (int64_t i = 0; i < table.shape[1]; ++i) {
+        out.row<double>(t)[i] = double{scale} * Load(table, row + i);
+      }
     }
   }
 
   void DoRmsNorm(const RmsNormArgs& args) override {
     const auto& [x, gain, eps, out] = args;
-    const int64_t hidden = x.shape[1];
     for (int64_t t = 0; t < x.shape[0]; ++t) {
-      const double* in = x.row<double>(t);
-      double sum = 0;
-      for (int64_t i = 0; i < hidden; ++i) sum += in[i] * in[i];
-      const double inverse_rms = 1.0 / std::sqrt(sum / static_cast<double>(hidden) + eps);
-      for (int64_t i = 0; i < hidden; ++i) {
-        out.row<double>(t)[i] = Load(gain, i) * (in[i] * inverse_rms);
-      }
+      const std::vector<double> normed = NormedRow(x, t, gain, eps);
+      std::copy(normed.begin(), normed.end(), out.row<double>(t));
     }
   }
 
   void DoAddRmsNorm(const AddRmsNormArgs& args) override {
-    const auto& [delta, residual, gain, eps, out] = args;
+    const auto& [delta, delta_gain, delta_scale, residual, gain, eps, out] = args;
     for (int64_t t = 0; t < delta.shape[0]; ++t) {
+      const std::vector<double> added = NormedRow(delta, t, delta_gain, eps);
       for (int64_t i = 0; i < delta.shape[1]; ++i) {
-        residual.row<double>(t)[i] += delta.row<double>(t)[i];
+        residual.row<double>(t)[i] += delta_scale * added[i];
       }
     }
     DoRmsNorm({.x = residual, .gain = gain, .eps = eps, .out = out});
+  }
+
+  void DoNormRows(const NormRowsArgs& args) override {
+    DoRmsNorm({.x = args.x, .gain = args.gain, .eps = args.eps, .out = args.out});
   }
 
   void DoMatMul(const MatMulArgs& args) override {
@@ -125,6 +127,17 @@ class ReferenceBackend final : public Backend {
       const std::vector<float> row = NarrowRow(args.logits, i);
       args.logprobs[i] = static_cast<float>(row[args.targets[i]] - LogSumExp(row));
     }
+  }
+
+  // As it is where the gain is absent.
+  static std::vector<double> NormedRow(TensorView x, int64_t t, TensorView gain, float eps) {
+    std::vector<double> row = LoadRow(x, Offset(x, t), x.shape[1]);
+    if (gain.empty()) return row;
+    double sum = 0;
+    for (const double value : row) sum += value * value;
+    const double inverse_rms = 1.0 / std::sqrt(sum / static_cast<double>(row.size()) + eps);
+    for (size_t i = 0; i < row.size(); ++i) row[i] = Load(gain, i) * (row[i] * inverse_rms);
+    return row;
   }
 
   // out = f(gate) * up

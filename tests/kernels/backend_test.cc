@@ -36,6 +36,7 @@ class EveryOp {
     backend_.Embed({.table = Wide32({2, 2}), .ids = ids, .out = Rows()});
     backend_.RmsNorm({.x = matrix, .gain = gain, .out = Rows()});
     backend_.AddRmsNorm({.delta = Rows(), .residual = matrix, .gain = gain, .out = Rows()});
+    backend_.NormRows({.x = matrix, .gain = gain, .out = Rows()});
     backend_.MatMul(matrix, {.w = Wide32({2, 2}), .out = Rows()});
     backend_.SwiGlu({.gate = matrix, .up = Rows(), .out = Rows()});
     backend_.SigmoidGate({.gate = matrix, .up = Rows(), .out = Rows()});
@@ -163,6 +164,18 @@ TEST(BackendDeathTest, ArgumentsAreCheckedBeforeAnyoneSeesThem) {
   EXPECT_DEATH(backend->SwiGlu({.gate = gate.view(), .up = narrow.view(), .out = gate.view()}),
                "HasShape");
   EXPECT_DEATH(backend->Copy({.from = gate.view(), .to = narrow.view()}), "shape");
+}
+
+TEST(BackendDeathTest, NormsCheckTheGainsThatAreThere) {
+  const auto backend = CreateReferenceBackend();
+  const Tensor rows = Allocate({2, 3}, DType::kF64);
+  const TensorView x = rows.view();
+  const Tensor two = Allocate({2}, DType::kF32);
+  EXPECT_DEATH(backend->RmsNorm({.x = x, .gain = two.view(), .out = x}), "HasShape");
+  EXPECT_DEATH(backend->AddRmsNorm({.delta = x, .delta_gain = two.view(), .residual = x, .out = x}),
+               "HasShape");
+  EXPECT_DEATH(backend->NormRows({.x = x, .gain = two.view(), .out = x}), "HasShape");
+  EXPECT_DEATH(backend->NormRows({.x = x, .out = x}), "gain.empty");
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+
+#include "kernels/ops/rowwise.h"
 
 namespace mea {
 namespace {
@@ -83,6 +86,25 @@ TEST(CostTest, MatMulMovesItsWeightsOnce) {
   const OpCost cost = MatMulCost(3, 10, 20, DType::kBf16, DType::kF32);
   EXPECT_EQ(cost.bytes, 2 * 200 + 3 * 30 * 4);
   EXPECT_EQ(cost.flops, 2 * 3 * 200);
+}
+
+TEST(CostTest, NormsCostByTheGainsThatAreThere) {
+  const Tensor rows = *Tensor::AllocateHost(std::array<int64_t, 2>{3, 10}, DType::kF32);
+  const Tensor gains = *Tensor::AllocateHost(std::array<int64_t, 1>{10}, DType::kF32);
+  const TensorView x = rows.view();
+  const TensorView gain = gains.view();
+  constexpr ActivationDTypes kDTypes;
+  EXPECT_EQ(Cost(RmsNormArgs{.x = x, .out = x}, kDTypes), (OpCost{2 * 120, 0}));
+  EXPECT_EQ(Cost(NormRowsArgs{.x = x, .gain = gain, .out = x}, kDTypes),
+            (OpCost{2 * 120 + 40, 4 * 30}));
+  EXPECT_EQ(Cost(AddRmsNormArgs{.delta = x, .residual = x, .out = x}, kDTypes),
+            (OpCost{4 * 120, 30}));
+  EXPECT_EQ(Cost(AddRmsNormArgs{.delta = x, .delta_gain = gain, .residual = x, .out = x}, kDTypes),
+            (OpCost{4 * 120 + 40, 5 * 30}));
+  EXPECT_EQ(
+      Cost(AddRmsNormArgs{.delta = x, .delta_gain = gain, .residual = x, .gain = gain, .out = x},
+           kDTypes),
+      (OpCost{4 * 120 + 80, 9 * 30}));
 }
 
 TEST(CostTest, OnlyExpertsThatARowReachesAreRead) {

@@ -39,7 +39,8 @@ class StagedBackend final : public Backend {
   };
 
   void DoEmbed(const EmbedArgs& args) override {
-    device_.Embed({.table = Up(args.table), .ids = Up(args.ids), .out = Up(args.out)});
+    device_.Embed(
+        {.table = Up(args.table), .ids = Up(args.ids), .scale = args.scale, .out = Up(args.out)});
     Down();
   }
 
@@ -50,10 +51,18 @@ class StagedBackend final : public Backend {
 
   void DoAddRmsNorm(const AddRmsNormArgs& args) override {
     device_.AddRmsNorm({.delta = Up(args.delta),
+                        .delta_gain = Up(args.delta_gain),
+                        .delta_scale = args.delta_scale,
                         .residual = Up(args.residual),
                         .gain = Up(args.gain),
                         .eps = args.eps,
                         .out = Up(args.out)});
+    Down();
+  }
+
+  void DoNormRows(const NormRowsArgs& args) override {
+    device_.NormRows(
+        {.x = Up(args.x), .gain = Up(args.gain), .eps = args.eps, .out = Up(args.out)});
     Down();
   }
 

@@ -35,9 +35,9 @@ __global__ void __launch_bounds__(kMaxThreads) EmbedKernel(const __grid_constant
   const int64_t row = blockIdx.x;
   const int32_t id = p.ids[row];
   const int32_t token = id >= 0 ? id : p.drawn[-1 - id].token_id;
-  const Bf16* entry = p.table + token * p.table_stride + i;
-  Store8<kAligned>(p.out + row * p.out_stride + i, p.hidden - i,
-                   Load8<kAligned>(entry, p.hidden - i));
+  Vector8 x = Load8<kAligned>(p.table + token * p.table_stride + i, p.hidden - i);
+  for (int e = 0; e < kVectorElements; ++e) x.at[e] *= p.scale;
+  Store8<kAligned>(p.out + row * p.out_stride + i, p.hidden - i, x);
 }
 
 // out = f(gate) * up. Bytes: 6 per element.

@@ -14,14 +14,15 @@
 
 namespace mea::cuda {
 
-// out[i] = table[ids[i]]; an id of -1 - j stands for the token that row j of the last sampling
-// drew.
+// out[i] = scale * table[ids[i]]; an id of -1 - j stands for the token that row j of the last
+// sampling drew.
 struct EmbedParams {
   const Bf16* table = nullptr;  // [vocab, hidden]
   int64_t table_stride = 0;
   const int32_t* ids = nullptr;         // [num_tokens], each below vocab
   const SampledToken* drawn = nullptr;  // as many as the ids name
-  float* out = nullptr;                 // [num_tokens, hidden]
+  float scale = 1;
+  float* out = nullptr;  // [num_tokens, hidden]
   int64_t out_stride = 0;
   int num_tokens = 0;
   int hidden = 0;
@@ -30,23 +31,29 @@ cudaError_t LaunchEmbed(const EmbedParams& params, cudaStream_t stream);
 
 inline constexpr int kMaxNormHidden = 16384;
 
-// out = gain * x / sqrt(mean(x^2) + eps). hidden is at most kMaxNormHidden.
-struct RmsNormParams {
-  const float* x = nullptr;  // [num_tokens, hidden]
+// out = gain * x / sqrt(mean(x^2) + eps), or x where the gain is null. hidden is at most
+// kMaxNormHidden.
+template <class T>
+struct NormParams {
+  const T* x = nullptr;  // [num_tokens, hidden]
   int64_t x_stride = 0;
   const float* gain = nullptr;  // [hidden]
   float eps = 0;
-  Bf16* out = nullptr;  // [num_tokens, hidden]
+  Bf16* out = nullptr;  // [num_tokens, hidden]; may be x
   int64_t out_stride = 0;
   int num_tokens = 0;
   int hidden = 0;
 };
-cudaError_t LaunchRmsNorm(const RmsNormParams& params, cudaStream_t stream);
+cudaError_t LaunchRmsNorm(const NormParams<float>& params, cudaStream_t stream);
+cudaError_t LaunchNormRows(const NormParams<Bf16>& params, cudaStream_t stream);
 
-// residual += delta; out = RmsNorm(residual).
+// residual += delta_scale * delta; out = RmsNorm(residual), or the residual where the gain is null.
+// A delta with a gain is normed before it is added.
 struct AddRmsNormParams {
   const Bf16* delta = nullptr;  // [num_tokens, hidden]
   int64_t delta_stride = 0;
+  const float* delta_gain = nullptr;  // [hidden]
+  float delta_scale = 1;
   float* residual = nullptr;  // [num_tokens, hidden]
   int64_t residual_stride = 0;
   const float* gain = nullptr;  // [hidden]

@@ -130,6 +130,83 @@ TEST_P(RowwiseTest, AddRmsNormAddsInFloatAndNormsTheSum) {
   ExpectRounded(out.ToHost(), ReferenceNorm(sum, gain, kEps));
 }
 
+std::vector<Bf16> RunNormRows(const DeviceRows<Bf16>& x, const DeviceRows<Bf16>& out,
+                              const std::vector<float>& gain, int rows) {
+  const simt::DeviceVector<float> device_gain(gain);
+  EXPECT_EQ(LaunchNormRows({.x = x.data(),
+                            .x_stride = x.stride(),
+                            .gain = device_gain.data(),
+                            .eps = kEps,
+                            .out = out.data(),
+                            .out_stride = out.stride(),
+                            .num_tokens = rows,
+                            .hidden = static_cast<int>(gain.size())},
+                           nullptr),
+            cudaSuccess);
+  return out.ToHost();
+}
+
+std::vector<float> ToFloats(const std::vector<Bf16>& values) {
+  std::vector<float> wide;
+  for (const Bf16 value : values) wide.push_back(ToFloat(value));
+  return wide;
+}
+
+TEST_P(RowwiseTest, NormRowsMayOverwriteARowAndDependsOnThatRowAlone) {
+  const auto gain = NormalFloats(columns(), 11);
+  const auto x = NormalBf16s(9 * columns(), 12, 20.0);
+  const auto apart = RunNormRows(Rows(9, x), Rows<Bf16>(9), gain, 9);
+  ExpectRounded(apart, ReferenceNorm(ToFloats(x), gain, kEps));
+  const DeviceRows<Bf16> buffer = Rows(9, x);
+  EXPECT_TRUE(SameBits(RunNormRows(buffer, buffer, gain, 9), apart));
+  const std::vector<Bf16> last(x.end() - columns(), x.end());
+  EXPECT_TRUE(SameBits(RunNormRows(Rows(1, last), Rows<Bf16>(1), gain, 1),
+                       {apart.end() - columns(), apart.end()}));
+}
+
+// The residual and the output, one behind the other.
+std::pair<std::vector<float>, std::vector<Bf16>> RunAddNormed(const DeviceRows<Bf16>& delta,
+                                                              const DeviceRows<float>& residual,
+                                                              const DeviceRows<Bf16>& out,
+                                                              const std::vector<float>& gain,
+                                                              int rows) {
+  const simt::DeviceVector<float> device_gain(gain);
+  EXPECT_EQ(LaunchAddRmsNorm({.delta = delta.data(),
+                              .delta_stride = delta.stride(),
+                              .delta_gain = device_gain.data(),
+                              .delta_scale = 0.5f,
+                              .residual = residual.data(),
+                              .residual_stride = residual.stride(),
+                              .gain = device_gain.data(),
+                              .eps = kEps,
+                              .out = out.data(),
+                              .out_stride = out.stride(),
+                              .num_tokens = rows,
+                              .hidden = static_cast<int>(gain.size())},
+                             nullptr),
+            cudaSuccess);
+  return {residual.ToHost(), out.ToHost()};
+}
+
+TEST_P(RowwiseTest, AddRmsNormNormsADeltaWithAGainAndDependsOnThatRowAlone) {
+  const int rows = 9;
+  const auto gain = NormalFloats(columns(), 13);
+  const auto delta = NormalBf16s(rows * columns(), 14, 20.0);
+  const auto before = NormalFloats(rows * columns(), 15, 10.0);
+  const auto [sum, out] =
+      RunAddNormed(Rows(rows, delta), Rows(rows, before), Rows<Bf16>(rows), gain, rows);
+  const auto added = ReferenceNorm(ToFloats(delta), gain, kEps);
+  for (size_t i = 0; i < sum.size(); ++i) ASSERT_NEAR(sum[i], before[i] + 0.5 * added[i], 3e-5);
+  ExpectRounded(out, ReferenceNorm(sum, gain, kEps));
+
+  const int last = (rows - 1) * columns();
+  const auto [last_sum, last_out] = RunAddNormed(
+      Rows(1, std::vector(delta.begin() + last, delta.end())),
+      Rows(1, std::vector(before.begin() + last, before.end())), Rows<Bf16>(1), gain, 1);
+  EXPECT_TRUE(SameBits(last_sum, {sum.begin() + last, sum.end()}));
+  EXPECT_TRUE(SameBits(last_out, {out.begin() + last, out.end()}));
+}
+
 TEST(RowwiseLimitTest, LongerRowsThanANormTakesAreRefused) {
   EXPECT_EQ(LaunchRmsNorm({.num_tokens = 1, .hidden = kMaxNormHidden + 1}, nullptr),
             cudaErrorInvalidValue);
