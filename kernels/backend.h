@@ -90,7 +90,9 @@ class Backend {
   void MatMul(TensorView x, const Projection& projection) {
     MatMul({.x = x, .projections = std::span(&projection, 1)});
   }
-  void SwiGlu(const SwiGluArgs& args) { Call("SwiGlu", args, &Backend::DoSwiGlu); }
+  void GatedActivation(const GatedActivationArgs& args) {
+    Call("GatedActivation", args, &Backend::DoGatedActivation);
+  }
   void Moe(const MoeArgs& args) { Call("Moe", args, &Backend::DoMoe); }
   void SigmoidGate(const SigmoidGateArgs& args) {
     Call("SigmoidGate", args, &Backend::DoSigmoidGate);
@@ -142,7 +144,7 @@ class Backend {
   virtual void DoAddRmsNorm(const AddRmsNormArgs& args) = 0;
   virtual void DoNormRows(const NormRowsArgs& args) = 0;
   virtual void DoMatMul(const MatMulArgs& args) = 0;
-  virtual void DoSwiGlu(const SwiGluArgs& args) = 0;
+  virtual void DoGatedActivation(const GatedActivationArgs& args) = 0;
   virtual void DoMoe(const MoeArgs& args) = 0;
   virtual void DoSigmoidGate(const SigmoidGateArgs& args) = 0;
   virtual void DoMixHeads(const MixHeadsArgs& args) = 0;

@@ -49,7 +49,7 @@ OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DT
           .flops = 2 * num_tokens * in * out};
 }
 
-OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute) {
+OpCost GatedActivationCost(int64_t num_tokens, int64_t width, DType compute) {
   // An exponential counts as one operation, in addition to the negation, sum, quotient and product.
   return {.bytes = 3 * num_tokens * width * DTypeSize(compute), .flops = 5 * num_tokens * width};
 }

@@ -30,7 +30,7 @@ OpCost EmbedCost(int64_t num_tokens, int64_t hidden, DType table, DType compute)
 OpCost RmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute);
 OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType compute);
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute);
-OpCost SwiGluCost(int64_t num_tokens, int64_t width, DType compute);
+OpCost GatedActivationCost(int64_t num_tokens, int64_t width, DType compute);  // by SiLU
 // Reads the router and `num_reached` experts, whatever their number of rows.
 OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_t num_reached,
                DType weights, DType compute);

@@ -30,7 +30,7 @@ OpCost FeedForwardCost(const ModelConfig& config, int layer, const StepDTypes& d
   }
   const int64_t ffn = config.ffn_size;
   return MatMulCost(num_tokens, config.hidden_size, 2 * ffn, dtypes.weights, dtypes.compute) +
-         SwiGluCost(num_tokens, ffn, dtypes.compute) +
+         GatedActivationCost(num_tokens, ffn, dtypes.compute) +
          MatMulCost(num_tokens, ffn, config.hidden_size, dtypes.weights, dtypes.compute);
 }
 

@@ -186,7 +186,7 @@ void Model::FeedForward(int layer, int num_tokens) {
   const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
                                     {.w = w.up_proj, .bias = w.up_bias, .out = up}};
   backend_->MatMul({.x = workspace_.normed(num_tokens), .projections = projections});
-  backend_->SwiGlu({.gate = gate, .up = up, .out = gate});
+  backend_->GatedActivation({.gate = gate, .up = up, .out = gate});
   backend_->MatMul(gate,
                    {.w = w.down_proj, .bias = w.down_bias, .out = workspace_.delta(num_tokens)});
 }

@@ -69,7 +69,9 @@ class CpuBackend final : public Backend {
     EachRow(kernels_.rows.add_rms_norm, args);
   }
   void DoNormRows(const NormRowsArgs& args) override { EachRow(kernels_.rows.norm_rows, args); }
-  void DoSwiGlu(const SwiGluArgs& args) override { EachRow(kernels_.rows.swi_glu, args); }
+  void DoGatedActivation(const GatedActivationArgs& args) override {
+    EachRow(kernels_.rows.gated_activation, args);
+  }
   void DoSigmoidGate(const SigmoidGateArgs& args) override {
     EachRow(kernels_.rows.sigmoid_gate, args);
   }

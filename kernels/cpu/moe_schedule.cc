@@ -175,11 +175,11 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
     kernels.matmul.For(dtype).multiply(up, product_scratch);
     const TensorView inner =
         args.inner.Rows(panel.row, panel.num_rows).Columns(block.out, block.num_outs);
-    const SwiGluArgs activation = {
+    const GatedActivationArgs activation = {
         .gate = inner,
         .up = TensorView::Dense(up.out, DType::kF32, {panel.num_rows, block.num_outs}),
         .out = inner};
-    for (int row = 0; row < panel.num_rows; ++row) kernels.rows.swi_glu(activation, row);
+    for (int row = 0; row < panel.num_rows; ++row) kernels.rows.gated_activation(activation, row);
   });
 }
 

@@ -100,6 +100,14 @@ HWY_INLINE Vec TimesSigmoid(Vec x, Vec gate) {
   return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(negated)));
 }
 
+// x * sigmoid(2 u) = 0.5 x (1 + tanh(u))
+HWY_INLINE Vec GeluTanh(Vec x) {
+  const F32 d;
+  const Vec linear = hn::Set(d, 1.5957691216f);  // 2 sqrt(2 / pi)
+  const Vec cubic = hn::Set(d, 0.0713548163f);   // 0.044715 of it
+  return TimesSigmoid(x, hn::Mul(x, hn::MulAdd(cubic, hn::Mul(x, x), linear)));
+}
+
 // out = f(gate, up)
 template <typename Args, typename F>
 HWY_INLINE void Gate(const Args& args, int64_t row, F f) {
@@ -107,8 +115,14 @@ HWY_INLINE void Gate(const Args& args, int64_t row, F f) {
           args.gate.template row<float>(row), args.up.template row<float>(row));
 }
 
-void SwiGlu(const SwiGluArgs& args, int64_t row) {
-  Gate(args, row, [](Vec gate, Vec up) HWY_ATTR { return hn::Mul(TimesSigmoid(gate, gate), up); });
+void GatedActivation(const GatedActivationArgs& args, int64_t row) {
+  switch (args.activation) {
+    case Activation::kSilu:
+      return Gate(args, row,
+                  [](Vec gate, Vec up) HWY_ATTR { return hn::Mul(TimesSigmoid(gate, gate), up); });
+    case Activation::kGeluTanh:
+      return Gate(args, row, [](Vec gate, Vec up) HWY_ATTR { return hn::Mul(GeluTanh(gate), up); });
+  }
 }
 
 void SigmoidGate(const SigmoidGateArgs& args, int64_t row) {
@@ -180,7 +194,7 @@ cpu::RowKernels ChooseRowKernels() {
   return {.rms_norm = RmsNorm,
           .add_rms_norm = AddRmsNorm,
           .norm_rows = NormRows,
-          .swi_glu = SwiGlu,
+          .gated_activation = GatedActivation,
           .sigmoid_gate = SigmoidGate,
           .mix_heads = MixHeads};
 }

@@ -12,7 +12,7 @@ struct RowKernels {
   RowKernel<RmsNormArgs> rms_norm;
   RowKernel<AddRmsNormArgs> add_rms_norm;
   RowKernel<NormRowsArgs> norm_rows;
-  RowKernel<SwiGluArgs> swi_glu;
+  RowKernel<GatedActivationArgs> gated_activation;
   RowKernel<SigmoidGateArgs> sigmoid_gate;
   RowKernel<MixHeadsArgs> mix_heads;
 };

@@ -68,7 +68,7 @@ class CudaBackend final : public Backend {
   void DoAddRmsNorm(const AddRmsNormArgs& args) override;
   void DoNormRows(const NormRowsArgs& args) override;
   void DoMatMul(const MatMulArgs& args) override;
-  void DoSwiGlu(const SwiGluArgs& args) override;
+  void DoGatedActivation(const GatedActivationArgs& args) override;
   void DoMoe(const MoeArgs& args) override;
   void DoSigmoidGate(const SigmoidGateArgs& args) override;
   void DoMixHeads(const MixHeadsArgs& args) override;

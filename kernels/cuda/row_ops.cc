@@ -1,4 +1,4 @@
-// The ops of CudaBackend that treat rows alike: embedding, norms, products, SwiGLU.
+// The ops of CudaBackend that treat rows alike: embedding, norms, products, gates.
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/operands.h"
@@ -120,8 +120,9 @@ void CudaBackend::DoMatMul(const MatMulArgs& args) {
   });
 }
 
-void CudaBackend::DoSwiGlu(const SwiGluArgs& args) {
-  Launched("SwiGlu", [&](cudaStream_t stream) { return LaunchSwiGlu(Gate(args), stream); });
+void CudaBackend::DoGatedActivation(const GatedActivationArgs& args) {
+  const auto launch = args.activation == Activation::kSilu ? LaunchSwiGlu : LaunchGeGlu;
+  Launched("GatedActivation", [&](cudaStream_t stream) { return launch(Gate(args), stream); });
 }
 
 void CudaBackend::DoSigmoidGate(const SigmoidGateArgs& args) {

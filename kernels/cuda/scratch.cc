@@ -15,9 +15,9 @@ namespace {
 // NVIDIA's forum (topic 244901, CUDA 11.2). Newer drivers need less; `graph_bytes` of the counters
 // says what it came to.
 constexpr int64_t kBytesPerKernelOfGraph = 64 << 10;
-// Two norms, four products, SwiGLU, rotation and append, attention, its combination; biases.
+// Two norms, four products, a gate, rotation and append, attention, its combination; biases.
 constexpr int64_t kKernelsPerLayer = 12;
-// Six instead of two products and SwiGLU.
+// Six instead of two products and a gate.
 constexpr int64_t kMoreKernelsOfExperts = 3;
 // Rotation's angles, embedding, first norm, work list; the output layer's graph has two more.
 constexpr int64_t kKernelsBeside = 6;

@@ -58,11 +58,14 @@ OpCost Cost(const NormRowsArgs& args, ActivationDTypes dtypes) {
   return RmsNormCost(args.x.shape[0], args.x.shape[1], 1, dtypes.compute);
 }
 
-void Check(const SwiGluArgs& args, ActivationDTypes dtypes) {
+void Check(const GatedActivationArgs& args, ActivationDTypes dtypes) {
   CheckGate(args.gate, args.up, args.out, dtypes);
 }
-OpCost Cost(const SwiGluArgs& args, ActivationDTypes dtypes) {
-  return SwiGluCost(args.gate.shape[0], args.gate.shape[1], dtypes.compute);
+OpCost Cost(const GatedActivationArgs& args, ActivationDTypes dtypes) {
+  OpCost cost = GatedActivationCost(args.gate.shape[0], args.gate.shape[1], dtypes.compute);
+  // A square, a multiply-add and a product before the sigmoid.
+  if (args.activation == Activation::kGeluTanh) cost.flops += 4 * args.gate.num_elements();
+  return cost;
 }
 
 void Check(const SigmoidGateArgs& args, ActivationDTypes dtypes) {

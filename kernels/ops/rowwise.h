@@ -55,14 +55,20 @@ struct NormRowsArgs {
 void Check(const NormRowsArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const NormRowsArgs& args, ActivationDTypes dtypes);
 
-// out = silu(gate) * up; out may be gate.
-struct SwiGluArgs {
+enum class Activation : uint8_t {
+  kSilu,      // x sigmoid(x)
+  kGeluTanh,  // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x sigmoid(2 sqrt(2 / pi) (...))
+};
+
+// out = activation(gate) * up; out may be gate.
+struct GatedActivationArgs {
   TensorView gate;  // [num_tokens, width], as all
   TensorView up;
+  Activation activation = Activation::kSilu;
   TensorView out;
 };
-void Check(const SwiGluArgs& args, ActivationDTypes dtypes);
-OpCost Cost(const SwiGluArgs& args, ActivationDTypes dtypes);
+void Check(const GatedActivationArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const GatedActivationArgs& args, ActivationDTypes dtypes);
 
 // out = scale * sigmoid(gate) * up; out may be gate.
 struct SigmoidGateArgs {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -73,8 +74,16 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void DoSwiGlu(const SwiGluArgs& args) override {
-    Gate(args, [](double g) { return g / (1.0 + std::exp(-g)); });
+  void DoGatedActivation(const GatedActivationArgs& args) override {
+    switch (args.activation) {
+      case Activation::kSilu:
+        return Gate(args, [](double g) { return g / (1.0 + std::exp(-g)); });
+      case Activation::kGeluTanh:
+        return Gate(args, [](double g) {
+          const double inner = std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g);
+          return 0.5 * g * (1.0 + std::tanh(inner));
+        });
+    }
   }
   void DoSigmoidGate(const SigmoidGateArgs& args) override {
     Gate(args, [&](double g) { return args.scale / (1.0 + std::exp(-g)); });

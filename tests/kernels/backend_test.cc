@@ -38,7 +38,7 @@ class EveryOp {
     backend_.AddRmsNorm({.delta = Rows(), .residual = matrix, .gain = gain, .out = Rows()});
     backend_.NormRows({.x = matrix, .gain = gain, .out = Rows()});
     backend_.MatMul(matrix, {.w = Wide32({2, 2}), .out = Rows()});
-    backend_.SwiGlu({.gate = matrix, .up = Rows(), .out = Rows()});
+    backend_.GatedActivation({.gate = matrix, .up = Rows(), .out = Rows()});
     backend_.SigmoidGate({.gate = matrix, .up = Rows(), .out = Rows()});
     backend_.MixHeads({.x = Rows().Split(1), .mix = mix, .out = Rows().Split(1)});
     backend_.GatherRows({.x = matrix, .rows = ids, .out = Rows()});
@@ -161,8 +161,9 @@ TEST(BackendDeathTest, ArgumentsAreCheckedBeforeAnyoneSeesThem) {
   backend->set_observer(std::make_unique<Nothing>());
   const Tensor gate = Allocate({2, 3}, DType::kF64);
   const Tensor narrow = Allocate({2, 2}, DType::kF64);
-  EXPECT_DEATH(backend->SwiGlu({.gate = gate.view(), .up = narrow.view(), .out = gate.view()}),
-               "HasShape");
+  EXPECT_DEATH(
+      backend->GatedActivation({.gate = gate.view(), .up = narrow.view(), .out = gate.view()}),
+      "HasShape");
   EXPECT_DEATH(backend->Copy({.from = gate.view(), .to = narrow.view()}), "shape");
 }
 

@@ -2,6 +2,8 @@
 // reference, on every instruction set of this machine.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/kernels/gates.h"
 #include "tests/kernels/op_support.h"
 
@@ -111,20 +113,33 @@ TEST_P(CpuLinearTest, GatesAgreeWithTheReference) {
   }
 }
 
-TEST_P(CpuLinearTest, SwiGluOfExtremesIsFinite) {
+TEST_P(CpuLinearTest, GatesOfARowDependOnThatRowAlone) {
+  const Tensor gate = Random({35, 37}, DType::kF32, 62, 2.0);
+  const Tensor up = Random({35, 37}, DType::kF32, 63);
+  for (const GateOp& op : kGates) {
+    const Tensor all = Poisoned({35, 37}, DType::kF32);
+    const Tensor last = Poisoned({1, 37}, DType::kF32);
+    op.call(*MakeCpu(GetParam(), 5), gate.view(), up.view(), all.view());
+    op.call(*MakeCpu(GetParam(), 1), gate.view().Rows(34, 1), up.view().Rows(34, 1), last.view());
+    EXPECT_TRUE(BitwiseEqual(last.view(), all.view().Rows(34, 1))) << op.name;
+  }
+}
+
+TEST_P(CpuLinearTest, ActivationsOfExtremesAreFinite) {
+  const float gates[] = {-1e30f, -200.0f, 200.0f, 1e30f};
   const Tensor gate = Allocate({1, 4}, DType::kF32);
   const Tensor up = Allocate({1, 4}, DType::kF32);
-  const float gates[] = {-1e30f, -200.0f, 200.0f, 1e30f};
-  for (int i = 0; i < 4; ++i) {
-    gate.view().as<float>()[i] = gates[i];
-    up.view().as<float>()[i] = 1.0f;
+  std::copy_n(gates, 4, gate.view().as<float>());
+  std::fill_n(up.view().as<float>(), 4, 1.0f);
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    const Tensor out = Poisoned({1, 4}, DType::kF32);
+    backend_->GatedActivation(
+        {.gate = gate.view(), .up = up.view(), .activation = activation, .out = out.view()});
+    EXPECT_NEAR(out.view().as<float>()[0], 0.0f, 1e-7f);
+    EXPECT_NEAR(out.view().as<float>()[1], 0.0f, 1e-7f);
+    EXPECT_EQ(out.view().as<float>()[2], 200.0f);
+    EXPECT_EQ(out.view().as<float>()[3], 1e30f);
   }
-  const Tensor out = Poisoned({1, 4}, DType::kF32);
-  backend_->SwiGlu({.gate = gate.view(), .up = up.view(), .out = out.view()});
-  EXPECT_NEAR(out.view().as<float>()[0], 0.0f, 1e-7f);
-  EXPECT_NEAR(out.view().as<float>()[1], 0.0f, 1e-7f);
-  EXPECT_EQ(out.view().as<float>()[2], 200.0f);
-  EXPECT_EQ(out.view().as<float>()[3], 1e30f);
 }
 
 TEST_P(CpuLinearTest, MixHeadsAgreesWithTheReferenceRowByRow) {

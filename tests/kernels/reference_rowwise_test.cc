@@ -31,6 +31,18 @@ class ReferenceRowwiseTest : public ::testing::Test {
   std::unique_ptr<Backend> backend_ = CreateReferenceBackend();
 };
 
+TEST_F(ReferenceRowwiseTest, GeluTanhIsWhatOthersComputeNotTheExactGelu) {
+  const Tensor gate = Wide({1, 5}, {-3.0, -1.0, 0.0, 1.0, 3.0});
+  const Tensor up = Wide({1, 5}, {1.0, 2.0, 1.0, 1.0, -1.0});
+  backend_->GatedActivation({.gate = gate.view(),
+                             .up = up.view(),
+                             .activation = Activation::kGeluTanh,
+                             .out = gate.view()});
+  // torch.nn.functional.gelu(x, approximate="tanh") in float64; the exact one has 0.8413447 at 1.
+  ExpectNear(gate, {-0.0036373920817729943, 2 * -0.15880800939172324, 0.0, 0.8411919906082768,
+                    -2.996362607918227});
+}
+
 TEST_F(ReferenceRowwiseTest, AddRmsNormNormsTheDeltaThenScalesItThenNormsTheSum) {
   const Tensor delta = Wide({1, 2}, {3.0, 4.0});  // mean square 12.5
   const Tensor delta_gain = Gain({2.0f, 1.0f});

@@ -75,8 +75,11 @@ class StagedBackend final : public Backend {
     Down();
   }
 
-  void DoSwiGlu(const SwiGluArgs& args) override {
-    device_.SwiGlu({.gate = Up(args.gate), .up = Up(args.up), .out = Up(args.out)});
+  void DoGatedActivation(const GatedActivationArgs& args) override {
+    device_.GatedActivation({.gate = Up(args.gate),
+                             .up = Up(args.up),
+                             .activation = args.activation,
+                             .out = Up(args.out)});
     Down();
   }
 

@@ -60,6 +60,11 @@ __global__ void __launch_bounds__(kMaxThreads) SwiGluKernel(const __grid_constan
 }
 
 template <bool kAligned>
+__global__ void __launch_bounds__(kMaxThreads) GeGluKernel(const __grid_constant__ GateParams p) {
+  Gate<kAligned>(p, [](float g) { return GeluTanh(g); });
+}
+
+template <bool kAligned>
 __global__ void __launch_bounds__(kMaxThreads)
     SigmoidGateKernel(const __grid_constant__ GateParams p, float scale) {
   Gate<kAligned>(p, [scale](float g) { return scale * Sigmoid(g); });
@@ -128,6 +133,10 @@ cudaError_t LaunchEmbed(const EmbedParams& p, cudaStream_t stream) {
 
 cudaError_t LaunchSwiGlu(const GateParams& p, cudaStream_t stream) {
   return LaunchGate(SwiGluKernel<true>, SwiGluKernel<false>, p, stream);
+}
+
+cudaError_t LaunchGeGlu(const GateParams& p, cudaStream_t stream) {
+  return LaunchGate(GeGluKernel<true>, GeGluKernel<false>, p, stream);
 }
 
 cudaError_t LaunchSigmoidGate(const GateParams& p, float scale, cudaStream_t stream) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// The ops that take each row by itself: embedding, norms, SwiGLU and the gathering of rows.
+// The ops that take each row by itself: embedding, norms, gates, mixes of heads and the
+// gathering of rows.
 // Activations and the table are BF16, the residual stream and the gains F32. Strides are in
 // elements, from one row to the next. Rows are fastest if every row starts on a 16-byte boundary
 // and its length is a multiple of 8; everything else works too. All return the error of the launch.
@@ -78,6 +79,8 @@ struct GateParams {
 };
 // out = silu(gate) * up
 cudaError_t LaunchSwiGlu(const GateParams& params, cudaStream_t stream);
+// out = gelu_tanh(gate) * up
+cudaError_t LaunchGeGlu(const GateParams& params, cudaStream_t stream);
 // out = scale * sigmoid(gate) * up
 cudaError_t LaunchSigmoidGate(const GateParams& params, float scale, cudaStream_t stream);
 

@@ -173,7 +173,7 @@ class TinyModel {
                          .gain = gain_.view(),
                          .eps = 1e-5f,
                          .out = rows(normed_)});
-    backend_.SwiGlu({.gate = rows(normed_), .up = rows(delta_), .out = rows(normed_)});
+    backend_.GatedActivation({.gate = rows(normed_), .up = rows(delta_), .out = rows(normed_)});
     backend_.GatherRows({.x = rows(normed_), .rows = rows(order_), .out = rows(delta_)});
     backend_.MatMul(rows(delta_), {.w = table_.view(), .out = rows(logits_)});
   }
