@@ -13,7 +13,7 @@ namespace mea {
 namespace {
 
 constexpr IntRange kPseudoHeadRange{1, 16};
-constexpr IntRange kWindowRange{0, 1 << 30};
+constexpr IntRange kIhaWindowRange{0, 1 << 30};
 
 enum Buffer { kAngles, kQueries, kAttended };
 
@@ -29,8 +29,9 @@ absl::Status CheckBase(const FieldReader& in, const ModelConfig& config) {
                                ", since pseudo heads mix queries, keys and values alike"),
                   absl::StrCat(config.kv_heads));
   }
-  if (config.qk_norm) {
-    return refuse("base_model_type", "a model without QK-norm below interleaved heads",
+  if (config.layers.qk_norm || config.layers.qk_row_norm || config.other_rope) {
+    return refuse("base_model_type",
+                  "a model without QK-norm, whose layers turn alike, below interleaved heads",
                   ShownName(config.base_model_type));
   }
   for (const int window : config.layer_windows) {
@@ -47,7 +48,7 @@ absl::StatusOr<std::shared_ptr<const AttentionVariant>> IhaAttention::Read(Field
                                                                            ModelConfig& config) {
   in.OnlyFields({"kind", "num_pseudo_heads", "layer_windows"});
   const int pseudo_heads = in.Int("num_pseudo_heads", kPseudoHeadRange);
-  const std::vector<int> windows = in.IntOrList("layer_windows", kWindowRange);
+  const std::vector<int> windows = in.IntOrList("layer_windows", kIhaWindowRange);
   if (in.status().ok() && (windows.empty() || std::ssize(windows) > config.num_layers)) {
     in.Refuse("layer_windows",
               absl::StrCat("1 to ", config.num_layers,

@@ -5,12 +5,17 @@
 
 namespace mea {
 
-absl::StatusOr<std::shared_ptr<const AttentionVariant>> KhaAttention::Read(
-    FieldReader& in, ModelConfig& /*config*/) {
+absl::StatusOr<std::shared_ptr<const AttentionVariant>> KhaAttention::Read(FieldReader& in,
+                                                                           ModelConfig& config) {
   in.OnlyFields({"kind", "knock"});
   const std::string knock = in.String("knock");
   if (in.status().ok() && knock != "linear" && knock != "mlp") {
     in.Refuse("knock", "\"linear\" or \"mlp\"", ShownName(knock));
+  }
+  if (!RotaryOrder(config.rope, config.head_dim).empty() || config.layers.qk_row_norm) {
+    in.Refuse("kind",
+              "a base model whose heads turn whole, each normalised by itself, below \"kha\"",
+              ShownName(config.base_model_type));
   }
   if (!in.status().ok()) return in.status();
   return std::make_shared<const KhaAttention>(knock == "mlp" ? Knock::kMlp : Knock::kLinear);

@@ -1,5 +1,7 @@
 #include "engine/attention/mea.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "engine/storage/json.h"
 #include "engine/storage/mismatch.h"
@@ -38,6 +40,13 @@ absl::StatusOr<std::shared_ptr<const AttentionVariant>> MeaAttention::Read(Field
     in.Refuse("head_norm", "\"rms\" or \"none\"", ShownName(norm));
   config.head_norm = norm == "rms" ? HeadNorm::kRms : HeadNorm::kNone;
   config.head_norm_eps = static_cast<float>(in.Number("head_norm_eps", kHeadNormEpsRange, 1e-5));
+  const auto composes = [&](int heads) { return heads < config.kv_heads; };
+  if (config.layers.qk_row_norm && std::any_of(keys.begin(), keys.end(), composes)) {
+    in.Refuse("num_component_key_heads",
+              absl::StrCat(config.kv_heads, ", since ", config.base_model_type,
+                           " normalises the keys of all heads together"),
+              "fewer");
+  }
   if (!in.status().ok()) return in.status();
   for (int layer = 0; layer < config.num_layers; ++layer) {
     config.layer_heads[layer] = {.key_heads = keys[layer],
@@ -53,7 +62,7 @@ void MeaAttention::SettleLayers(const SafeTensors& tensors, ModelConfig& config)
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");
     LayerHeads& heads = config.layer_heads[layer];
-    heads.key_mix |= tensors.Find(prefix + "k_hlc.weight") != nullptr;
+    heads.key_mix |= !config.layers.qk_row_norm && tensors.Find(prefix + "k_hlc.weight");
     heads.value_mix |= tensors.Find(prefix + "v_hlc.weight") != nullptr;
   }
 }

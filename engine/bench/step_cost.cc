@@ -42,13 +42,21 @@ OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
   for (const SequenceLengths& sequence : sequences) n += sequence.q_len;
   const int64_t hidden = config.hidden_size;
 
+  const LayerDesign& design = config.layers;
+  const auto norms = [](std::string_view of_delta, bool of_residual) {
+    return (of_delta.empty() ? 0 : 1) + (of_residual ? 1 : 0);
+  };
+  const bool has_input_norm = !design.input_norm.empty();
   OpCost cost = EmbedCost(n, hidden, dtypes.weights, dtypes.compute) +
-                RmsNormCost(n, hidden, 1, dtypes.compute);
+                RmsNormCost(n, hidden, has_input_norm ? 1 : 0, dtypes.compute);
   for (int layer = 0; layer < config.num_layers; ++layer) {
+    const bool is_last = layer + 1 == config.num_layers;
     cost += AttentionBlockCost(config, layer, dtypes, sequences, n);
-    cost += AddRmsNormCost(n, hidden, 1, dtypes.compute);
+    cost += AddRmsNormCost(n, hidden, norms(design.attention_output_norm, !design.ffn_norm.empty()),
+                           dtypes.compute);
     cost += FeedForwardCost(config, layer, dtypes, n);
-    cost += AddRmsNormCost(n, hidden, 1, dtypes.compute);
+    cost += AddRmsNormCost(n, hidden, norms(design.ffn_output_norm, is_last || has_input_norm),
+                           dtypes.compute);
   }
   return cost + MatMulCost(logit_rows, hidden, config.vocab_size, dtypes.weights, dtypes.compute);
 }

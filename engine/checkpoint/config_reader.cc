@@ -5,7 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/attention/registry.h"
-#include "engine/checkpoint/rope_reader.h"
+#include "engine/family/family.h"
+#include "engine/family/rope_reader.h"
 #include "engine/storage/file.h"
 #include "engine/storage/json.h"
 
@@ -25,57 +26,6 @@ constexpr IntRange kExpertRange{1, 4096};
 constexpr IntRange kPositionRange{1, 1 << 30};
 constexpr NumberRange kEpsRange{0.0, 1.0};
 
-// Where a window applies when layer_types does not say.
-enum class WindowRule : uint8_t { kNone, kEveryLayer, kEveryLayerIfUsed, kLastLayers };
-
-// How the layers with experts are told.
-enum class ExpertRule : uint8_t { kNone, kMixtral, kQwen };
-
-// What distinguishes the members of the Llama family, with the defaults of their transformers
-// configuration classes.
-struct Family {
-  std::string_view name;
-  bool always_qkv_bias = false;
-  bool reads_attention_bias = false;  // attention_bias: q, k, v and o alike
-  bool reads_mlp_bias = false;
-  bool qk_norm = false;
-  int default_kv_heads = 0;  // 0: one per query head
-  int default_head_dim = 0;  // 0: hidden_size / num_attention_heads
-  WindowRule window = WindowRule::kNone;
-  int default_window = 4096;  // 0: none
-  double default_eps = 1e-6;
-  double default_theta = 10000.0;
-  ExpertRule experts = ExpertRule::kNone;
-};
-
-constexpr std::array<Family, 6> kFamilies = {{
-    {.name = "llama", .reads_attention_bias = true, .reads_mlp_bias = true},
-    {.name = "mistral", .default_kv_heads = 8, .window = WindowRule::kEveryLayer},
-    {.name = "mixtral",
-     .default_kv_heads = 8,
-     .window = WindowRule::kEveryLayer,
-     .default_window = 0,
-     .default_eps = 1e-5,
-     .default_theta = 1e6,
-     .experts = ExpertRule::kMixtral},
-    {.name = "qwen2",
-     .always_qkv_bias = true,
-     .default_kv_heads = 32,
-     .window = WindowRule::kLastLayers},
-    {.name = "qwen3",
-     .reads_attention_bias = true,
-     .qk_norm = true,
-     .default_kv_heads = 32,
-     .default_head_dim = 128,
-     .window = WindowRule::kLastLayers},
-    {.name = "qwen3_moe",
-     .reads_attention_bias = true,
-     .qk_norm = true,
-     .default_kv_heads = 4,
-     .window = WindowRule::kEveryLayerIfUsed,
-     .experts = ExpertRule::kQwen},
-}};
-constexpr char kFamilyNames[] = "llama, mistral, mixtral, qwen2, qwen3, qwen3_moe";
 constexpr int kDefaultMaxWindowLayers = 28;  // of qwen2 and qwen3
 
 // Fields of related models that change what the layers compute while the tensors look the same.
@@ -91,17 +41,11 @@ constexpr std::array<UnsupportedField, 10> kUnsupportedFields = {{
     {"query_pre_attn_scalar"},
     {"clip_qkv"},
     {"attention_multiplier"},
-    {"partial_rotary_factor", 1.0},
+    {"partial_rotary_factor", 1.0},  // of families that read it with RoPE
     {"embedding_multiplier", 1.0},
     {"residual_multiplier", 1.0},
     {"logits_scaling", 1.0},
 }};
-
-const Family* FindFamily(const std::string& name) {
-  const auto family = std::find_if(kFamilies.begin(), kFamilies.end(),
-                                   [name](const Family& f) { return f.name == name; });
-  return family == kFamilies.end() ? nullptr : &*family;
-}
 
 // Settles model_type and base_model_type; null after a refusal.
 const Family* ReadFamily(FieldReader& in, ModelConfig& config) {
@@ -112,7 +56,7 @@ const Family* ReadFamily(FieldReader& in, ModelConfig& config) {
   if (!in.status().ok()) return nullptr;
   const Family* family = FindFamily(config.base_model_type);
   if (family == nullptr) {
-    in.Refuse(field, absl::StrCat("one of ", kFamilyNames, mea ? "" : ", mea"),
+    in.Refuse(field, absl::StrCat("one of ", FamilyNames(), mea ? "" : ", mea"),
               ShownName(config.base_model_type));
   }
   if (!mea && in.Has("head_composition")) {
@@ -121,8 +65,12 @@ const Family* ReadFamily(FieldReader& in, ModelConfig& config) {
   return family;
 }
 
-void RefuseUnsupportedFields(FieldReader& in) {
+void RefuseUnsupportedFields(FieldReader& in, const Family& family) {
   for (const UnsupportedField& field : kUnsupportedFields) {
+    if (std::find(family.own_fields.begin(), family.own_fields.end(), field.name) !=
+        family.own_fields.end()) {
+      continue;
+    }
     const json* value = in.Get(field.name);
     if (value == nullptr) continue;
     if (field.neutral && value->is_number() && value->get<double>() == *field.neutral) continue;
@@ -130,8 +78,13 @@ void RefuseUnsupportedFields(FieldReader& in) {
                    field.neutral ? absl::StrCat("nothing or ", *field.neutral) : "no such field",
                    *value);
   }
-  const std::string act = in.String("hidden_act", "silu");
-  if (act != "silu" && act != "swish") in.Refuse("hidden_act", "\"silu\"", ShownName(act));
+  const std::string field(family.activation_field);
+  const bool is_gelu = family.layers.activation == Activation::kGeluTanh;
+  const std::string wanted = is_gelu ? "gelu_pytorch_tanh" : "silu";
+  const std::string act = in.String(field.c_str(), wanted);
+  if (act != wanted && (is_gelu || act != "swish")) {
+    in.Refuse(field, absl::StrCat("\"", wanted, "\""), ShownName(act));
+  }
 }
 
 void ReadSizes(FieldReader& in, const Family& family, ModelConfig& config) {
@@ -140,7 +93,9 @@ void ReadSizes(FieldReader& in, const Family& family, ModelConfig& config) {
   config.q_heads = in.Int("num_attention_heads", kHeadRange);
   config.ffn_size = in.Int("intermediate_size", kFfnRange);
   config.vocab_size = in.Int("vocab_size", kVocabRange);
-  config.max_position = in.Int("max_position_embeddings", kPositionRange);
+  config.max_position = in.Int(
+      "max_position_embeddings", kPositionRange,
+      family.default_max_position > 0 ? std::optional(family.default_max_position) : std::nullopt);
 
   const bool one_per_query_head = family.default_kv_heads == 0 || in.IsNull("num_key_value_heads");
   config.kv_heads = in.Int("num_key_value_heads", {1, config.q_heads},
@@ -170,12 +125,12 @@ void ReadSizes(FieldReader& in, const Family& family, ModelConfig& config) {
 void ReadDetails(FieldReader& in, const Family& family, ModelConfig& config) {
   config.rms_norm_eps =
       static_cast<float>(in.Number("rms_norm_eps", kEpsRange, family.default_eps));
-  config.tie_word_embeddings = in.Bool("tie_word_embeddings", false);
+  config.tie_word_embeddings = in.Bool("tie_word_embeddings", family.default_tie);
   const bool attention_bias = family.reads_attention_bias && in.Bool("attention_bias", false);
   config.qkv_bias = family.always_qkv_bias || attention_bias;
   config.o_bias = attention_bias;
   config.mlp_bias = family.reads_mlp_bias && in.Bool("mlp_bias", false);
-  config.qk_norm = family.qk_norm;
+  config.layers = family.layers;
 
   const std::string dtype = in.String("dtype", in.String("torch_dtype", ""));
   if (dtype == "float32") config.dtype = DType::kF32;
@@ -196,6 +151,7 @@ void ReadDetails(FieldReader& in, const Family& family, ModelConfig& config) {
 int DefaultWindow(const Family& family, int window, int first_windowed_layer, int layer) {
   switch (family.window) {
     case WindowRule::kNone:
+    case WindowRule::kOwn:
       return 0;
     case WindowRule::kEveryLayer:
     case WindowRule::kEveryLayerIfUsed:
@@ -209,27 +165,18 @@ int DefaultWindow(const Family& family, int window, int first_windowed_layer, in
 // transformers lets layer_types decide for qwen2 and qwen3 and ignores it for the others; there it
 // has to agree with the rule.
 void ReadLayerTypes(FieldReader& in, const Family& family, int window, ModelConfig& config) {
-  const json* types = in.Get("layer_types");
-  if (types == nullptr) return;
-  if (!types->is_array() || static_cast<int>(types->size()) != config.num_layers) {
-    in.RefuseValue("layer_types",
-                   absl::StrCat("a list of num_hidden_layers = ", config.num_layers, " names"),
-                   *types);
-    return;
-  }
+  if (!in.Has("layer_types")) return;
+  const std::vector<bool> sliding = ReadSlidingLayers(in, config.num_layers, {});
+  if (!in.status().ok()) return;
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    const json& type = (*types)[layer];
     const std::string name = absl::StrCat("layer_types[", layer, "]");
-    const std::string* text = type.get_ptr<const std::string*>();
-    const bool sliding = text != nullptr && *text == "sliding_attention";
-    if (!sliding && (text == nullptr || *text != "full_attention")) {
-      in.RefuseValue(name, "\"full_attention\" or \"sliding_attention\"", type);
-    } else if (sliding && window == 0) {
-      in.RefuseValue(name, "\"full_attention\", since no sliding window is in use", type);
-    } else if (family.window != WindowRule::kLastLayers && !sliding && window > 0) {
-      in.RefuseValue(name, "\"sliding_attention\", since sliding_window is set", type);
+    if (sliding[layer] && window == 0) {
+      in.Refuse(name, "\"full_attention\", since no sliding window is in use",
+                "\"sliding_attention\"");
+    } else if (family.window != WindowRule::kLastLayers && !sliding[layer] && window > 0) {
+      in.Refuse(name, "\"sliding_attention\", since sliding_window is set", "\"full_attention\"");
     }
-    config.layer_windows[layer] = sliding ? window : 0;
+    config.layer_windows[layer] = sliding[layer] ? window : 0;
   }
 }
 
@@ -238,7 +185,8 @@ void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
   int window = 0;
   int first_windowed_layer = 0;
   const bool is_used = family.window == WindowRule::kEveryLayer ||
-                       (family.window != WindowRule::kNone && in.Bool("use_sliding_window", false));
+                       (family.window != WindowRule::kNone && family.window != WindowRule::kOwn &&
+                        in.Bool("use_sliding_window", false));
   if (is_used) {
     // Absent means the default, null means none.
     window =
@@ -252,7 +200,7 @@ void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
   for (int layer = 0; layer < config.num_layers; ++layer) {
     config.layer_windows[layer] = DefaultWindow(family, window, first_windowed_layer, layer);
   }
-  ReadLayerTypes(in, family, window, config);
+  if (family.window != WindowRule::kOwn) ReadLayerTypes(in, family, window, config);
 }
 
 // Which layers have experts where decoder_sparse_step and mlp_only_layers say so.
@@ -300,14 +248,21 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::s
   ModelConfig config;
   const Family* family = ReadFamily(in, config);
   if (family == nullptr) return in.status();
-  RefuseUnsupportedFields(in);
+  RefuseUnsupportedFields(in, *family);
   ReadSizes(in, *family, config);
   if (!in.status().ok()) return in.status();  // what follows counts on the sizes
 
   ReadDetails(in, *family, config);
   ReadWindows(in, *family, config);
   ReadExperts(in, *family, config);
-  config.rope = ReadRope(in, config.max_position, family->default_theta);
+  if (family->reads_rope) {
+    config.rope = ReadRope(in, config,
+                           {.theta = family->default_theta,
+                            .may_be_partial = family->may_be_long_rope,
+                            .may_be_long = family->may_be_long_rope});
+  }
+  if (family->read != nullptr) family->read(in, config);
+  if (!in.status().ok()) return in.status();
   config.layer_heads.assign(config.num_layers, {config.kv_heads, config.kv_heads});
   if (config.model_type == "mea") {
     in.Fail(ReadHeadComposition(in.Object("head_composition"), config));

@@ -8,7 +8,7 @@
 
 namespace mea {
 
-// Reads config.json of a llama, mistral, mixtral, qwen2, qwen3 or qwen3_moe checkpoint, or of an
+// Reads config.json of a checkpoint of one of the families (engine/family), or of an
 // MEA checkpoint based on one of them. Absent fields get transformers' defaults; unknown fields are
 // ignored, except inside head_composition; fields that would change the mathematics in a way that
 // is not served are refused. `file` names the text in messages. If h' = h, key_mix and value_mix

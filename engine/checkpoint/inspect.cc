@@ -36,29 +36,43 @@ std::string Architecture(const ModelConfig& config) {
                       config.max_position);
 }
 
-// "8 of ffn 24, 2 per token, in layers 1..3, 5".
-std::string ExpertsText(const ModelConfig& config) {
+// "1..3, 5".
+std::string LayersText(const std::vector<bool>& chosen) {
   std::vector<std::string> ranges;
-  for (int first = 0; first < config.num_layers; ++first) {
-    if (!config.is_sparse(first)) continue;
+  const auto count = static_cast<int>(chosen.size());
+  for (int first = 0; first < count; ++first) {
+    if (!chosen[first]) continue;
     int last = first;
-    while (last + 1 < config.num_layers && config.is_sparse(last + 1)) ++last;
+    while (last + 1 < count && chosen[last + 1]) ++last;
     ranges.push_back(first == last ? absl::StrCat(first) : absl::StrCat(first, "..", last));
     first = last;
   }
-  return absl::StrCat(config.moe.num_experts, " of ffn ", config.moe.ffn_size, ", ",
-                      config.moe.top_k, " per token, in layers ", absl::StrJoin(ranges, ", "));
+  return absl::StrJoin(ranges, ", ");
 }
 
-std::string RopeText(const RopeConfig& rope) {
-  const std::string theta = absl::StrCat("theta ", rope.theta);
+// "8 of ffn 24, 2 per token, in layers 1..3, 5".
+std::string ExpertsText(const ModelConfig& config) {
+  return absl::StrCat(config.moe.num_experts, " of ffn ", config.moe.ffn_size, ", ",
+                      config.moe.top_k, " per token, in layers ", LayersText(config.sparse_layers));
+}
+
+std::string RopeText(const RopeConfig& rope, int head_dim) {
+  std::string theta = absl::StrCat("theta ", rope.theta);
+  if (rope.rotary_dim > 0) {
+    absl::StrAppend(&theta, ", ", rope.rotary_dim, " of ", head_dim, " elements of a head");
+  }
   switch (rope.kind) {
+    case RopeKind::kNone:
+      return "none";
     case RopeKind::kDefault:
       return theta;
     case RopeKind::kLinear:
       return absl::StrCat("linear, factor ", rope.factor, ", ", theta);
     case RopeKind::kLlama3:
       return absl::StrCat("llama3, factor ", rope.factor, " over ", rope.original_max_position,
+                          ", ", theta);
+    case RopeKind::kLongRope:
+      return absl::StrCat("longrope, factor ", rope.factor, " over ", rope.original_max_position,
                           ", ", theta);
     case RopeKind::kYarn:
       return absl::StrCat("yarn, factor ", rope.factor, " over ", rope.original_max_position, ", ",
@@ -136,12 +150,18 @@ std::string TensorTable(const SafeTensors& tensors) {
 std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions& options) {
   const ModelConfig& config = checkpoint.config;
   std::string text = Line("architecture", Architecture(config));
-  text += Line("attention",
-               absl::StrCat(config.q_heads, " query heads, ", config.kv_heads,
-                            " KV heads, head_dim ", config.head_dim,
-                            config.qk_norm ? ", QK-norm" : "", config.qkv_bias ? ", biases" : ""));
+  text += Line("attention", absl::StrCat(config.q_heads, " query heads, ", config.kv_heads,
+                                         " KV heads, head_dim ", config.head_dim,
+                                         config.layers.qk_norm       ? ", QK-norm"
+                                         : config.layers.qk_row_norm ? ", QK-norm over all heads"
+                                                                     : "",
+                                         config.qkv_bias ? ", biases" : ""));
   if (config.num_sparse_layers() > 0) text += Line("experts", ExpertsText(config));
-  text += Line("rope", RopeText(config.rope));
+  text += Line("rope", RopeText(config.rope, config.head_dim));
+  if (config.other_rope) {
+    text += Line("other rope", absl::StrCat(RopeText(*config.other_rope, config.head_dim),
+                                            ", in layers ", LayersText(config.other_rope_layers)));
+  }
   text += Line("head norm", config.head_norm == HeadNorm::kRms
                                 ? absl::StrCat("rms, eps ", config.head_norm_eps)
                                 : "none");

@@ -20,7 +20,7 @@ KvSpec ModelConfig::LayerKvSpec(int layer, DType kv_dtype) const {
                 .value_heads = heads.value_heads,
                 .head_dim = head_dim,
                 .dtype = kv_dtype,
-                .key_norm_heads = qk_norm && heads.key_mix ? kv_heads : 0};
+                .key_norm_heads = layers.qk_norm && heads.key_mix ? kv_heads : 0};
 }
 
 int LongestContext(const ModelConfig& config) {

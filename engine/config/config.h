@@ -4,9 +4,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/config/rope.h"
+#include "kernels/ops/rowwise.h"
 #include "kernels/paged_kv.h"
 
 namespace mea {
@@ -37,9 +39,32 @@ struct MoeConfig {
   bool operator==(const MoeConfig&) const = default;
 };
 
-// A decoder of the Llama family (llama, mistral, mixtral, qwen2, qwen3, qwen3_moe), with or without
-// head composition.
-// Read by engine/checkpoint, which has range-checked every number; immutable from then on.
+// What the layers of a family are made of: the part of a configuration that no field of config.json
+// says. Names are those of tensors behind "model.layers.N.", without ".weight"; empty: there is
+// none.
+struct LayerDesign {
+  // RMSNorms: of what a block reads, and of what it adds to the residual.
+  std::string_view input_norm = "input_layernorm";
+  std::string_view attention_output_norm = "";
+  std::string_view ffn_norm = "post_attention_layernorm";
+  std::string_view ffn_output_norm = "";
+  double gain_offset = 0;  // stored gains are of this more
+  // q, k and v, or gate and up, in one tensor of self_attn or mlp.
+  std::string_view qkv_proj = "";
+  std::string_view gate_up_proj = "";
+  bool qk_norm = false;      // RMSNorm over head_dim of each query and composite key before RoPE
+  bool qk_row_norm = false;  // or over all queries, and all keys, of a token
+  Activation activation = Activation::kSilu;  // of the gate of a dense feed-forward network
+  struct {
+    std::string_view block = "mlp.";
+    std::string_view gate = "gate_proj";
+    std::string_view up = "up_proj";
+    std::string_view down = "down_proj";
+  } experts;
+};
+
+// A decoder of one of the families (engine/family), with or without head composition. Read by
+// engine/checkpoint, which has range-checked every number; immutable from then on.
 struct ModelConfig {
   std::string model_type;  // as the file says: "mea", "llama", ...
   std::string
@@ -59,10 +84,18 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;  // RMSNorm over head_dim of each query and composite key before RoPE
+  LayerDesign layers;
+
+  double embedding_scale = 1.0;
+  double residual_scale = 1.0;   // of what a block adds
+  double attention_scale = 0.0;  // of q . k; 0: 1 / sqrt(head_dim)
+  double logit_scale = 1.0;
 
   std::vector<int> layer_windows;  // [num_layers] tokens, the present one included; 0 = no window
   RopeConfig rope;
+  // Layers that turn otherwise, or not at all.
+  std::optional<RopeConfig> other_rope;
+  std::vector<bool> other_rope_layers;  // [num_layers] where there is another
 
   std::vector<LayerHeads> layer_heads;   // [num_layers]
   HeadNorm head_norm = HeadNorm::kNone;  // of each query head's output, before o_proj
@@ -79,6 +112,9 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
   std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
 
+  const RopeConfig& rope_of(int layer) const {
+    return other_rope && other_rope_layers[layer] ? *other_rope : rope;
+  }
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;
   // Whether any layer caches fewer heads than it attends.

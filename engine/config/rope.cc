@@ -41,6 +41,12 @@ double YarnAttentionFactor(const RopeConfig& rope) {
   return YarnMscale(rope.factor, 1.0);
 }
 
+double LongRopeAttentionFactor(const RopeConfig& rope) {
+  if (rope.attention_factor) return *rope.attention_factor;
+  if (rope.factor <= 1.0) return 1.0;
+  return std::sqrt(1.0 + std::log(rope.factor) / std::log(rope.original_max_position));
+}
+
 // The frequency index that turns `rotations` times within the original context.
 double YarnCorrectionIndex(const RopeConfig& rope, int head_dim, double rotations) {
   return head_dim * std::log(rope.original_max_position / (rotations * 2.0 * std::numbers::pi)) /
@@ -67,10 +73,14 @@ void ApplyYarn(const RopeConfig& rope, int head_dim, std::vector<double>& inv_fr
 
 }  // namespace
 
-RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
+RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim, int max_position) {
   MEA_CHECK(head_dim > 0 && head_dim % 2 == 0);
-  RopeFrequencies result{.inv_freq = DefaultInvFreq(rope.theta, head_dim)};
+  const int rotary_dim = rope.rotary_dim > 0 ? rope.rotary_dim : head_dim;
+  RopeFrequencies result{.inv_freq = DefaultInvFreq(rope.theta, rotary_dim)};
   switch (rope.kind) {
+    case RopeKind::kNone:
+      result.inv_freq.clear();
+      break;
     case RopeKind::kDefault:
       break;
     case RopeKind::kLinear:
@@ -80,11 +90,31 @@ RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
       for (double& f : result.inv_freq) f = Llama3Frequency(rope, f);
       break;
     case RopeKind::kYarn:
-      ApplyYarn(rope, head_dim, result.inv_freq);
+      ApplyYarn(rope, rotary_dim, result.inv_freq);
       result.attention_factor = YarnAttentionFactor(rope);
       break;
+    case RopeKind::kLongRope: {
+      const bool is_long = max_position > rope.original_max_position;
+      const std::vector<double>& factors = is_long ? rope.long_factors : rope.short_factors;
+      for (size_t i = 0; i < result.inv_freq.size(); ++i) result.inv_freq[i] /= factors[i];
+      result.attention_factor = LongRopeAttentionFactor(rope);
+      break;
+    }
   }
+  result.inv_freq.resize(head_dim / 2, 0.0);
   return result;
+}
+
+std::vector<int> RotaryOrder(const RopeConfig& rope, int head_dim) {
+  if (rope.rotary_dim == 0 || rope.rotary_dim == head_dim) return {};
+  const int turning = rope.rotary_dim / 2;
+  const int half = head_dim / 2;
+  std::vector<int> order(head_dim);
+  for (int i = 0; i < half; ++i) {
+    order[i] = i < turning ? i : rope.rotary_dim + i - turning;
+    order[half + i] = i < turning ? turning + i : half + i;
+  }
+  return order;
 }
 
 }  // namespace mea

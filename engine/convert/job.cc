@@ -91,6 +91,15 @@ absl::Status Job::CheckHeads(const char* field, const std::vector<int>& heads) c
 absl::Status Job::CheckOptions(bool profile_only) const {
   if (absl::Status s = CheckHeads("key heads", options_.key_heads); !s.ok()) return s;
   if (absl::Status s = CheckHeads("value heads", options_.value_heads); !s.ok()) return s;
+  const auto composes = [this](int heads) { return heads < config().kv_heads; };
+  const std::vector<int>& keys = options_.key_heads;
+  if (config().layers.qk_row_norm && !rebases() &&
+      (keys.empty() || std::any_of(keys.begin(), keys.end(), composes))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("key heads: expected ", config().kv_heads,
+                     ", given, with the number of value heads, since ", config().base_model_type,
+                     " normalises the keys of all heads together"));
+  }
   if (!(options_.ratio > 0 && options_.ratio <= 1)) {
     return OutOfBounds("ratio", options_.ratio, "(0, 1]");
   }

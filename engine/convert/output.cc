@@ -9,6 +9,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/model_weights.h"
 #include "engine/storage/convert_dtype.h"
 #include "engine/storage/json.h"
 #include "engine/storage/output_file.h"
@@ -19,7 +20,13 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-// One tensor of the output: bytes of the input, or a matrix of a composed layer.
+// Rows of a tensor of the output: a matrix of a composed layer, in the order of the checkpoint.
+struct Piece {
+  Matrix AttentionWeights::*matrix = nullptr;
+  std::vector<int> head_rows;  // TensorSpec::head_rows
+};
+
+// One tensor of the output: bytes of the input, or matrices of a composed layer below one another.
 struct OutputTensor {
   std::string name;
   std::string dtype;
@@ -27,7 +34,7 @@ struct OutputTensor {
   int64_t num_bytes = 0;
   const StoredTensor* copied = nullptr;  // null: composed
   int layer = 0;
-  Matrix AttentionWeights::*matrix = nullptr;
+  std::vector<Piece> pieces;
   DType storage = DType::kF32;
 };
 
@@ -38,7 +45,7 @@ struct Shard {
 
 // A tensor of a layer's attention that may be composed.
 struct Part {
-  const char* name;
+  TensorView LayerWeights::*view;
   Matrix AttentionWeights::*matrix;
   bool of_keys;     // changes when keys are composed, else when values are
   bool components;  // its rows become those of the components
@@ -48,13 +55,15 @@ struct Part {
 };
 
 constexpr std::array<Part, 7> kParts = {{
-    {"q_proj.weight", &AttentionWeights::q, true, false},
-    {"q_proj.bias", &AttentionWeights::q_bias, true, false},
-    {"k_proj.weight", &AttentionWeights::k, true, true, "k_hlc.weight", &AttentionWeights::k_hlc},
-    {"k_proj.bias", &AttentionWeights::k_bias, true, true},
-    {"v_proj.weight", &AttentionWeights::v, false, true, "v_hlc.weight", &AttentionWeights::v_hlc},
-    {"v_proj.bias", &AttentionWeights::v_bias, false, true},
-    {"o_proj.weight", &AttentionWeights::o, false, false},
+    {&LayerWeights::q_proj, &AttentionWeights::q, true, false},
+    {&LayerWeights::q_bias, &AttentionWeights::q_bias, true, false},
+    {&LayerWeights::k_proj, &AttentionWeights::k, true, true, "k_hlc.weight",
+     &AttentionWeights::k_hlc},
+    {&LayerWeights::k_bias, &AttentionWeights::k_bias, true, true},
+    {&LayerWeights::v_proj, &AttentionWeights::v, false, true, "v_hlc.weight",
+     &AttentionWeights::v_hlc},
+    {&LayerWeights::v_bias, &AttentionWeights::v_bias, false, true},
+    {&LayerWeights::o_proj, &AttentionWeights::o, false, false},
 }};
 
 int64_t NumElements(const std::vector<int64_t>& shape) {
@@ -67,20 +76,26 @@ int64_t NumElements(const std::vector<int64_t>& shape) {
 class Composed {
  public:
   Composed(const ModelConfig& config, const LayerPlan& plan)
-      : head_dim_(config.head_dim), kv_heads_(config.kv_heads) {
+      : config_(config), plan_(plan), list_(ListTensors(config, views_)) {
     // Queries and output projection of an MEA checkpoint read the virtual heads, which stay.
     const bool rebased = config.model_type == "mea";
     for (int layer = 0; layer < config.num_layers; ++layer) {
       for (const Part& part : kParts) {
-        if (rebased && !part.components) continue;
-        if (!(part.of_keys ? plan[layer].key_mix : plan[layer].value_mix)) continue;
-        parts_[AttentionPrefix(layer) + part.name] = {layer, &part, plan[layer]};
+        const TensorSpec* spec = list_.Find(views_.layers[layer].*part.view);
+        if (spec == nullptr) continue;
+        Entry& entry = entries_[spec->name];
+        entry.layer = layer;
+        entry.parts.push_back({&part, spec});
+        const bool stays = rebased && !part.components;
+        if (stays || !Composes(part, layer)) continue;
+        entry.changes = true;
         if (part.hlc != nullptr) mixes_.insert(AttentionPrefix(layer) + part.hlc);
       }
     }
   }
 
-  // What becomes of a tensor, in one or two; none of an old W_lc, which follows its projection.
+  // What becomes of a tensor, and the W_lc that follow it; none of an old W_lc, which follows its
+  // projection.
   void AppendTo(const StoredTensor& stored, std::vector<OutputTensor>& out) const {
     if (mixes_.contains(stored.name)) return;
     OutputTensor tensor{.name = stored.name,
@@ -88,39 +103,55 @@ class Composed {
                         .shape = stored.shape,
                         .num_bytes = stored.num_bytes,
                         .copied = &stored};
-    const auto found = parts_.find(stored.name);
-    if (found == parts_.end()) {
+    const auto found = entries_.find(stored.name);
+    if (found == entries_.end() || !found->second.changes) {
       out.push_back(std::move(tensor));
       return;
     }
-    const auto& [layer, part, heads] = found->second;
-    const int components = part->of_keys ? heads.key_heads : heads.value_heads;
+    const Entry& entry = found->second;
     tensor.copied = nullptr;
-    tensor.layer = layer;
-    tensor.matrix = part->matrix;
+    tensor.layer = entry.layer;
     tensor.storage = *LoadableDType(stored.dtype);
-    if (part->components) tensor.shape[0] = int64_t{components} * head_dim_;
+    tensor.shape[0] = 0;
+    std::vector<OutputTensor> mixes;
+    for (const auto& [part, spec] : entry.parts) {
+      const bool composes = part->components && Composes(*part, entry.layer);
+      const int components = Components(*part, entry.layer);
+      tensor.shape[0] += composes ? int64_t{components} * config_.head_dim : spec->shape[0];
+      tensor.pieces.push_back({.matrix = part->matrix, .head_rows = spec->head_rows});
+      if (!composes || part->hlc == nullptr) continue;
+      mixes.push_back({.name = AttentionPrefix(entry.layer) + part->hlc,
+                       .dtype = "F32",
+                       .shape = {components, config_.kv_heads},
+                       .num_bytes = int64_t{components} * config_.kv_heads * DTypeSize(DType::kF32),
+                       .layer = entry.layer,
+                       .pieces = {{.matrix = part->hlc_matrix}},
+                       .storage = DType::kF32});
+    }
     tensor.num_bytes = NumElements(tensor.shape) * DTypeSize(tensor.storage);
     out.push_back(std::move(tensor));
-    if (part->hlc == nullptr) return;
-    out.push_back({.name = AttentionPrefix(layer) + part->hlc,
-                   .dtype = "F32",
-                   .shape = {components, kv_heads_},
-                   .num_bytes = int64_t{components} * kv_heads_ * DTypeSize(DType::kF32),
-                   .layer = layer,
-                   .matrix = part->hlc_matrix,
-                   .storage = DType::kF32});
+    std::move(mixes.begin(), mixes.end(), std::back_inserter(out));
   }
 
  private:
   struct Entry {
-    int layer;
-    const Part* part;
-    LayerHeads heads;
+    int layer = 0;
+    std::vector<std::pair<const Part*, const TensorSpec*>> parts;
+    bool changes = false;
   };
-  const int head_dim_;
-  const int kv_heads_;
-  std::map<std::string, Entry, std::less<>> parts_;
+
+  bool Composes(const Part& part, int layer) const {
+    return part.of_keys ? plan_[layer].key_mix : plan_[layer].value_mix;
+  }
+  int Components(const Part& part, int layer) const {
+    return part.of_keys ? plan_[layer].key_heads : plan_[layer].value_heads;
+  }
+
+  const ModelConfig& config_;
+  const LayerPlan& plan_;
+  ModelWeights views_;
+  const TensorList list_;
+  std::map<std::string, Entry, std::less<>> entries_;
   std::set<std::string> mixes_;
 };
 
@@ -158,9 +189,23 @@ std::string Header(const Shard& shard) {
   return bytes + text;
 }
 
-absl::StatusOr<std::string> Rounded(const Matrix& matrix, const OutputTensor& tensor) {
-  MEA_CHECK(std::ssize(matrix.values) == NumElements(tensor.shape));
-  const std::vector<float> narrow(matrix.values.begin(), matrix.values.end());
+// The rows of a piece as the checkpoint has them.
+void AppendRows(const Matrix& matrix, const std::vector<int>& head_rows, std::vector<float>& out) {
+  const auto first = static_cast<int64_t>(out.size());
+  const auto d = std::ssize(head_rows);
+  out.resize(first + matrix.rows * matrix.cols);
+  for (int64_t i = 0; i < matrix.rows; ++i) {
+    const int64_t to = d == 0 ? i : i / d * d + head_rows[i % d];
+    std::copy_n(matrix.row(i), matrix.cols, out.begin() + first + to * matrix.cols);
+  }
+}
+
+absl::StatusOr<std::string> Rounded(const AttentionWeights& weights, const OutputTensor& tensor) {
+  std::vector<float> narrow;
+  for (const Piece& piece : tensor.pieces) {
+    AppendRows(weights.*piece.matrix, piece.head_rows, narrow);
+  }
+  MEA_CHECK(std::ssize(narrow) == NumElements(tensor.shape));
   std::string bytes(tensor.num_bytes, '\0');
   const ConversionResult result =
       ConvertDType(narrow.data(), DType::kF32, bytes.data(), tensor.storage, std::ssize(narrow));
@@ -203,7 +248,7 @@ class ShardWriter {
       weights_ = *std::move(weights);
       layer_ = tensor.layer;
     }
-    const absl::StatusOr<std::string> bytes = Rounded(weights_.*tensor.matrix, tensor);
+    const absl::StatusOr<std::string> bytes = Rounded(weights_, tensor);
     return bytes.ok() ? file.Append(*bytes) : bytes.status();
   }
 

@@ -9,7 +9,8 @@ namespace {
 
 // No device has a cache in 8 bits.
 bool HasKeyBiases(const ModelConfig& config, Device device) {
-  return device == Device::kCpu && config.qkv_bias && !config.qk_norm;
+  return device == Device::kCpu && config.qkv_bias && !config.layers.qk_norm &&
+         !config.layers.qk_row_norm && !config.other_rope;
 }
 
 int64_t NumStrides(const ModelConfig& config) {
@@ -58,7 +59,8 @@ absl::StatusOr<KeyBiases> KeyBiases::Create(const ModelConfig& config, const Mod
                                             Backend& backend) {
   KeyBiases biases;
   if (!HasKeyBiases(config, backend.device())) return biases;
-  const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
+  const RopeFrequencies rope =
+      ComputeRopeFrequencies(config.rope, config.head_dim, config.max_position);
   absl::StatusOr<Tensor> strides = Angles(rope, 1.0, NumStrides(config), KeyBias::kStride, backend);
   if (!strides.ok()) return strides.status();
   const absl::StatusOr<Tensor> offsets =

@@ -20,7 +20,8 @@ class KeyBiases {
   // What Create allocates.
   static int64_t PlannedBytes(const ModelConfig& config, Device device, DType wide);
 
-  // Absent if the cache holds the whole key: under QK-norm, for pseudo heads, or without a bias.
+  // Absent if the cache holds the whole key: under QK-norm, for pseudo heads, in models whose
+  // layers do not all turn alike, or without a bias.
   KeyBias layer(int index) const;
   int64_t num_bytes() const;
 

@@ -37,22 +37,22 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWe
   MEA_ASSIGN_OR_RETURN(Workspace workspace, Workspace::Create(config, limits, *backend));
   MEA_ASSIGN_OR_RETURN(StepInputs inputs, StepInputs::Create(limits, config.max_position,
                                                              NumKvGroups(config), backend));
-  const RopeFrequencies rope = ComputeRopeFrequencies(config.rope, config.head_dim);
-  MEA_ASSIGN_OR_RETURN(Tensor inv_freq, Place(TensorView::Of(std::span(rope.inv_freq)), *backend));
+  MEA_ASSIGN_OR_RETURN(Rotations rotations, Rotations::Create(config, *backend));
   MEA_ASSIGN_OR_RETURN(std::vector<Tensor> constants,
-                       AttentionOf(config).MakeConstants(config, inv_freq.view(), *backend));
+                       AttentionOf(config).MakeConstants(config, rotations.inv_freq(), *backend));
   MEA_ASSIGN_OR_RETURN(RowProbe probe,
                        RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend));
   MEA_ASSIGN_OR_RETURN(KeyBiases key_biases, KeyBiases::Create(config, placed, *backend));
   return std::unique_ptr<Model>(new Model(std::move(config), std::move(placed), backend, limits,
                                           backend_bytes, std::move(workspace), std::move(inputs),
-                                          std::move(inv_freq), std::move(constants),
+                                          std::move(rotations), std::move(constants),
                                           std::move(probe), std::move(key_biases)));
 }
 
 Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
-             std::vector<Tensor> constants, RowProbe probe, KeyBiases key_biases)
+             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs,
+             Rotations rotations, std::vector<Tensor> constants, RowProbe probe,
+             KeyBiases key_biases)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       backend_(backend),
@@ -60,12 +60,10 @@ Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLi
       backend_bytes_(backend_bytes),
       workspace_(std::move(workspace)),
       inputs_(std::move(inputs)),
-      inv_freq_(std::move(inv_freq)),
+      rotations_(std::move(rotations)),
       constants_(std::move(constants)),
       probe_(std::move(probe)),
       key_biases_(std::move(key_biases)),
-      rope_attention_factor_(
-          ComputeRopeFrequencies(config_.rope, config_.head_dim).attention_factor),
       attention_(AttentionOf(config_)) {}
 
 int64_t Model::BytesOf(std::span<const Tensor> tensors) {
@@ -81,10 +79,9 @@ int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimit
       device == Device::kCpu
           ? 0
           : StepInputs::PlannedBytes(limits, config.max_position, NumKvGroups(config));
-  const int64_t inv_freq = config.head_dim / 2 * DTypeSize(DType::kF64);
   const int64_t constants = AttentionOf(config).PlannedConstantBytes(config, defaults.wide);
   return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         inv_freq + constants +
+         Rotations::PlannedBytes(config) + constants +
          RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide) +
          KeyBiases::PlannedBytes(config, device, defaults.wide);
 }
@@ -101,30 +98,36 @@ void Model::Layers(const KvCache& kv) {
   const TensorView delta = workspace_.delta(n);
   const float eps = config_.rms_norm_eps;
 
-  const ComputeRopeArgs rope{.positions = inputs_.positions,
-                             .inv_freq = inv_freq_.view(),
-                             .attention_factor = rope_attention_factor_,
-                             .out = workspace_.cos_sin(n)};
+  const ComputeRopeArgs rope = rotations_.rope(inputs_.positions, workspace_.cos_sin(n));
   backend_->ComputeRope(rope);
+  if (config_.other_rope) {
+    backend_->ComputeRope(rotations_.other_rope(inputs_.positions, workspace_.other_cos_sin(n)));
+  }
   workspace_.variant_buffers(n, variant_buffers_);
   attention_.BeginStep(*backend_, rope, variant_buffers_);
-  backend_->Embed({.table = weights_.embedding, .ids = inputs_.token_ids, .out = residual});
+  backend_->Embed({.table = weights_.embedding,
+                   .ids = inputs_.token_ids,
+                   .scale = static_cast<float>(config_.embedding_scale),
+                   .out = residual});
   backend_->RmsNorm(
       {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed});
+  // Adds what a block leaves, and makes what the next one reads.
+  const auto add = [&](TensorView delta_gain, TensorView next_gain) {
+    backend_->AddRmsNorm({.delta = delta,
+                          .delta_gain = delta_gain,
+                          .delta_scale = static_cast<float>(config_.residual_scale),
+                          .residual = residual,
+                          .gain = next_gain,
+                          .eps = eps,
+                          .out = normed});
+  };
   for (int i = 0; i < config_.num_layers; ++i) {
+    const LayerWeights& w = weights_.layers[i];
     const bool is_last = i + 1 == config_.num_layers;
     Attention(i, kv);
-    backend_->AddRmsNorm({.delta = delta,
-                          .residual = residual,
-                          .gain = weights_.layers[i].post_attention_norm,
-                          .eps = eps,
-                          .out = normed});
+    add(w.attention_output_norm, w.ffn_norm);
     FeedForward(i, n);
-    backend_->AddRmsNorm({.delta = delta,
-                          .residual = residual,
-                          .gain = is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm,
-                          .eps = eps,
-                          .out = normed});
+    add(w.ffn_output_norm, is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm);
     if (on_layer_) on_layer_();
   }
 }
@@ -135,7 +138,8 @@ void Model::Attention(int layer, const KvCache& cache) {
   const int group = cache.layout().group_of(layer);
   const int n = num_rows();
   const KvSpec& spec = kv.spec;
-  const TensorView cos_sin = workspace_.cos_sin(n);
+  const bool turns_otherwise = config_.other_rope && config_.other_rope_layers[layer];
+  const TensorView cos_sin = turns_otherwise ? workspace_.other_cos_sin(n) : workspace_.cos_sin(n);
   const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);
   const TensorView q_heads = q.Split(config_.q_heads);
   const TensorView attended = workspace_.attended(n);
@@ -148,31 +152,42 @@ void Model::Attention(int layer, const KvCache& cache) {
   backend_->MatMul({.x = workspace_.normed(n), .projections = projections});
   if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
 
-  AttentionStep step{
-      .backend = *backend_,
-      .buffers = variant_buffers_,
-      .constants = constants_,
-      .queries = {.q = q_heads, .gain = w.q_norm, .eps = config_.rms_norm_eps, .cos_sin = cos_sin},
-      .append = {.k = k.Split(spec.key_heads),
-                 .v = v.Split(spec.value_heads),
-                 .slots = inputs_.slots[group],
-                 .cos_sin = cos_sin,
-                 .gain = w.k_norm,
-                 .eps = config_.rms_norm_eps,
-                 .kv = kv},
-      .read = {.q = q_heads,
-               .q_offsets = inputs_.q_offsets,
-               .kv_lens = inputs_.kv_lens,
-               .page_table = inputs_.page_table[group],
-               .host_q_offsets = inputs_.host_q_offsets,
-               .host_kv_lens = inputs_.host_kv_lens,
-               .kv = kv,
-               .key_bias = key_bias,
-               .kv_heads = config_.kv_heads,
-               .window = config_.layer_windows[layer],
-               .scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
-               .head_norm_eps = config_.head_norm_eps,
-               .out = attended.Split(config_.q_heads)}};
+  const float eps = config_.rms_norm_eps;
+  const bool norms_rows = config_.layers.qk_row_norm;
+  if (norms_rows) {
+    backend_->NormRows({.x = q, .gain = w.q_norm, .eps = eps, .out = q});
+    backend_->NormRows({.x = k, .gain = w.k_norm, .eps = eps, .out = k});
+  }
+
+  AttentionStep step{.backend = *backend_,
+                     .buffers = variant_buffers_,
+                     .constants = constants_,
+                     .queries = {.q = q_heads,
+                                 .gain = norms_rows ? TensorView() : w.q_norm,
+                                 .eps = eps,
+                                 .cos_sin = cos_sin},
+                     .append = {.k = k.Split(spec.key_heads),
+                                .v = v.Split(spec.value_heads),
+                                .slots = inputs_.slots[group],
+                                .cos_sin = cos_sin,
+                                .gain = norms_rows ? TensorView() : w.k_norm,
+                                .eps = eps,
+                                .kv = kv},
+                     .read = {.q = q_heads,
+                              .q_offsets = inputs_.q_offsets,
+                              .kv_lens = inputs_.kv_lens,
+                              .page_table = inputs_.page_table[group],
+                              .host_q_offsets = inputs_.host_q_offsets,
+                              .host_kv_lens = inputs_.host_kv_lens,
+                              .kv = kv,
+                              .key_bias = key_bias,
+                              .kv_heads = config_.kv_heads,
+                              .window = config_.layer_windows[layer],
+                              .scale = config_.attention_scale > 0
+                                           ? config_.attention_scale
+                                           : 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
+                              .head_norm_eps = config_.head_norm_eps,
+                              .out = attended.Split(config_.q_heads)}};
   attention_.Attend(w, step);
 
   backend_->MatMul(attended, {.w = w.o_proj, .bias = w.o_bias, .out = workspace_.delta(n)});
@@ -186,7 +201,8 @@ void Model::FeedForward(int layer, int num_tokens) {
   const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
                                     {.w = w.up_proj, .bias = w.up_bias, .out = up}};
   backend_->MatMul({.x = workspace_.normed(num_tokens), .projections = projections});
-  backend_->GatedActivation({.gate = gate, .up = up, .out = gate});
+  backend_->GatedActivation(
+      {.gate = gate, .up = up, .activation = config_.layers.activation, .out = gate});
   backend_->MatMul(gate,
                    {.w = w.down_proj, .bias = w.down_bias, .out = workspace_.delta(num_tokens)});
 }

@@ -11,6 +11,7 @@
 #include "engine/config/config.h"
 #include "engine/model/key_biases.h"
 #include "engine/model/model_weights.h"
+#include "engine/model/rotations.h"
 #include "engine/model/row_probe.h"
 #include "engine/model/step_inputs.h"
 #include "engine/model/workspace.h"
@@ -63,7 +64,7 @@ class Model {
   int64_t weights_bytes() const { return weights_.num_bytes; }
   // Activations and a step's arrays.
   int64_t workspace_bytes() const {
-    return workspace_.num_bytes() + inputs_.num_bytes() + inv_freq_.num_bytes() +
+    return workspace_.num_bytes() + inputs_.num_bytes() + rotations_.num_bytes() +
            BytesOf(constants_) + probe_.num_bytes() + key_biases_.num_bytes();
   }
   // What it would be, without the model.
@@ -74,7 +75,7 @@ class Model {
 
  private:
   Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-        BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Tensor inv_freq,
+        BackendBytes backend_bytes, Workspace workspace, StepInputs inputs, Rotations rotations,
         std::vector<Tensor> constants, RowProbe probe, KeyBiases key_biases);
 
   static int64_t BytesOf(std::span<const Tensor> tensors);
@@ -92,11 +93,10 @@ class Model {
   const BackendBytes backend_bytes_;
   const Workspace workspace_;
   StepInputs inputs_;
-  const Tensor inv_freq_;                // [head_dim / 2] f64
+  const Rotations rotations_;
   const std::vector<Tensor> constants_;  // of the attention variant
   RowProbe probe_;
   const KeyBiases key_biases_;
-  const double rope_attention_factor_;
   const AttentionVariant& attention_;
   std::vector<TensorView> variant_buffers_;  // of the last Forward's rows
   std::function<void()> on_layer_;

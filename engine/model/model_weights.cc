@@ -13,106 +13,147 @@
 namespace mea {
 namespace {
 
-void ListBias(const std::string& name, int64_t size, TensorView& view, bool joins,
-              TensorList& list) {
-  list.Add(
-      {.name = name, .view = &view, .shape = {size}, .role = TensorRole::kBias, .joins = joins});
-}
+// Lists the tensors of one model.
+class Lister {
+ public:
+  Lister(const ModelConfig& config, TensorList& list)
+      : config_(config), design_(config.layers), list_(list) {}
 
-void ListGain(const std::string& name, int64_t size, TensorView& view, TensorList& list) {
-  list.Add({.name = name, .view = &view, .shape = {size}, .role = TensorRole::kGain});
-}
-
-void ListAttention(const ModelConfig& config, int layer, const std::string& prefix, LayerWeights& w,
-                   TensorList& list) {
-  const LayerHeads& heads = config.layer_heads[layer];
-  const int64_t hidden = config.hidden_size;
-  const int64_t q = int64_t{config.q_heads} * config.head_dim;
-  const int64_t k = int64_t{heads.key_heads} * config.head_dim;
-  const int64_t v = int64_t{heads.value_heads} * config.head_dim;
-  list.Add({.name = prefix + "q_proj.weight", .view = &w.q_proj, .shape = {q, hidden}});
-  list.Add(
-      {.name = prefix + "k_proj.weight", .view = &w.k_proj, .shape = {k, hidden}, .joins = true});
-  list.Add(
-      {.name = prefix + "v_proj.weight", .view = &w.v_proj, .shape = {v, hidden}, .joins = true});
-  list.Add({.name = prefix + "o_proj.weight", .view = &w.o_proj, .shape = {hidden, q}});
-  if (config.qkv_bias) {
-    ListBias(prefix + "q_proj.bias", q, w.q_bias, /*joins=*/false, list);
-    ListBias(prefix + "k_proj.bias", k, w.k_bias, /*joins=*/true, list);
-    ListBias(prefix + "v_proj.bias", v, w.v_bias, /*joins=*/true, list);
+  void Gain(const std::string& name, int64_t size, TensorView& view, double scale = 1.0) {
+    list_.Add({.name = name,
+               .view = &view,
+               .shape = {size},
+               .role = TensorRole::kGain,
+               .scale = scale,
+               .offset = design_.gain_offset * scale});
   }
-  if (config.o_bias) ListBias(prefix + "o_proj.bias", hidden, w.o_bias, /*joins=*/false, list);
-  if (config.qk_norm) {
-    ListGain(prefix + "q_norm.weight", config.head_dim, w.q_norm, list);
-    ListGain(prefix + "k_norm.weight", config.head_dim, w.k_norm, list);
+
+  void Layer(int layer, LayerWeights& w) {
+    const std::string prefix = absl::StrCat("model.layers.", layer, ".");
+    Norm(prefix, design_.input_norm, w.input_norm);
+    Attention(layer, prefix + "self_attn.", w);
+    Norm(prefix, design_.attention_output_norm, w.attention_output_norm);
+    Norm(prefix, design_.ffn_norm, w.ffn_norm);
+    if (config_.is_sparse(layer)) {
+      Experts(prefix, w);
+    } else {
+      FeedForward(prefix + "mlp.", w);
+    }
+    Norm(prefix, design_.ffn_output_norm, w.ffn_output_norm);
   }
-  AttentionOf(config).ListTensors(config, layer, prefix, w, list);
-}
 
-void ListFeedForward(const ModelConfig& config, const std::string& prefix, LayerWeights& w,
-                     TensorList& list) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t ffn = config.ffn_size;
-  list.Add({.name = prefix + "gate_proj.weight", .view = &w.gate_proj, .shape = {ffn, hidden}});
-  list.Add({.name = prefix + "up_proj.weight",
-            .view = &w.up_proj,
-            .shape = {ffn, hidden},
-            .joins = true});
-  list.Add({.name = prefix + "down_proj.weight", .view = &w.down_proj, .shape = {hidden, ffn}});
-  if (!config.mlp_bias) return;
-  ListBias(prefix + "gate_proj.bias", ffn, w.gate_bias, /*joins=*/false, list);
-  ListBias(prefix + "up_proj.bias", ffn, w.up_bias, /*joins=*/true, list);
-  ListBias(prefix + "down_proj.bias", hidden, w.down_bias, /*joins=*/false, list);
-}
-
-// Every expert is a set of tensors of its own, named as the family does. In memory those of all
-// experts follow one another, equally far apart.
-void ListExperts(const ModelConfig& config, const std::string& prefix, LayerWeights& w,
-                 TensorList& list) {
-  const bool mixtral = config.base_model_type == "mixtral";
-  const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
-  const int64_t hidden = config.hidden_size;
-  const int64_t ffn = config.moe.ffn_size;
-  const int num_experts = config.moe.num_experts;
-  w.experts.resize(num_experts);
-  const auto name = [&](int expert, const char* of_mixtral, const char* of_qwen) {
-    return absl::StrCat(block, "experts.", expert, ".", mixtral ? of_mixtral : of_qwen, ".weight");
+ private:
+  // A projection and its bias.
+  struct Linear {
+    const char* name;
+    int64_t rows;
+    TensorView& weight;
+    TensorView& bias;
+    bool turns = false;  // its heads are turned
   };
-  list.Add({.name = block + "gate.weight",
-            .view = &w.router,
-            .shape = {num_experts, hidden},
-            .role = TensorRole::kExactMatrix});
-  for (int e = 0; e < num_experts; ++e) {
-    Expert& expert = w.experts[e];
-    list.Add({.name = name(e, "w1", "gate_proj"),
-              .view = &expert.gate,
-              .shape = {ffn, hidden},
-              .joins = e > 0});
-    list.Add({.name = name(e, "w3", "up_proj"),
-              .view = &expert.up,
-              .shape = {ffn, hidden},
-              .joins = true});
-  }
-  for (int e = 0; e < num_experts; ++e) {
-    list.Add({.name = name(e, "w2", "down_proj"),
-              .view = &w.experts[e].down,
-              .shape = {hidden, ffn},
-              .joins = e > 0});
-  }
-}
 
-void ListLayer(const ModelConfig& config, int layer, LayerWeights& w, TensorList& list) {
-  const std::string prefix = absl::StrCat("model.layers.", layer, ".");
-  ListGain(prefix + "input_layernorm.weight", config.hidden_size, w.input_norm, list);
-  ListAttention(config, layer, prefix + "self_attn.", w, list);
-  ListGain(prefix + "post_attention_layernorm.weight", config.hidden_size, w.post_attention_norm,
-           list);
-  if (config.is_sparse(layer)) {
-    ListExperts(config, prefix, w, list);
-  } else {
-    ListFeedForward(config, prefix + "mlp.", w, list);
+  void Norm(const std::string& prefix, std::string_view name, TensorView& view) {
+    if (!name.empty()) Gain(Weight(prefix, name), config_.hidden_size, view);
   }
-}
+
+  // The factors of one product side by side, stored each by itself or all in the tensor `joined`.
+  void Product(const std::string& prefix, std::string_view joined, const std::vector<Linear>& parts,
+               int64_t in, bool has_bias) {
+    int64_t all_rows = 0;
+    for (const Linear& part : parts) all_rows += part.rows;
+    for (const bool is_bias : {false, true}) {
+      if (is_bias && !has_bias) continue;
+      int64_t first_row = 0;
+      for (const Linear& part : parts) {
+        const auto shape_of = [&](int64_t rows) {
+          return is_bias ? std::vector<int64_t>{rows} : std::vector<int64_t>{rows, in};
+        };
+        TensorSpec spec{
+            .name = absl::StrCat(prefix, joined.empty() ? part.name : std::string(joined),
+                                 is_bias ? ".bias" : ".weight"),
+            .view = is_bias ? &part.bias : &part.weight,
+            .shape = shape_of(part.rows),
+            .role = is_bias ? TensorRole::kBias : TensorRole::kMatrix,
+            .joins = first_row > 0};
+        if (!joined.empty()) {
+          spec.stored_shape = shape_of(all_rows);
+          spec.first_row = first_row;
+        }
+        if (part.turns) spec.head_rows = rotary_order_;
+        list_.Add(std::move(spec));
+        first_row += part.rows;
+      }
+    }
+  }
+
+  void Attention(int layer, const std::string& prefix, LayerWeights& w) {
+    const LayerHeads& heads = config_.layer_heads[layer];
+    const int64_t hidden = config_.hidden_size;
+    const int64_t d = config_.head_dim;
+    const int64_t q_rows = config_.q_heads * d;
+    const int64_t k_rows = heads.key_heads * d;
+    Product(prefix, design_.qkv_proj,
+            {{"q_proj", q_rows, w.q_proj, w.q_bias, /*turns=*/true},
+             {"k_proj", k_rows, w.k_proj, w.k_bias, /*turns=*/true},
+             {"v_proj", heads.value_heads * d, w.v_proj, w.v_bias}},
+            hidden, config_.qkv_bias);
+    Product(prefix, "", {{"o_proj", hidden, w.o_proj, w.o_bias}}, q_rows, config_.o_bias);
+    if (design_.qk_norm || design_.qk_row_norm) {
+      Gain(prefix + "q_norm.weight", design_.qk_norm ? d : q_rows, w.q_norm);
+      list_.Of(w.q_norm).head_rows = rotary_order_;
+      Gain(prefix + "k_norm.weight", design_.qk_norm ? d : k_rows, w.k_norm);
+      list_.Of(w.k_norm).head_rows = rotary_order_;
+    }
+    AttentionOf(config_).ListTensors(config_, layer, prefix, w, list_);
+  }
+
+  void FeedForward(const std::string& prefix, LayerWeights& w) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t ffn = config_.ffn_size;
+    Product(prefix, design_.gate_up_proj,
+            {{"gate_proj", ffn, w.gate_proj, w.gate_bias}, {"up_proj", ffn, w.up_proj, w.up_bias}},
+            hidden, config_.mlp_bias);
+    Product(prefix, "", {{"down_proj", hidden, w.down_proj, w.down_bias}}, ffn, config_.mlp_bias);
+  }
+
+  // Every expert is a set of tensors of its own. In memory those of all experts follow one another,
+  // equally far apart.
+  void Experts(const std::string& prefix, LayerWeights& w) {
+    const auto& names = design_.experts;
+    const std::string block = absl::StrCat(prefix, std::string(names.block));
+    const int64_t hidden = config_.hidden_size;
+    const int64_t ffn = config_.moe.ffn_size;
+    const int num_experts = config_.moe.num_experts;
+    w.experts.resize(num_experts);
+    list_.Add({.name = block + "gate.weight",
+               .view = &w.router,
+               .shape = {num_experts, hidden},
+               .role = TensorRole::kExactMatrix});
+    const auto add = [&](int expert, std::string_view name, TensorView& view,
+                         std::vector<int64_t> shape, bool joins) {
+      list_.Add({.name = Weight(absl::StrCat(block, "experts.", expert, "."), name),
+                 .view = &view,
+                 .shape = std::move(shape),
+                 .joins = joins});
+    };
+    for (int e = 0; e < num_experts; ++e) {
+      add(e, names.gate, w.experts[e].gate, {ffn, hidden}, /*joins=*/e > 0);
+      add(e, names.up, w.experts[e].up, {ffn, hidden}, /*joins=*/true);
+    }
+    for (int e = 0; e < num_experts; ++e) {
+      add(e, names.down, w.experts[e].down, {hidden, ffn}, /*joins=*/e > 0);
+    }
+  }
+
+  static std::string Weight(const std::string& prefix, std::string_view name) {
+    return absl::StrCat(prefix, std::string(name), ".weight");
+  }
+
+  const ModelConfig& config_;
+  const LayerDesign& design_;
+  TensorList& list_;
+  const std::vector<int> rotary_order_ = RotaryOrder(config_.rope, config_.head_dim);
+};
 
 // What checkpoints of this family carry without meaning anything by it: RoPE frequencies that older
 // versions of transformers saved, and a copy of the embedding where the output is tied to it.
@@ -129,13 +170,15 @@ TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
   const int64_t vocab = config.vocab_size;
   const int64_t hidden = config.hidden_size;
   TensorList list;
+  Lister lister(config, list);
   list.Add(
       {.name = "model.embed_tokens.weight", .view = &weights.embedding, .shape = {vocab, hidden}});
   weights.layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    ListLayer(config, layer, weights.layers[layer], list);
+    lister.Layer(layer, weights.layers[layer]);
   }
-  ListGain("model.norm.weight", hidden, weights.final_norm, list);
+  // Logits are scaled by what they are a product of.
+  lister.Gain("model.norm.weight", hidden, weights.final_norm, config.logit_scale);
   if (!config.tie_word_embeddings) {
     list.Add({.name = "lm_head.weight", .view = &weights.lm_head, .shape = {vocab, hidden}});
   }

@@ -18,6 +18,7 @@ void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limi
   visit(workspace.normed_, Shape{tokens, config.hidden_size}, !kWide);
   visit(workspace.delta_, Shape{tokens, config.hidden_size}, !kWide);
   visit(workspace.cos_sin_, Shape{tokens, head_dim}, kWide);
+  if (config.other_rope) visit(workspace.other_cos_sin_, Shape{tokens, head_dim}, kWide);
   visit(workspace.qkv_, Shape{tokens, (config.q_heads + 2 * config.kv_heads) * head_dim}, !kWide);
   visit(workspace.attended_, Shape{tokens, config.q_heads * head_dim}, !kWide);
   const AttentionVariant& attention = AttentionOf(config);

@@ -37,6 +37,10 @@ class Workspace {
   TensorView normed(int num_tokens) const { return normed_.view().Rows(0, num_tokens); }
   TensorView delta(int num_tokens) const { return delta_.view().Rows(0, num_tokens); }
   TensorView cos_sin(int num_tokens) const { return cos_sin_.view().Rows(0, num_tokens); }
+  // Of ModelConfig::other_rope.
+  TensorView other_cos_sin(int num_tokens) const {
+    return other_cos_sin_.view().Rows(0, num_tokens);
+  }
   TensorView attended(int num_tokens) const { return attended_.view().Rows(0, num_tokens); }
   TensorView gate(int num_tokens) const { return gate_up(num_tokens).Columns(0, ffn_size_); }
   TensorView up(int num_tokens) const { return gate_up(num_tokens).Columns(ffn_size_, ffn_size_); }
@@ -64,13 +68,14 @@ class Workspace {
   int head_dim_ = 0;
   int ffn_size_ = 0;
   int64_t num_bytes_ = 0;
-  Tensor residual_;      // [max_tokens, hidden] wide
-  Tensor normed_;        // [max_tokens, hidden]
-  Tensor delta_;         // [max_tokens, hidden] what a block adds to the residual
-  Tensor cos_sin_;       // [max_tokens, head_dim] wide
-  Tensor qkv_;           // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
-  Tensor attended_;      // [max_tokens, q_heads * head_dim]
-  Tensor dense_values_;  // [max_tokens, kv_heads * head_dim], where the variant wants it
+  Tensor residual_;       // [max_tokens, hidden] wide
+  Tensor normed_;         // [max_tokens, hidden]
+  Tensor delta_;          // [max_tokens, hidden] what a block adds to the residual
+  Tensor cos_sin_;        // [max_tokens, head_dim] wide
+  Tensor other_cos_sin_;  // likewise, where there is another rotation
+  Tensor qkv_;            // [max_tokens, (q_heads + 2 * kv_heads) * head_dim], room for any layer
+  Tensor attended_;       // [max_tokens, q_heads * head_dim]
+  Tensor dense_values_;   // [max_tokens, kv_heads * head_dim], where the variant wants it
   std::vector<Tensor> variant_buffers_;
   Tensor gate_up_;  // [max_tokens, 2 * ffn], where a layer is dense
   // Where a layer has experts:

@@ -145,18 +145,32 @@ int FieldReader::Int(const char* name, IntRange range, std::optional<int> fallba
 }
 
 double FieldReader::Number(const char* name, NumberRange range, std::optional<double> fallback) {
-  const std::string expected = absl::StrCat("a number in ", range.min, "..", range.max);
   const json* value = Get(name);
-  if (value == nullptr) {
-    if (!fallback) Refuse(name, expected, "no such field");
-    return fallback.value_or(range.min);
+  if (value != nullptr) return CheckedNumber(name, *value, range);
+  if (!fallback) {
+    Refuse(name, absl::StrCat("a number in ", range.min, "..", range.max), "no such field");
   }
-  if (value->is_number()) {
-    const auto number = value->get<double>();
+  return fallback.value_or(range.min);
+}
+
+double FieldReader::CheckedNumber(const std::string& name, const json& value, NumberRange range) {
+  if (value.is_number()) {
+    const auto number = value.get<double>();
     if (number >= range.min && number <= range.max) return number;
   }
-  RefuseValue(name, expected, *value);
+  RefuseValue(name, absl::StrCat("a number in ", range.min, "..", range.max), value);
   return range.min;
+}
+
+std::vector<double> FieldReader::NumberList(const char* name, NumberRange range) {
+  const json* value = Get(name);
+  std::vector<double> numbers;
+  if (value == nullptr) return numbers;
+  if (!value->is_array()) RefuseValue(name, "a list of numbers", *value);
+  for (size_t i = 0; value->is_array() && i < value->size() && status_.ok(); ++i) {
+    numbers.push_back(CheckedNumber(absl::StrCat(name, "[", i, "]"), (*value)[i], range));
+  }
+  return numbers;
 }
 
 bool FieldReader::Bool(const char* name, bool fallback) {

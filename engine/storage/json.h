@@ -53,6 +53,8 @@ class FieldReader {
   std::string String(const char* name, std::optional<std::string> fallback = std::nullopt);
   // One integer, or a list of them; empty when absent.
   std::vector<int> IntOrList(const char* name, IntRange range);
+  // A list of numbers; empty when absent.
+  std::vector<double> NumberList(const char* name, NumberRange range);
   // A reader for the object in this field, which must be present.
   FieldReader Object(const char* name);
 
@@ -68,6 +70,7 @@ class FieldReader {
 
  private:
   int CheckedInt(const std::string& name, const nlohmann::json& value, IntRange range);
+  double CheckedNumber(const std::string& name, const nlohmann::json& value, NumberRange range);
 
   const nlohmann::json& object_;
   std::string file_;

@@ -35,8 +35,9 @@ class Loader {
 
   absl::Status Load(const LoadTask& task, ModelWeights& weights) {
     const TensorSpec& spec = *task.spec;
-    const bool map = spec.is_matrix() && LoadableDType(task.stored->dtype) == task.dtype &&
-                     spec.head_transform == nullptr;
+    const bool map = spec.is_matrix() && LoadableDType(task.stored.dtype) == task.dtype &&
+                     spec.head_transform == nullptr && spec.head_rows.empty();
+    ReorderRows(task);
     absl::StatusOr<Tensor> tensor = map                        ? Map(task, weights)
                                     : task.dtype == DType::kI8 ? Quantize(task)
                                     : spec.head_transform      ? Transform(task, task.dtype)
@@ -48,7 +49,7 @@ class Loader {
       return absl::OkStatus();
     }
     weights.num_bytes += tensor->num_bytes();
-    if (tensor->view().data == task.stored->data()) weights.mapped_bytes += tensor->num_bytes();
+    if (tensor->view().data == task.stored.data()) weights.mapped_bytes += tensor->num_bytes();
     weights.storage.push_back(*std::move(tensor));
     return absl::OkStatus();
   }
@@ -59,21 +60,37 @@ class Loader {
   }
 
  private:
+  // Where the elements lie that are converted next: in the file, or a copy in the order of memory.
+  void ReorderRows(const LoadTask& task) {
+    const std::vector<int>& order = task.spec->head_rows;
+    data_ = task.stored.data();
+    if (order.empty()) return;
+    const int64_t rows = task.spec->shape[0];
+    const int64_t row_bytes = task.stored.num_bytes / rows;
+    const auto d = std::ssize(order);
+    reordered_.resize(task.stored.num_bytes);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t from = i / d * d + order[i % d];
+      std::memcpy(reordered_.data() + i * row_bytes, data_ + from * row_bytes, row_bytes);
+    }
+    data_ = reordered_.data();
+  }
+
   // The pages of the checkpoint themselves.
   absl::StatusOr<Tensor> Map(const LoadTask& task, ModelWeights& weights) {
-    const StoredTensor& stored = *task.stored;
+    const StoredTensor& stored = task.stored;
     for (int64_t first = 0; first < stored.num_bytes; first += kChunkBytes) {
       const int64_t count = std::min(kChunkBytes, stored.num_bytes - first);
       // The disk reads the next chunk, of whichever tensor, while this one is looked at.
       if (options_.prefault) stored.file->ReadAhead(stored.offset + first, 2 * kChunkBytes);
       if (options_.prefault && !Read(stored, first, count)) {
-        return NonFiniteError(stored, task.dtype);
+        return NonFiniteError(*task.whole, task.dtype);
       }
       Report(count);
     }
     absl::StatusOr<Tensor> tensor = MapTensor(stored);
     if (tensor.ok() && options_.check_matrices && !options_.prefault) {
-      weights.unchecked.emplace(tensor->view().data, &stored);
+      weights.unchecked.emplace(tensor->view().data, task.whole);
     }
     return tensor;
   }
@@ -98,7 +115,7 @@ class Loader {
 
   // Memory of its own: another dtype, a small vector, or a gain repeated for every head.
   absl::StatusOr<Tensor> Convert(const LoadTask& task) {
-    const StoredTensor& stored = *task.stored;
+    const StoredTensor& stored = task.stored;
     absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, task.dtype);
     if (!tensor.ok()) return tensor.status();
     const DType from = *LoadableDType(stored.dtype);
@@ -108,13 +125,19 @@ class Loader {
     for (int64_t first = 0; first < num_elements; first += chunk) {
       const int64_t count = std::min(chunk, num_elements - first);
       const ConversionResult result =
-          ConvertDType(stored.data() + first * DTypeSize(from), from,
-                       out + first * DTypeSize(task.dtype), task.dtype, count);
+          ConvertDType(data_ + first * DTypeSize(from), from, out + first * DTypeSize(task.dtype),
+                       task.dtype, count);
       const bool checks = options_.check_matrices || !task.spec->is_matrix();
       if (result.num_overflows > 0 || (checks && result.num_non_finite > 0)) {
         return NotFinite(task, result);
       }
       Report(count * DTypeSize(from));
+    }
+    if (task.spec->scale != 1.0 || task.spec->offset != 0.0) {
+      for (int64_t i = 0; i < num_elements; ++i) {
+        float& x = reinterpret_cast<float*>(out)[i];
+        x = static_cast<float>(task.spec->offset + task.spec->scale * x);
+      }
     }
     if (task.spec->order != std::array<int, 3>{}) {
       Reorder(*task.spec, reinterpret_cast<float*>(out));
@@ -128,10 +151,10 @@ class Loader {
 
   // A projection, or its bias, with a matrix applied to every head.
   absl::StatusOr<Tensor> Transform(const LoadTask& task, DType dtype) {
-    const StoredTensor& stored = *task.stored;
+    const StoredTensor& stored = task.stored;
     absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, dtype);
     if (!tensor.ok()) return tensor.status();
-    const ConversionResult result = TransformHeads(stored.data(), *LoadableDType(stored.dtype),
+    const ConversionResult result = TransformHeads(data_, *LoadableDType(stored.dtype),
                                                    *task.spec->head_transform, tensor->view());
     if (result.num_overflows > 0 || result.num_non_finite > 0) return NotFinite(task, result);
     Report(stored.num_bytes);
@@ -140,7 +163,7 @@ class Loader {
 
   // Rows of 8-bit integers, from the numbers that are stored or transformed.
   absl::StatusOr<Tensor> Quantize(const LoadTask& task) {
-    const StoredTensor& stored = *task.stored;
+    const StoredTensor& stored = task.stored;
     const int64_t rows = task.spec->shape[0];
     const int64_t k = task.spec->shape[1];
     absl::StatusOr<Tensor> transformed = Tensor();
@@ -155,7 +178,7 @@ class Loader {
     const auto convert = [&](int64_t i, float* row) {
       return task.spec->head_transform
                  ? ConvertDType(transformed->view().row<float>(i), DType::kF32, row, DType::kF32, k)
-                 : ConvertDType(stored.data() + i * row_bytes, from, row, DType::kF32, k);
+                 : ConvertDType(data_ + i * row_bytes, from, row, DType::kF32, k);
     };
     // Rows in stretches of a chunk, each shared by all threads.
     const int64_t rows_per_report = std::max<int64_t>(1, kChunkBytes / row_bytes);
@@ -183,9 +206,9 @@ class Loader {
   }
 
   static absl::Status NotFinite(const LoadTask& task, const ConversionResult& result) {
-    if (result.num_overflows == 0) return NonFiniteError(*task.stored, task.dtype);
+    if (result.num_overflows == 0) return NonFiniteError(*task.whole, task.dtype);
     return absl::InvalidArgumentError(
-        Mismatch(task.stored->file->path(), ShownName(task.stored->name),
+        Mismatch(task.whole->file->path(), ShownName(task.whole->name),
                  absl::StrCat("finite values in ", std::string(DTypeName(task.dtype))),
                  absl::StrCat(result.num_overflows, " beyond its range")));
   }
@@ -205,6 +228,8 @@ class Loader {
   }
 
   std::vector<Tensor> temporary_;
+  const char* data_ = nullptr;
+  std::vector<char> reordered_;
   const LoadOptions& options_;
   const LoadProgress& progress_;
   const int64_t bytes_total_;
@@ -228,7 +253,7 @@ absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
                        MatchTensors(tensors, list, is_harmless, options));
   int64_t bytes_total = 0;
-  for (const LoadTask& task : tasks) bytes_total += task.stored->num_bytes;
+  for (const LoadTask& task : tasks) bytes_total += task.stored.num_bytes;
   Loader loader(options, progress, bytes_total);
   loader.Report(0);
   for (const LoadTask& task : tasks) MEA_RETURN_IF_ERROR(loader.Load(task, weights));

@@ -42,7 +42,14 @@ absl::StatusOr<LoadTask> Match(const SafeTensors& tensors, const TensorSpec& spe
     return Refusal(stored->file->path(), spec.name, "dtype F32, F16 or BF16",
                    StoredDTypeName(stored->dtype));
   }
-  LoadTask task{.spec = &spec, .stored = stored};
+  LoadTask task{.spec = &spec, .whole = stored, .stored = *stored};
+  const bool is_part = !repeats && shape.size() == spec.shape.size() && shape[0] > spec.shape[0];
+  if (is_part) {
+    const int64_t row_bytes = stored->num_bytes / stored->shape[0];
+    task.stored.shape[0] = spec.shape[0];
+    task.stored.offset += spec.first_row * row_bytes;
+    task.stored.num_bytes = spec.shape[0] * row_bytes;
+  }
   if (spec.is_matrix()) task.dtype = options.weight_dtype.value_or(*dtype);
   if (spec.role == TensorRole::kExactMatrix && task.dtype == DType::kI8) task.dtype = *dtype;
   return task;
@@ -58,9 +65,9 @@ absl::StatusOr<std::vector<LoadTask>> MatchTensors(const SafeTensors& tensors,
   std::vector<LoadTask> tasks;
   std::set<std::string_view> taken;
   for (const TensorSpec& spec : list.specs()) {
-    MEA_ASSIGN_OR_RETURN(const LoadTask task, Match(tensors, spec, options));
-    tasks.push_back(task);
-    taken.insert(task.stored->name);
+    MEA_ASSIGN_OR_RETURN(LoadTask task, Match(tensors, spec, options));
+    taken.insert(task.whole->name);
+    tasks.push_back(std::move(task));
   }
   for (const auto& [name, stored] : tensors.tensors()) {
     if (taken.contains(name) || is_harmless(name)) continue;

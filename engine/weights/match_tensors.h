@@ -10,8 +10,9 @@ namespace mea {
 // One tensor of the list and what the checkpoint has for it.
 struct LoadTask {
   const TensorSpec* spec = nullptr;
-  const StoredTensor* stored = nullptr;
-  DType dtype = DType::kF32;  // of the view
+  const StoredTensor* whole = nullptr;  // as the checkpoint has it
+  StoredTensor stored;                  // the rows of it that are wanted
+  DType dtype = DType::kF32;            // of the view
 };
 
 // A task for every tensor of the list, those that others are computed with first; or the first

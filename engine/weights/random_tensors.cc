@@ -87,9 +87,9 @@ absl::StatusOr<Tensor> MakeOnHost(const TensorSpec& spec, DType dtype, const Dis
   MEA_ASSIGN_OR_RETURN(Tensor tensor, dtype == DType::kI8
                                           ? AllocateInt8Rows(spec.shape[0], spec.shape[1])
                                           : Tensor::AllocateHost(spec.shape, dtype));
-  constexpr int64_t kWorthAThread = 1 << 20;
+  constexpr int64_t kElementsForAThread = 1 << 20;
   const TensorView view = tensor.view();
-  InParallel(view.num_elements(), kWorthAThread, num_threads,
+  InParallel(view.num_elements(), kElementsForAThread, num_threads,
              [&](int64_t begin, int64_t end) { Fill(view, numbers, begin, end); });
   return tensor;
 }

@@ -6,11 +6,17 @@
 
 namespace mea {
 
-TensorSpec& TensorList::Of(const TensorView& view) {
-  const auto spec = std::find_if(specs_.begin(), specs_.end(),
+const TensorSpec* TensorList::Find(const TensorView& view) const {
+  // From behind: a list is mostly asked for what was listed just now.
+  const auto spec = std::find_if(specs_.rbegin(), specs_.rend(),
                                  [&](const TensorSpec& s) { return s.view == &view; });
-  MEA_CHECK(spec != specs_.end());
-  return *spec;
+  return spec == specs_.rend() ? nullptr : &*spec;
+}
+
+TensorSpec& TensorList::Of(const TensorView& view) {
+  const TensorSpec* spec = Find(view);
+  MEA_CHECK(spec != nullptr);
+  return const_cast<TensorSpec&>(*spec);
 }
 
 std::vector<std::span<const TensorSpec>> RunsOf(const TensorList& list) {

@@ -29,7 +29,12 @@ struct TensorSpec {
   bool joins = false;  // lies right behind the one before it: both are factors of one product
 
   // How it is stored, where that differs from the view.
-  std::vector<int64_t> stored_shape;    // empty: as `shape`
+  std::vector<int64_t> stored_shape;  // empty: as `shape`
+  int64_t first_row = 0;              // of the view, in a stored tensor that holds several
+  // The order of the rows of every head: row i of a head is stored as its row head_rows[i].
+  std::vector<int> head_rows;
+  double scale = 1.0;                   // of a gain, which is offset + scale * what is stored
+  double offset = 0.0;                  //
   std::vector<int64_t> repeated_shape;  // may be stored instead, and is repeated then
   // Elements are read as three dimensions and laid out with these outermost to innermost.
   std::array<int64_t, 3> dims{};
@@ -48,7 +53,9 @@ class TensorList {
   void Add(TensorSpec spec) { specs_.push_back(std::move(spec)); }
   // A view for a temporary tensor, at an address that stays.
   TensorView* MakeTemporary() { return &temporaries_.emplace_back(); }
-  // The spec of that view, which must be listed.
+  // The spec of that view; null where it is not listed.
+  const TensorSpec* Find(const TensorView& view) const;
+  // Likewise, of one that must be.
   TensorSpec& Of(const TensorView& view);
 
   const std::vector<TensorSpec>& specs() const { return specs_; }

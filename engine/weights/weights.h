@@ -16,7 +16,10 @@ namespace mea {
 // One layer as the forward pass wants it. Matrices are [out, in] in their storage dtype (or the
 // one asked for); vectors and mixes are f32. d = head_dim, H = q_heads, h = kv_heads.
 struct LayerWeights {
-  TensorView input_norm;  // [hidden]
+  // Gains of norms [hidden], or absent: of what attention and the feed-forward network read, and of
+  // what they add to the residual.
+  TensorView input_norm, attention_output_norm;
+  TensorView ffn_norm, ffn_output_norm;
 
   TensorView q_proj;          // [H * d, hidden]
   TensorView k_proj;          // [h'_K * d, hidden]
@@ -26,14 +29,12 @@ struct LayerWeights {
   TensorView k_bias;          // [h'_K * d], or absent
   TensorView v_bias;          // [h'_V * d], or absent
   TensorView o_bias;          // [hidden], or absent
-  TensorView q_norm;          // [d], or absent
-  TensorView k_norm;          // [d], or absent
+  TensorView q_norm;          // [d] for every head, [H * d] for all together, or absent
+  TensorView k_norm;          // [d] or [h'_K * d] likewise
   HeadMix mix;                // key [h'_K, h], value [h'_V, h]; absent = identity
   TensorView head_norm_gain;  // [H, d], or absent; a gain shared by the heads is repeated
   // Further ones of the attention variant (engine/attention), which alone knows them.
   std::vector<TensorView> variant;
-
-  TensorView post_attention_norm;  // [hidden]
 
   // A dense layer's, or absent:
   TensorView gate_proj;  // [ffn, hidden]

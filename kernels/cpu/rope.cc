@@ -104,8 +104,10 @@ void ComputeRopeRow(const ComputeRopeArgs& args, int64_t token) {
   float* out = args.out.row<float>(token);
   for (int64_t i = 0; i < half; ++i) {
     // In double: at position 100,000 a float angle would be off by 0.004.
-    const double angle = position * args.inv_freq.as<double>()[i];
-    out[i] = static_cast<float>(std::cos(angle) * args.attention_factor);
+    const double inv_freq = args.inv_freq.as<double>()[i];
+    const double angle = position * inv_freq;
+    const double factor = inv_freq == 0 ? 1 : args.attention_factor;
+    out[i] = static_cast<float>(std::cos(angle) * factor);
     out[i + half] = static_cast<float>(std::sin(angle) * args.attention_factor);
   }
 }

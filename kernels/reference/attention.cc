@@ -202,8 +202,9 @@ void ComputeRope(const ComputeRopeArgs& args) {
     const int64_t token = args.positions.as<int32_t>()[t / pseudo_heads];
     const auto position = static_cast<double>(token * pseudo_heads + t % pseudo_heads);
     for (int64_t i = 0; i < half; ++i) {
-      const double angle = position * args.inv_freq.as<double>()[i];
-      out[i] = std::cos(angle) * args.attention_factor;
+      const double inv_freq = args.inv_freq.as<double>()[i];
+      const double angle = position * inv_freq;
+      out[i] = inv_freq == 0 ? 1 : std::cos(angle) * args.attention_factor;
       out[i + half] = std::sin(angle) * args.attention_factor;
     }
   }

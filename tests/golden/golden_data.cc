@@ -141,6 +141,14 @@ class TensorLister {
   std::vector<NamedShape> tensors_;
 };
 
+std::vector<NamedShape> TensorsOf(const Json& line) {
+  const auto listed = line.find("tensors");
+  if (listed == line.end()) return TensorLister(line).List();
+  std::vector<NamedShape> tensors;
+  for (const Json& tensor : *listed) tensors.push_back({tensor[0], tensor[1]});
+  return tensors;
+}
+
 }  // namespace
 
 std::vector<RandomModel> LoadRandomModels(const std::string& file) {
@@ -149,9 +157,10 @@ std::vector<RandomModel> LoadRandomModels(const std::string& file) {
   for (std::string text; std::getline(in, text);) {
     const Json line = Json::parse(text);
     models.push_back({
+        .name = line.value("name", ""),
         .seed = line["seed"],
         .config_json = line["config"].dump(),
-        .tensors = TensorLister(line).List(),
+        .tensors = TensorsOf(line),
         .weights_checksum = std::stoull(line["weights_checksum"].get<std::string>(), nullptr, 16),
         .prompt = line["prompt"],
         .logits = DecodeFloats<double>(line["logits_f64"]),

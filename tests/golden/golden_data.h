@@ -15,8 +15,9 @@ struct NamedShape {
   std::vector<int64_t> shape;
 };
 
-// One line of a file of random models: a model, and what the float64 reference makes of it.
+// One line of a file of random models: a model, and what a float64 oracle makes of it.
 struct RandomModel {
+  std::string name;  // in family_models.jsonl alone
   uint64_t seed = 0;
   std::string config_json;
   std::vector<NamedShape> tensors;  // in the checksum's order
@@ -30,7 +31,7 @@ struct RandomModel {
   double min_margin = 0;  // least gap between best and second-best logit along `greedy`
 };
 
-// Of random_models.jsonl or kha_iha_models.jsonl.
+// Of random_models.jsonl, kha_iha_models.jsonl or family_models.jsonl.
 std::vector<RandomModel> LoadRandomModels(const std::string& file);
 
 // Writes config.json and model.safetensors with every tensor in `dtype`.

@@ -9,14 +9,16 @@ namespace {
 
 // Without this, every disagreement of random_models_test would have two suspects.
 TEST(SeededWeightsTest, BitsEqualThoseOfThePythonTwin) {
-  const std::vector<RandomModel> models = LoadRandomModels("random_models.jsonl");
-  ASSERT_GE(models.size(), 200u);
-  for (const RandomModel& model : models) {
-    uint64_t checksum = 0;
-    for (const NamedShape& t : model.tensors) {
-      checksum = Checksum(checksum, SeededTensor(model.seed, t.name, t.shape));
+  for (const char* file : {"random_models.jsonl", "family_models.jsonl"}) {
+    const std::vector<RandomModel> models = LoadRandomModels(file);
+    EXPECT_FALSE(models.empty());
+    for (const RandomModel& model : models) {
+      uint64_t checksum = 0;
+      for (const NamedShape& t : model.tensors) {
+        checksum = Checksum(checksum, SeededTensor(model.seed, t.name, t.shape));
+      }
+      EXPECT_EQ(checksum, model.weights_checksum) << file << ": seed " << model.seed;
     }
-    EXPECT_EQ(checksum, model.weights_checksum) << "seed " << model.seed;
   }
 }
 

@@ -122,7 +122,7 @@ LayerWeights MakeLayer(const RandomModelSpec& spec, const ModelConfig& config, i
     w.mix.value = make.Mix(prefix + "value_mix", spec.kv_heads, pseudo);
     w.variant[IhaAttention::kCollapse] = make.Mix(prefix + "collapse", pseudo, spec.kv_heads);
   }
-  w.post_attention_norm = make.Gain(prefix + "post_norm", hidden);
+  w.ffn_norm = make.Gain(prefix + "post_norm", hidden);
   if (config.is_sparse(index)) {
     w.router = make.Matrix(prefix + "router", spec.num_experts, hidden);
     w.experts.resize(spec.num_experts);
@@ -155,7 +155,7 @@ ModelConfig MakeConfig(const RandomModelSpec& spec) {
   config.vocab_size = spec.vocab_size;
   config.max_position = spec.max_position;
   config.qkv_bias = spec.biases;
-  config.qk_norm = spec.qk_norm;
+  config.layers.qk_norm = spec.qk_norm;
   config.layer_windows.assign(spec.num_layers, spec.window);
   if (spec.global_layer >= 0) config.layer_windows[spec.global_layer] = 0;
   if (spec.num_experts > 0) {

@@ -149,24 +149,29 @@ def encode(logits, dtype):
     return base64.b64encode(logits.numpy().astype(dtype).tobytes()).decode()
 
 
-def golden_line(seed, config, forward, greedy, absent=(), head_norm_len=0):
-    """What the oracle forward(tensors, ids), greedy(tensors, ids, num_tokens) makes of a model and a prompt of this seed."""
-    rng = random.Random(f"prompt {seed}")
-    prompt = [rng.randrange(config["vocab_size"]) for _ in range(rng.choice([1, 2, rng.randint(3, 16), rng.randint(17, 64)]))]
-    middle = rng.randrange(len(prompt))
-
-    weights = {n: seeded_tensor(seed, n, s) for n, s in tensor_shapes(config, absent, head_norm_len).items()}
+def results(seed, shapes, prompt, middle, forward, greedy, num_greedy):
+    """What the oracle forward(tensors, ids), greedy(tensors, ids, num_tokens) makes of the weights of this seed."""
+    weights = {n: seeded_tensor(seed, n, s) for n, s in shapes.items()}
     exact = {n: torch.from_numpy(a).double() for n, a in weights.items()}
     rounded = {n: torch.from_numpy(a).bfloat16().double() for n, a in weights.items()}
 
     logits = forward(exact, prompt)
-    tokens, margin = greedy(exact, prompt, NUM_GREEDY)
+    tokens, margin = greedy(exact, prompt, num_greedy)
     return dict(
-        seed=seed, config=config, absent=list(absent), head_norm_len=head_norm_len,
         weights_checksum=f"{checksum(weights.values()):016x}", prompt=prompt,
         logits_f64=encode(logits[-1], "<f8"), middle=middle, middle_logits_f64=encode(logits[middle], "<f8"),
         bf16_logits_f32=encode(forward(rounded, prompt)[-1], "<f4"), greedy=tokens, min_margin=float(f"{margin:.3e}"),
     )  # fmt: skip
+
+
+def golden_line(seed, config, forward, greedy, absent=(), head_norm_len=0):
+    """A line of a model and a prompt of this seed."""
+    rng = random.Random(f"prompt {seed}")
+    prompt = [rng.randrange(config["vocab_size"]) for _ in range(rng.choice([1, 2, rng.randint(3, 16), rng.randint(17, 64)]))]
+    middle = rng.randrange(len(prompt))
+    shapes = tensor_shapes(config, absent, head_norm_len)
+    oracle = results(seed, shapes, prompt, middle, forward, greedy, NUM_GREEDY)
+    return dict(seed=seed, config=config, absent=list(absent), head_norm_len=head_norm_len, **oracle)
 
 
 def golden(seed):

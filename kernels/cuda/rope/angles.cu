@@ -21,9 +21,10 @@ __global__ void __launch_bounds__(kThreads) AnglesKernel(const __grid_constant__
   const int64_t token = p.positions[row / p.pseudo_heads];
   const auto position = static_cast<double>(token * p.pseudo_heads + row % p.pseudo_heads);
   double sine, cosine;
-  sincos(position * p.inv_freq[i], &sine, &cosine);
+  const double inv_freq = p.inv_freq[i];
+  sincos(position * inv_freq, &sine, &cosine);
   float* out = p.cos_sin + row * p.head_dim;
-  out[i] = static_cast<float>(cosine * p.attention_factor);
+  out[i] = static_cast<float>(inv_freq == 0 ? 1 : cosine * p.attention_factor);
   out[i + half] = static_cast<float>(sine * p.attention_factor);
 }
 

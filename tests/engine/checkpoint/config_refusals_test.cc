@@ -71,9 +71,9 @@ TEST(ConfigRefusalsTest, BrokenArchitecturesAreRefused) {
        "config.json: model_type: expected a string, found no such field"},
       {R"({"model_type": 7})", "config.json: model_type: expected a string, found 7"},
       {R"({"model_type": "gpt2"})",
-       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, mea, found "gpt2")"},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, mea, found "gpt2")"},
       {R"({"model_type": "a\nb"})",
-       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, mea, found "a\nb")"},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, mea, found "a\nb")"},
       {R"({"head_composition": {"kind": "mea"}})",
        R"(config.json: head_composition: expected no such field unless model_type is "mea", found an object)"},
       {R"({"hidden_size": null})",
@@ -170,7 +170,7 @@ TEST(ConfigRefusalsTest, BrokenExpertsAreRefused) {
        "found \"full_attention\""},
       {R"({"model_type": "qwen2_moe"})",
        "config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, "
-       "mea, found \"qwen2_moe\""},
+       "gemma3_text, phi3, smollm3, granite, olmo2, mea, found \"qwen2_moe\""},
   };
   for (const Refusal& refusal : refusals) ExpectRefused(Patched(kPlain, refusal.patch), refusal);
 }
@@ -258,7 +258,7 @@ TEST(ConfigRefusalsTest, BrokenHeadCompositionsAreRefused) {
        "config.json: base_model_type: expected a string, found no such field"},
       {R"({"base_model_type": "mea"})",
        "config.json: base_model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, "
-       "qwen3_moe, found \"mea\""},
+       "qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, found \"mea\""},
       {R"({"head_composition": null})",
        "config.json: head_composition: expected an object, found no such field"},
       {R"({"head_composition": ["mea"]})",
@@ -345,7 +345,8 @@ TEST(ConfigRefusalsTest, BrokenPseudoHeadsAreRefused) {
        "config.json: num_key_value_heads: expected num_attention_heads 4, since pseudo heads mix "
        "queries, keys and values alike, found 2"},
       {R"({"base_model_type": "qwen3"})",
-       "config.json: base_model_type: expected a model without QK-norm below interleaved heads, "
+       "config.json: base_model_type: expected a model without QK-norm, whose layers turn alike, "
+       "below interleaved heads, "
        "found \"qwen3\""},
       {R"({"base_model_type": "mistral", "sliding_window": 16})",
        "config.json: sliding_window: expected null beside head_composition.layer_windows, found "

@@ -43,7 +43,7 @@ TEST(ConfigTest, AbsentFieldsTakeTheDefaultsOfTheFamily) {
   EXPECT_EQ(llama.head_dim, 16);
   EXPECT_FLOAT_EQ(llama.rms_norm_eps, 1e-6f);
   EXPECT_FALSE(llama.tie_word_embeddings);
-  EXPECT_FALSE(llama.qkv_bias || llama.o_bias || llama.mlp_bias || llama.qk_norm);
+  EXPECT_FALSE(llama.qkv_bias || llama.o_bias || llama.mlp_bias || llama.layers.qk_norm);
   EXPECT_EQ(llama.rope.kind, RopeKind::kDefault);
   EXPECT_EQ(llama.rope.theta, 10000.0);
   EXPECT_THAT(llama.layer_windows, ElementsAre(0, 0, 0, 0));
@@ -63,7 +63,7 @@ TEST(ConfigTest, AbsentFieldsTakeTheDefaultsOfTheFamily) {
   const ModelConfig qwen3 = Minimal("qwen3");
   EXPECT_EQ(qwen3.kv_heads, 32);
   EXPECT_EQ(qwen3.head_dim, 128);
-  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_TRUE(qwen3.layers.qk_norm);
   EXPECT_FALSE(qwen3.qkv_bias);
 }
 
@@ -115,7 +115,7 @@ TEST(ConfigTest, ExpertsFollowTheFamily) {
   EXPECT_THAT(mixtral.layer_windows, ElementsAre(0, 0, 0, 0));
   EXPECT_THAT(mixtral.sparse_layers, ElementsAre(true, true, true, true));
   EXPECT_EQ(mixtral.moe, (MoeConfig{8, 2, 2048, true}));
-  EXPECT_FALSE(mixtral.qk_norm);
+  EXPECT_FALSE(mixtral.layers.qk_norm);
   const ModelConfig windowed = Minimal("mixtral", R"({"sliding_window": 8, "num_local_experts": 5,
                                                       "num_experts_per_tok": 5})");
   EXPECT_THAT(windowed.layer_windows, ElementsAre(8, 8, 8, 8));
@@ -124,7 +124,7 @@ TEST(ConfigTest, ExpertsFollowTheFamily) {
   const ModelConfig qwen = Minimal("qwen3_moe");
   EXPECT_EQ(qwen.kv_heads, 4);
   EXPECT_EQ(qwen.head_dim, 16);
-  EXPECT_TRUE(qwen.qk_norm);
+  EXPECT_TRUE(qwen.layers.qk_norm);
   EXPECT_THAT(qwen.layer_windows, ElementsAre(0, 0, 0, 0));
   EXPECT_EQ(qwen.num_sparse_layers(), 4);
   EXPECT_EQ(qwen.moe, (MoeConfig{128, 8, 768, false}));
@@ -167,8 +167,8 @@ TEST(ConfigTest, RopeOfBothSpellingsIsTheSame) {
       "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
       "original_max_position_embeddings": 128}})");
   EXPECT_EQ(old_style.rope.kind, RopeKind::kLlama3);
-  EXPECT_EQ(ComputeRopeFrequencies(old_style.rope, 16).inv_freq,
-            ComputeRopeFrequencies(new_style.rope, 16).inv_freq);
+  EXPECT_EQ(ComputeRopeFrequencies(old_style.rope, 16, 1024).inv_freq,
+            ComputeRopeFrequencies(new_style.rope, 16, 1024).inv_freq);
 }
 
 TEST(ConfigTest, EmptyRopeObjectsMeanNothing) {

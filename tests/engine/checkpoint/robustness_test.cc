@@ -168,7 +168,8 @@ TEST(RobustnessTest, DamagedConfigurationsAreReadOrRefused) {
       continue;
     }
     ++num_read;
-    const RopeFrequencies rope = ComputeRopeFrequencies(config->rope, config->head_dim);
+    const RopeFrequencies rope =
+        ComputeRopeFrequencies(config->rope, config->head_dim, config->max_position);
     for (const double frequency : rope.inv_freq) EXPECT_TRUE(std::isfinite(frequency));
     for (int layer = 0; layer < config->num_layers; ++layer) {
       EXPECT_GT(config->LayerKvSpec(layer, DType::kBf16).key_heads, 0);

@@ -24,7 +24,8 @@ TEST(RopeTest, FrequenciesAreThoseOfTransformers) {
     text.update(row["config"]);
     const auto config = ParseModelConfig(text.dump(), "config.json");
     ASSERT_TRUE(config.ok()) << config.status();
-    const RopeFrequencies rope = ComputeRopeFrequencies(config->rope, config->head_dim);
+    const RopeFrequencies rope =
+        ComputeRopeFrequencies(config->rope, config->head_dim, config->max_position);
     const auto expected = row["inv_freq"].get<std::vector<double>>();
     ASSERT_EQ(rope.inv_freq.size(), expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -41,8 +42,8 @@ TEST(RopeTest, AFactorOfOneChangesNothing) {
     RopeConfig rope = plain;
     rope.kind = kind;
     rope.original_max_position = 128;
-    const RopeFrequencies scaled = ComputeRopeFrequencies(rope, 32);
-    const RopeFrequencies unscaled = ComputeRopeFrequencies(plain, 32);
+    const RopeFrequencies scaled = ComputeRopeFrequencies(rope, 32, 1024);
+    const RopeFrequencies unscaled = ComputeRopeFrequencies(plain, 32, 1024);
     for (int i = 0; i < 16; ++i) {
       EXPECT_NEAR(scaled.inv_freq[i] / unscaled.inv_freq[i], 1.0, 1e-15);
     }

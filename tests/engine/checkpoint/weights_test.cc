@@ -194,7 +194,7 @@ TEST(WeightsTest, Int8RoundsEveryMatrixButTheRouter) {
     EXPECT_EQ(weights.num_bytes,
               PlannedWeightBytes(*opened->checkpoint, {.weight_dtype = DType::kI8}).value());
     EXPECT_EQ(weights.layers[1].router.dtype, from);
-    EXPECT_EQ(weights.layers[1].post_attention_norm.dtype, DType::kF32);
+    EXPECT_EQ(weights.layers[1].ffn_norm.dtype, DType::kF32);
     const TensorView exact = stored.layers[1].experts[2].down;
     const TensorView rounded = weights.layers[1].experts[2].down;
     ASSERT_EQ(rounded.dtype, DType::kI8);

@@ -5,8 +5,12 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/model.h"
+#include "engine/storage/files.h"
+#include "engine/storage/output_file.h"
 #include "kvcache/kv_layout.h"
 #include "tests/engine/convert/convert_harness.h"
 
@@ -228,6 +232,35 @@ TEST(ConvertTest, WhatCannotBeDoneIsRefused) {
   EXPECT_THAT(MessageOf(options), HasSubstr("model_type: expected a plain checkpoint"));
 }
 
+TEST(ConvertTest, KeysThatAreNormalisedTogetherAreNotComposed) {
+  const testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
+  ConvertHarness harness;
+  harness.WriteInput(spec);
+  const std::string file = harness.path("in") / "config.json";
+  const std::string llama = *ReadTextFile(file);
+  ASSERT_TRUE(ReplaceFile(file, absl::StrReplaceAll(llama, {{"\"llama\"", "\"olmo2\""}})).ok());
+  std::vector<testing::RawTensor> tensors = testing::RandomTensors(spec, 1);
+  for (testing::RawTensor& tensor : tensors) {
+    tensor.name = absl::StrReplaceAll(tensor.name, {{"input_layer", "post_feedforward_layer"}});
+  }
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    for (const auto& [name, heads] :
+         {std::pair("q", spec.q_heads), std::pair("k", spec.kv_heads)}) {
+      const int64_t size = int64_t{heads} * spec.head_dim;
+      tensors.push_back({absl::StrCat("model.layers.", layer, ".self_attn.", name, "_norm.weight"),
+                         "F32",
+                         {size},
+                         std::string(size * 4, '\0')});
+    }
+  }
+  testing::WriteSafeTensors(harness.path("in") / "model.safetensors", tensors);
+  ConvertOptions options = harness.Options();
+  for (const std::vector<int>& keys : {std::vector<int>{}, std::vector<int>{2}}) {
+    options.key_heads = keys;
+    EXPECT_THAT(MessageOf(options), HasSubstr("olmo2 normalises the keys of all heads together"));
+  }
+}
+
 TEST(ConvertTest, ValuesThatAreNotFiniteAreRefused) {
   ConvertHarness harness;
   std::vector<testing::RawTensor> tensors = testing::RandomTensors(ConvertHarness::PlainSpec(), 1);
@@ -242,8 +275,9 @@ TEST(ConvertTest, ValuesThatAreNotFiniteAreRefused) {
   options.method = Method::kSvd;
   options.calibration = "";
   options.key_heads = options.value_heads = {2};
-  EXPECT_THAT(MessageOf(options), HasSubstr("\"model.layers.1.self_attn.v_proj.weight\": expected "
-                                            "finite values, found infinite or NaN in row 0"));
+  EXPECT_THAT(MessageOf(options),
+              HasSubstr("\"model.layers.1.self_attn.v_proj.weight\": expected "
+                        "finite values in f32, found an infinity or NaN at [0, 10]"));
   EXPECT_FALSE(fs::exists(options.out));
 }
 
