@@ -38,8 +38,7 @@ struct NewKeyFlags {
 // token, else the key's line.
 absl::Status PrintLine(const std::string& line) {
   std::printf("%s\n", line.c_str());
-  if (std::fflush(stdout) == 0) return absl::OkStatus();
-  return absl::UnavailableError("cannot write to standard output");
+  return FlushOutput();
 }
 
 // Adds the line of a key to a file that may not be there yet.
