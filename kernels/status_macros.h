@@ -14,8 +14,8 @@
   } while (false)
 
 // MEA_ASSIGN_OR_RETURN(const Tensor tensor, Allocate(shape)): declares (or assigns to) its first
-// argument from the value of an absl::StatusOr; returns the status where there is none. A type
-// with a comma wants parentheses around nothing: name it with `auto` or an alias.
+// argument from the value of an absl::StatusOr; returns the status where there is none. The
+// declaration must hold no comma: use auto, or an alias of the type.
 #define MEA_ASSIGN_OR_RETURN(declaration, expr) \
   MEA_ASSIGN_OR_RETURN_(MEA_STATUS_CONCAT(mea_result_, __LINE__), declaration, expr)
 

@@ -25,7 +25,6 @@ class IhaAttention final : public AttentionVariant {
   static absl::StatusOr<std::shared_ptr<const AttentionVariant>> Read(FieldReader& in,
                                                                       ModelConfig& config);
 
-  int pseudo_heads() const { return pseudo_heads_; }
   bool is_interleaved(const ModelConfig& config, int layer) const {
     return config.layer_windows[layer] > 0;
   }

@@ -22,8 +22,6 @@ class KhaAttention final : public AttentionVariant {
   static absl::StatusOr<std::shared_ptr<const AttentionVariant>> Read(FieldReader& in,
                                                                       ModelConfig& config);
 
-  Knock knock() const { return is_mlp_ ? Knock::kMlp : Knock::kLinear; }
-
   void ListTensors(const ModelConfig& config, int layer, const std::string& prefix,
                    LayerWeights& weights, TensorList& list) const override;
   std::vector<RowBuffer> Buffers(const ModelConfig& config) const override;

@@ -112,9 +112,6 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
   std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
 
-  const RopeConfig& rope_of(int layer) const {
-    return other_rope && other_rope_layers[layer] ? *other_rope : rope;
-  }
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;
   // Whether any layer caches fewer heads than it attends.
