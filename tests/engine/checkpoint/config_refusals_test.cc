@@ -356,6 +356,34 @@ TEST(ConfigRefusalsTest, BrokenPseudoHeadsAreRefused) {
     ExpectRefused(Patched(iha.c_str(), refusal.patch), refusal);
 }
 
+TEST(ConfigRefusalsTest, CompositionsThatABaseCannotHaveAreRefused) {
+  const std::string sizes = R"("hidden_size": 32, "intermediate_size": 48, "vocab_size": 64,
+      "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4)";
+  const auto message = [&](const std::string& base, const std::string& composition) {
+    return std::string(ParseModelConfig("{\"model_type\": \"mea\", " + sizes + ", " + base +
+                                            ", \"head_composition\": {" + composition + "}}",
+                                        "config.json")
+                           .status()
+                           .message());
+  };
+  const std::string knock = R"("kind": "kha", "knock": "mlp")";
+  EXPECT_THAT(message(R"("base_model_type": "phi3", "partial_rotary_factor": 0.5)", knock),
+              ::testing::HasSubstr("heads turn whole"));
+  EXPECT_EQ(message(R"("base_model_type": "phi3")", knock), "");
+  EXPECT_THAT(message(R"("base_model_type": "olmo2")", knock),
+              ::testing::HasSubstr("found \"olmo2\""));
+  EXPECT_THAT(message(R"("base_model_type": "smollm3")",
+                      R"("kind": "iha", "num_pseudo_heads": 2, "layer_windows": [8])"),
+              ::testing::HasSubstr("whose layers turn alike"));
+  const auto mea = [&](int keys) {
+    return message(R"("base_model_type": "olmo2")",
+                   R"("kind": "mea", "num_component_value_heads": 2, "num_component_key_heads": )" +
+                       std::to_string(keys));
+  };
+  EXPECT_THAT(mea(2), ::testing::HasSubstr("normalises the keys of all heads together"));
+  EXPECT_EQ(mea(4), "");
+}
+
 TEST(ConfigRefusalsTest, BrokenGenerationDefaultsAreRefused) {
   const auto config = ParseModelConfig(kPlain, "config.json");
   ASSERT_TRUE(config.ok());
