@@ -279,10 +279,16 @@ absl::Status GrpcServer::health() const {
 }
 
 void GrpcServer::WatchHeartbeat() {
+  absl::Time last_look = Now();
+  absl::Time awake_since = last_look;
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
     const absl::Time now = Now();  // before the question: a wait between both is not silence
-    const bool alive = now - serving_.engine.last_heartbeat() < options_.stall_timeout;
+    // This thread did not run either: the whole process was stopped, which is no stall.
+    if (now - last_look > options_.stall_timeout / 2) awake_since = now;
+    last_look = now;
+    const absl::Time last_sign = std::max(serving_.engine.last_heartbeat(), awake_since);
+    const bool alive = now - last_sign < options_.stall_timeout;
     const bool heard = port_watch_->silence().time < options_.port_timeout;
     serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
     memory_trim_.Look(serving_.text_budget.taken() == 0 && serving_.requests.size() == 0, now);

@@ -81,6 +81,7 @@ class Answer {
     if (now >= give_up_) timed_out_ = true;
     return !recorder_.TurnsAway() && !timed_out_;
   }
+  bool has_begun() const { return code_ != 0; }
   void End(httplib::Error error) {
     const bool silent = error == httplib::Error::Read && BenchClock::now() >= give_up_;
     if (timed_out_ || silent) {
@@ -172,8 +173,14 @@ class OpenAiBenchClient final : public BenchClient {
     };
     http_.set_read_timeout(std::chrono::duration_cast<std::chrono::microseconds>(timeout));
     recorder.Start(due);
-    const httplib::Result result = http_.send(post);
-    answer.End(result.error());
+    const bool is_reused = http_.is_socket_open() != 0;
+    httplib::Error error = http_.send(post).error();
+    // The server may have closed an idle connection at the moment it was used again.
+    const bool is_cut = error == httplib::Error::Read || error == httplib::Error::Write;
+    if (is_cut && is_reused && !answer.has_begun()) {
+      error = http_.send(post).error();
+    }
+    answer.End(error);
     return std::move(recorder.record());
   }
 

@@ -12,6 +12,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // More lines than its pipe takes: nobody waits for them, not even the end.
 TEST(ServeHardshipTest, LogThatNobodyReadsHoldsNothingUp) {
@@ -51,6 +52,28 @@ TEST(ServeHardshipTest, PortsThatCannotBeReachedForLongEndItWithAStatusOfItsOwn)
   EXPECT_THAT(serve.ReadErrors(), AllOf(HasSubstr(" error port silent message="),
                                         HasSubstr("nobody answers on a port of ours: 127.0.0.1:")));
   EXPECT_EQ(serve.Wait(), 4);
+}
+
+// As a debugger, a suspended container or a hypervisor does it: whoever asks right afterwards is
+// served.
+TEST(ServeHardshipTest, StoppedProcessHasNotStalled) {
+  Process serve = Serve("127.0.0.1:0", {"--stall-timeout", "1"});
+  const auto stub = v1::Inference::NewStub(Connect(serve.ReadLine()));
+  for (int i = 0; i < 3; ++i) {
+    serve.Signal(SIGSTOP);
+    absl::SleepFor(absl::Seconds(2));
+    serve.Signal(SIGCONT);
+    for (int tries = 0; tries < 20; ++tries) {
+      v1::GenerateResponse response;
+      grpc::ClientContext context;
+      const grpc::Status status = stub->Generate(&context, TextRequest("Once", 2), &response);
+      ASSERT_TRUE(status.ok()) << i << ", " << tries << ": " << status.error_message();
+      absl::SleepFor(absl::Milliseconds(25));  // looks come every quarter of a second
+    }
+  }
+  serve.Signal(SIGTERM);
+  EXPECT_EQ(serve.Wait(), 0);
+  EXPECT_THAT(serve.ReadErrors(), Not(HasSubstr("stalled")));
 }
 
 // HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.

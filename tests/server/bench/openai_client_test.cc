@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <httplib.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <functional>
 #include <memory>
@@ -212,6 +216,56 @@ TEST(OpenAiClientWithoutServerTest, NobodyThereIsUnavailable) {
   LiveCounts live;
   const auto client = OpenAiBenchClients({"http://127.0.0.1:1"}, {})();
   EXPECT_EQ(client->Run({.text = "hey"}, BenchClock::now(), live).status, "UNAVAILABLE");
+}
+
+// Answers the first request of a connection and closes it when the second comes, as a server does
+// whose patience with an idle connection ends at that moment.
+class OneAnswerPerConnection {
+ public:
+  OneAnswerPerConnection() {
+    sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address));
+    socklen_t size = sizeof(address);
+    getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+    port_ = ntohs(address.sin_port);
+    listen(listener_, 8);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~OneAnswerPerConnection() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
+  }
+  std::string url() const { return absl::StrCat("http://127.0.0.1:", port_); }
+
+ private:
+  void Serve() {
+    const std::string body = absl::StrCat(Chunk("a", "\"length\""), kDone);
+    const std::string answer = absl::StrCat(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ", body.size(),
+        "\r\n\r\n", body);
+    char request[4096];
+    for (int fd; (fd = accept(listener_, nullptr, nullptr)) >= 0; close(fd)) {
+      if (read(fd, request, sizeof(request)) <= 0) continue;
+      if (write(fd, answer.data(), answer.size()) < 0) continue;
+      pollfd next = {fd, POLLIN, 0};
+      poll(&next, 1, -1);
+    }
+  }
+
+  const int listener_ = socket(AF_INET, SOCK_STREAM, 0);
+  int port_ = 0;
+  std::thread thread_;
+};
+
+TEST(OpenAiClientRawTest, ConnectionClosedWhenUsedAgainIsNoFailure) {
+  OneAnswerPerConnection server;
+  LiveCounts live;
+  const auto client = OpenAiBenchClients({server.url()}, {.model = "m"})();
+  for (int i = 0; i < 5; ++i) {
+    const RequestRecord record = client->Run({.text = "hey"}, BenchClock::now(), live);
+    EXPECT_TRUE(record.ok()) << i << ": " << record.status << " " << record.message;
+  }
 }
 
 }  // namespace
