@@ -8,6 +8,7 @@
 #include "kernels/cost.h"
 #include "kernels/cpu/ceilings.h"
 #include "kernels/random_fill.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -43,15 +44,14 @@ class DeviceMeter : public CeilingMeter {
     Backend& backend = *meter->backend_;
     const int64_t n = sizes.product_size;
     const int size = static_cast<int>(n);
-    absl::Status prepared = backend.Prepare({.max_rows = size,
-                                             .max_seqs = 1,
-                                             .max_context = 1,
-                                             .max_logit_rows = 1,
-                                             .page_size = 64,
-                                             .hidden_size = 8,
-                                             .vocab_size = 8,
-                                             .products = {{size, size}}});
-    if (!prepared.ok()) return prepared;
+    MEA_RETURN_IF_ERROR(backend.Prepare({.max_rows = size,
+                                         .max_seqs = 1,
+                                         .max_context = 1,
+                                         .max_logit_rows = 1,
+                                         .page_size = 64,
+                                         .hidden_size = 8,
+                                         .vocab_size = 8,
+                                         .products = {{size, size}}}));
     const DType compute = backend.compute_dtype();
     const DType weights = backend.weight_dtype().value_or(DType::kBf16);
     const std::array<int64_t, 1> elements = {sizes.copy_bytes / DTypeSize(compute)};
@@ -62,14 +62,11 @@ class DeviceMeter : public CeilingMeter {
           std::tuple(&meter->x_, std::span<const int64_t>(square), compute),
           std::tuple(&meter->w_, std::span<const int64_t>(square), weights),
           std::tuple(&meter->y_, std::span<const int64_t>(square), compute)}) {
-      absl::StatusOr<Tensor> allocated = backend.Allocate(shape, dtype);
-      if (!allocated.ok()) return allocated.status();
-      *tensor = *std::move(allocated);
-      absl::Status filled = FillRandom(backend, tensor->view(), {});
-      if (!filled.ok()) return filled;
+      MEA_ASSIGN_OR_RETURN(*tensor, backend.Allocate(shape, dtype));
+      MEA_RETURN_IF_ERROR(FillRandom(backend, tensor->view(), {}));
     }
-    // The first of each pays for choosing an algorithm and waking the clocks.
-    if (absl::StatusOr<Ceilings> first = meter->Read(); !first.ok()) return first.status();
+    // The first run of each includes choosing an algorithm and raising the clock rate.
+    MEA_RETURN_IF_ERROR(meter->Read().status());
     return meter;
   }
 
@@ -86,7 +83,7 @@ class DeviceMeter : public CeilingMeter {
         seconds([&] { backend_->Copy({.from = from_.view(), .to = to_.view()}); });
     const double computing =
         seconds([&] { backend_->MatMul(x_.view(), {.w = w_.view(), .out = y_.view()}); });
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(status);
     const int64_t n = x_.view().shape[0];
     const OpCost product = MatMulCost(n, n, n, w_.view().dtype, x_.view().dtype);
     return Ceilings{

@@ -134,7 +134,7 @@ OpCost InterleavedAttentionCost(const AttentionShape& shape, int pseudo_heads,
   OpCost cost;
   for (const SequenceLengths& s : sequences) {
     // A pseudo query sees as many pseudo keys of each kind as its token sees tokens, one token
-    // earlier where the pseudo key stands behind it.
+    // earlier where the pseudo key comes after it.
     const int64_t tokens = VisibleTokens(s, shape.window);
     cost.bytes +=
         tokens * KvBytesPerToken(shape.kv) + 2 * s.q_len * pseudo * head_dim * DTypeSize(compute);

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -29,7 +30,7 @@ absl::StatusOr<const CudaModule*> LoadModule() {
   for (const std::string& path : candidates) {
     std::error_code error;
     if (!std::filesystem::exists(path, error)) continue;
-    // RTLD_LOCAL: its copies of our symbols stay its own.
+    // RTLD_LOCAL: the module has copies of our symbols, which must not replace ours.
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
       return absl::FailedPreconditionError(absl::StrCat("cannot load ", dlerror()));
@@ -52,23 +53,20 @@ absl::StatusOr<const CudaModule*> LoadModule() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const CudaOptions& options) {
-  const absl::StatusOr<const CudaModule*> module = LoadModule();
-  if (!module.ok()) return module.status();
-  return (*module)->open(options);
+  MEA_ASSIGN_OR_RETURN(const CudaModule* module, LoadModule());
+  return module->open(options);
 }
 
 absl::StatusOr<CudaDeviceInfo> DescribeCudaDevice(int device) {
-  const absl::StatusOr<const CudaModule*> module = LoadModule();
-  if (!module.ok()) return module.status();
-  return (*module)->describe(device);
+  MEA_ASSIGN_OR_RETURN(const CudaModule* module, LoadModule());
+  return module->describe(device);
 }
 
 absl::StatusOr<BackendBytes> PlannedCudaBytes(const BackendLimits& limits,
                                               const CudaOptions& options,
                                               const CudaDeviceInfo& device) {
-  const absl::StatusOr<const CudaModule*> module = LoadModule();
-  if (!module.ok()) return module.status();
-  return (*module)->planned_bytes(limits, options, device);
+  MEA_ASSIGN_OR_RETURN(const CudaModule* module, LoadModule());
+  return module->planned_bytes(limits, options, device);
 }
 
 }  // namespace mea

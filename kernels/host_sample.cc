@@ -42,7 +42,7 @@ int32_t ArgMax(std::span<const float> logits) {
   return static_cast<int32_t>(std::find(logits.begin(), logits.end(), max) - logits.begin());
 }
 
-// What the mask leaves out becomes impossible.
+// A token that the mask excludes becomes impossible.
 void KeepMasked(std::span<const uint32_t> mask, std::span<float> edited) {
   for (size_t i = 0; i < edited.size(); ++i) {
     const bool kept = (mask[i / kMaskBits] >> (i % kMaskBits) & 1) != 0;
@@ -157,7 +157,7 @@ void HostSampler::KeepBest(size_t n) {
   KeepUpTo(ranked_[n - 1]);
 }
 
-// Weights are added up by classes of distance; only the class in which the sum gets there is
+// Weights are summed by classes of distance; only the class in which the sum reaches the limit is
 // sorted.
 void HostSampler::KeepTopP(float top_p) {
   constexpr int kClassBits = 10;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/status_macros.h"
+
 namespace mea {
 namespace {
 
@@ -29,12 +31,12 @@ uint32_t LargestBits(const T* from, int64_t count) {
   return static_cast<uint32_t>(*std::max_element(lanes.begin(), lanes.end()));
 }
 
-// In float32 whatever T is, so that back ends of both kinds store the same integers.
+// In float32 for every T, so that back ends of both kinds store the same integers.
 template <typename T>
 void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
-  // Adding it leaves no place for a fraction: rounds to nearest, ties to even, with no call.
+  // Adding it leaves no bits for a fraction: this rounds to nearest, ties to even, without a call.
   constexpr float kNoFraction = 0x1.8p23f;
-  // The inverse of a smaller one may be infinite; so little counts as zero.
+  // The inverse of a smaller one may be infinite, so it counts as zero.
   const float inverse = scale >= std::numeric_limits<float>::min() ? 1 / scale : 0;
   for (int64_t i = 0; i < count; ++i) {
     const float rounded = (static_cast<float>(from[i]) * inverse + kNoFraction) - kNoFraction;
@@ -46,10 +48,9 @@ void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
 
 absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k) {
   const std::array<int64_t, 2> shape = {rows, Int8RowStride(k)};
-  absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(shape, DType::kI8);
-  if (!tensor.ok()) return tensor.status();
-  const TensorView view = tensor->view().Columns(0, k);
-  return Tensor(view, std::make_shared<Tensor>(*std::move(tensor)));
+  MEA_ASSIGN_OR_RETURN(Tensor tensor, Tensor::AllocateHost(shape, DType::kI8));
+  const TensorView view = tensor.view().Columns(0, k);
+  return Tensor(view, std::make_shared<Tensor>(std::move(tensor)));
 }
 
 void QuantizeRow(const float* from, int64_t k, int8_t* row) {

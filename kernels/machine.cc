@@ -26,7 +26,7 @@ std::string Contents(const fs::path& file) {
   return in ? text.str() : "";
 }
 
-// The number that `text` begins with, after spaces; nothing for "max" and what is no number.
+// The number at the beginning of `text`, after spaces; nothing for "max" and other words.
 std::optional<int64_t> Number(std::string_view text) {
   text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
   int64_t value = 0;
@@ -44,7 +44,7 @@ std::optional<int64_t> NumberAfter(const std::string& text, std::string_view nam
   return std::nullopt;
 }
 
-// How many "0-3,8" names.
+// The number of processors in a list like "0-3,8".
 int CountOfList(const std::string& list) {
   int64_t count = 0;
   for (const std::string& range : std::vector<std::string>(absl::StrSplit(list, ','))) {
@@ -87,7 +87,7 @@ bool IsListed(const std::string& list, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// Of `controller`: a v1 hierarchy of its own, v2's, or both where only one of them has its files.
+// Those of `controller`: its own v1 hierarchy, that of v2, or both if only one has its files.
 std::vector<Hierarchy> HierarchiesOf(const fs::path& root, std::string_view controller) {
   std::vector<Hierarchy> found;
   const std::vector<std::string> mounts =
@@ -155,7 +155,7 @@ void LimitByMemoryOf(const fs::path& dir, const std::string& name, bool is_v2,
   for (const char* kind : {"inactive_file ", "active_file "}) {
     files += NumberAfter(stat, is_v2 ? kind : absl::StrCat("total_", kind)).value_or(0);
   }
-  // Above memory.high a process is not killed, but made to wait for memory again and again.
+  // Above memory.high a process is not killed but slowed down.
   const std::vector<std::string> files_of_limits =
       is_v2 ? std::vector<std::string>{"memory.max", "memory.high"}
             : std::vector<std::string>{"memory.limit_in_bytes"};
@@ -202,7 +202,7 @@ MachineLimits ReadMachineLimits(const fs::path& root) {
   }
 
   const std::string status = Contents(root / "proc/self/status");
-  // A limit of address space, not of memory; but it is set to limit memory.
+  // This limits address space, but people set it to limit memory.
   if (const auto bytes = NumberAfter(Contents(root / "proc/self/limits"), "Max address space")) {
     const int64_t used = NumberAfter(status, "VmSize:").value_or(0) * kKiB;
     LimitMemory(limits, *bytes, *bytes - used, "ulimit -v");

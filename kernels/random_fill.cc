@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/status_macros.h"
 #include "kernels/uniform.h"
 
 namespace mea {
@@ -32,14 +33,13 @@ absl::Status FillRandom(Backend& backend, TensorView view, const UniformRange& r
   MEA_CHECK(view.is_dense());
   const int64_t count = view.num_elements();
   const std::array<int64_t, 1> shape = {std::min(count, kPeriod)};
-  // Pageable: so little is copied sooner than memory is pinned.
-  absl::StatusOr<Tensor> period = Tensor::AllocateHost(shape, view.dtype);
-  if (!period.ok()) return period.status();
-  FillHost(period->view(), range);
+  // Pageable: copying so little takes less time than pinning memory.
+  MEA_ASSIGN_OR_RETURN(Tensor period, Tensor::AllocateHost(shape, view.dtype));
+  FillHost(period.view(), range);
 
   const TensorView flat = view.Reshape({count});
   const TensorView first = flat.Rows(0, shape[0]);
-  backend.Upload(period->view(), first);
+  backend.Upload(period.view(), first);
   for (int64_t begin = shape[0]; begin < count; begin += shape[0]) {
     const int64_t part = std::min(shape[0], count - begin);
     backend.Copy({.from = first.Rows(0, part), .to = flat.Rows(begin, part)});

@@ -76,12 +76,12 @@ TensorView TensorView::Reshape(std::initializer_list<int64_t> new_shape) const {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-// Of an x86 machine. Weights and caches are read from end to end: with small pages every 4 KB cost
+// The size on x86. Weights and caches are read from end to end: with small pages every 4 KB cost
 // a walk through the page tables, a tenth of the reading rate.
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
-// Zeroed memory of its own in large pages, all of it there at once: a cache that does not fit is
-// found out now, not when it is full. Null where there is no memory.
+// Zeroed memory in large pages, all of it present at once: a cache that does not fit fails here,
+// not when it is full. Null if there is no memory.
 std::shared_ptr<void> MapLarge(int64_t bytes) {
   const int64_t mapped = bytes + kHugePage;
   void* const begin =
@@ -92,7 +92,7 @@ std::shared_ptr<void> MapLarge(int64_t bytes) {
   void* const data =
       reinterpret_cast<void*>((address + kHugePage - 1) / kHugePage * kHugePage);  // NOLINT
   std::shared_ptr<void> memory(data, unmap);
-  // Advice: where it is not taken, pages are small.
+  // Only advice: if the kernel ignores it, pages are small.
   madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   // Kernels before 5.14 do not know it.
   if (madvise(data, bytes, MADV_POPULATE_WRITE) != 0) {

@@ -16,7 +16,7 @@ struct Splits {
   int end;
 };
 
-// Those that the tokens at positions [first, last] can see.
+// The tokens that queries at positions [first, last] can see.
 Splits VisibleSplits(const PagedAttentionArgs& args, const HeadShape& shape, int64_t first,
                      int64_t last) {
   const int64_t begin =
@@ -123,7 +123,8 @@ void AttentionSchedule::Plan(const PagedAttentionArgs& args, const HeadShape& sh
     num_partials += NumPartials(args, shape, sequence);
   }
 
-  // A few items for each thread even out different lengths; more would compose keys in vain.
+  // A few items for each thread balance different lengths; more would compose keys again for
+  // nothing.
   const int wanted = num_threads == 1 ? 1 : 4 * num_threads;
   const int num_groups =
       num_splits == 0 ? 1 : std::clamp((wanted + num_splits - 1) / num_splits, 1, NumUnits(shape));
@@ -136,7 +137,7 @@ void AttentionSchedule::Plan(const PagedAttentionArgs& args, const HeadShape& sh
     const size_t first_item = items_.size();
     AddDecode(args, shape, seq, num_groups);
     if (NumPartials(args, shape, sequence) == 0) continue;
-    // Records lie as [token][split][row].
+    // Records are [token][split][row].
     const Splits splits = sequence.splits(args, shape);
     const int64_t token_stride = (splits.end - splits.begin) * token_rows;
     for (size_t i = first_item; i < items_.size(); ++i) {

@@ -33,7 +33,7 @@ int64_t MultiplyAdd(int64_t rounds) {
   return 0;
 }
 
-// In streams that lie far apart and go straight on: one alone does not keep the memory busy.
+// In several sequential streams, far apart: one stream does not reach the rate of the memory.
 uint64_t Sum(const uint64_t* words, int64_t count) {
   using D = hn::ScalableTag<uint64_t>;
   const D d;

@@ -13,6 +13,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/host_sample.h"
 #include "kernels/int8_rows.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -172,9 +173,9 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& opti
     return absl::InvalidArgumentError("num_threads is negative");
   }
   const char* target = std::getenv("MEA_CPU_TARGET");
-  absl::StatusOr<cpu::KernelTable> kernels = cpu::SelectKernels(target == nullptr ? "" : target);
-  if (!kernels.ok()) return kernels.status();
-  return std::make_unique<CpuBackend>(*kernels, options.num_threads);
+  MEA_ASSIGN_OR_RETURN(cpu::KernelTable kernels,
+                       cpu::SelectKernels(target == nullptr ? "" : target));
+  return std::make_unique<CpuBackend>(kernels, options.num_threads);
 }
 
 }  // namespace mea

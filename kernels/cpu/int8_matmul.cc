@@ -32,7 +32,7 @@ using I16 = hn::Repartition<int16_t, F32>;
 using I8 = hn::Rebind<int8_t, I16>;
 using Integers = hn::Vec<I16>;
 using Sums = hn::Vec<I32>;
-// Elements of k in one step: two for each lane of a sum, but on the target of one lane.
+// Elements of k in one step: two for each lane of a sum, except on the target with one lane.
 constexpr int kStep = hn::MaxLanes(I16());
 
 // Rows and outputs of a register tile, where rows are few and where they are many.
@@ -133,8 +133,8 @@ HWY_INLINE Integers LoadIntegers(const int8_t* p) {
 }
 HWY_INLINE Integers LoadIntegers(const int16_t* p) { return hn::Load(I16(), p); }
 
-// A vector of integers in a register, here and now: GCC would make one load memory operands of all
-// its uses, or all products of a step before their sums, which then do not fit the registers.
+// Keeps a vector of integers in a register. Otherwise GCC makes the load a memory operand of each
+// use, or computes all products of a step before their sums, which then do not fit the registers.
 template <typename V>
 HWY_INLINE V InRegisterNow(V v) {
 #if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
@@ -211,8 +211,8 @@ void AddFewRows(const MatMulBlock& block, const PackedRows& rows, int64_t begin,
   }
 }
 
-// Few rows: the weights come from memory once, those of four outputs far apart at a time: each of
-// the four streams goes straight on over its own rows.
+// Few rows: the weights are read from memory once, in four sequential streams, each over its own
+// range of outputs.
 void StreamInt8(const MatMulBlock& block) {
   const PackedRows rows(block.num_rows, block.k);
   const auto* w = static_cast<const int8_t*>(block.w);
@@ -231,7 +231,7 @@ void StreamInt8(const MatMulBlock& block) {
     for (int64_t begin = 0; begin < block.k; begin += kStretch) {
       const int64_t depth = rows.DepthAt(begin);
       for (int o = 0; o < kFewTileOuts && depth % kStep != 0; ++o) {
-        // Not a byte behind the row is read; what follows in `padded` is multiplied by zeros.
+        // Bytes after the row are not read; the rest of `padded` is multiplied by zeros.
         std::copy_n(from[o], depth, padded[o]);
         from[o] = padded[o];
       }

@@ -25,8 +25,8 @@ using cpu::MatMulBlock;
 constexpr int kTileRows = 6;
 constexpr int kTileOuts = 2;
 
-// Keeps GCC from making a load memory operands of all its uses, which would load it again
-// for each of them.
+// Keeps GCC from making the load a memory operand of each use, which would load it again
+// every time.
 HWY_INLINE Vec InRegister(Vec v) {
 #if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86
   asm("" : "+x"(v.raw));

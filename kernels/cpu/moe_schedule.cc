@@ -18,7 +18,7 @@ void ForRows(ThreadPool& pool, int64_t num_rows, const Body& body) {
   });
 }
 
-// NaN counts least.
+// NaN is the smallest.
 bool IsLess(float a, float b) { return a < b || (std::isnan(a) && !std::isnan(b)); }
 
 // The experts of one row, ascending, and their weights.
@@ -91,7 +91,7 @@ void MoeSchedule::Group(const MoeArgs& args) {
     place_[i] = begin_[chosen_[i]]++;
     token_of_[place_[i]] = static_cast<int32_t>(i) / args.top_k;
   }
-  // Each begin has moved on to its end, which is the next one's begin.
+  // Each begin has moved to its end, which is the begin of the next.
   std::copy_backward(begin_.begin(), begin_.end() - 1, begin_.end());
   begin_[0] = 0;
 }
@@ -115,7 +115,7 @@ void MoeSchedule::CutPanels() {
 }
 
 void MoeSchedule::CutBlocks(int64_t num_outs, int num_threads) {
-  // The outputs of all panels are to be dealt out.
+  // The threads share the outputs of all panels.
   const int64_t streamed = StreamedOuts(num_outs * std::ssize(panels_), num_threads);
   blocks_.clear();
   for (int panel = 0; panel < std::ssize(panels_); ++panel) {

@@ -12,7 +12,7 @@ namespace {
 constexpr int kMaxHeadDim = 1024;
 using HeadVector = std::array<float, kMaxHeadDim>;
 
-// In double: a handful of elements, and a float sum would be the largest error of QK-norm.
+// In double: there are few elements, and a float sum would be the largest error of QK-norm.
 float InverseRms(const float* x, int64_t count, float eps) {
   double sum = 0;
   for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];

@@ -12,8 +12,8 @@
 namespace mea {
 namespace {
 
-// Longer than what one thread does alone between two ops of a step: waking a thread that sleeps is
-// a call of the kernel for whoever wakes it, and takes as long as a small op.
+// Longer than the serial work between two ops of a step: to wake a sleeping thread is a system
+// call, which takes as long as a small op.
 constexpr std::chrono::microseconds kSpinTime(100);
 
 void Pause() {
@@ -65,8 +65,8 @@ void ThreadPool::Run(int64_t num_items, const void* body, Call call) {
   num_items_.store(count, std::memory_order_relaxed);
   num_done_.store(0, std::memory_order_relaxed);
   ticket_.store(static_cast<uint64_t>(epoch) << 32 | count, std::memory_order_release);
-  // Not before the store is seen may notify_all look for sleepers: it would miss one that is about
-  // to sleep on the old epoch.
+  // notify_all may look for sleepers only after the store is visible: otherwise it misses a thread
+  // that is about to sleep on the old epoch.
   epoch_.store(epoch, std::memory_order_seq_cst);
   epoch_.notify_all();
 
@@ -81,8 +81,8 @@ void ThreadPool::Drain(uint32_t epoch, int thread) {
   while (ticket >> 32 == epoch) {
     const uint32_t num_left = static_cast<uint32_t>(ticket);
     if (num_left == 0) return;
-    // Success proves that an item of this very loop is ours: until it is done nobody may change the
-    // loop's description, and only now may it be read.
+    // Success proves that we own an item of this loop. Until it is done nobody may change the
+    // loop's description, so now it may be read.
     if (!ticket_.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel)) continue;
     const uint32_t num_items = num_items_.load(std::memory_order_relaxed);
     const Call call = call_.load(std::memory_order_relaxed);
@@ -99,7 +99,7 @@ void ThreadPool::WorkerMain(int thread) {
   while (true) {
     AwaitChange(epoch_, seen);
     seen = epoch_.load(std::memory_order_acquire);
-    // After the epoch: a worker that has seen the destructor's must not wait for another.
+    // After the epoch: a worker that has seen the destructor's epoch must not wait for the next.
     if (stop_.load(std::memory_order_relaxed)) return;
     Drain(seen, thread);
   }

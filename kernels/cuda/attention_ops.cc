@@ -106,7 +106,7 @@ void CudaBackend::DoPrepareAndAppend(const PrepareAndAppendArgs& args) {
   });
 }
 
-// Within a run all layers share the step's work lists; outside every call is a step of its own.
+// Within a run all layers share the work lists of the step; outside, each call is its own step.
 void CudaBackend::BeginAttention(const PagedAttentionArgs& args) {
   MEA_CHECK(attention_.has_value());  // Prepare comes first
   if (!in_run_ || !std::exchange(step_has_begun_, true)) {

@@ -10,7 +10,7 @@
 namespace mea::cuda {
 namespace {
 
-// First where the loader looks, then where the toolkit installs itself.
+// First the paths of the loader, then those where the toolkit installs itself.
 constexpr const char* kNames[] = {"libcublasLt.so.13", "libcublasLt.so.12",
                                   "/usr/local/cuda/lib64/libcublasLt.so.13",
                                   "/usr/local/cuda/lib64/libcublasLt.so.12"};

@@ -7,29 +7,24 @@
 #include "kernels/cuda/device_info.h"
 #include "kernels/cuda/operands.h"
 #include "kernels/cuda/scratch.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& options) {
-  const absl::StatusOr<CudaDeviceInfo> info = DescribeDevice(options.device);
-  if (!info.ok()) return info.status();
-  auto backend = std::make_unique<CudaBackend>(options, *info);
-  if (absl::Status status = backend->Start(); !status.ok()) return status;
+  MEA_ASSIGN_OR_RETURN(const CudaDeviceInfo info, DescribeDevice(options.device));
+  auto backend = std::make_unique<CudaBackend>(options, info);
+  MEA_RETURN_IF_ERROR(backend->Start());
   return backend;
 }
 
 absl::Status CudaBackend::Start() {
-  absl::StatusOr<std::unique_ptr<Runtime>> runtime =
-      Runtime::Create(options_.device, options_.synchronous);
-  if (!runtime.ok()) return runtime.status();
-  runtime_ = *std::move(runtime);
+  MEA_ASSIGN_OR_RETURN(runtime_, Runtime::Create(options_.device, options_.synchronous));
   const Gemm::Options gemm_options{
       .search = options_.search_products,
       .workspace_bytes = options_.product_scratch_bytes,
       .is_searched = [](int num_rows) { return PadRows(num_rows) == num_rows; }};
-  absl::StatusOr<std::unique_ptr<Gemm>> gemm = Gemm::Create(runtime_.get(), gemm_options);
-  if (!gemm.ok()) return gemm.status();
-  gemm_ = *std::move(gemm);
+  MEA_ASSIGN_OR_RETURN(gemm_, Gemm::Create(runtime_.get(), gemm_options));
   graphs_.emplace(runtime_.get(), options_.max_graphs);
   samples_.emplace(runtime_.get());
   return absl::OkStatus();
@@ -42,28 +37,25 @@ absl::StatusOr<BackendBytes> CudaBackend::PlannedBytes(const BackendLimits& limi
 }
 
 absl::Status CudaBackend::Prepare(const BackendLimits& limits) {
-  const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options_, device_);
-  if (!plan.ok()) return plan.status();
+  MEA_ASSIGN_OR_RETURN(const ScratchPlan plan, PlanScratch(limits, options_, device_));
 
-  // Graphs and work under way may still use the memory that there was.
+  // Graphs and running work may still use the previous memory.
   graphs_->Clear();
-  if (absl::Status status = DoSynchronize(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(DoSynchronize());
   device_scratch_ = host_scratch_ = Tensor();
-  const std::array<int64_t, 1> device_shape = {plan->device_bytes / 4};
-  absl::StatusOr<Tensor> device = runtime_->AllocateDevice(device_shape, DType::kI32);
-  if (!device.ok()) return device.status();
-  const std::array<int64_t, 1> host_shape = {plan->host_bytes / 4};
-  absl::StatusOr<Tensor> host = runtime_->AllocatePinned(host_shape, DType::kI32);
-  if (!host.ok()) return host.status();
-  device_scratch_ = *std::move(device);
-  host_scratch_ = *std::move(host);
+  const std::array<int64_t, 1> device_shape = {plan.device_bytes / 4};
+  MEA_ASSIGN_OR_RETURN(Tensor device, runtime_->AllocateDevice(device_shape, DType::kI32));
+  const std::array<int64_t, 1> host_shape = {plan.host_bytes / 4};
+  MEA_ASSIGN_OR_RETURN(Tensor host, runtime_->AllocatePinned(host_shape, DType::kI32));
+  device_scratch_ = std::move(device);
+  host_scratch_ = std::move(host);
 
   Carver device_parts(static_cast<std::byte*>(device_scratch_.view().data));
   Carver host_parts(static_cast<std::byte*>(host_scratch_.view().data));
-  const Scratch scratch = CarveScratch(*plan, device_parts, host_parts);
+  const Scratch scratch = CarveScratch(plan, device_parts, host_parts);
   gemm_->set_scratch(scratch.gemm);
   samples_->set_scratch(scratch.sample);
-  attention_.emplace(plan->attention, scratch.attention);
+  attention_.emplace(plan.attention, scratch.attention);
   moe_ = scratch.moe;
   max_seqs_ = limits.max_seqs;
   return absl::OkStatus();

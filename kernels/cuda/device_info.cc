@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 namespace {
@@ -42,17 +43,16 @@ absl::StatusOr<int> CountDevices() {
 }
 
 // The architectures of kernels/cuda/CMakeLists.txt: code for 8.0 runs on every 8.x, code for 9.0a
-// on 9.0 alone.
+// only on 9.0.
 bool HasCode(int major, int minor) { return major == 8 || (major == 9 && minor == 0); }
 
 }  // namespace
 
 absl::StatusOr<CudaDeviceInfo> DescribeDevice(int device) {
-  const absl::StatusOr<int> count = CountDevices();
-  if (!count.ok()) return count.status();
-  if (device < 0 || device >= *count) {
+  MEA_ASSIGN_OR_RETURN(const int count, CountDevices());
+  if (device < 0 || device >= count) {
     return absl::OutOfRangeError(
-        absl::StrCat("no CUDA device ", device, ": there are ", *count, ", counted from 0"));
+        absl::StrCat("no CUDA device ", device, ": there are ", count, ", counted from 0"));
   }
   cudaDeviceProp properties{};
   if (const cudaError_t error = cudaGetDeviceProperties(&properties, device)) {

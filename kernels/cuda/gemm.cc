@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/linear/skinny_gemm.h"
 #include "kernels/cuda/narrow.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 namespace {
@@ -34,7 +35,8 @@ struct Gemm::Operands {
   void* out;
 };
 
-// In cuBLASLt's eyes, column by column: D = A^T B with A = w [k, n], B = x [k, m], D = out [n, m].
+// As cuBLASLt reads them, column by column: D = A^T B with A = w [k, n], B = x [k, m], D = out [n,
+// m].
 struct Gemm::Plan {
   explicit Plan(const CublasLt& lt)
       : desc(nullptr, lt.MatmulDescDestroy),
@@ -49,10 +51,9 @@ struct Gemm::Plan {
 };
 
 absl::StatusOr<std::unique_ptr<Gemm>> Gemm::Create(Runtime* runtime, Options options) {
-  const absl::StatusOr<CublasLt> lt = OpenCublasLt();
-  if (!lt.ok()) return lt.status();
-  std::unique_ptr<Gemm> gemm(new Gemm(runtime, options, *lt));
-  if (absl::Status status = gemm->Start(); !status.ok()) return status;
+  MEA_ASSIGN_OR_RETURN(const CublasLt lt, OpenCublasLt());
+  std::unique_ptr<Gemm> gemm(new Gemm(runtime, options, lt));
+  MEA_RETURN_IF_ERROR(gemm->Start());
   return gemm;
 }
 
@@ -135,7 +136,7 @@ void Gemm::RunCublas(TensorView x, const Projection& projection) {
   const bool is_wide = out.dtype == DType::kF32;
   Operands operands{.x = x.data, .w = w.data, .bias = bias.data, .out = out.data};
   if (!bias.empty() && !is_wide) {
-    // The library adds a bias of the output's dtype alone.
+    // The library adds a bias only if it has the dtype of the output.
     MEA_CHECK(w.shape[0] <= scratch_.max_outputs);
     operands.bias = scratch_.bias;
     const NarrowParams params{
@@ -169,7 +170,7 @@ const Gemm::Plan* Gemm::FindPlan(const Shape& shape, const Operands& operands) {
   return plans_.emplace(shape, std::move(plan)).first->second.get();
 }
 
-// What was searched for must stay: another search might end differently.
+// A searched plan is kept: another search might choose another algorithm.
 void Gemm::ForgetSome() {
   std::erase_if(plans_, [](const auto& entry) { return !entry.second->was_searched; });
 }
@@ -215,7 +216,7 @@ std::vector<cublasLtMatmulHeuristicResult_t> Gemm::Candidates(const Shape& shape
     return Check(lt_.MatmulPreferenceSetAttribute(made, attribute, &value, sizeof(value)));
   };
   const uint64_t workspace_bytes = options_.workspace_bytes;
-  // Parts of a sum that several blocks share meet in F32, never in the output.
+  // Partial sums of several blocks are added in F32, never in the dtype of the output.
   const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   if (!prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes) ||
       !prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions) ||
@@ -234,7 +235,7 @@ std::vector<cublasLtMatmulHeuristicResult_t> Gemm::Candidates(const Shape& shape
   }
   results.resize(count);
   std::erase_if(results, [](const auto& r) { return r.state != CUBLAS_STATUS_SUCCESS; });
-  // As the heuristic itself says where it finds nothing.
+  // What the heuristic itself returns if it finds nothing.
   if (results.empty()) Check(CUBLAS_STATUS_NOT_SUPPORTED);
   return results;
 }
@@ -254,7 +255,7 @@ bool Gemm::ChooseAlgorithm(const Shape& shape, const Operands& operands, Plan& p
   cublasLtMatmulAlgo_t fastest = plan.algorithm;
   for (const cublasLtMatmulHeuristicResult_t& candidate : candidates) {
     plan.algorithm = candidate.algo;
-    // The first run loads the kernel. A candidate that does not run after all is none.
+    // The first run loads the kernel. A candidate that fails to run is skipped.
     if (Launch(plan, operands) != CUBLAS_STATUS_SUCCESS) continue;
     const float milliseconds = Time(plan, operands);
     if (!runtime_->ok()) return false;

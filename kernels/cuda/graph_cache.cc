@@ -39,10 +39,10 @@ void GraphCache::Launch(const Graph& graph) {
   runtime_->End();
 }
 
-// Null where anything fails, which the runtime remembers.
+// Null if anything fails; the runtime keeps the error.
 cudaGraphExec_t GraphCache::Make(absl::FunctionRef<void()> ops) {
   if (!runtime_->Begin("graph")) return nullptr;
-  // Other threads may go on calling CUDA meanwhile.
+  // Other threads may still call CUDA during the capture.
   if (!runtime_->Check(
           cudaStreamBeginCapture(runtime_->stream(), cudaStreamCaptureModeThreadLocal))) {
     return nullptr;
@@ -65,7 +65,7 @@ cudaGraphExec_t GraphCache::Make(absl::FunctionRef<void()> ops) {
 
 void GraphCache::Destroy(Graph& graph) {
   if (graph.exec == nullptr) return;
-  // Freed whatever the state of the device; a failure of that alone spoils nothing.
+  // Freed in any state of the device; a failure to free does no harm.
   cudaGraphExecDestroy(graph.exec);
   graph.exec = nullptr;
   runtime_->counters().graph_bytes -= std::exchange(graph.num_bytes, 0);
@@ -75,7 +75,7 @@ void GraphCache::EvictOldest() {
   const auto oldest = std::min_element(
       graphs_.begin(), graphs_.end(),
       [](const auto& a, const auto& b) { return a.second.last_run < b.second.last_run; });
-  // It may still run.
+  // The graph may still be running.
   (void)runtime_->Synchronize();
   Destroy(oldest->second);
   graphs_.erase(oldest);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 namespace {
@@ -33,7 +34,7 @@ cudaError_t UseDevice(int device) {
 
 absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(int device, bool synchronous) {
   std::unique_ptr<Runtime> runtime(new Runtime(device, synchronous));
-  if (absl::Status status = runtime->Start(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(runtime->Start());
   return runtime;
 }
 
@@ -78,7 +79,7 @@ void Runtime::End() {
 }
 
 absl::Status Runtime::Synchronize() {
-  // An error found here belongs to one of the ops before, the last of which op_ still names.
+  // An error found here belongs to an earlier op; op_ names the latest of them.
   if (status_.ok() && stream_ != nullptr) Check(cudaStreamSynchronize(stream_));
   return status_;
 }
@@ -97,7 +98,7 @@ absl::Status Runtime::WaitEvent(int slot) {
 DeviceMemory Runtime::memory() const {
   size_t free_bytes = 0;
   size_t total_bytes = 0;
-  // Queried outside of the ops: a device that cannot tell reports none.
+  // Not part of an op: if the query fails, no memory is reported.
   if (UseDevice(device_) == cudaSuccess) cudaMemGetInfo(&free_bytes, &total_bytes);
   return {.total_bytes = static_cast<int64_t>(total_bytes),
           .free_bytes = static_cast<int64_t>(free_bytes)};

@@ -7,13 +7,14 @@
 #include "kernels/cuda/rope/rope.h"
 #include "kernels/cuda/rowwise/rowwise.h"
 #include "kernels/draw.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 namespace {
 
 // What a driver keeps on the device for one kernel of a graph: 500 kernels more took 32 MB in
 // NVIDIA's forum (topic 244901, CUDA 11.2). Newer drivers need less; `graph_bytes` of the counters
-// says what it came to.
+// shows the actual size.
 constexpr int64_t kBytesPerKernelOfGraph = 64 << 10;
 // Two norms, four products, a gate, rotation and append, attention, its combination; biases.
 constexpr int64_t kKernelsPerLayer = 12;
@@ -43,7 +44,7 @@ absl::Status CheckMoeLimits(const BackendLimits& limits) {
   return absl::OkStatus();
 }
 
-// What the kernels cannot do, named before anything is allocated.
+// The limits of the kernels, checked before anything is allocated.
 absl::Status CheckLimits(const BackendLimits& limits) {
   const auto refuse = [](absl::string_view what, int value, int most) {
     return Refuse(what, value, absl::StrCat("up to ", most));
@@ -54,7 +55,7 @@ absl::Status CheckLimits(const BackendLimits& limits) {
   if (limits.vocab_size > kMaxSampleVocab) {
     return refuse("vocabulary", limits.vocab_size, kMaxSampleVocab);
   }
-  if (absl::Status status = CheckMoeLimits(limits); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckMoeLimits(limits));
   for (const AttentionKind& kind : limits.attention) {
     if (kind.head_dim > kMaxRopeHeadDim) return refuse("head", kind.head_dim, kMaxRopeHeadDim);
     if (kind.pseudo_heads > kMaxPseudoHeads) {
@@ -83,7 +84,7 @@ MoeScratch CarveMoe(const BackendLimits& limits, Carver& device) {
 
 absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
                                           const CudaDeviceInfo& device) {
-  // The cache may have larger pages than the limits say, and tiled ones need the most.
+  // The cache may have larger pages than the limits say; tiled pages need the most.
   constexpr int kTile = SlabLayout::kTileTokens;
   const int page_size = (limits.page_size + kTile - 1) / kTile * kTile;
   std::vector<AttentionShape> shapes;
@@ -124,11 +125,10 @@ int PadRows(int num_rows) {
 
 absl::StatusOr<ScratchPlan> PlanScratch(const BackendLimits& limits, const CudaOptions& options,
                                         const CudaDeviceInfo& device) {
-  if (absl::Status status = CheckLimits(limits); !status.ok()) return status;
-  const absl::StatusOr<AttentionPlan> attention = AttentionOf(limits, device);
-  if (!attention.ok()) return attention.status();
+  MEA_RETURN_IF_ERROR(CheckLimits(limits));
+  MEA_ASSIGN_OR_RETURN(const AttentionPlan attention, AttentionOf(limits, device));
   ScratchPlan plan{.limits = limits,
-                   .attention = *attention,
+                   .attention = attention,
                    .product_bytes = options.product_scratch_bytes,
                    .graph_bytes = GraphBytes(limits, options.max_graphs)};
   Carver on_device, on_host;
@@ -147,9 +147,8 @@ Scratch CarveScratch(const ScratchPlan& plan, Carver& device, Carver& host) {
 
 absl::StatusOr<BackendBytes> PlannedBytes(const BackendLimits& limits, const CudaOptions& options,
                                           const CudaDeviceInfo& device) {
-  const absl::StatusOr<ScratchPlan> plan = PlanScratch(limits, options, device);
-  if (!plan.ok()) return plan.status();
-  return BackendBytes{.scratch = plan->device_bytes, .graphs = plan->graph_bytes};
+  MEA_ASSIGN_OR_RETURN(const ScratchPlan plan, PlanScratch(limits, options, device));
+  return BackendBytes{.scratch = plan.device_bytes, .graphs = plan.graph_bytes};
 }
 
 }  // namespace mea::cuda

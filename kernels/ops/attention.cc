@@ -46,7 +46,7 @@ void CheckSequenceLengths(const PagedAttentionArgs& args) {
   MEA_CHECK(q_offsets.front() == 0 && q_offsets.back() == args.q.shape[0]);
   for (size_t s = 0; s < kv_lens.size(); ++s) {
     const int32_t q_len = q_offsets[s + 1] - q_offsets[s];
-    // A row that sees nothing is there to fill the batch up.
+    // A row that sees no tokens is padding of the batch.
     MEA_CHECK(q_len >= 0 && (q_len <= kv_lens[s] || kv_lens[s] == 0));
     MEA_CHECK(kv_lens[s] <= args.page_table.shape[1] * args.kv.page_size);
     MEA_CHECK(args.key_bias.empty() ||
@@ -82,7 +82,7 @@ void Check(const ComputeRopeArgs& args, ActivationDTypes dtypes) {
                      {args.positions.shape[0] * args.pseudo_heads, 2 * args.inv_freq.shape[0]}));
   MEA_CHECK(args.out.dtype == dtypes.wide);
 }
-// Small beside any other op.
+// Small compared with any other op.
 OpCost Cost(const ComputeRopeArgs& /*args*/, ActivationDTypes /*dtypes*/) { return {}; }
 
 void Check(const PrepareQueriesArgs& args, ActivationDTypes dtypes) {

@@ -93,7 +93,7 @@ void Check(const GatherRowsArgs& args, ActivationDTypes dtypes) {
   CheckIndices(rows, rows.shape[0]);
   MEA_CHECK(HasShape(out, {rows.shape[0], x.shape[1]}) && out.dtype == dtypes.compute);
 }
-// Small beside any other op.
+// Small compared with any other op.
 OpCost Cost(const GatherRowsArgs& /*args*/, ActivationDTypes /*dtypes*/) { return {}; }
 
 void Check(const CopyArgs& args, ActivationDTypes /*dtypes*/) {
@@ -101,7 +101,7 @@ void Check(const CopyArgs& args, ActivationDTypes /*dtypes*/) {
   MEA_CHECK(from.rank == to.rank && from.shape == to.shape && from.dtype == to.dtype);
   MEA_CHECK(from.rank == 2 || (from.is_dense() && to.is_dense()));
 }
-// Loads inputs and hands over results: no part of what a step must do.
+// Moves inputs and results only, so it is not part of the least work of a step.
 OpCost Cost(const CopyArgs& /*args*/, ActivationDTypes /*dtypes*/) { return {}; }
 
 }  // namespace mea

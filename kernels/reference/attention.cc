@@ -81,7 +81,7 @@ class Row {
     const int32_t* q_offsets = args.q_offsets.as<int32_t>();
     const int64_t position = args.kv_lens.as<int32_t>()[seq] - (q_offsets[seq + 1] - token);
     virtual_head_ = head / (args.q.shape[1] / args.kv_heads);
-    // A sequence without tokens fills the batch up: its rows see nothing and come out as zeros.
+    // A sequence without tokens is padding of the batch: its rows see nothing and become zeros.
     end_ = std::max<int64_t>(0, position + 1);
     begin_ = args.window > 0 ? std::max<int64_t>(0, end_ - args.window) : 0;
   }

@@ -138,7 +138,7 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  // As it is where the gain is absent.
+  // Unchanged if there is no gain.
   static std::vector<double> NormedRow(TensorView x, int64_t t, TensorView gain, float eps) {
     std::vector<double> row = LoadRow(x, Offset(x, t), x.shape[1]);
     if (gain.empty()) return row;

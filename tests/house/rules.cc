@@ -39,8 +39,10 @@ const std::vector<Direction>& Directions() {
         "kernels/check.h"}},
       {"engine/", {"engine/", "kvcache/", "kernels/"}},
       {"proto/", {"mea/v1/"}},
-      // How sizes read is one text for all rooms; what has memory is not the server's.
-      {"server/", {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h"}},
+      // How sizes read and statuses travel is the same in all rooms; what has memory is not the
+      // server's.
+      {"server/",
+       {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h", "kernels/status_macros.h"}},
       {"tests/", {""}},
       {"tools/", {""}},
   };

@@ -11,6 +11,7 @@
 #include "kernels/cuda/attention/expand.h"
 #include "kernels/cuda/attention/prefill_mma.h"
 #include "kernels/cuda/attention/prefill_wgmma.h"
+#include "kernels/status_macros.h"
 
 namespace mea::cuda {
 namespace {
@@ -73,7 +74,7 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
   int64_t item_heads = 0;
   int64_t expand_elements = 0;
   for (const AttentionShape& shape : layers) {
-    if (absl::Status status = CheckShape(shape); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(CheckShape(shape));
     const int window = shape.pseudo_heads > 0
                            ? WindowOfPseudoHeads(shape.window, shape.pseudo_heads)
                            : shape.window;
@@ -168,7 +169,7 @@ PagedAttention::List& PagedAttention::FindList(int window, int max_queries) {
     List& list = lists_[i];
     if (list.window == window && list.max_queries == max_queries) return list;
   }
-  // With more kinds of layers than lists, the last one is made anew for each.
+  // If there are more kinds of layers than lists, the last list is rebuilt for each kind.
   if (num_lists_ < kMaxLists) ++num_lists_;
   List& list = lists_[num_lists_ - 1];
   list.window = window;
