@@ -5,11 +5,12 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/backend.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// The vectors in dense slabs, which may have scales behind them.
+// The vectors in dense slabs, which may be followed by scales.
 TensorView Slabs(TensorView dense, int64_t page_size, int64_t head_dim) {
   TensorView view = dense;
   view.rank = 4;
@@ -53,18 +54,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
     }
     PagedKvView layer{.spec = spec, .page_size = page_size};
     const int64_t slab_bytes = page_size * KvHeadBytes(spec.head_dim, spec.dtype);
-    absl::StatusOr<TensorView> keys = allocate(spec.key_heads, slab_bytes, spec.dtype);
-    if (!keys.ok()) return keys.status();
-    layer.keys = Slabs(*keys, page_size, spec.head_dim);
-    absl::StatusOr<TensorView> values = allocate(spec.value_heads, slab_bytes, spec.dtype);
-    if (!values.ok()) return values.status();
-    layer.values = Slabs(*values, page_size, spec.head_dim);
+    MEA_ASSIGN_OR_RETURN(TensorView keys, allocate(spec.key_heads, slab_bytes, spec.dtype));
+    layer.keys = Slabs(keys, page_size, spec.head_dim);
+    MEA_ASSIGN_OR_RETURN(TensorView values, allocate(spec.value_heads, slab_bytes, spec.dtype));
+    layer.values = Slabs(values, page_size, spec.head_dim);
     if (spec.key_norm_heads > 0) {
       const DType dtype = spec.key_norm_dtype();
-      absl::StatusOr<TensorView> norms =
-          allocate(spec.key_norm_heads, page_size * DTypeSize(dtype), dtype);
-      if (!norms.ok()) return norms.status();
-      layer.key_norms = *norms;
+      MEA_ASSIGN_OR_RETURN(layer.key_norms,
+                           allocate(spec.key_norm_heads, page_size * DTypeSize(dtype), dtype));
     }
     stored.push_back(layer);
     cache->layers_.push_back(layer);

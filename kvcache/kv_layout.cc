@@ -9,7 +9,7 @@
 namespace mea {
 namespace {
 
-// A token behind its window is read by the pseudo heads of the token after it (IHA), and by a
+// A token before the window is still read by the pseudo heads of the token after it (IHA), and by a
 // completion that begins one token before the one it is forked from.
 constexpr int kReadBehindWindow = 2;
 
@@ -66,7 +66,7 @@ int KvLayout::FirstPage(int group, int num_computed) const {
   return std::max(0, num_computed - (window - 1) - kReadBehindWindow) / page_size;
 }
 
-// As many from the beginning as ever, so that a prompt that has begun needs no more later.
+// The full amount from the beginning, so that a prompt that has begun needs no more later.
 int KvLayout::EndPage(int group, int num_computed, int num_tokens) const {
   const int window = group_windows[group];
   if (window == 0) return PagesOf(num_tokens, page_size);
@@ -79,7 +79,7 @@ int64_t KvLayout::PagesFor(int num_tokens) const {
   for (const int window : group_windows) {
     int most = PagesOf(num_tokens, page_size);
     if (window > 0) {
-      // One more, where neither end is that of a page.
+      // One more, for the case that neither end is a page boundary.
       const int seen = window - 1 + kReadBehindWindow + max_batch_tokens;
       most = std::min(most, PagesOf(seen, page_size) + 1);
     }

@@ -11,7 +11,7 @@
 namespace mea {
 namespace {
 
-// The entry before stands for all that is before it, so no hash of that needs to be carried along.
+// The previous entry identifies all earlier tokens, so they are not hashed again.
 uint64_t HashOf(int64_t before, std::span<const int32_t> tokens, absl::string_view first_salt) {
   return absl::HashOf(before, absl::MakeConstSpan(tokens.data(), tokens.size()), first_salt);
 }
@@ -95,7 +95,7 @@ void PrefixIndex::Insert(std::span<const int32_t> tokens, std::string_view salt,
   int64_t before = begin == 0 ? kBeginning : NumberOf(table, begin - 1);
   for (int i = begin; i < end && before != kNone; ++i) {
     const int32_t page = table.pages()[i];
-    if (page == kNone) return;  // a window has left it before it was told
+    if (page == kNone) return;  // its window has already left it
     const std::span<const int32_t> content = TokensOf(tokens, i);
     const int32_t known = Find(before, content, salt);
     if (known == kNone) {
