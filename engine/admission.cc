@@ -9,15 +9,16 @@
 namespace mea {
 namespace {
 
-// The engine thread spends up to 0.3 ms on an outlook of a thousand requests. An old one is no less
-// true, since it counts from its own time.
+// The engine thread spends up to 0.3 ms on an outlook of a thousand requests. An old one stays
+// valid, since it counts from its own time.
 constexpr absl::Duration kLeastAge = absl::Milliseconds(50);
-// Nobody has asked for so long: no more are made.
+// If nobody has asked for this long, no more are made.
 constexpr absl::Duration kAskedLately = absl::Seconds(10);
 
-// Forecasts are near the least that a request takes; under steady overload every request is
-// admitted at the edge, and were the edge too late, all would be. So the factor on them settles
-// where one in eleven misses its deadline; while none does it stays at its least.
+// Forecasts are near the shortest time that a request takes. Under steady overload every request is
+// admitted at the limit, so a limit that is too late would make all of them late. So the factor on
+// forecasts settles where one in eleven misses its deadline; while none does it stays at its
+// minimum.
 constexpr double kMostFactor = 1.25;
 constexpr double kPerMissed = 0.01;
 constexpr double kPerMet = 0.001;
@@ -70,7 +71,7 @@ void Admission::Submitted(const Request& request, int num_completions) {
   if (outlook_ == nullptr) return;
   Work work = ExpectedWork(*outlook_, request);
   recent_.push_back(work);
-  // Of the others: the prompt is computed once.
+  // Only the tokens of the others: the prompt is computed once.
   work.prompt_tokens = 1;
   work.num_pages = outlook_->layout->num_groups();
   recent_.insert(recent_.end(), num_completions - 1, work);

@@ -1,6 +1,7 @@
 #include "engine/device.h"
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
@@ -35,12 +36,10 @@ absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_thr
       return OpenedBackend{.backend = *std::move(cuda), .name = info.ok() ? info->name : "cuda"};
     }
     if (device == "cuda") return cuda.status();
-    // A build without the module is meant for the CPU: nothing to tell.
+    // A build without the module is meant for the CPU, so there is nothing to report.
     if (!absl::IsNotFound(cuda.status())) opened.note = std::string(cuda.status().message());
   }
-  absl::StatusOr<std::unique_ptr<Backend>> cpu = CreateCpuBackend({.num_threads = num_threads});
-  if (!cpu.ok()) return cpu.status();
-  opened.backend = *std::move(cpu);
+  MEA_ASSIGN_OR_RETURN(opened.backend, CreateCpuBackend({.num_threads = num_threads}));
   return opened;
 }
 

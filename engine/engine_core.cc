@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/prompt_logprobs.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -26,7 +27,7 @@ EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
       scheduler_(
           {.max_num_seqs = max_num_seqs, .max_batch_tokens = model->limits().max_batch_tokens}, kv),
       steps_{Step(model->config().vocab_size), Step(model->config().vocab_size)} {
-  // Decoding sequences must never be able to starve prompts of the budget.
+  // Decoding sequences must not use up the budget of prompts.
   MEA_CHECK(max_num_seqs <= model->limits().max_batch_tokens);
   MEA_CHECK(max_num_seqs <= model->limits().max_num_seqs);
   MEA_CHECK(kv->layout().page_size >= model->limits().page_size);
@@ -98,7 +99,7 @@ bool EngineCore::Launch(absl::Time now) {
   // Logits of prompts come first and use the same memory.
   step.draws_started = !step.wants_prompt_logprobs && !step.draws.empty();
   if (step.draws_started) StartDraws(step, 0);
-  // The draws tell of single rows that draw.
+  // Draws report damage in single rows that draw.
   const auto is_told = [](const ScheduledChunk& c) { return c.draws && c.num_tokens == 1; };
   step.probe =
       std::ranges::all_of(step.schedule, is_told) ? RowProbe::Answer() : model_->ProbeRows();
@@ -107,7 +108,7 @@ bool EngineCore::Launch(absl::Time now) {
   return true;
 }
 
-// Every drawn token has its place from here on; the step after this one takes it from the device.
+// From here on every drawn token has its place; the next step reads it on the device.
 void EngineCore::PrepareDraws(Step& step) {
   step.draws.clear();
   step.draw_rows.clear();
@@ -145,7 +146,7 @@ void EngineCore::PrepareDraws(Step& step) {
                          std::ssize(step.draws) <= model_->limits().max_logit_rows;
 }
 
-// The model is at work meanwhile, where it runs on a device.
+// On a device the model is running meanwhile.
 bool EngineCore::FillMask(Sequence& sequence, Sampler::Mask mask) {
   const bool may_stop = sequence.num_output() >= sequence.request.stopping.min_tokens;
   absl::Status status = sequence.grammar->FillMask(may_stop, mask.words);
@@ -156,13 +157,13 @@ bool EngineCore::FillMask(Sequence& sequence, Sampler::Mask mask) {
 StepReport EngineCore::Collect() {
   MEA_CHECK(num_steps_in_flight_ > 0);
   Step& step = steps_[oldest_];
-  // Even a step that draws nothing is waited for: its inputs are a later one's to overwrite.
+  // Wait even for a step that draws nothing: a later step overwrites its inputs.
   if (absl::Status s = model_->backend().WaitEvent(step.event); !s.ok()) return Fail(std::move(s));
   EndDamagedPrompts(step);
   if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
   if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));
   EndDamagedDraws(step);
-  // Nobody shares damaged pages: their sequence has ended.
+  // No other sequence shares damaged pages, because theirs has ended.
   scheduler_.Commit(step.schedule);
   AcceptTokens(step);
   for (const ScheduledChunk& chunk : step.schedule) --chunk.sequence->num_steps_in_flight;
@@ -205,12 +206,8 @@ absl::Status EngineCore::ComputePromptLogprobs(Step& step) {
     Sequence& sequence = *chunk.sequence;
     if (!sequence.request.prompt_logprobs || sequence.has_ended) continue;
     const size_t known = sequence.prompt_logprobs.size();
-    if (absl::Status status =
-            ExtendPromptLogprobs(*model_, step.batch.first_row(static_cast<int>(s)) - chunk.begin,
-                                 chunk.end(), sequence);
-        !status.ok()) {
-      return status;
-    }
+    MEA_RETURN_IF_ERROR(ExtendPromptLogprobs(
+        *model_, step.batch.first_row(static_cast<int>(s)) - chunk.begin, chunk.end(), sequence));
     const size_t now = sequence.prompt_logprobs.size();
     if (now > known && now + 1 == sequence.request.prompt.size()) {
       EventsOf(&sequence).prompt_logprobs = sequence.prompt_logprobs;
@@ -230,12 +227,12 @@ absl::Status EngineCore::FinishDraws(Step& step) {
   const size_t group = model_->limits().max_logit_rows;
   for (size_t first = step.draws_started ? group : 0; first < step.draws.size(); first += group) {
     StartDraws(step, first);
-    if (absl::Status s = model_->backend().Synchronize(); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(model_->backend().Synchronize());
   }
   return absl::OkStatus();
 }
 
-// All completions: none can have another prompt.
+// Applies to all completions: they have the same prompt.
 void EngineCore::EndDamagedPrompts(const Step& step) {
   if (step.probe.empty()) return;
   for (int s = 0; s < std::ssize(step.schedule); ++s) {
@@ -331,7 +328,7 @@ void EngineCore::FinishAll(absl::Status status) {
   }
 }
 
-// The pages are free before anybody hears of the end.
+// The pages are free before anybody is told of the end.
 void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
   const KvLayout& layout = kv_->layout();
   sequence->has_ended = true;

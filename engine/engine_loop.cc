@@ -8,11 +8,12 @@
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
 #include "engine/refusal.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// How long an idle engine sleeps before it says that it is alive.
+// How long an idle engine sleeps before it reports that it is alive.
 constexpr std::chrono::milliseconds kIdleBeat{500};
 
 }  // namespace
@@ -61,7 +62,7 @@ BackendCounters EngineLoop::CountersSinceStart() const {
 }
 
 absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<TokenSink>> sinks) {
-  if (absl::Status status = ValidateRequest(request, limits_); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(ValidateRequest(request, limits_));
   const int most = std::min(kMaxCompletions, parts_.options.max_num_seqs);
   if (sinks.empty() || std::ssize(sinks) > most) {
     return absl::InvalidArgumentError(absl::StrCat("n ", sinks.size(), " is outside 1..", most));
@@ -75,7 +76,7 @@ absl::Status EngineLoop::Submit(Request request, std::vector<std::shared_ptr<Tok
       return absl::UnavailableError(
           absl::StrCat("the device has failed: ", std::string(health_.message())));
     }
-    // An idle engine tries anyway: if the forecast is wrong, only steps can show it.
+    // An idle engine admits it anyway: if the forecast is wrong, only steps can correct it.
     if (!in_time.ok() && !in_flight_.empty()) return in_time;
     shortage = FindShortage(request);
     if (!shortage) {
@@ -107,7 +108,7 @@ std::optional<EngineLoop::Shortage> EngineLoop::FindShortage(const Request& requ
                                 " requests are waiting, the most is ", options.max_queued_requests),
         .num_requests = 1};
   }
-  // A prompt that exceeds the bound alone still has its turn, when nothing else waits.
+  // A prompt that exceeds the bound by itself is accepted if nothing else waits.
   const int64_t tokens = stats_.num_waiting_tokens + inbox_tokens_;
   const int64_t excess = tokens + std::ssize(request.prompt) - options.max_queued_tokens;
   if (waiting == 0 || excess <= 0) return std::nullopt;
@@ -157,8 +158,8 @@ absl::Time EngineLoop::last_heartbeat() const { return absl::FromUnixNanos(heart
 void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(Now())); }
 
 void EngineLoop::Run() {
-  // A device computes while this thread tells what came of the step before; on the host telling
-  // first is what is quicker.
+  // A device computes while this thread reports the results of the previous step; on the host it is
+  // faster to report first.
   const bool overlaps = parts_.backend->device() != Device::kCpu;
   absl::Time last_end = absl::InfinitePast();  // of a step
   while (DrainInbox()) {
@@ -166,7 +167,7 @@ void EngineLoop::Run() {
     const bool launched = core_.can_launch() && core_.Launch(start);
     if (overlaps) Announce();
     StepReport report;
-    // If another step can be launched behind the current one, that comes before waiting.
+    // If another step can be launched after the current one, launch it before waiting.
     if (core_.num_steps_in_flight() > 0 && !(launched && core_.can_launch())) {
       report = core_.Collect();
       const absl::Time end = Now();
@@ -204,7 +205,7 @@ bool EngineLoop::DrainInbox() {
     });
     end_all = std::exchange(end_all_, false);
     stopping = stopping_;
-    // Until the next snapshot they would be counted nowhere.
+    // Otherwise nothing would count them until the next snapshot.
     stats_.num_waiting += static_cast<int>(arrivals.size());
     stats_.num_waiting_tokens += std::exchange(inbox_tokens_, 0);
   }

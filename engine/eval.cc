@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -31,7 +32,7 @@ using Collectors = std::vector<std::shared_ptr<Collector>>;
 absl::Status Submit(EngineCore& core, Request request, Collectors& collectors) {
   request.id = absl::StrCat("eval-", collectors.size());
   request.sampling.temperature = 0;
-  if (absl::Status s = ValidateRequest(request, core.request_limits()); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(ValidateRequest(request, core.request_limits()));
   collectors.push_back(std::make_shared<Collector>());
   core.Add(std::move(request), collectors.back());
   return absl::OkStatus();
@@ -52,7 +53,7 @@ absl::Status RunToEnd(EngineCore& core, const Collectors& collectors) {
 int WindowOf(int max_context) { return max_context - 1; }
 
 Request RequestOf(const Tokenizer& tokenizer, const Question& question) {
-  // An answer may be cut into other tokens than its text alone would be.
+  // The tokens of an answer may differ from those of its text alone.
   constexpr int kSpareTokens = 2;
   const EncodeOptions plain{.add_special_tokens = false};
   Request request{.prompt = tokenizer.Encode(question.prompt)};
@@ -65,11 +66,10 @@ Request RequestOf(const Tokenizer& tokenizer, const Question& question) {
 
 absl::StatusOr<EvalRequests> RequestsOfText(const Tokenizer& tokenizer, std::string_view text,
                                             std::span<const int32_t> end_tokens, int max_context) {
-  const absl::StatusOr<Documents> documents =
-      SplitDocuments(tokenizer, text, end_tokens, WindowOf(max_context));
-  if (!documents.ok()) return documents.status();
+  MEA_ASSIGN_OR_RETURN(const Documents documents,
+                       SplitDocuments(tokenizer, text, end_tokens, WindowOf(max_context)));
   EvalRequests requests;
-  for (const std::vector<int32_t>& document : *documents) {
+  for (const std::vector<int32_t>& document : documents) {
     ++requests.count;
     requests.longest = std::max(requests.longest, static_cast<int>(document.size()) + 1);
   }
@@ -91,11 +91,10 @@ absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string
                                          std::span<const int32_t> end_tokens, int window) {
   const std::vector<int32_t> opening = tokenizer.Encode("");
   TextWork work;
-  const auto ids = tokenizer.Encode(text, {.add_special_tokens = false}, work);
-  if (!ids.ok()) return ids.status();
+  MEA_ASSIGN_OR_RETURN(const auto ids, tokenizer.Encode(text, {.add_special_tokens = false}, work));
   Documents wholes;
   bool is_open = false;
-  for (const int32_t id : *ids) {
+  for (const int32_t id : ids) {
     if (!std::exchange(is_open, true)) wholes.push_back(opening);
     wholes.back().push_back(id);
     if (std::find(end_tokens.begin(), end_tokens.end(), id) != end_tokens.end()) is_open = false;
@@ -117,9 +116,9 @@ absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
   for (const std::vector<int32_t>& document : documents) {
     Request request{.prompt = document, .prompt_logprobs = true};
     request.stopping.max_tokens = 1;
-    if (absl::Status s = Submit(core, std::move(request), collectors); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(Submit(core, std::move(request), collectors));
   }
-  if (absl::Status s = RunToEnd(core, collectors); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(RunToEnd(core, collectors));
   for (const auto& collector : collectors) {
     for (const float logprob : collector->prompt_logprobs) score.nats -= logprob;
     score.num_tokens += static_cast<int64_t>(collector->prompt_logprobs.size());
@@ -130,12 +129,11 @@ absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
 absl::StatusOr<TextScore> ScoreText(EngineCore& core, const Tokenizer& tokenizer,
                                     std::string_view text, std::span<const int32_t> end_tokens) {
   const int window = WindowOf(core.request_limits().max_context);
-  const absl::StatusOr<Documents> documents = SplitDocuments(tokenizer, text, end_tokens, window);
-  if (!documents.ok()) return documents.status();
-  absl::StatusOr<TextScore> score = ScoreDocuments(core, *documents);
-  if (!score.ok()) return score.status();
-  if (score->num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
-  score->num_bytes = static_cast<int64_t>(text.size());
+  MEA_ASSIGN_OR_RETURN(const Documents documents,
+                       SplitDocuments(tokenizer, text, end_tokens, window));
+  MEA_ASSIGN_OR_RETURN(TextScore score, ScoreDocuments(core, documents));
+  if (score.num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
+  score.num_bytes = static_cast<int64_t>(text.size());
   return score;
 }
 
@@ -163,10 +161,9 @@ absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer
                                     const std::vector<Question>& questions) {
   Collectors collectors;
   for (const Question& question : questions) {
-    absl::Status s = Submit(core, RequestOf(tokenizer, question), collectors);
-    if (!s.ok()) return s;
+    MEA_RETURN_IF_ERROR(Submit(core, RequestOf(tokenizer, question), collectors));
   }
-  if (absl::Status s = RunToEnd(core, collectors); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(RunToEnd(core, collectors));
 
   TaskScore score{.num_questions = static_cast<int>(questions.size())};
   for (size_t i = 0; i < questions.size(); ++i) {

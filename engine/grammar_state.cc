@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -18,7 +19,7 @@ GrammarState::GrammarState(const Grammar& grammar, std::vector<int32_t> stop_tok
     : stop_tokens_(std::move(stop_tokens)), matcher_(grammar.NewMatcher(stop_tokens_)) {}
 
 absl::Status GrammarState::FillMask(bool may_stop, std::span<uint32_t> mask) {
-  if (absl::Status status = matcher_->FillMask(mask); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(matcher_->FillMask(mask));
   if (!HasTokens(mask)) {
     return absl::FailedPreconditionError(
         "structured output cannot continue: no token of the vocabulary fits its grammar here");

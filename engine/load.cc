@@ -7,6 +7,7 @@
 #include "engine/device.h"
 #include "engine/model/model_weights.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
@@ -44,15 +45,15 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress,
                                                  bool check_matrices) {
-  const auto dtype = WeightDTypeFor(weight_dtype, backend->weight_dtype());
-  if (!dtype.ok()) return dtype.status();
-  // For a device the copy itself reads the pages, and is what takes the time.
+  MEA_ASSIGN_OR_RETURN(const auto dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
+  // For a device the copy reads the pages, and it takes most of the time.
   const bool on_host = backend->device() == Device::kCpu;
-  absl::StatusOr<ModelWeights> weights = LoadWeights(
-      checkpoint, {.weight_dtype = *dtype, .prefault = on_host, .check_matrices = check_matrices},
-      on_host ? progress : LoadProgress{});
-  if (!weights.ok()) return weights.status();
-  return Model::Create(checkpoint.config, *std::move(weights), backend, limits, progress);
+  MEA_ASSIGN_OR_RETURN(
+      ModelWeights weights,
+      LoadWeights(checkpoint,
+                  {.weight_dtype = dtype, .prefault = on_host, .check_matrices = check_matrices},
+                  on_host ? progress : LoadProgress{}));
+  return Model::Create(checkpoint.config, std::move(weights), backend, limits, progress);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
@@ -61,14 +62,13 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
                                                        ModelLimits limits,
                                                        const LoadProgress& progress) {
   constexpr uint64_t kSeed = 1;
-  const auto dtype = WeightDTypeFor(weight_dtype, backend->weight_dtype());
-  if (!dtype.ok()) return dtype.status();
-  absl::StatusOr<ModelWeights> weights =
+  MEA_ASSIGN_OR_RETURN(const auto dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
+  MEA_ASSIGN_OR_RETURN(
+      ModelWeights weights,
       backend->device() == Device::kCpu
-          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, num_threads, progress)
-          : MakeRandomWeightsOn(*backend, config, kSeed, progress);
-  if (!weights.ok()) return weights.status();
-  return Model::Create(config, *std::move(weights), backend, limits);
+          ? MakeRandomWeights(config, dtype.value_or(DType::kBf16), kSeed, num_threads, progress)
+          : MakeRandomWeightsOn(*backend, config, kSeed, progress));
+  return Model::Create(config, std::move(weights), backend, limits);
 }
 
 absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device) {

@@ -22,8 +22,8 @@ Work NewWork(const Outlook& outlook, const Request& request, int prompt_tokens, 
           .num_pages = static_cast<int>(outlook.layout->PagesFor(prompt_tokens))};
 }
 
-// Lets sequences begin one after the other, each as soon as a place and its pages are free. Those
-// that run come first.
+// Starts sequences one after the other, each as soon as a place and its pages are free. Running
+// ones come first.
 class Replay {
  public:
   explicit Replay(const Outlook& outlook)
@@ -36,7 +36,7 @@ class Replay {
     }
     --places_;
     prompt_tokens_ += work.prompt_tokens;
-    // The step that ends a prompt draws already.
+    // The step that ends a prompt also draws a token.
     const bool has_prompt = work.prompt_tokens > 0;
     const int64_t begin = now_ + Steps(work.prompt_tokens);
     const int64_t end = begin + work.output_tokens - has_prompt;
@@ -48,13 +48,13 @@ class Replay {
 
   // Steps until the last of them began.
   int64_t begin() const { return now_; }
-  // And until it ends: its prompt is the last of all that began, and a step has one budget.
+  // Steps until it ends. Its prompt is the last one, and all prompts share the budget of a step.
   int64_t end() const {
     const Decodes& last = decodes_.back();
     return last.end + std::max<int64_t>(0, Steps(prompt_tokens_) - last.begin);
   }
 
-  // What `steps` steps take, in which all these prompts are computed.
+  // The time of `steps` steps, in which all these prompts are computed.
   double Seconds(int64_t steps) const {
     int64_t decoded = 0;
     for (const Decodes& decodes : decodes_) {
@@ -94,7 +94,7 @@ class Replay {
   std::priority_queue<Ending, std::vector<Ending>, std::greater<>> endings_;
 };
 
-// Those that wait, in the order in which they will begin; equal turns in that of their arrivals.
+// Waiting sequences in the order in which they will begin: by turn, then by arrival.
 std::vector<Work> Waiting(const Outlook& outlook, std::span<const Work> recent) {
   std::vector<Work> waiting;
   for (const Work& work : outlook.work) {
@@ -124,7 +124,7 @@ Work ExpectedWork(const Outlook& outlook, const Request& request) {
                  ExpectedOutput(request, outlook.output_share, outlook.max_context));
 }
 
-// Where prompts are found in the prefix cache at all, this one might be as a whole.
+// If prompts are found in the prefix cache at all, this one might be there as a whole.
 Work LeastWork(const Outlook& outlook, const Request& request) {
   const bool may_be_cached = outlook.cached_share > 0 && !request.bypass_prefix_cache;
   return NewWork(outlook, request, may_be_cached ? 1 : static_cast<int>(request.prompt.size()),
@@ -135,7 +135,7 @@ double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, con
   Replay replay(outlook);
   for (const Work& work : outlook.work) {
     if (!work.is_running) continue;
-    // Whoever comes after it may have to give way at any time.
+    // A sequence that comes after it may be preempted at any time.
     work.turn <= own.turn ? replay.Begin(work) : replay.Release(work.num_pages);
   }
   for (const Work& work : Waiting(outlook, recent)) {

@@ -9,12 +9,13 @@
 #include "engine/load.h"
 #include "engine/model/backend_limits.h"
 #include "engine/model/model_weights.h"
+#include "kernels/status_macros.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {
 namespace {
 
-// An H100 or H200, by the two numbers that scratch depends on.
+// An H100 or H200: the two numbers that scratch memory depends on.
 const CudaDeviceInfo kAssumedDevice = {.sm = 90, .num_sms = 132};
 
 CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layout, int context) {
@@ -25,7 +26,7 @@ CachePlan PlanCache(int64_t bytes, int64_t bytes_per_token, const KvLayout& layo
           .num_sequences = num_pages / layout.PagesFor(context)};
 }
 
-// As an engine takes it, on a host of which nobody else has taken anything.
+// As an engine would take it on a host that nothing else uses.
 absl::StatusOr<int64_t> DefaultCacheBytes(const Plan& plan, const KvLayout& layout,
                                           const PlanOptions& options) {
   if (options.device.device == Device::kCpu) {
@@ -45,31 +46,29 @@ absl::StatusOr<int64_t> DefaultCacheBytes(const Plan& plan, const KvLayout& layo
       " leave none of the ", options.memory_bytes, " bytes for the KV cache"));
 }
 
-// All but the weights, whose bytes `weight_bytes` tells for matrices of a dtype (absent: as
-// stored).
+// Everything except the weights; `weight_bytes` returns their bytes for matrices of a dtype
+// (absent: as stored).
 template <typename WeightBytes>
 absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
                                const WeightBytes& weight_bytes) {
-  absl::Status context = SetContext("--context", options.context, config);
-  if (!context.ok()) return context;
+  MEA_RETURN_IF_ERROR(SetContext("--context", options.context, config));
   const DeviceDefaults& defaults = DefaultsOf(options.device.device);
-  const auto weight_dtype = WeightDTypeFor(
-      options.weight_dtype, defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt);
-  if (!weight_dtype.ok()) return weight_dtype.status();
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype, options.device.device);
-  if (!kv_dtype.ok()) return kv_dtype.status();
-  const absl::StatusOr<int64_t> weights = weight_bytes(*weight_dtype);
-  if (!weights.ok()) return weights.status();
+  MEA_ASSIGN_OR_RETURN(
+      const auto weight_dtype,
+      WeightDTypeFor(options.weight_dtype,
+                     defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt));
+  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, options.device.device));
+  MEA_ASSIGN_OR_RETURN(const int64_t weights, weight_bytes(weight_dtype));
   ModelLimits limits = options.limits;
   limits.page_size = options.page_size;
   absl::StatusOr<BackendBytes> backend = BackendBytes{};
   if (options.device.backend_bytes) {
     backend = options.device.backend_bytes(MakeBackendLimits(config, limits));
   }
-  // A program without the module can still tell the rest.
+  // A program without the module can still report the rest.
   if (!backend.ok() && !absl::IsNotFound(backend.status())) return backend.status();
 
-  Plan plan{.weights_bytes = *weights,
+  Plan plan{.weights_bytes = weights,
             .workspace_bytes = Model::PlannedWorkspaceBytes(config, limits, options.device.device),
             .scratch_bytes = backend.ok() ? backend->scratch : 0,
             .graphs_bytes = backend.ok() ? backend->graphs : 0,
@@ -79,7 +78,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
       std::max<int64_t>(options.memory_bytes - plan.weights_bytes - plan.workspace_bytes -
                             plan.scratch_bytes - plan.graphs_bytes,
                         0);
-  const KvLayout layout = MakeKvLayout(config, *kv_dtype, limits);
+  const KvLayout layout = MakeKvLayout(config, kv_dtype, limits);
   const absl::StatusOr<int64_t> by_default = DefaultCacheBytes(plan, layout, options);
   plan.default_cache_bytes = by_default.value_or(0);
   plan.refusal = by_default.status();

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/status_macros.h"
+
 namespace mea {
 namespace {
 
@@ -13,10 +15,10 @@ absl::Status TopOfRows(Backend& backend, TensorView logits, int num_top,
   const std::vector<SampleRow> rows(logprobs.size(), {.temperature = 0, .num_top = num_top});
   std::vector<SampledToken> tokens(rows.size());
   backend.Sample({.logits = logits, .rows = rows, .tokens = tokens});
-  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(backend.Synchronize());
   const int count = static_cast<int>(std::min<int64_t>(num_top, logits.shape[1]));
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i].is_finite == 0) continue;  // the draw that follows will say so
+    if (tokens[i].is_finite == 0) continue;  // the following draw reports it
     for (int top = 0; top < count; ++top) {
       logprobs[i].top.push_back({tokens[i].top_ids[top], tokens[i].top_logprobs[top]});
     }
@@ -40,14 +42,10 @@ absl::Status ExtendPromptLogprobs(Model& model, int first_row, int end, Sequence
     const TensorView logits = model.Logits(rows);
     backend.TokenLogprobs(
         {.logits = logits, .targets = prompt.subspan(first + 1, count), .logprobs = own});
-    if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(backend.Synchronize());
     for (const float logprob : own) logprobs.push_back({.logprob = logprob});
     if (num_top > 0) {
-      if (absl::Status status =
-              TopOfRows(backend, logits, num_top, std::span(logprobs).subspan(first));
-          !status.ok()) {
-        return status;
-      }
+      MEA_RETURN_IF_ERROR(TopOfRows(backend, logits, num_top, std::span(logprobs).subspan(first)));
     }
     first += count;
   }

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -33,7 +34,7 @@ absl::Status ValidatePrompt(const Request& request, const RequestLimits& limits)
                                                    limits.max_context, " tokens"));
   }
   for (const int32_t id : request.prompt) {
-    if (absl::Status s = ValidateToken("prompt token", id, limits.vocab_size); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(ValidateToken("prompt token", id, limits.vocab_size));
   }
   return absl::OkStatus();
 }
@@ -50,45 +51,35 @@ absl::Status ValidateSampling(const SamplingParams& p, int vocab_size) {
            InRange("presence_penalty", p.presence_penalty, -2.0f, 2.0f),
            InRange("frequency_penalty", p.frequency_penalty, -2.0f, 2.0f),
        }) {
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(status);
   }
   if (p.top_p == 0.0f)
     return absl::InvalidArgumentError("top_p 0 keeps no token; the least is above 0");
   for (const auto& [id, bias] : p.logit_bias) {
-    if (absl::Status s = ValidateToken("logit_bias token", id, vocab_size); !s.ok()) return s;
-    if (absl::Status s = InRange("logit_bias", bias, -kMaxLogitBias, kMaxLogitBias); !s.ok()) {
-      return s;
-    }
+    MEA_RETURN_IF_ERROR(ValidateToken("logit_bias token", id, vocab_size));
+    MEA_RETURN_IF_ERROR(InRange("logit_bias", bias, -kMaxLogitBias, kMaxLogitBias));
   }
   for (const int32_t id : p.allowed_token_ids) {
-    if (absl::Status s = ValidateToken("allowed_token_ids", id, vocab_size); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(ValidateToken("allowed_token_ids", id, vocab_size));
   }
   return absl::OkStatus();
 }
 
 absl::Status ValidateRequest(const Request& request, const RequestLimits& limits) {
   if (request.id.empty()) return absl::InvalidArgumentError("request_id is empty");
-  if (absl::Status s = ValidatePrompt(request, limits); !s.ok()) return s;
-  if (absl::Status s = ValidateSampling(request.sampling, limits.vocab_size); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(ValidatePrompt(request, limits));
+  MEA_RETURN_IF_ERROR(ValidateSampling(request.sampling, limits.vocab_size));
 
-  if (absl::Status s = InRange("priority", request.priority, -kMaxPriority, kMaxPriority);
-      !s.ok()) {
-    return s;
-  }
+  MEA_RETURN_IF_ERROR(InRange("priority", request.priority, -kMaxPriority, kMaxPriority));
   if (request.grammar != nullptr && !request.sampling.allowed_token_ids.empty()) {
     return absl::InvalidArgumentError(
         "allowed_token_ids and a grammar for structured output exclude each other");
   }
   const StoppingParams& stopping = request.stopping;
-  if (absl::Status s = InRange("max_tokens", stopping.max_tokens, 1, limits.max_context); !s.ok()) {
-    return s;
-  }
-  if (absl::Status s = InRange("min_tokens", stopping.min_tokens, 0, stopping.max_tokens);
-      !s.ok()) {
-    return s;
-  }
+  MEA_RETURN_IF_ERROR(InRange("max_tokens", stopping.max_tokens, 1, limits.max_context));
+  MEA_RETURN_IF_ERROR(InRange("min_tokens", stopping.min_tokens, 0, stopping.max_tokens));
   for (const int32_t id : stopping.stop_token_ids) {
-    if (absl::Status s = ValidateToken("stop_token_ids", id, limits.vocab_size); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(ValidateToken("stop_token_ids", id, limits.vocab_size));
   }
   if (request.logprobs.has_value()) return InRange("logprobs", *request.logprobs, 0, kMaxLogprobs);
   return absl::OkStatus();

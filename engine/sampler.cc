@@ -72,7 +72,7 @@ void Sampler::Ban(const SamplerInput& input) {
   const auto is_banned = [&](int32_t id) {
     return std::count(input.banned_tokens.begin(), input.banned_tokens.end(), id) > 0;
   };
-  // min_tokens yields where it would leave nothing to draw.
+  // min_tokens is ignored if it would leave nothing to draw.
   const std::vector<int32_t>& allowed = input.params->allowed_token_ids;
   if (!allowed.empty() && std::all_of(allowed.begin(), allowed.end(), is_banned)) return;
   for (const int32_t id : input.banned_tokens) EditOf(id).penalty = LogitEdit::kBanned;

@@ -56,7 +56,8 @@ int Scheduler::NumSiblings(const Sequence& first) const {
 
 int Scheduler::NumPlacesTaken() const {
   const auto holds_place = [](const auto& sibling) {
-    return sibling->waits_for->pages.num_pages() > 0;  // what runs has pages, what waits has none
+    return sibling->waits_for->pages.num_pages() >
+           0;  // running sequences have pages, waiting ones have none
   };
   return num_running() + static_cast<int>(std::ranges::count_if(siblings_, holds_place));
 }
@@ -74,7 +75,7 @@ void Scheduler::ReplaceFirst(const Sequence& first) {
   Enqueue(std::move(sequence));
 }
 
-// Their places were kept for them; their pages were not.
+// Their places were reserved; their pages were not.
 void Scheduler::BeginSiblings(const Sequence& first) {
   const auto begin =
       std::stable_partition(siblings_.begin(), siblings_.end(),
@@ -83,8 +84,8 @@ void Scheduler::BeginSiblings(const Sequence& first) {
   siblings_.erase(begin, siblings_.end());
 }
 
-// All but the last token of the prompt: that one it computes itself, and draws from what comes of
-// it.
+// All but the last token of the prompt: it computes that one itself, because the draw needs its
+// logits.
 void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
   const int num_tokens = first.prompt_length() - 1;
   sibling->waits_for = nullptr;
@@ -144,8 +145,8 @@ void Scheduler::Append(Schedule& schedule, int& budget, Sequence& sequence) {
   schedule.push_back(chunk);
 }
 
-// A prompt has all the pages it needs from its beginning on, but where windows move on while others
-// hold what they leave.
+// A prompt has all its pages from the beginning, except when windows move on and other sequences
+// still hold the pages that they leave.
 bool Scheduler::ReserveOrPreempt() {
   const int64_t num_preemptions = num_preemptions_;
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -194,8 +195,8 @@ void Scheduler::ExpectOutput(Sequence& sequence) const {
   kv_->Expect(sequence.pages, num_tokens);
 }
 
-// Pages for all that is known: a prompt once begun is not stopped half-way for want of pages. What
-// the prefix cache has need not be computed; but the logits of a prompt are computed nowhere else.
+// Pages for all known tokens, so that a prompt that has begun never stops for lack of pages. Tokens
+// in the prefix cache are not computed, unless the logits of the prompt are wanted.
 bool Scheduler::TakePages(Sequence& sequence) {
   const Request& request = sequence.request;
   ExpectOutput(sequence);
@@ -227,7 +228,7 @@ void Scheduler::PreemptLast() {
 void Scheduler::Commit(const Schedule& schedule) {
   for (const ScheduledChunk& chunk : schedule) {
     Sequence& sequence = *chunk.sequence;
-    // Meanwhile it may have ended, or given up its pages and started over.
+    // It may have ended meanwhile, or lost its pages and started again.
     const int end = std::min(chunk.end(), sequence.num_computed);
     if (sequence.has_ended || end <= sequence.num_indexed) continue;
     const int begin = std::exchange(sequence.num_indexed, end);

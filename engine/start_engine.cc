@@ -16,6 +16,7 @@
 #include "engine/sampling_defaults.h"
 #include "kernels/human_bytes.h"
 #include "kernels/machine.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -40,7 +41,7 @@ absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) 
            CheckOption("kv-cache-bytes", o.kv_cache_bytes, int64_t{0}, int64_t{1} << 50),
            CheckOption("gpu-memory-utilization", o.gpu_memory_utilization, 0.01, 1.0),
        }) {
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(status);
   }
   if (o.page_size % device.page_size_multiple != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -59,7 +60,8 @@ void FillIn(EngineOptions& options, const DeviceDefaults& device) {
   fill(options.num_threads, UsableCpus());
 }
 
-// Configuration and, unless the weights are made up, the tensors of a model that is not loaded yet.
+// The configuration of a model that is not loaded yet and, unless the weights are random, its
+// tensors.
 struct Source {
   ModelConfig config;
   GenerationDefaults generation;
@@ -68,34 +70,31 @@ struct Source {
 
 absl::StatusOr<Source> ReadSource(const EngineOptions& options) {
   if (options.random_weights) {
-    absl::StatusOr<ModelConfig> config =
-        ReadModelConfig(std::filesystem::path(options.model_dir) / "config.json");
-    if (!config.ok()) return config.status();
-    absl::StatusOr<GenerationDefaults> generation =
-        ReadGenerationDefaults(options.model_dir, *config, options.generation_config);
-    if (!generation.ok()) return generation.status();
-    return Source{.config = *std::move(config), .generation = *std::move(generation)};
+    MEA_ASSIGN_OR_RETURN(ModelConfig config,
+                         ReadModelConfig(std::filesystem::path(options.model_dir) / "config.json"));
+    MEA_ASSIGN_OR_RETURN(
+        GenerationDefaults generation,
+        ReadGenerationDefaults(options.model_dir, config, options.generation_config));
+    return Source{.config = std::move(config), .generation = std::move(generation)};
   }
-  absl::StatusOr<Checkpoint> checkpoint =
-      OpenCheckpoint(options.model_dir, options.generation_config);
-  if (!checkpoint.ok()) return checkpoint.status();
-  return Source{.config = checkpoint->config,
-                .generation = checkpoint->generation,
-                .checkpoint = *std::move(checkpoint)};
+  MEA_ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                       OpenCheckpoint(options.model_dir, options.generation_config));
+  return Source{.config = checkpoint.config,
+                .generation = checkpoint.generation,
+                .checkpoint = std::move(checkpoint)};
 }
 
-// Defaults that requests would be refused for would refuse every request that leaves them alone.
+// Invalid defaults would refuse every request that does not set these fields.
 absl::StatusOr<Source> OpenSource(const EngineOptions& options) {
-  absl::StatusOr<Source> source = ReadSource(options);
-  if (!source.ok()) return source;
+  MEA_ASSIGN_OR_RETURN(Source source, ReadSource(options));
   const absl::Status status =
-      ValidateSampling(DefaultSampling(source->generation), source->config.vocab_size);
+      ValidateSampling(DefaultSampling(source.generation), source.config.vocab_size);
   if (status.ok()) return source;
   return absl::InvalidArgumentError(
-      absl::StrCat(source->generation.file, ": ", status.message(), "; see --generation-config"));
+      absl::StrCat(source.generation.file, ": ", status.message(), "; see --generation-config"));
 }
 
-// What "auto" kept: the embedding's, which nearly every checkpoint has in common with the rest.
+// The dtype that "auto" kept: that of the embedding, which nearly all checkpoints use throughout.
 std::string StoredWeightDType(const Source& source) {
   if (!source.checkpoint) return "bf16";
   const StoredTensor* embedding = source.checkpoint->tensors.Find("model.embed_tokens.weight");
@@ -104,20 +103,19 @@ std::string StoredWeightDType(const Source& source) {
   return dtype ? std::string(DTypeName(*dtype)) : "auto";
 }
 
-// On the host it is known before anything is loaded. By default enough for every sequence to grow
-// to the full context.
+// On the host it is known before loading. The default lets every sequence grow to the full context.
 absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Source& source,
                                          const Backend& backend, const ModelLimits& limits,
                                          DType kv_dtype) {
-  const auto dtype = WeightDTypeFor(options.weight_dtype, backend.weight_dtype());
-  if (!dtype.ok()) return dtype.status();
-  const absl::StatusOr<int64_t> weights =
-      source.checkpoint ? PlannedWeightBytes(*source.checkpoint, {.weight_dtype = *dtype})
-                        : PlannedRandomWeightBytes(source.config, dtype->value_or(DType::kBf16));
-  if (!weights.ok()) return weights.status();
+  MEA_ASSIGN_OR_RETURN(const auto dtype,
+                       WeightDTypeFor(options.weight_dtype, backend.weight_dtype()));
+  MEA_ASSIGN_OR_RETURN(const int64_t weights,
+                       source.checkpoint
+                           ? PlannedWeightBytes(*source.checkpoint, {.weight_dtype = dtype})
+                           : PlannedRandomWeightBytes(source.config, dtype.value_or(DType::kBf16)));
   const KvLayout layout = MakeKvLayout(source.config, kv_dtype, limits);
   return FitKvCache(
-      {.weights_bytes = *weights,
+      {.weights_bytes = weights,
        .workspace_bytes = Model::PlannedWorkspaceBytes(source.config, limits, backend.device()),
        .page_bytes = layout.PageBytes(),
        .wanted_bytes =
@@ -126,8 +124,8 @@ absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Sou
       ReadMachineLimits());
 }
 
-// On a device all that weights, workspace and scratch have left of its share, but for the graphs
-// to come.
+// On a device it is the rest of the engine's share after weights, workspace and scratch, less the
+// memory of future graphs.
 absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
                                            const Model& model) {
   const DeviceMemory memory = model.backend().memory().value();
@@ -146,25 +144,22 @@ absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const K
 
 absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadProgress progress,
                                                     StepObserver observer) {
-  absl::StatusOr<Source> source = OpenSource(options);
-  if (!source.ok()) return source.status();
-  absl::Status context = SetContext("--max-context", options.max_context, source->config);
-  if (!context.ok()) return context;
-  options.max_context = source->config.max_position;
-  if (source->checkpoint) source->checkpoint->config.max_position = options.max_context;
+  MEA_ASSIGN_OR_RETURN(Source source, OpenSource(options));
+  MEA_RETURN_IF_ERROR(SetContext("--max-context", options.max_context, source.config));
+  options.max_context = source.config.max_position;
+  if (source.checkpoint) source.checkpoint->config.max_position = options.max_context;
 
-  absl::StatusOr<OpenedBackend> opened = OpenBackend(options.device, options.num_threads);
-  if (!opened.ok()) return opened.status();
+  MEA_ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(options.device, options.num_threads));
   EngineParts parts;
-  parts.backend = std::move(opened->backend);
+  parts.backend = std::move(opened.backend);
   options.device = std::string(parts.backend->name());
-  options.device_name = std::move(opened->name);
-  options.device_note = std::move(opened->note);
+  options.device_name = std::move(opened.name);
+  options.device_note = std::move(opened.note);
   const DeviceDefaults& device = DefaultsOf(parts.backend->device());
   FillIn(options, device);
-  if (absl::Status status = CheckOptions(options, device); !status.ok()) return status;
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(options.kv_dtype, parts.backend->device());
-  if (!kv_dtype.ok()) return kv_dtype.status();
+  MEA_RETURN_IF_ERROR(CheckOptions(options, device));
+  MEA_ASSIGN_OR_RETURN(const DType kv_dtype,
+                       ParseKvDType(options.kv_dtype, parts.backend->device()));
 
   const ModelLimits limits{.max_batch_tokens = options.max_batch_tokens,
                            .max_num_seqs = options.max_num_seqs,
@@ -172,39 +167,30 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                            .page_size = options.page_size};
   const bool on_host = !parts.backend->memory().has_value();
   if (on_host) {
-    const absl::StatusOr<int64_t> bytes =
-        HostKvCacheBytes(options, *source, *parts.backend, limits, *kv_dtype);
-    if (!bytes.ok()) return bytes.status();
-    options.kv_cache_bytes = *bytes;
+    MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,
+                         HostKvCacheBytes(options, source, *parts.backend, limits, kv_dtype));
   }
-  absl::StatusOr<std::unique_ptr<Model>> model =
-      source->checkpoint
-          ? LoadModel(*source->checkpoint, options.weight_dtype, parts.backend.get(), limits,
-                      progress, options.check_weights)
-          : MakeRandomModel(source->config, options.weight_dtype, options.num_threads,
-                            parts.backend.get(), limits, progress);
-  if (!model.ok()) return model.status();
-  parts.model = *std::move(model);
+  MEA_ASSIGN_OR_RETURN(
+      parts.model, source.checkpoint
+                       ? LoadModel(*source.checkpoint, options.weight_dtype, parts.backend.get(),
+                                   limits, progress, options.check_weights)
+                       : MakeRandomModel(source.config, options.weight_dtype, options.num_threads,
+                                         parts.backend.get(), limits, progress));
 
-  const KvLayout layout = parts.model->MakeKvLayout(*kv_dtype, options.page_size);
+  const KvLayout layout = parts.model->MakeKvLayout(kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
-    const absl::StatusOr<int64_t> bytes = DeviceKvCacheBytes(options, layout, *parts.model);
-    if (!bytes.ok()) return bytes.status();
-    options.kv_cache_bytes = *bytes;
+    MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes, DeviceKvCacheBytes(options, layout, *parts.model));
   }
   if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
-  absl::StatusOr<std::unique_ptr<KvCache>> kv =
-      CreateKvCache(*parts.backend, layout, options.kv_cache_bytes);
-  if (!kv.ok()) return kv.status();
-  parts.kv = *std::move(kv);
+  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes));
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
 
   if (options.weight_dtype == "auto") {
     const std::optional<DType> needed = parts.backend->weight_dtype();
-    options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(*source);
+    options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(source);
   }
-  parts.generation = source->generation;
-  if (source->checkpoint) options.warnings = source->checkpoint->warnings;
+  parts.generation = source.generation;
+  if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

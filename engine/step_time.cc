@@ -8,7 +8,7 @@ namespace {
 
 constexpr double kDecay = 1.0 - 1.0 / 64;
 constexpr double kMostHeldUp = 4;
-constexpr double kRidge = 1e-3;  // of the square of one step's share, on every coefficient
+constexpr double kRidge = 1e-3;  // relative to the square of one step's share, for each coefficient
 
 // Solves a x = b for the features in `mask` by elimination without pivots: a is positive definite.
 // The others stay 0.
@@ -33,7 +33,7 @@ void Solve(const double (&moments)[3][3], const double (&sums)[3], int mask, dou
   }
 }
 
-// The squared error that is left, but for a constant.
+// The remaining squared error, up to a constant.
 double ErrorLeft(const double (&moments)[3][3], const double (&sums)[3], const double (&x)[3]) {
   double error = 0;
   for (int i = 0; i < 3; ++i) {
@@ -74,7 +74,8 @@ StepTime StepTimeModel::Fit() const {
   return time;
 }
 
-// Few features: of all choices of those that may be above zero, the best that keeps them so.
+// There are few features, so all subsets are tried; the best one without negative coefficients
+// wins.
 StepTime StepTimeModel::FitShape() const {
   StepTime best;
   if (num_steps_ == 0) return best;

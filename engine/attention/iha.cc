@@ -17,7 +17,7 @@ constexpr IntRange kIhaWindowRange{0, 1 << 30};
 
 enum Buffer { kAngles, kQueries, kAttended };
 
-// What pseudo heads do not go together with in the base model.
+// Features of the base model that pseudo heads do not support.
 absl::Status CheckBase(const FieldReader& in, const ModelConfig& config) {
   const auto refuse = [&in](const char* field, const std::string& expected,
                             const std::string& found) -> absl::Status {
@@ -104,8 +104,8 @@ std::vector<RowBuffer> IhaAttention::Buffers(const ModelConfig& config) const {
   return {{.columns = angles, .is_wide = true}, {.columns = heads}, {.columns = heads}};
 }
 
-// The angles by which pseudo queries turn back, [P, d] for the positions 0..P-1; a turn does not
-// stretch, whatever RoPE's scaling.
+// The angles by which pseudo queries are rotated back, [P, d] for positions 0..P-1. They have no
+// attention factor, whatever the scaling of RoPE.
 absl::StatusOr<std::vector<Tensor>> IhaAttention::MakeConstants(const ModelConfig& config,
                                                                 TensorView inv_freq,
                                                                 Backend& backend) const {
@@ -186,7 +186,7 @@ void IhaAttention::Attend(const LayerWeights& layer, AttentionStep& step) const 
   read.paged.out = step.buffers[kAttended].Split(pseudo_heads_ * h);
   read.paged.mix = layer.mix;
 
-  // Pseudo heads lie outermost, so that those of one virtual position are rows of h heads.
+  // Pseudo heads are the outermost dimension, so that each virtual position is a row of h heads.
   step.backend.MixHeads(
       {.x = step.queries.q, .mix = layer.variant[kQueryMix], .out = read.paged.q});
   step.queries.q = read.paged.q.Reshape({num_tokens * pseudo_heads_, h, d});

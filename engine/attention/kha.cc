@@ -51,7 +51,7 @@ void KhaAttention::ListTensors(const ModelConfig& config, int /*layer*/, const s
   fold("knock_v.weight", weights.v_proj, weights.v_bias);
 }
 
-// Gate and up side by side, of every head.
+// Gate and up, adjacent, of every head.
 std::vector<RowBuffer> KhaAttention::Buffers(const ModelConfig& config) const {
   if (!is_mlp_) return {};
   return {{.columns = int64_t{config.kv_heads} * 2 * config.head_dim}};

@@ -57,7 +57,7 @@ absl::StatusOr<std::shared_ptr<const AttentionVariant>> MeaAttention::Read(Field
   return std::make_shared<const MeaAttention>();
 }
 
-// Where h' = h the configuration leaves open whether W_lc is the identity: its tensor tells.
+// If h' = h the configuration does not say whether W_lc is the identity; the tensor does.
 void MeaAttention::SettleLayers(const SafeTensors& tensors, ModelConfig& config) const {
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const std::string prefix = absl::StrCat("model.layers.", layer, ".self_attn.");

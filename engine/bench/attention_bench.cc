@@ -10,6 +10,7 @@
 #include "engine/bench/step_cost.h"
 #include "engine/weights/place_tensors.h"
 #include "kernels/random_fill.h"
+#include "kernels/status_macros.h"
 #include "kvcache/kv_layout.h"
 
 namespace mea {
@@ -102,7 +103,7 @@ class AttentionLoop {
       make(key_mix_, {kv.key_heads, shape_.kv_heads}, DType::kF32, mix_range);
       make(value_mix_, {kv.value_heads, shape_.kv_heads}, DType::kF32, mix_range);
     }
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(status);
     return MakeInputs();
   }
 
@@ -126,9 +127,7 @@ class AttentionLoop {
          {std::pair(&device_q_offsets_, TensorView::Of<int32_t>(q_offsets_)),
           std::pair(&device_kv_lens_, TensorView::Of<int32_t>(kv_lens_)),
           std::pair(&page_table_, table)}) {
-      absl::StatusOr<Tensor> placed = Place(host, *backend_);
-      if (!placed.ok()) return placed.status();
-      *tensor = *std::move(placed);
+      MEA_ASSIGN_OR_RETURN(*tensor, Place(host, *backend_));
     }
     return absl::OkStatus();
   }
@@ -169,7 +168,7 @@ class AttentionLoop {
   std::vector<int32_t> q_offsets_, kv_lens_;
 };
 
-// A mix of the identity is not random, but its time is that of any other.
+// The identity is not a random mix, but it takes the same time.
 UniformRange MixRange(const AttentionShape& shape) {
   const float bound = std::sqrt(3.0f / static_cast<float>(shape.kv.key_heads));
   return {.low = -bound, .high = bound, .seed = 4};
@@ -209,7 +208,7 @@ absl::StatusOr<Contender> MakeContender(AttentionSubject& subject, const BenchOp
     contender.row.skipped = "does not fit";
     return contender;
   }
-  if (!status.ok()) return status;
+  MEA_RETURN_IF_ERROR(status);
   AttentionShape costed = shape;
   costed.composed &= subject.storage != HeadStorage::kOneHot;
   contender.row.cost = PagedAttentionCost(
@@ -226,24 +225,21 @@ absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
                                                      const BenchOptions& options,
                                                      const BackendFactory& backends,
                                                      const RowObserver& observer) {
-  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
-  if (!meter.ok()) return meter.status();
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<CeilingMeter> meter, MakeMeter(options, backends));
   std::vector<AttentionSubject> subjects;
   for (const HeadStorage storage : options.storages) {
-    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
-    if (!backend.ok()) return backend.status();
-    subjects.push_back({storage, WithStorage(config, storage), *std::move(backend), nullptr});
+    MEA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, backends());
+    subjects.push_back({storage, WithStorage(config, storage), std::move(backend), nullptr});
   }
 
   std::vector<BenchRow> rows;
   for (const AttentionPoint& point : MakePoints(options)) {
     std::vector<Contender> contenders;
     for (AttentionSubject& subject : subjects) {
-      absl::StatusOr<Contender> contender = MakeContender(subject, options, point);
-      if (!contender.ok()) return contender.status();
-      contenders.push_back(*std::move(contender));
+      MEA_ASSIGN_OR_RETURN(Contender contender, MakeContender(subject, options, point));
+      contenders.push_back(std::move(contender));
     }
-    if (absl::Status s = MeasureSideBySide(contenders, options, **meter); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(MeasureSideBySide(contenders, options, *meter));
     for (Contender& contender : contenders) {
       if (observer) observer(contender.row);
       rows.push_back(std::move(contender.row));

@@ -9,11 +9,12 @@
 #include "engine/bench/step_cost.h"
 #include "engine/bench/stepper.h"
 #include "engine/load.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// Of a device, which goes from one step to the next without a pause.
+// For a device, which runs one step after the other without a pause.
 constexpr int kStepsAtOnce = 4;
 
 std::vector<StepPoint> MakePoints(const EngineBenchOptions& options) {
@@ -58,21 +59,16 @@ class LoadedBench : public EngineBench {
   absl::Status AddSubject(HeadStorage storage, const BackendFactory& backends,
                           const WeightsSource& weights) {
     Subject subject{.storage = storage};
-    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
-    if (!backend.ok()) return backend.status();
-    subject.backend = *std::move(backend);
+    MEA_ASSIGN_OR_RETURN(subject.backend, backends());
     const ModelConfig config = WithStorage(config_, storage);
     subject.layout = MakeKvLayout(config, options_.kv_dtype, {.page_size = options_.page_size});
     ChooseBatches(subject);
 
-    absl::StatusOr<ModelWeights> made = weights(config, storage, *subject.backend);
-    if (!made.ok()) return made.status();
-    subject.matrix_dtype = subject.backend->weight_dtype().value_or(made->layers[0].q_proj.dtype);
-    absl::StatusOr<std::unique_ptr<Model>> model =
-        Model::Create(config, *std::move(made), subject.backend.get(), LimitsFor(subject));
-    if (!model.ok()) return model.status();
-    subject.model = *std::move(model);
-    if (absl::Status status = CreateCache(subject); !status.ok()) return status;
+    MEA_ASSIGN_OR_RETURN(ModelWeights made, weights(config, storage, *subject.backend));
+    subject.matrix_dtype = subject.backend->weight_dtype().value_or(made.layers[0].q_proj.dtype);
+    MEA_ASSIGN_OR_RETURN(subject.model, Model::Create(config, std::move(made),
+                                                      subject.backend.get(), LimitsFor(subject)));
+    MEA_RETURN_IF_ERROR(CreateCache(subject));
     subject.stepper = std::make_unique<Stepper>(subject.model.get(), subject.kv.get());
     subjects_.push_back(std::move(subject));
     return absl::OkStatus();
@@ -90,8 +86,7 @@ class LoadedBench : public EngineBench {
     for (Subject& subject : subjects_) {
       contenders.push_back(MakeContender(subject, found - points_.begin()));
     }
-    absl::Status status = MeasureSideBySide(contenders, options_, *meter_);
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(MeasureSideBySide(contenders, options_, *meter_));
     std::vector<BenchRow> rows;
     for (Contender& contender : contenders) rows.push_back(std::move(contender.row));
     return rows;
@@ -187,7 +182,7 @@ class LoadedBench : public EngineBench {
             .cache_bytes = PagesOf(subject, index) * subject.kv->layout().PageBytes(),
             .skipped = subject.skipped[index]}};
     if (!contender.row.skipped.empty()) return contender;
-    // The identity costs an uncompressed cache nothing that plain attention would not do.
+    // With the identity an uncompressed cache costs no more than plain attention.
     const ModelConfig costed = subject.storage == HeadStorage::kOneHot
                                    ? WithStorage(config_, HeadStorage::kPlain)
                                    : subject.model->config();
@@ -202,9 +197,8 @@ class LoadedBench : public EngineBench {
     contender.run = [&subject, &point, batch, count = contender.runs_at_once,
                      is_set = false]() mutable -> absl::Status {
       if (!std::exchange(is_set, true)) {
-        absl::Status status = subject.stepper->Set(std::vector<StepSequence>(
-            batch, {.length = point.context, .num_tokens = point.tokens}));
-        if (!status.ok()) return status;
+        MEA_RETURN_IF_ERROR(subject.stepper->Set(std::vector<StepSequence>(
+            batch, {.length = point.context, .num_tokens = point.tokens})));
       }
       return subject.stepper->Run(count);
     };
@@ -224,11 +218,10 @@ absl::StatusOr<std::unique_ptr<EngineBench>> EngineBench::Create(const ModelConf
                                                                  const EngineBenchOptions& options,
                                                                  const BackendFactory& backends,
                                                                  const WeightsSource& weights) {
-  absl::StatusOr<std::unique_ptr<CeilingMeter>> meter = MakeMeter(options, backends);
-  if (!meter.ok()) return meter.status();
-  auto bench = std::make_unique<LoadedBench>(config, options, *std::move(meter));
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<CeilingMeter> meter, MakeMeter(options, backends));
+  auto bench = std::make_unique<LoadedBench>(config, options, std::move(meter));
   for (const HeadStorage storage : options.storages) {
-    if (absl::Status s = bench->AddSubject(storage, backends, weights); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(bench->AddSubject(storage, backends, weights));
   }
   return bench;
 }
@@ -238,13 +231,11 @@ absl::StatusOr<std::vector<BenchRow>> BenchEngine(const ModelConfig& config,
                                                   const BackendFactory& backends,
                                                   const WeightsSource& weights,
                                                   const RowObserver& observer) {
-  const auto bench = EngineBench::Create(config, options, backends, weights);
-  if (!bench.ok()) return bench.status();
+  MEA_ASSIGN_OR_RETURN(const auto bench, EngineBench::Create(config, options, backends, weights));
   std::vector<BenchRow> rows;
-  for (const StepPoint& point : (*bench)->points()) {
-    absl::StatusOr<std::vector<BenchRow>> measured = (*bench)->Measure(point);
-    if (!measured.ok()) return measured.status();
-    for (BenchRow& row : *measured) {
+  for (const StepPoint& point : bench->points()) {
+    MEA_ASSIGN_OR_RETURN(std::vector<BenchRow> measured, bench->Measure(point));
+    for (BenchRow& row : measured) {
       if (observer) observer(row);
       rows.push_back(std::move(row));
     }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/attention/mea.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 absl::StatusOr<HeadStorage> ParseUncompressed(const std::string& name) {
@@ -46,11 +47,10 @@ absl::Status MakeMixesOneHot(ModelWeights& weights, Backend& backend) {
       const int64_t heads = mix.shape[0];
       MEA_CHECK(mix.shape[1] == heads);
       const std::array<int64_t, 2> shape = {heads, heads};
-      const absl::StatusOr<Tensor> identity = Tensor::AllocateHost(shape, DType::kF32);
-      if (!identity.ok()) return identity.status();
-      for (int64_t head = 0; head < heads; ++head) identity->view().row<float>(head)[head] = 1;
-      backend.Upload(identity->view(), mix);
-      if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+      MEA_ASSIGN_OR_RETURN(const Tensor identity, Tensor::AllocateHost(shape, DType::kF32));
+      for (int64_t head = 0; head < heads; ++head) identity.view().row<float>(head)[head] = 1;
+      backend.Upload(identity.view(), mix);
+      MEA_RETURN_IF_ERROR(backend.Synchronize());
     }
   }
   return absl::OkStatus();

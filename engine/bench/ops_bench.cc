@@ -6,13 +6,14 @@
 #include <utility>
 
 #include "engine/bench/op_meter.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
 constexpr char kOncePerStep[] = "Embed";
 
-// What was measured of one kind of op, round by round.
+// The measurements of one kind of op, by round.
 struct OpRounds {
   std::vector<double> seconds;  // per step
   OpCost cost;                  // per step
@@ -34,9 +35,8 @@ absl::StatusOr<std::vector<BenchRow>> MeasureOps(EngineBench& bench, const StepP
   BenchRow step;
   for (int round = 0; round < num_rounds; ++round) {
     meter.Reset();
-    absl::StatusOr<std::vector<BenchRow>> steps = bench.Measure(point);
-    if (!steps.ok()) return steps.status();
-    step = steps->front();
+    MEA_ASSIGN_OR_RETURN(std::vector<BenchRow> steps, bench.Measure(point));
+    step = steps.front();
     if (!step.skipped.empty()) return std::vector<BenchRow>{step};
     const auto num_steps = meter.totals().at(kOncePerStep).calls;
     for (const auto& [kind, total] : meter.totals()) {
@@ -69,23 +69,21 @@ absl::StatusOr<std::vector<BenchRow>> BenchOps(const ModelConfig& config,
   one_round.rounds = 1;
   OpMeter* meter = nullptr;  // of the back end made last, which is the model's
   const auto metered = [&]() -> absl::StatusOr<std::unique_ptr<Backend>> {
-    absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
-    if (!backend.ok()) return backend.status();
-    if ((*backend)->device() != Device::kCpu) {
+    MEA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, backends());
+    if (backend->device() != Device::kCpu) {
       return absl::InvalidArgumentError("ops are timed one by one on the CPU alone");
     }
     auto timed = std::make_unique<OpMeter>();
     meter = timed.get();
-    (*backend)->set_observer(std::move(timed));
+    backend->set_observer(std::move(timed));
     return backend;
   };
-  const auto bench = EngineBench::Create(config, one_round, metered, weights);
-  if (!bench.ok()) return bench.status();
+  MEA_ASSIGN_OR_RETURN(const auto bench, EngineBench::Create(config, one_round, metered, weights));
   std::vector<BenchRow> rows;
-  for (const StepPoint& point : (*bench)->points()) {
-    absl::StatusOr<std::vector<BenchRow>> ops = MeasureOps(**bench, point, options.rounds, *meter);
-    if (!ops.ok()) return ops.status();
-    for (BenchRow& row : *ops) {
+  for (const StepPoint& point : bench->points()) {
+    MEA_ASSIGN_OR_RETURN(std::vector<BenchRow> ops,
+                         MeasureOps(*bench, point, options.rounds, *meter));
+    for (BenchRow& row : ops) {
       if (observer) observer(row);
       rows.push_back(std::move(row));
     }

@@ -34,7 +34,7 @@ void MeasureOnRequest(EngineBench& bench, std::istream& requests, std::ostream& 
     } else {
       answer["error"] = std::string(rows.status().message());
     }
-    answers << answer.dump() << std::endl;  // the asker waits for it
+    answers << answer.dump() << std::endl;  // the client waits for it
   }
 }
 

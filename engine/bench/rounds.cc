@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/status_macros.h"
+
 namespace mea {
 namespace {
 
@@ -13,7 +15,7 @@ absl::StatusOr<double> TimeRuns(const Contender& contender, int count) {
   const double seconds = SecondsOf([&] {
     for (int i = 0; i < count && status.ok(); ++i) status = contender.run();
   });
-  if (!status.ok()) return status;
+  MEA_RETURN_IF_ERROR(status);
   return seconds / count;
 }
 
@@ -21,9 +23,7 @@ absl::StatusOr<double> TimeRuns(const Contender& contender, int count) {
 absl::StatusOr<int> WarmUp(const Contender& contender, double round_seconds) {
   double seconds = 0;
   for (int i = 0; i < kWarmUpRuns; ++i) {
-    const absl::StatusOr<double> run = TimeRuns(contender, 1);
-    if (!run.ok()) return run.status();
-    seconds = *run;
+    MEA_ASSIGN_OR_RETURN(seconds, TimeRuns(contender, 1));
     if (i == 0 && seconds > round_seconds) break;  // long runs need no more than one
   }
   return static_cast<int>(std::clamp<double>(round_seconds / seconds, 1, kMostRuns));
@@ -33,9 +33,8 @@ absl::StatusOr<int> WarmUp(const Contender& contender, double round_seconds) {
 
 absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
                                                         const BackendFactory& backends) {
-  absl::StatusOr<std::unique_ptr<Backend>> backend = backends();
-  if (!backend.ok()) return backend.status();
-  return CreateCeilingMeter(*std::move(backend), options.ceilings);
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, backends());
+  return CreateCeilingMeter(std::move(backend), options.ceilings);
 }
 
 std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options) {
@@ -49,21 +48,17 @@ absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOp
   std::vector<std::vector<double>> seconds(contenders.size());
   for (size_t i = 0; i < contenders.size(); ++i) {
     if (!contenders[i].row.skipped.empty()) continue;
-    const absl::StatusOr<int> count = WarmUp(contenders[i], options.round_seconds);
-    if (!count.ok()) return count.status();
-    counts[i] = *count;
+    MEA_ASSIGN_OR_RETURN(counts[i], WarmUp(contenders[i], options.round_seconds));
   }
   std::vector<double> bytes_per_second, flops_per_second;
   for (int round = 0; round < options.rounds; ++round) {
-    const absl::StatusOr<Ceilings> ceilings = meter.Read();
-    if (!ceilings.ok()) return ceilings.status();
-    bytes_per_second.push_back(ceilings->bytes_per_second);
-    flops_per_second.push_back(ceilings->flops_per_second);
+    MEA_ASSIGN_OR_RETURN(const Ceilings ceilings, meter.Read());
+    bytes_per_second.push_back(ceilings.bytes_per_second);
+    flops_per_second.push_back(ceilings.flops_per_second);
     for (size_t i = 0; i < contenders.size(); ++i) {
       if (counts[i] == 0) continue;
-      const absl::StatusOr<double> run = TimeRuns(contenders[i], counts[i]);
-      if (!run.ok()) return run.status();
-      seconds[i].push_back(*run / contenders[i].runs_at_once);
+      MEA_ASSIGN_OR_RETURN(const double run, TimeRuns(contenders[i], counts[i]));
+      seconds[i].push_back(run / contenders[i].runs_at_once);
     }
   }
   const Ceilings medians{.bytes_per_second = MedianOf(bytes_per_second),

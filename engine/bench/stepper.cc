@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/int8_rows.h"
 #include "kernels/random_fill.h"
+#include "kernels/status_macros.h"
 #include "kernels/uniform.h"
 
 namespace mea {
@@ -20,7 +21,7 @@ std::vector<int32_t> ArbitraryTokens(int count, int vocab_size, uint64_t seed) {
   return tokens;
 }
 
-// Keys or values of a layer. 8 bits are the host's alone: every page holds the same there.
+// Keys or values of a layer. Only the host has 8 bits; there every page gets the same contents.
 absl::Status FillSlabs(Backend& backend, TensorView slabs, uint64_t seed) {
   if (slabs.dtype != DType::kI8) return FillRandom(backend, slabs, {.seed = seed});
   const int64_t d = slabs.shape[3];
@@ -49,7 +50,7 @@ absl::Status FillCache(Backend& backend, const KvCache& kv) {
     if (!view.key_norms.empty()) {
       status.Update(FillRandom(backend, view.key_norms, {.low = 0.5f, .high = 1.5f}));
     }
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(status);
   }
   return absl::OkStatus();
 }
@@ -101,7 +102,7 @@ absl::Status Stepper::Run(int count) {
     Launch(tokens_[last_]);
     const int64_t event = backend.RecordEvent();
     if (i > 0) {
-      if (absl::Status status = backend.WaitEvent(before); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(backend.WaitEvent(before));
     }
     before = event;
   }

@@ -7,6 +7,7 @@
 #include "engine/attention/variant.h"
 #include "engine/checkpoint/config_reader.h"
 #include "engine/checkpoint/generation_reader.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -16,8 +17,8 @@ bool AreEqual(const StoredTensor& a, const StoredTensor& b) {
          std::memcmp(a.data(), b.data(), static_cast<size_t>(a.num_bytes)) == 0;
 }
 
-// An output matrix that differs from the embedding is used, as transformers 5 does, though the
-// configuration says that they are one.
+// An output matrix that differs from the embedding is used, as transformers 5 does, even if the
+// configuration says that they are tied.
 void SettleTie(const SafeTensors& tensors, ModelConfig& config,
                std::vector<std::string>& warnings) {
   if (!config.tie_word_embeddings) return;
@@ -34,20 +35,17 @@ void SettleTie(const SafeTensors& tensors, ModelConfig& config,
 
 absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& dir,
                                           const std::string& generation_config) {
-  absl::StatusOr<ModelConfig> config = ReadModelConfig(dir / "config.json");
-  if (!config.ok()) return config.status();
-  absl::StatusOr<GenerationDefaults> generation =
-      ReadGenerationDefaults(dir, *config, generation_config);
-  if (!generation.ok()) return generation.status();
-  absl::StatusOr<SafeTensors> tensors = SafeTensors::Open(dir);
-  if (!tensors.ok()) return tensors.status();
-  AttentionOf(*config).SettleLayers(*tensors, *config);
+  MEA_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(dir / "config.json"));
+  MEA_ASSIGN_OR_RETURN(GenerationDefaults generation,
+                       ReadGenerationDefaults(dir, config, generation_config));
+  MEA_ASSIGN_OR_RETURN(SafeTensors tensors, SafeTensors::Open(dir));
+  AttentionOf(config).SettleLayers(tensors, config);
   std::vector<std::string> warnings;
-  SettleTie(*tensors, *config, warnings);
+  SettleTie(tensors, config, warnings);
   return Checkpoint{.dir = dir,
-                    .config = *std::move(config),
-                    .generation = *std::move(generation),
-                    .tensors = *std::move(tensors),
+                    .config = std::move(config),
+                    .generation = std::move(generation),
+                    .tensors = std::move(tensors),
                     .warnings = std::move(warnings)};
 }
 

@@ -9,6 +9,7 @@
 #include "engine/family/rope_reader.h"
 #include "engine/storage/file.h"
 #include "engine/storage/json.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -28,8 +29,8 @@ constexpr NumberRange kEpsRange{0.0, 1.0};
 
 constexpr int kDefaultMaxWindowLayers = 28;  // of qwen2 and qwen3
 
-// Fields of related models that change what the layers compute while the tensors look the same.
-// They may be absent, null or neutral.
+// Fields of related models that change what the layers compute but not the tensors. They may be
+// absent, null or neutral.
 struct UnsupportedField {
   const char* name;
   std::optional<double> neutral = std::nullopt;
@@ -162,8 +163,8 @@ int DefaultWindow(const Family& family, int window, int first_windowed_layer, in
   return 0;
 }
 
-// transformers lets layer_types decide for qwen2 and qwen3 and ignores it for the others; there it
-// has to agree with the rule.
+// transformers uses layer_types for qwen2 and qwen3 and ignores it for the others, where it must
+// agree with the rule.
 void ReadLayerTypes(FieldReader& in, const Family& family, int window, ModelConfig& config) {
   if (!in.Has("layer_types")) return;
   const std::vector<bool> sliding = ReadSlidingLayers(in, config.num_layers, {});
@@ -203,7 +204,7 @@ void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
   if (family.window != WindowRule::kOwn) ReadLayerTypes(in, family, window, config);
 }
 
-// Which layers have experts where decoder_sparse_step and mlp_only_layers say so.
+// Which layers have experts, by decoder_sparse_step and mlp_only_layers.
 std::vector<bool> ReadSparseLayers(FieldReader& in, int num_layers) {
   const int step = in.Int("decoder_sparse_step", kLayerRange, 1);
   std::vector<bool> sparse(num_layers);
@@ -221,7 +222,7 @@ std::vector<bool> ReadSparseLayers(FieldReader& in, int num_layers) {
 void ReadExperts(FieldReader& in, const Family& family, ModelConfig& config) {
   if (family.experts == ExpertRule::kNone) return;
   const bool qwen = family.experts == ExpertRule::kQwen;
-  // Since transformers 5 both families say num_local_experts.
+  // Since transformers 5 both families use num_local_experts.
   const char* count = in.Has("num_local_experts") || !qwen ? "num_local_experts" : "num_experts";
   MoeConfig& moe = config.moe;
   moe.num_experts = in.Int(count, kExpertRange, qwen ? 128 : 8);
@@ -242,15 +243,14 @@ void ReadExperts(FieldReader& in, const Family& family, ModelConfig& config) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::string& file) {
-  const absl::StatusOr<json> document = ParseJson(text, file);
-  if (!document.ok()) return document.status();
-  FieldReader in(*document, file);
+  MEA_ASSIGN_OR_RETURN(const json document, ParseJson(text, file));
+  FieldReader in(document, file);
   ModelConfig config;
   const Family* family = ReadFamily(in, config);
   if (family == nullptr) return in.status();
   RefuseUnsupportedFields(in, *family);
   ReadSizes(in, *family, config);
-  if (!in.status().ok()) return in.status();  // what follows counts on the sizes
+  if (!in.status().ok()) return in.status();  // the following code relies on the sizes
 
   ReadDetails(in, *family, config);
   ReadWindows(in, *family, config);
@@ -272,9 +272,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::s
 }
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::filesystem::path& file) {
-  const absl::StatusOr<std::string> text = ReadTextFile(file);
-  if (!text.ok()) return text.status();
-  return ParseModelConfig(*text, file.string());
+  MEA_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(file));
+  return ParseModelConfig(text, file.string());
 }
 
 }  // namespace mea

@@ -2,6 +2,7 @@
 
 #include "engine/storage/file.h"
 #include "engine/storage/json.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -31,9 +32,8 @@ void ReadSampling(FieldReader& in, GenerationDefaults& defaults) {
 
 absl::StatusOr<GenerationDefaults> Parse(std::string_view text, const std::string& file,
                                          const ModelConfig& config, bool end_tokens_only) {
-  const absl::StatusOr<nlohmann::json> document = ParseJson(text, file);
-  if (!document.ok()) return document.status();
-  FieldReader in(*document, file);
+  MEA_ASSIGN_OR_RETURN(const nlohmann::json document, ParseJson(text, file));
+  FieldReader in(document, file);
   GenerationDefaults defaults;
   if (!end_tokens_only) ReadSampling(in, defaults);
   defaults.eos_token_ids = in.IntOrList("eos_token_id", {0, config.vocab_size - 1});
@@ -60,7 +60,7 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::filesystem:
   if (own && absl::IsNotFound(text.status())) {
     return Parse("{}", file, config, /*end_tokens_only=*/true);
   }
-  if (!text.ok()) return text.status();
+  MEA_RETURN_IF_ERROR(text.status());
   return Parse(*text, file, config, none);
 }
 

@@ -102,7 +102,7 @@ std::string Weights(const SafeTensors& tensors) {
                       tensors.num_files(), tensors.num_files() == 1 ? " file" : " files");
 }
 
-// One line per run of layers that cache alike.
+// One line per run of layers that have the same cache.
 std::string LayerTable(const ModelConfig& config) {
   std::string table =
       absl::StrFormat("%-14s %6s %6s %8s  %s\n", "layers", "h'_K", "h'_V", "window", "composed");

@@ -18,7 +18,7 @@ std::vector<double> DefaultInvFreq(double theta, int head_dim) {
   return inv_freq;
 }
 
-// Long waves are stretched by `factor`, short ones kept, those between interpolated.
+// Long waves are stretched by `factor`, short ones are kept, the others are interpolated.
 double Llama3Frequency(const RopeConfig& rope, double inv_freq) {
   const double context = rope.original_max_position;
   const double wavelength = 2.0 * std::numbers::pi / inv_freq;

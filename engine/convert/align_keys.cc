@@ -13,11 +13,11 @@ namespace {
 using Eigen::MatrixXcd;
 using Eigen::MatrixXd;
 
-// Weights below this share of their mean count as this much: a frequency that the queries of the
-// calibration text leave alone must not be lost.
+// Weights below this share of their mean are raised to it: a frequency that the queries of the
+// calibration text do not use must not be lost.
 constexpr double kWeightFloor = 1e-6;
 
-// What is being solved for. With y_jf = sqrt(weight) w_jf, K_f = Q_f y_f:
+// The problem. With y_jf = sqrt(weight) w_jf, K_f = Q_f y_f:
 //   minimise sum_f sum_j |y_jf - s_jf sum_c A_cj K_cf|^2,   s_jf = sqrt(weight) * turn.
 // Components are eliminated: Q_f is the pseudo-inverse of D_f = diag(s_f) A^T.
 struct KeyState {
@@ -82,7 +82,7 @@ class KeySolver {
     return std::max(error, 0.0);
   }
 
-  // Of components chosen best for this state.
+  // The error with the best components for this state.
   double Error(const State& state) const {
     double error = 0;
     for (int f = 0; f < frequencies(); ++f) {
@@ -93,7 +93,7 @@ class KeySolver {
     return std::max(error, 0.0);
   }
 
-  // Puts an extrapolated state back to what is allowed.
+  // Makes an extrapolated state valid again.
   void Project(State& state) const {
     for (int f = 0; f < frequencies(); ++f) {
       for (int j = 0; j < heads_; ++j) {
@@ -143,7 +143,7 @@ class KeySolver {
   std::vector<MatrixXcd> gram_;  // [F] of [h, h], of the y_jf; traces sum to 1
 };
 
-// Turns that bring all heads into line with the strongest common direction at each frequency.
+// Turns that align all heads with the strongest common direction at each frequency.
 MatrixXcd KeySolver::Synchronised() const {
   MatrixXcd turns(heads_, frequencies());
   for (int f = 0; f < frequencies(); ++f) {
@@ -157,7 +157,7 @@ MatrixXcd KeySolver::Synchronised() const {
   return turns;
 }
 
-// How much of two heads one could say of the other after turning, 0..1.
+// How similar two heads are after the best turn, 0..1.
 Matrix KeySolver::Affinity() const {
   MatrixXd common = MatrixXd::Zero(heads_, heads_);
   for (const MatrixXcd& g : gram_) common += g.cwiseAbs();
@@ -196,9 +196,9 @@ KeyState KeySolver::FromClusters(const Clusters& clusters) const {
 std::vector<KeyState> KeySolver::Starts(Random& random) const {
   constexpr int kRandomClusterings = 3;
   std::vector<State> starts;
-  // Turned nowhere: what the SVD finds.
+  // Without turns: the solution of the SVD.
   starts.push_back({AsEigen(ComposeKeysBySvd(problem_, components_).mix), root_.cast<Complex>()});
-  // The same after all heads were turned into line.
+  // The same after all heads have been aligned.
   State aligned{MatrixXd(components_, heads_), Synchronised()};
   MatrixXd common = MatrixXd::Zero(heads_, heads_);
   for (int f = 0; f < frequencies(); ++f) {
@@ -217,8 +217,8 @@ std::vector<KeyState> KeySolver::Starts(Random& random) const {
   return starts;
 }
 
-// Undoes the weights, and spends the scales that mean nothing on numbers near 1: what is left in
-// W_q after the turns, in the components and in W_lc should round well in half precision.
+// Undoes the weights. Free scales are chosen so that the numbers in W_q, in the components and in
+// W_lc are near 1 and round well in half precision.
 KeyComposition KeySolver::Finish(const State& state) const {
   MatrixXcd turns = state.turns.cwiseQuotient(root_.cast<Complex>());
   MatrixXd mix = state.mix;

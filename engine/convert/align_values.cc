@@ -12,12 +12,12 @@ namespace {
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-// Directions of a head's output that o_proj leaves alone count this share of the mean one.
+// Directions of a head's output that o_proj does not use get this share of the mean weight.
 constexpr double kOutputFloor = 1e-6;
 
-// What is being solved for. With Y_j = N_j^(1/2) V_j, N_j the output's Gram matrix, and components
-// X = Q Y: minimise sum_j |Y_j - F_j sum_c B_cj X_c|^2, F_j = N_j^(1/2) basis_j. Components are
-// eliminated: Q is the pseudo-inverse of D, whose block (j, c) is B_cj F_j.
+// The problem. With Y_j = N_j^(1/2) V_j, N_j the output's Gram matrix, and components X = Q Y:
+// minimise sum_j |Y_j - F_j sum_c B_cj X_c|^2, F_j = N_j^(1/2) basis_j. Components are eliminated:
+// Q is the pseudo-inverse of D, whose block (j, c) is B_cj F_j.
 struct ValueState {
   MatrixXd mix;                 // B [h', h]
   std::vector<MatrixXd> bases;  // F [h] of [d, d]
@@ -96,7 +96,7 @@ class ValueSolver {
   ValueComposition Finish(const State& state) const;
 
  private:
-  // D is a sum over heads of Kronecker products, which none of these three writes out.
+  // D is a sum of Kronecker products over heads; these three functions do not materialise it.
   MatrixXd GramTimesDesign(const State& state) const {  // G D [h*d, h'*d]
     MatrixXd product = MatrixXd::Zero(heads_ * d_, components_ * d_);
     for (int j = 0; j < heads_; ++j) {
@@ -145,7 +145,8 @@ class ValueSolver {
   std::vector<Root> roots_;
 };
 
-// Best basis, then best mix, of one head for the components as they are; the error before.
+// Finds the best basis, then the best mix, of one head for fixed components. Returns the error
+// before.
 double ValueSolver::MoveHead(int j, const MatrixXd& cross, const MatrixXd& own,
                              State& state) const {
   MatrixXd along = MatrixXd::Zero(d_, d_);   // <Y_j, Z_j>, Z_j = sum_c B_cj X_c
@@ -171,7 +172,7 @@ double ValueSolver::MoveHead(int j, const MatrixXd& cross, const MatrixXd& own,
   }
   normal.diagonal().array() += kRidge * normal.trace() / components_ + 1e-300;
   state.mix.col(j) = normal.ldlt().solve(right);
-  // Its length belongs to the basis: bounded, whatever the sweeps do.
+  // The basis takes its length, so it stays bounded in all sweeps.
   const double size = state.mix.col(j).norm();
   if (size > 1e-150) {
     state.mix.col(j) /= size;
@@ -180,7 +181,7 @@ double ValueSolver::MoveHead(int j, const MatrixXd& cross, const MatrixXd& own,
   return error;
 }
 
-// How much of two heads lies in common directions, 0..1.
+// The share of two heads that lies in common directions, 0..1.
 Matrix ValueSolver::Affinity() const {
   Matrix affinity(heads_, heads_);
   for (int j = 0; j < heads_; ++j) {
@@ -214,7 +215,7 @@ ValueState ValueSolver::FromClusters(const Clusters& clusters) const {
 std::vector<ValueState> ValueSolver::Starts(Random& random) const {
   constexpr int kRandomClusterings = 2;
   std::vector<State> starts;
-  // No change of basis: what the SVD finds.
+  // No change of basis: the solution of the SVD.
   State plain{AsEigen(ComposeValuesBySvd(problem_, components_).mix), {}};
   for (const Root& root : roots_) plain.bases.push_back(root.root);
   starts.push_back(std::move(plain));
@@ -225,8 +226,8 @@ std::vector<ValueState> ValueSolver::Starts(Random& random) const {
   return starts;
 }
 
-// Undoes the weights, and spends the basis that all components share on values of equal size: what
-// is left in W_o, in the components and in W_lc should round well in half precision.
+// Undoes the weights. The free common basis of the components is chosen so that the numbers in W_o,
+// in the components and in W_lc have equal size and round well in half precision.
 ValueComposition ValueSolver::Finish(const State& state) const {
   const MatrixXd heads = MatrixXd::Identity(heads_ * d_, heads_ * d_);
   MatrixXd combine = Normal(state).solve(DesignTransposed(state, heads));  // Q [h'*d, h*d]

@@ -12,6 +12,7 @@
 #include "engine/load.h"
 #include "engine/storage/convert_dtype.h"
 #include "engine/text/tokenizer.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
@@ -40,12 +41,11 @@ absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
   std::ifstream in(file, std::ios::binary);
   if (!in) return absl::NotFoundError(absl::StrCat(file, ": cannot be read"));
   const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const auto tokenizer = Tokenizer::Load((checkpoint.dir / "tokenizer.json").string());
-  if (!tokenizer.ok()) return tokenizer.status();
-  absl::StatusOr<Documents> split = SplitDocuments(
-      **tokenizer, text, checkpoint.generation.eos_token_ids, WindowOf(checkpoint.config));
-  if (!split.ok()) return split.status();
-  Documents documents = *std::move(split);
+  MEA_ASSIGN_OR_RETURN(const auto tokenizer,
+                       Tokenizer::Load((checkpoint.dir / "tokenizer.json").string()));
+  MEA_ASSIGN_OR_RETURN(Documents documents,
+                       SplitDocuments(*tokenizer, text, checkpoint.generation.eos_token_ids,
+                                      WindowOf(checkpoint.config)));
   const int64_t total = NumTokens(documents);
   if (total < kMinTokens) {
     return absl::InvalidArgumentError(
@@ -58,7 +58,7 @@ absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
                                                      checkpoint.config.vocab_size));
     }
   }
-  // Of every four documents one measures, until there are enough.
+  // One of every four documents is used to measure, until there are enough.
   CalibrationText out;
   if (documents.size() < 4) {
     out.learn = documents;
@@ -94,20 +94,20 @@ absl::Status Reader::MakeReplaceable(ModelWeights& weights) {
   const auto take = [&](TensorView& weight, const TensorView& bias,
                         std::vector<Replaceable>& into) -> absl::Status {
     Replaceable item{.bias = bias, .original_weight = weight};
-    absl::StatusOr<Tensor> copy =
-        Tensor::AllocateHost({weight.shape.data(), static_cast<size_t>(weight.rank)}, weight.dtype);
-    if (!copy.ok()) return copy.status();
-    item.weight = weight = copy->view();
+    MEA_ASSIGN_OR_RETURN(
+        Tensor copy, Tensor::AllocateHost({weight.shape.data(), static_cast<size_t>(weight.rank)},
+                                          weight.dtype));
+    item.weight = weight = copy.view();
     if (!bias.empty())
       item.original_bias.assign(bias.as<float>(), bias.as<float>() + bias.num_elements());
     item.Restore();
-    weights.storage.push_back(*std::move(copy));
+    weights.storage.push_back(std::move(copy));
     into.push_back(std::move(item));
     return absl::OkStatus();
   };
   for (LayerWeights& layer : weights.layers) {
-    if (absl::Status s = take(layer.k_proj, layer.k_bias, keys_); !s.ok()) return s;
-    if (absl::Status s = take(layer.v_proj, layer.v_bias, values_); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(take(layer.k_proj, layer.k_bias, keys_));
+    MEA_RETURN_IF_ERROR(take(layer.v_proj, layer.v_bias, values_));
   }
   return absl::OkStatus();
 }
@@ -115,27 +115,21 @@ absl::Status Reader::MakeReplaceable(ModelWeights& weights) {
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(const Checkpoint& checkpoint,
                                                        int num_threads, bool replaceable) {
   std::unique_ptr<Reader> reader(new Reader(checkpoint));
-  auto backend = CreateCpuBackend({.num_threads = num_threads});
-  if (!backend.ok()) return backend.status();
-  reader->backend_ = *std::move(backend);
-  absl::StatusOr<ModelWeights> weights = LoadWeights(checkpoint, {.prefault = false});
-  if (!weights.ok()) return weights.status();
+  MEA_ASSIGN_OR_RETURN(reader->backend_, CreateCpuBackend({.num_threads = num_threads}));
+  MEA_ASSIGN_OR_RETURN(ModelWeights weights, LoadWeights(checkpoint, {.prefault = false}));
   if (replaceable) {
-    if (absl::Status s = reader->MakeReplaceable(*weights); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(reader->MakeReplaceable(weights));
   }
-  auto model = Model::Create(checkpoint.config, *std::move(weights), reader->backend_.get(),
-                             {.max_batch_tokens = kMaxBatchTokens,
-                              .max_num_seqs = kMaxNumSeqs,
-                              .max_logit_rows = kMaxNumSeqs,
-                              .page_size = kPageSize});
-  if (!model.ok()) return model.status();
-  reader->model_ = *std::move(model);
+  MEA_ASSIGN_OR_RETURN(reader->model_,
+                       Model::Create(checkpoint.config, std::move(weights), reader->backend_.get(),
+                                     {.max_batch_tokens = kMaxBatchTokens,
+                                      .max_num_seqs = kMaxNumSeqs,
+                                      .max_logit_rows = kMaxNumSeqs,
+                                      .page_size = kPageSize}));
   const KvLayout layout = reader->model_->MakeKvLayout(DType::kF32, kPageSize);
   const auto pages =
       static_cast<int>(kMaxNumSeqs * layout.PagesFor(WindowOf(checkpoint.config) + 1));
-  auto kv = KvCache::Create(*reader->backend_, layout, pages);
-  if (!kv.ok()) return kv.status();
-  reader->kv_ = *std::move(kv);
+  MEA_ASSIGN_OR_RETURN(reader->kv_, KvCache::Create(*reader->backend_, layout, pages));
   reader->core_ = std::make_unique<EngineCore>(reader->model_.get(), reader->kv_.get(), kMaxNumSeqs,
                                                checkpoint.generation.eos_token_ids);
   return reader;
@@ -149,13 +143,12 @@ absl::StatusOr<double> Reader::Loss(std::span<const std::vector<int32_t>> docume
   for (size_t first = 0; first < documents.size(); first += kDocumentsAtOnce) {
     const auto some =
         documents.subspan(first, std::min<size_t>(kDocumentsAtOnce, documents.size() - first));
-    const absl::StatusOr<TextScore> score = ScoreDocuments(*core_, some);
-    if (!score.ok()) return score.status();
-    total.nats += score->nats;
-    total.num_tokens += score->num_tokens;
+    MEA_ASSIGN_OR_RETURN(const TextScore score, ScoreDocuments(*core_, some));
+    total.nats += score.nats;
+    total.num_tokens += score.num_tokens;
     read += NumTokens(some);
     if (!progress) continue;
-    if (absl::Status s = progress(read, all_tokens); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(progress(read, all_tokens));
   }
   if (total.num_tokens == 0) return absl::InvalidArgumentError("the text has no token to predict");
   return total.nats_per_token();
@@ -166,16 +159,15 @@ absl::StatusOr<LayerStatistics> Reader::Collect(std::span<const std::vector<int3
                                                 const TokensRead& progress) {
   std::map<int, StatisticsCollector> collectors;
   for (const int layer : layers) {
-    absl::StatusOr<std::vector<double>> q_norm = ReadQueryNorm(checkpoint_, layer);
-    if (!q_norm.ok()) return q_norm.status();
-    collectors.try_emplace(layer, checkpoint_.config, *std::move(q_norm));
+    MEA_ASSIGN_OR_RETURN(std::vector<double> q_norm, ReadQueryNorm(checkpoint_, layer));
+    collectors.try_emplace(layer, checkpoint_.config, std::move(q_norm));
   }
   model_->set_on_projections([&](int layer, const QkvViews& qkv) {
     if (const auto it = collectors.find(layer); it != collectors.end()) it->second.Add(qkv);
   });
   const absl::StatusOr<double> loss = Loss(documents, progress);
   model_->set_on_projections({});
-  if (!loss.ok()) return loss.status();
+  MEA_RETURN_IF_ERROR(loss.status());
   LayerStatistics statistics;
   for (auto& [layer, collector] : collectors) {
     statistics.emplace(layer, std::move(collector).Take());

@@ -22,7 +22,7 @@ Svd TopSingular(const Eigen::MatrixXd& gram, int components) {
   const Eigen::Index heads = gram.rows();
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(gram);
   const double largest = std::max(eigen.eigenvalues()[heads - 1], 0.0);
-  // All heads together weigh tr G; a component is scaled to weigh as much as one of them.
+  // All heads together have the weight tr G; a component is scaled to the mean weight of a head.
   const double size = std::sqrt(std::max(gram.trace(), 0.0) / static_cast<double>(heads));
   Svd svd{Eigen::MatrixXd::Zero(components, heads), Eigen::MatrixXd::Zero(components, heads)};
   for (int c = 0; c < components; ++c) {
@@ -30,7 +30,7 @@ Svd TopSingular(const Eigen::MatrixXd& gram, int components) {
     if (value <= largest * kRankTolerance * kRankTolerance || size == 0) continue;
     const double s = std::sqrt(value);
     const auto v = eigen.eigenvectors().col(heads - 1 - c);
-    // Eigenvectors come with either sign: the largest entry decides, so that runs agree.
+    // The sign of an eigenvector is arbitrary; the largest entry decides it, so that runs agree.
     Eigen::Index largest_entry = 0;
     v.cwiseAbs().maxCoeff(&largest_entry);
     const double sign = v[largest_entry] < 0 ? -1.0 : 1.0;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/storage/file.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
@@ -29,9 +30,8 @@ class Hash {
 
 absl::StatusOr<std::string> CheckpointFingerprint(const Checkpoint& checkpoint) {
   Hash hash;
-  const absl::StatusOr<std::string> config = ReadTextFile(checkpoint.dir / "config.json");
-  if (!config.ok()) return config.status();
-  hash.Add(*config);
+  MEA_ASSIGN_OR_RETURN(const std::string config, ReadTextFile(checkpoint.dir / "config.json"));
+  hash.Add(config);
   std::set<std::string> files;
   for (const auto& [name, stored] : checkpoint.tensors.tensors()) {
     hash.Add(absl::StrCat(name, " ", static_cast<int>(stored.dtype), " ", ShapeString(stored.shape),

@@ -9,8 +9,8 @@
 namespace mea::convert {
 namespace {
 
-constexpr DType kCacheDType = DType::kBf16;  // what bytes are counted in
-// Beyond this many heads not every number of components is tried.
+constexpr DType kCacheDType = DType::kBf16;  // the unit of bytes
+// With more heads than this, not every number of components is tried.
 constexpr int kTriedHeads = 8;
 
 }  // namespace
@@ -74,7 +74,7 @@ absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>
       std::vector<Choice>& choices = items.emplace_back();
       choices.push_back({.bytes = layer_bytes / 2});  // all heads
       if (!IsChosen(layer)) continue;
-      // A smaller number of heads is taken to be no better, whatever the noise of measuring says.
+      // A smaller number of heads never counts as better, even if noise in the measurement says so.
       double loss = 0;
       for (auto heads = candidates.rbegin(); heads != candidates.rend(); ++heads) {
         LayerPlan one = whole;

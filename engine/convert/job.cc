@@ -9,6 +9,7 @@
 #include "engine/convert/fingerprint.h"
 #include "engine/convert/pivot.h"
 #include "engine/model/model_weights.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
@@ -43,14 +44,12 @@ absl::Status CheckMixed(const ModelConfig& config, const std::string& file) {
 }
 
 absl::StatusOr<Checkpoint> OpenInput(const ConvertOptions& options) {
-  absl::StatusOr<Checkpoint> in = OpenCheckpoint(options.in);
-  if (!in.ok()) return in.status();
+  MEA_ASSIGN_OR_RETURN(Checkpoint in, OpenCheckpoint(options.in));
   const std::string file = (options.in / "config.json").string();
-  absl::Status status = options.method == Method::kRebase ? CheckMixed(in->config, file)
-                                                          : CheckPlain(in->config, file);
-  if (!status.ok()) return status;
+  MEA_RETURN_IF_ERROR(options.method == Method::kRebase ? CheckMixed(in.config, file)
+                                                        : CheckPlain(in.config, file));
   // Refuses missing and misshapen tensors before anything is computed.
-  if (const auto bytes = PlannedWeightBytes(*in); !bytes.ok()) return bytes.status();
+  MEA_RETURN_IF_ERROR(PlannedWeightBytes(in).status());
   return in;
 }
 
@@ -61,16 +60,12 @@ absl::Status OutOfBounds(const std::string& what, double value, const std::strin
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Job>> Job::Open(const ConvertOptions& options, bool profile_only) {
-  absl::StatusOr<Checkpoint> in = OpenInput(options);
-  if (!in.ok()) return in.status();
-  std::unique_ptr<Job> job(new Job(options, *std::move(in)));
-  if (absl::Status s = job->CheckOptions(profile_only); !s.ok()) return s;
-  const absl::StatusOr<std::string> manifest = job->Manifest(profile_only);
-  if (!manifest.ok()) return manifest.status();
-  if (absl::Status s = job->ReadText(); !s.ok()) return s;
-  absl::StatusOr<std::unique_ptr<WorkDir>> work = WorkDir::Open(options.out, *manifest);
-  if (!work.ok()) return work.status();
-  job->work_ = *std::move(work);
+  MEA_ASSIGN_OR_RETURN(Checkpoint in, OpenInput(options));
+  std::unique_ptr<Job> job(new Job(options, std::move(in)));
+  MEA_RETURN_IF_ERROR(job->CheckOptions(profile_only));
+  MEA_ASSIGN_OR_RETURN(const std::string manifest, job->Manifest(profile_only));
+  MEA_RETURN_IF_ERROR(job->ReadText());
+  MEA_ASSIGN_OR_RETURN(job->work_, WorkDir::Open(options.out, manifest));
   return job;
 }
 
@@ -89,8 +84,8 @@ absl::Status Job::CheckHeads(const char* field, const std::vector<int>& heads) c
 }
 
 absl::Status Job::CheckOptions(bool profile_only) const {
-  if (absl::Status s = CheckHeads("key heads", options_.key_heads); !s.ok()) return s;
-  if (absl::Status s = CheckHeads("value heads", options_.value_heads); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(CheckHeads("key heads", options_.key_heads));
+  MEA_RETURN_IF_ERROR(CheckHeads("value heads", options_.value_heads));
   const auto composes = [this](int heads) { return heads < config().kv_heads; };
   const std::vector<int>& keys = options_.key_heads;
   if (config().layers.qk_row_norm && !rebases() &&
@@ -157,24 +152,19 @@ absl::StatusOr<std::string> Job::Manifest(bool profile_only) const {
                                      {"calibration_tokens", options_.calibration_tokens},
                                      {"measure_tokens", options_.measure_tokens},
                                      {"compose_full_layers", options_.compose_full_layers}};
-  const absl::StatusOr<std::string> input = CheckpointFingerprint(in_);
-  if (!input.ok()) return input.status();
-  manifest["input"] = *input;
+  MEA_ASSIGN_OR_RETURN(manifest["input"], CheckpointFingerprint(in_));
   manifest["calibration"] = "";
   if (has_text()) {
-    const absl::StatusOr<std::string> text = FileFingerprint(options_.calibration);
-    if (!text.ok()) return text.status();
-    manifest["calibration"] = *text;
+    MEA_ASSIGN_OR_RETURN(manifest["calibration"], FileFingerprint(options_.calibration));
   }
   return manifest.dump();
 }
 
 absl::Status Job::ReadText() {
   if (!has_text()) return absl::OkStatus();
-  absl::StatusOr<CalibrationText> text = ReadCalibrationText(
-      options_.calibration, in_, options_.calibration_tokens, options_.measure_tokens);
-  if (!text.ok()) return text.status();
-  text_ = *std::move(text);
+  MEA_ASSIGN_OR_RETURN(text_,
+                       ReadCalibrationText(options_.calibration, in_, options_.calibration_tokens,
+                                           options_.measure_tokens));
   return absl::OkStatus();
 }
 
@@ -184,16 +174,14 @@ absl::Status Job::MeasureProfile() {
     if (!heads_.IsChosen(layer)) continue;
     for (const bool of_keys : {true, false}) tasks.push_back({layer, of_keys, heads_.Candidates()});
   }
-  if (absl::Status s = SolveTasks(tasks); !s.ok()) return s;
-  const absl::StatusOr<double> base = BaseLoss();
-  if (!base.ok()) return base.status();
+  MEA_RETURN_IF_ERROR(SolveTasks(tasks));
+  MEA_ASSIGN_OR_RETURN(const double base, BaseLoss());
   const int64_t total = std::ssize(tasks) * std::ssize(heads_.Candidates());
   for (const SolveTask& task : tasks) {
     for (const int heads : task.heads) {
-      const absl::StatusOr<double> loss = LossWith(task.layer, task.of_keys, heads);
-      if (!loss.ok()) return loss.status();
-      profile_.push_back({task.layer, task.of_keys, heads, *loss - *base});
-      if (absl::Status s = Tell("measuring", std::ssize(profile_), total); !s.ok()) return s;
+      MEA_ASSIGN_OR_RETURN(const double loss, LossWith(task.layer, task.of_keys, heads));
+      profile_.push_back({task.layer, task.of_keys, heads, loss - base});
+      MEA_RETURN_IF_ERROR(Tell("measuring", std::ssize(profile_), total));
     }
   }
   return absl::OkStatus();
@@ -202,25 +190,22 @@ absl::Status Job::MeasureProfile() {
 absl::StatusOr<double> Job::LossWith(int layer, bool of_keys, int heads) {
   const std::string name = absl::StrCat(ResultName(layer, of_keys, heads), ".loss");
   if (const auto known = work_->Measured(name)) return *known;
-  const absl::StatusOr<Reader*> reader = TheReader();
-  if (!reader.ok()) return reader.status();
-  const absl::StatusOr<AttentionWeights> w = ReadAttentionWeights(in_, layer);
-  if (!w.ok()) return w.status();
+  MEA_ASSIGN_OR_RETURN(Reader* const reader, TheReader());
+  MEA_ASSIGN_OR_RETURN(const AttentionWeights w, ReadAttentionWeights(in_, layer));
   const int d = config().head_dim;
   if (of_keys) {
     const std::optional<KeyComposition> keys = work_->LoadKeys(layer, heads);
     if (!keys) return absl::DataLossError(absl::StrCat(name, ": not composed"));
-    (*reader)->ReplaceKeys(layer, ExpandKeys(w->k, d, *keys), ExpandKeys(w->k_bias, d, *keys));
+    reader->ReplaceKeys(layer, ExpandKeys(w.k, d, *keys), ExpandKeys(w.k_bias, d, *keys));
   } else {
     const std::optional<ValueComposition> values = work_->LoadValues(layer, heads);
     if (!values) return absl::DataLossError(absl::StrCat(name, ": not composed"));
-    (*reader)->ReplaceValues(layer, ExpandValues(w->v, d, *values),
-                             ExpandValues(w->v_bias, d, *values));
+    reader->ReplaceValues(layer, ExpandValues(w.v, d, *values), ExpandValues(w.v_bias, d, *values));
   }
-  const absl::StatusOr<double> loss = (*reader)->Loss(text_.measure);
-  (*reader)->Restore(layer);
-  if (!loss.ok()) return loss.status();
-  if (absl::Status s = work_->SaveMeasured(name, *loss); !s.ok()) return s;
+  const absl::StatusOr<double> loss = reader->Loss(text_.measure);
+  reader->Restore(layer);
+  MEA_RETURN_IF_ERROR(loss.status());
+  MEA_RETURN_IF_ERROR(work_->SaveMeasured(name, *loss));
   return *loss;
 }
 
@@ -241,37 +226,31 @@ absl::Status Job::SolveTasks(std::vector<SolveTask> tasks) {
 }
 
 absl::StatusOr<LayerStatistics> Job::Statistics(std::span<const int> layers) {
-  const absl::StatusOr<Reader*> reader = TheReader();
-  if (!reader.ok()) return reader.status();
-  return (*reader)->Collect(text_.learn, layers, [this](int64_t done, int64_t total) {
+  MEA_ASSIGN_OR_RETURN(Reader* const reader, TheReader());
+  return reader->Collect(text_.learn, layers, [this](int64_t done, int64_t total) {
     return Tell("calibrating", done, total);
   });
 }
 
 absl::StatusOr<Reader*> Job::TheReader() {
   if (!reader_) {
-    absl::StatusOr<std::unique_ptr<Reader>> reader =
-        Reader::Create(in_, options_.num_threads, /*replaceable=*/!rebases());
-    if (!reader.ok()) return reader.status();
-    reader_ = *std::move(reader);
+    MEA_ASSIGN_OR_RETURN(reader_,
+                         Reader::Create(in_, options_.num_threads, /*replaceable=*/!rebases()));
   }
   return reader_.get();
 }
 
 absl::StatusOr<double> Job::BaseLoss() {
   if (const auto known = work_->Measured("loss")) return *known;
-  const absl::StatusOr<Reader*> reader = TheReader();
-  if (!reader.ok()) return reader.status();
-  const absl::StatusOr<double> loss = (*reader)->Loss(text_.measure);
-  if (!loss.ok()) return loss.status();
-  if (absl::Status s = work_->SaveMeasured("loss", *loss); !s.ok()) return s;
-  return *loss;
+  MEA_ASSIGN_OR_RETURN(Reader* const reader, TheReader());
+  MEA_ASSIGN_OR_RETURN(const double loss, reader->Loss(text_.measure));
+  MEA_RETURN_IF_ERROR(work_->SaveMeasured("loss", loss));
+  return loss;
 }
 
 absl::StatusOr<AttentionWeights> Job::ComposedLayer(const LayerPlan& plan, int layer) const {
-  const absl::StatusOr<AttentionWeights> weights = ReadAttentionWeights(in_, layer);
-  if (!weights.ok()) return weights.status();
-  if (rebases()) return *weights;
+  MEA_ASSIGN_OR_RETURN(const AttentionWeights weights, ReadAttentionWeights(in_, layer));
+  if (rebases()) return weights;
   const LayerHeads& heads = plan[layer];
   std::optional<KeyComposition> keys;
   std::optional<ValueComposition> values;
@@ -280,7 +259,7 @@ absl::StatusOr<AttentionWeights> Job::ComposedLayer(const LayerPlan& plan, int l
   if (heads.key_mix != keys.has_value() || heads.value_mix != values.has_value()) {
     return absl::DataLossError(absl::StrCat("layer ", layer, ": what was composed cannot be read"));
   }
-  return Compose(*weights, config().head_dim, keys ? &*keys : nullptr, values ? &*values : nullptr);
+  return Compose(weights, config().head_dim, keys ? &*keys : nullptr, values ? &*values : nullptr);
 }
 
 ConvertReport Job::MakeReport(const LayerPlan& plan) const {
@@ -309,67 +288,59 @@ ConvertReport Job::MakeReport(const LayerPlan& plan) const {
 }
 
 absl::Status Job::Write(const LayerPlan& plan, ConvertReport& report) {
-  const absl::StatusOr<std::filesystem::path> dir = work_->NewCheckpointDir();
-  if (!dir.ok()) return dir.status();
+  MEA_ASSIGN_OR_RETURN(const std::filesystem::path dir, work_->NewCheckpointDir());
   const auto layer = [&](int i) -> absl::StatusOr<AttentionWeights> {
-    absl::StatusOr<AttentionWeights> weights = ComposedLayer(plan, i);
-    if (!weights.ok()) return weights.status();
-    const LayerForm form = BringIntoPivotForm(config().head_dim, *weights);
+    MEA_ASSIGN_OR_RETURN(AttentionWeights weights, ComposedLayer(plan, i));
+    const LayerForm form = BringIntoPivotForm(config().head_dim, weights);
     report.layers[i].key_mix = form.keys;
     report.layers[i].value_mix = form.values;
     return weights;
   };
   const auto written = [this](int64_t done, int64_t total) { return Tell("writing", done, total); };
-  if (absl::Status s = WriteCheckpoint(in_, plan, layer, *dir, written); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(WriteCheckpoint(in_, plan, layer, dir, written));
 
   // What was written must load, and predict the text.
-  const absl::StatusOr<Checkpoint> out = OpenCheckpoint(*dir);
-  if (!out.ok()) return out.status();
-  if (const auto bytes = PlannedWeightBytes(*out); !bytes.ok()) return bytes.status();
+  MEA_ASSIGN_OR_RETURN(const Checkpoint out, OpenCheckpoint(dir));
+  MEA_RETURN_IF_ERROR(PlannedWeightBytes(out).status());
   if (has_text()) {
-    const absl::StatusOr<double> before = BaseLoss();
-    if (!before.ok()) return before.status();
-    const auto reader = Reader::Create(*out, options_.num_threads, /*replaceable=*/false);
-    if (!reader.ok()) return reader.status();
-    const absl::StatusOr<double> after = (*reader)->Loss(
-        text_.measure,
-        [this](int64_t done, int64_t total) { return Tell("checking", done, total); });
-    if (!after.ok()) return after.status();
-    report.loss_before = *before;
-    report.loss_after = *after;
+    MEA_ASSIGN_OR_RETURN(const double before, BaseLoss());
+    MEA_ASSIGN_OR_RETURN(const auto reader,
+                         Reader::Create(out, options_.num_threads, /*replaceable=*/false));
+    MEA_ASSIGN_OR_RETURN(const double after,
+                         reader->Loss(text_.measure, [this](int64_t done, int64_t total) {
+                           return Tell("checking", done, total);
+                         }));
+    report.loss_before = before;
+    report.loss_after = after;
   }
   return Tell("publishing", 0, 1);
 }
 
-// The plan, with all that it needs solved.
+// The plan, with all its compositions solved.
 absl::StatusOr<LayerPlan> Job::MakePlan() {
   if (rebases()) return config().layer_heads;
   const bool by_budget = options_.key_heads.empty() && options_.value_heads.empty();
   if (by_budget) {
-    if (absl::Status s = MeasureProfile(); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(MeasureProfile());
   }
-  absl::StatusOr<LayerPlan> plan = by_budget ? heads_.WithinBudget(profile_) : heads_.Given();
-  if (!plan.ok()) return plan.status();
-  if (absl::Status s = SolvePlan(*plan); !s.ok()) return s;
+  MEA_ASSIGN_OR_RETURN(LayerPlan plan, by_budget ? heads_.WithinBudget(profile_) : heads_.Given());
+  MEA_RETURN_IF_ERROR(SolvePlan(plan));
   return plan;
 }
 
 absl::StatusOr<ConvertReport> Job::Convert() {
-  const absl::StatusOr<LayerPlan> plan = MakePlan();
-  if (!plan.ok()) return plan.status();
-  ConvertReport report = MakeReport(*plan);
-  if (absl::Status s = Write(*plan, report); !s.ok()) return s;
-  if (absl::Status s = work_->Publish(); !s.ok()) return s;
+  MEA_ASSIGN_OR_RETURN(const LayerPlan plan, MakePlan());
+  ConvertReport report = MakeReport(plan);
+  MEA_RETURN_IF_ERROR(Write(plan, report));
+  MEA_RETURN_IF_ERROR(work_->Publish());
   return report;
 }
 
 absl::StatusOr<ConvertReport> Job::Profile() {
-  if (absl::Status s = MeasureProfile(); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(MeasureProfile());
   const int h = config().kv_heads;
   ConvertReport report = MakeReport(LayerPlan(config().num_layers, LayerHeads{h, h}));
-  const absl::StatusOr<double> loss = BaseLoss();
-  if (!loss.ok()) return loss.status();
-  report.loss_before = *loss;
+  MEA_ASSIGN_OR_RETURN(report.loss_before, BaseLoss());
   work_->Remove();
   return report;
 }

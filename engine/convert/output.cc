@@ -13,6 +13,7 @@
 #include "engine/storage/convert_dtype.h"
 #include "engine/storage/json.h"
 #include "engine/storage/output_file.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
@@ -77,7 +78,8 @@ class Composed {
  public:
   Composed(const ModelConfig& config, const LayerPlan& plan)
       : config_(config), plan_(plan), list_(ListTensors(config, views_)) {
-    // Queries and output projection of an MEA checkpoint read the virtual heads, which stay.
+    // Queries and the output projection of an MEA checkpoint use virtual heads, which do not
+    // change.
     const bool rebased = config.model_type == "mea";
     for (int layer = 0; layer < config.num_layers; ++layer) {
       for (const Part& part : kParts) {
@@ -94,8 +96,8 @@ class Composed {
     }
   }
 
-  // What becomes of a tensor, and the W_lc that follow it; none of an old W_lc, which follows its
-  // projection.
+  // The output for a tensor, followed by its W_lc. Empty for an old W_lc, which is replaced with
+  // its projection.
   void AppendTo(const StoredTensor& stored, std::vector<OutputTensor>& out) const {
     if (mixes_.contains(stored.name)) return;
     OutputTensor tensor{.name = stored.name,
@@ -224,16 +226,16 @@ class ShardWriter {
       : source_(source), progress_(progress), bytes_total_(bytes_total) {}
 
   absl::Status Write(const Shard& shard, const fs::path& dir) {
-    absl::StatusOr<std::unique_ptr<OutputFile>> file = OutputFile::Create(dir / shard.file_name);
-    if (!file.ok()) return file.status();
-    if (absl::Status status = (*file)->Append(Header(shard)); !status.ok()) return status;
+    MEA_ASSIGN_OR_RETURN(std::unique_ptr<OutputFile> file,
+                         OutputFile::Create(dir / shard.file_name));
+    MEA_RETURN_IF_ERROR(file->Append(Header(shard)));
     for (const OutputTensor& tensor : shard.tensors) {
-      if (absl::Status status = WriteTensor(tensor, **file); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(WriteTensor(tensor, *file));
       bytes_done_ += tensor.num_bytes;
       if (!progress_) continue;
-      if (absl::Status status = progress_(bytes_done_, bytes_total_); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(progress_(bytes_done_, bytes_total_));
     }
-    return (*file)->Close();
+    return file->Close();
   }
 
  private:
@@ -243,9 +245,7 @@ class ShardWriter {
     }
     if (layer_ != tensor.layer) {
       layer_.reset();
-      absl::StatusOr<AttentionWeights> weights = source_(tensor.layer);
-      if (!weights.ok()) return weights.status();
-      weights_ = *std::move(weights);
+      MEA_ASSIGN_OR_RETURN(weights_, source_(tensor.layer));
       layer_ = tensor.layer;
     }
     const absl::StatusOr<std::string> bytes = Rounded(weights_, tensor);
@@ -270,10 +270,9 @@ Json HeadsJson(const LayerPlan& plan, int LayerHeads::*heads) {
 
 absl::StatusOr<std::string> ConfigText(const Checkpoint& in, const LayerPlan& plan) {
   const fs::path file = in.dir / "config.json";
-  const absl::StatusOr<std::string> text = ReadTextFile(file);
-  if (!text.ok()) return text.status();
-  if (in.config.model_type == "mea") return *text;
-  Json config = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  MEA_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(file));
+  if (in.config.model_type == "mea") return text;
+  Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(file.string(), ": not an object any more"));
   }
@@ -299,7 +298,7 @@ std::string IndexText(const std::vector<Shard>& shards, int64_t total_bytes) {
   return index.dump(2) + "\n";
 }
 
-// What goes with a model and does not depend on its weights.
+// The files of a model that do not depend on its weights.
 constexpr std::array<const char*, 10> kCompanions = {"generation_config.json",
                                                      "tokenizer.json",
                                                      "tokenizer_config.json",
@@ -315,9 +314,8 @@ absl::Status CopyCompanions(const fs::path& from, const fs::path& to) {
   for (const char* name : kCompanions) {
     std::error_code error;
     if (!fs::exists(from / name, error)) continue;
-    const absl::StatusOr<std::string> text = ReadTextFile(from / name);
-    if (!text.ok()) return text.status();
-    if (absl::Status status = WriteFile(to / name, *text); !status.ok()) return status;
+    MEA_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(from / name));
+    MEA_RETURN_IF_ERROR(WriteFile(to / name, text));
   }
   return absl::OkStatus();
 }
@@ -326,8 +324,7 @@ absl::Status CopyCompanions(const fs::path& from, const fs::path& to) {
 
 absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
                              const fs::path& dir, const BytesWritten& progress) {
-  const absl::StatusOr<std::string> config = ConfigText(in, plan);
-  if (!config.ok()) return config.status();
+  MEA_ASSIGN_OR_RETURN(const std::string config, ConfigText(in, plan));
   const std::vector<Shard> shards = PlanShards(in, plan);
   int64_t total_bytes = 0;
   for (const Shard& shard : shards) {
@@ -335,15 +332,14 @@ absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const 
   }
   ShardWriter writer(source, progress, total_bytes);
   for (const Shard& shard : shards) {
-    if (absl::Status status = writer.Write(shard, dir); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(writer.Write(shard, dir));
   }
   if (in.tensors.num_files() > 1 || shards[0].file_name != "model.safetensors") {
-    absl::Status status =
-        WriteFile(dir / "model.safetensors.index.json", IndexText(shards, total_bytes));
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(
+        WriteFile(dir / "model.safetensors.index.json", IndexText(shards, total_bytes)));
   }
-  if (absl::Status status = CopyCompanions(in.dir, dir); !status.ok()) return status;
-  if (absl::Status status = WriteFile(dir / "config.json", *config); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CopyCompanions(in.dir, dir));
+  MEA_RETURN_IF_ERROR(WriteFile(dir / "config.json", config));
   return SyncDirectory(dir);
 }
 

@@ -13,7 +13,7 @@ namespace {
 constexpr double kLargestEntry = 1.05;  // of |W'|
 // Each makes the determinant larger by kLargestEntry, so it takes a few times h' at the most.
 constexpr int kMostSwaps = 10000;
-// Of the largest entry: what elimination leaves of a row that depends on others.
+// Share of the largest entry: elimination leaves less than this of a dependent row.
 constexpr double kDependent = 1e-13;
 
 // Gauss and Jordan's elimination of [W | I]: rows that have taken a head make [W' | W_S^-1].
@@ -115,7 +115,7 @@ class Elimination {
     return largest;
   }
 
-  // Rows that no head is made of, but for rounding: they take heads that none has taken.
+  // Rows that no head uses, apart from rounding: they get heads that no other row has.
   void GiveOutTheRest() {
     for (int c = 0; c < components_; ++c) {
       if (head_of_[c] != kNone) continue;

@@ -7,7 +7,8 @@
 namespace mea::convert {
 namespace {
 
-// What the text never shows counts this share of what it does: the text is a sample.
+// The text is a sample, so directions that it never shows get this share of the weight of the
+// others.
 constexpr double kShrinkage = 1e-4;
 
 // [F] of [h, h]: sums over the columns of k, and of its bias, of k_jf conj(k_kf).

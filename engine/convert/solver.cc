@@ -11,12 +11,13 @@
 #include "absl/strings/str_cat.h"
 #include "engine/convert/layer_weights.h"
 #include "kernels/machine.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
 
-// Values creep on long after the loss has stopped to feel it, and each of their sweeps costs a
-// hundred of the keys'.
+// Values still improve slowly when the loss no longer does, and one of their sweeps costs as much
+// as a hundred for keys.
 constexpr AlignOptions kValueOptions{.max_sweeps = 80};
 
 class SolveRun {
@@ -51,18 +52,18 @@ class SolveRun {
   }
 
   absl::Status RunTask(const SolveTask& task) {
-    const absl::StatusOr<AttentionWeights> weights = ReadAttentionWeights(checkpoint_, task.layer);
-    if (!weights.ok()) return weights.status();
+    MEA_ASSIGN_OR_RETURN(const AttentionWeights weights,
+                         ReadAttentionWeights(checkpoint_, task.layer));
     const HeadStatistics* text = statistics_ == nullptr ? nullptr : &statistics_->at(task.layer);
-    // The paper's method looks at weights alone; what it loses is told in the text's metric if
+    // The paper's method looks at weights alone; its error is reported in the metric of the text if
     // there is one.
     const HeadStatistics* metric = options_.method == Method::kSvd ? nullptr : text;
     const bool aligned = options_.method == Method::kAligned;
     const bool judged_apart = metric != text;
     if (task.of_keys) {
-      const KeyProblem problem = MakeKeyProblem(checkpoint_.config, *weights, metric);
+      const KeyProblem problem = MakeKeyProblem(checkpoint_.config, weights, metric);
       std::optional<KeyProblem> in_text;
-      if (judged_apart) in_text = MakeKeyProblem(checkpoint_.config, *weights, text);
+      if (judged_apart) in_text = MakeKeyProblem(checkpoint_.config, weights, text);
       const KeyProblem& judged = in_text ? *in_text : problem;
       return ForHeads(task, [&](int heads) {
         const KeyComposition keys =
@@ -70,9 +71,9 @@ class SolveRun {
         return Finish(task, keys, KeyError(judged, keys));
       });
     }
-    const ValueProblem problem = MakeValueProblem(checkpoint_.config, *weights, metric);
+    const ValueProblem problem = MakeValueProblem(checkpoint_.config, weights, metric);
     std::optional<ValueProblem> in_text;
-    if (judged_apart) in_text = MakeValueProblem(checkpoint_.config, *weights, text);
+    if (judged_apart) in_text = MakeValueProblem(checkpoint_.config, weights, text);
     const ValueProblem& judged = in_text ? *in_text : problem;
     return ForHeads(task, [&](int heads) {
       const ValueComposition values =
@@ -85,7 +86,7 @@ class SolveRun {
   absl::Status ForHeads(const SolveTask& task, const Body& body) {
     for (const int heads : task.heads) {
       if (!ok()) return absl::OkStatus();
-      if (absl::Status status = body(heads); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(body(heads));
     }
     return absl::OkStatus();
   }
@@ -94,8 +95,8 @@ class SolveRun {
   absl::Status Finish(const SolveTask& task, const Composition& composition, double error) {
     const std::string name = ResultName(task.layer, task.of_keys, composition.components());
     const std::lock_guard lock(mutex_);
-    if (absl::Status s = work_.SaveMeasured(absl::StrCat(name, ".error"), error); !s.ok()) return s;
-    if (absl::Status s = work_.Save(task.layer, composition); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(work_.SaveMeasured(absl::StrCat(name, ".error"), error));
+    MEA_RETURN_IF_ERROR(work_.Save(task.layer, composition));
     ++done_;
     return options_.progress ? options_.progress({"composing", done_, total_}) : absl::OkStatus();
   }
@@ -105,7 +106,7 @@ class SolveRun {
   WorkDir& work_;
   const int64_t total_;
   const LayerStatistics* statistics_ = nullptr;
-  std::mutex mutex_;  // of what follows, of work_ and of options_.progress
+  std::mutex mutex_;  // guards the following members, work_ and options_.progress
   int64_t done_ = 0;
   absl::Status status_;
 };
@@ -150,9 +151,8 @@ absl::Status Solve(const Checkpoint& checkpoint, const ConvertOptions& options,
       std::move(first->second.begin(), first->second.end(), std::back_inserter(some));
       by_layer.erase(first);
     }
-    const absl::StatusOr<LayerStatistics> collected = statistics(layers);
-    if (!collected.ok()) return collected.status();
-    if (absl::Status s = run.Run(some, &*collected); !s.ok()) return s;
+    MEA_ASSIGN_OR_RETURN(const LayerStatistics collected, statistics(layers));
+    MEA_RETURN_IF_ERROR(run.Run(some, &collected));
   }
   return absl::OkStatus();
 }

@@ -15,6 +15,7 @@
 #include "engine/convert/output.h"
 #include "engine/storage/file.h"
 #include "engine/storage/output_file.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
@@ -44,7 +45,7 @@ absl::Status Differing(const fs::path& dir, const Json& found, const Json& wante
   return absl::OkStatus();
 }
 
-// Matrices as they are in memory: for the machine that wrote them.
+// Matrices in their memory format: only the machine that wrote them can read them.
 constexpr char kMagic[8] = {'m', 'e', 'a', 's', 'o', 'l', 'v', '1'};
 
 class Packer {
@@ -126,15 +127,15 @@ absl::StatusOr<std::unique_ptr<WorkDir>> WorkDir::Open(const fs::path& out,
         absl::StrCat(dir.string(), " is in use by another process"));
   }
   const Json wanted = Json::parse(manifest);
-  fs::remove(dir / "manifest.json.new", error);  // of a run killed in its first moment
+  fs::remove(dir / "manifest.json.new", error);  // left by a run that was killed at its start
   const fs::path file = dir / "manifest.json";
   if (const std::optional<Json> found = ReadJson(file)) {
-    if (absl::Status status = Differing(dir, *found, wanted); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(Differing(dir, *found, wanted));
   } else if (!fs::is_empty(dir, error)) {
     return absl::FailedPreconditionError(
         absl::StrCat(dir.string(), " is not of a conversion: it has no manifest.json; remove it"));
-  } else if (absl::Status s = ReplaceFile(file, wanted.dump(2) + "\n"); !s.ok()) {
-    return s;
+  } else {
+    MEA_RETURN_IF_ERROR(ReplaceFile(file, wanted.dump(2) + "\n"));
   }
   if (const std::optional<Json> measured = ReadJson(dir / "measured.json")) {
     for (const auto& [name, value] : measured->items()) {
@@ -214,7 +215,8 @@ absl::StatusOr<fs::path> WorkDir::NewCheckpointDir() const {
 }
 
 absl::Status WorkDir::Publish() {
-  // Renaming a directory over an empty one would succeed: what came meanwhile is somebody's.
+  // A rename over an empty directory would succeed, but a directory that appeared meanwhile belongs
+  // to somebody else.
   if (renameat2(AT_FDCWD, (dir() / "checkpoint").c_str(), AT_FDCWD, out_.c_str(),
                 RENAME_NOREPLACE) != 0) {
     return WriteError(out_, errno);

@@ -13,7 +13,7 @@ constexpr IntRange kGemmaWindowRange{1, 1 << 30};
 constexpr IntRange kPatternRange{1, 4096};
 constexpr std::array<std::string_view, 1> kGemmaFields = {"query_pre_attn_scalar"};
 
-// Five layers of six see a window and turn by a shorter base; the sixth sees everything.
+// Five layers of six have a window and a smaller RoPE base; the sixth sees everything.
 void ReadGemma(FieldReader& in, ModelConfig& config) {
   if (in.Bool("use_bidirectional_attention", false)) {
     in.Refuse("use_bidirectional_attention", "false", "true");

@@ -2,7 +2,7 @@
 
 namespace mea {
 
-// Blocks are normalised behind, not before, and queries and keys over all heads together.
+// Norms follow the blocks, and the norms of queries and keys cover all heads together.
 const Family kOlmo2 = {.name = "olmo2",
                        .layers = {.input_norm = "",
                                   .attention_output_norm = "post_attention_layernorm",

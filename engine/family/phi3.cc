@@ -9,8 +9,8 @@ constexpr std::array<std::string_view, 1> kPhiFields = {"partial_rotary_factor"}
 
 }  // namespace
 
-// Phi-3, Phi-3.5 and Phi-4-mini: projections of one product are stored as one tensor. Partial
-// rotation and LongRoPE are read with RoPE.
+// Phi-3, Phi-3.5 and Phi-4-mini: the projections of one product are one tensor. Partial rotation
+// and LongRoPE are read with RoPE.
 const Family kPhi3 = {.name = "phi3",
                       .layers = {.qkv_proj = "qkv_proj", .gate_up_proj = "gate_up_proj"},
                       .default_max_position = 4096,

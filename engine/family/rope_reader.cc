@@ -82,7 +82,7 @@ void ReadPartial(FieldReader& in, FieldReader& rope, const ModelConfig& model,
   }
 }
 
-// `rope` is the object that tells of these layers.
+// `rope` is the object that describes these layers.
 void ReadKind(FieldReader& in, FieldReader& rope, const ModelConfig& model,
               const RopeFields& fields, RopeConfig& config) {
   for (const char* nested : {"full_attention", "sliding_attention"}) {
@@ -93,8 +93,8 @@ void ReadKind(FieldReader& in, FieldReader& rope, const ModelConfig& model,
   if (kind == "default") return;
   if (fields.may_be_long && (kind == "su" || kind == "yarn")) kind = "longrope";
 
-  // A field at the top level outranks the one inside; without either the context counts, or what
-  // the family's configuration class has at the top level anyway.
+  // A field at the top level overrides the one inside. Without either it is the context, or the
+  // top-level default of the family's configuration class.
   const int inner = fields.may_be_long ? kPhiOriginalContext
                                        : rope.Int("original_max_position_embeddings", kContextRange,
                                                   model.max_position);
@@ -142,7 +142,7 @@ RopeConfig ReadRope(FieldReader& in, const ModelConfig& model, const RopeFields&
       read(nested);
       in.Fail(rope.status());
     }
-    if (is_read) break;  // transformers lets rope_scaling win where both are given
+    if (is_read) break;  // transformers prefers rope_scaling if both are given
   }
   if (!is_read) ReadPartial(in, in, model, fields, config);
   return config;

@@ -6,8 +6,8 @@ namespace mea::grammar {
 namespace {
 
 // An optional part is an empty branch, "(|x)": see WithoutOptionalGroups in regex_check. Each is
-// deterministic where it can be, so that no mask is slow: a label is letters and digits,
-// then hyphens with more of these, not anything that happens to end with one.
+// deterministic if possible, so that no mask is slow: a label is letters and digits, then hyphens
+// with more of these, not anything that happens to end with one.
 std::map<std::string, std::string, std::less<>> MakePatterns() {
   const std::string date = R"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))";
   const std::string time =

@@ -8,14 +8,15 @@
 #include "engine/grammar/prepare.h"
 #include "engine/grammar/xgrammar_library.h"
 #include "engine/text/tokenizer.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// Between two questions whether a grammar that another thread compiles is still wanted here.
+// How often to ask whether a grammar that another thread compiles is still wanted.
 constexpr std::chrono::milliseconds kPatience(10);
 
-// Equal for equal specs and for no others.
+// Equal only for equal specs.
 std::string KeyOf(const GrammarSpec& spec) {
   std::string key =
       absl::StrCat(static_cast<int>(spec.kind), ":", spec.text.size(), ":", spec.text);
@@ -41,9 +42,8 @@ absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::Create(const T
 
 absl::StatusOr<std::unique_ptr<GrammarCompiler>> GrammarCompiler::OfVocabulary(
     const std::vector<std::string>& vocabulary, int vocab_size, Options options) {
-  auto library = grammar::XgrammarLibrary::Create(vocabulary, vocab_size);
-  if (!library.ok()) return library.status();
-  return std::unique_ptr<GrammarCompiler>(new GrammarCompiler(*std::move(library), options));
+  MEA_ASSIGN_OR_RETURN(auto library, grammar::XgrammarLibrary::Create(vocabulary, vocab_size));
+  return std::unique_ptr<GrammarCompiler>(new GrammarCompiler(std::move(library), options));
 }
 
 GrammarCompiler::GrammarCompiler(std::unique_ptr<grammar::XgrammarLibrary> library, Options options)
@@ -64,8 +64,7 @@ std::shared_ptr<const Grammar> GrammarCompiler::Find(const GrammarSpec& spec) {
 absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarSpec& spec,
                                                                         StillWanted still_wanted) {
   // Before anything is copied or waited for.
-  absl::StatusOr<grammar::PreparedGrammar> prepared = grammar::Prepare(spec);
-  if (!prepared.ok()) return prepared.status();
+  MEA_ASSIGN_OR_RETURN(grammar::PreparedGrammar prepared, grammar::Prepare(spec));
 
   const std::string key = KeyOf(spec);
   std::unique_lock lock(mutex_);
@@ -83,7 +82,7 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const Gr
     }
     const std::shared_ptr<UnderWay> theirs = place;
     while (!theirs->is_done) {
-      if (absl::Status status = still_wanted(); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(still_wanted());
       compiled_.wait_for(lock, kPatience, [&] { return theirs->is_done; });
     }
     if (theirs->is_abandoned) continue;
@@ -98,7 +97,7 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const Gr
     is_abandoned = !status.ok();
     return status;
   };
-  absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(*prepared, ask);
+  absl::StatusOr<std::shared_ptr<const Grammar>> grammar = library_->Compile(prepared, ask);
   lock.lock();
   ++stats_.compiled;
   mine->grammar = grammar;

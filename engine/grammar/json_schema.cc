@@ -6,6 +6,7 @@
 #include "engine/grammar/limits.h"
 #include "engine/grammar/schema_preparer.h"
 #include "engine/text/json_bounds.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 
@@ -29,11 +30,10 @@ absl::Status PrepareSchema(nlohmann::ordered_json& schema, Patterns& patterns) {
 }
 
 absl::StatusOr<PreparedSchema> PrepareSchema(std::string_view text) {
-  absl::StatusOr<nlohmann::ordered_json> schema = ParseJson("schema", text);
-  if (!schema.ok()) return schema.status();
+  MEA_ASSIGN_OR_RETURN(nlohmann::ordered_json schema, ParseJson("schema", text));
   PreparedSchema prepared;
-  if (absl::Status s = PrepareSchema(*schema, prepared.patterns); !s.ok()) return s;
-  prepared.text = schema->dump();
+  MEA_RETURN_IF_ERROR(PrepareSchema(schema, prepared.patterns));
+  prepared.text = schema.dump();
   return prepared;
 }
 

@@ -7,6 +7,7 @@
 #include "engine/grammar/limits.h"
 #include "engine/grammar/regex_check.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 namespace {
@@ -43,7 +44,7 @@ absl::StatusOr<PreparedGrammar> PrepareChoice(const std::vector<std::string>& ch
   return prepared;
 }
 
-// Formats within formats; those that hold a schema, a regex or a grammar are checked as these are.
+// Nested formats; a schema, regex or grammar inside is checked like one that stands alone.
 class TagPreparer {
  public:
   explicit TagPreparer(Patterns& patterns) : patterns_(patterns) {}
@@ -57,12 +58,12 @@ class TagPreparer {
           absl::StrCat("has a number ", value.dump().substr(0, 24), " outside 0..", kMaxCount));
     }
     if (value.is_object()) {
-      if (absl::Status s = PrepareFormat(value); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(PrepareFormat(value));
     }
     if (!value.is_object() && !value.is_array()) return absl::OkStatus();
     for (auto& [key, member] : value.items()) {
       if (value.is_object() && (key == "json_schema" || key == "schema")) continue;
-      if (absl::Status s = Prepare(member); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(Prepare(member));
     }
     return absl::OkStatus();
   }
@@ -71,18 +72,16 @@ class TagPreparer {
   absl::Status PrepareFormat(OrderedJson& format) {
     if (format.contains("schema")) return RefuseTag("\"schema\" is not supported; use a format");
     if (format.contains("json_schema")) {
-      if (absl::Status s = PrepareSchema(format["json_schema"], patterns_); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(PrepareSchema(format["json_schema"], patterns_));
       if (!format.contains("style") && format.value("type", OrderedJson()) == "json_schema") {
         format["max_whitespace_cnt"] = kMaxWhitespace;
       }
     }
     const OrderedJson type = format.value("type", OrderedJson());
     if (type == "regex" && format.contains("pattern") && format["pattern"].is_string()) {
-      absl::StatusOr<std::string> regex =
-          PrepareRegex(absl::StrCat(kTagField, " pattern"), format["pattern"].get<std::string>(),
-                       patterns_.budget);
-      if (!regex.ok()) return regex.status();
-      format["pattern"] = *std::move(regex);
+      MEA_ASSIGN_OR_RETURN(format["pattern"],
+                           PrepareRegex(absl::StrCat(kTagField, " pattern"),
+                                        format["pattern"].get<std::string>(), patterns_.budget));
     }
     if (type == "grammar") {
       if (format.value("syntax", OrderedJson("ebnf")) != "ebnf") {
@@ -101,13 +100,12 @@ class TagPreparer {
 };
 
 absl::StatusOr<PreparedGrammar> PrepareStructuralTag(const std::string& text) {
-  absl::StatusOr<OrderedJson> tag = ParseJson(kTagField, text);
-  if (!tag.ok()) return tag.status();
+  MEA_ASSIGN_OR_RETURN(OrderedJson tag, ParseJson(kTagField, text));
   PreparedGrammar prepared{.kind = PreparedGrammar::Kind::kStructuralTag};
   Patterns patterns;
-  if (absl::Status s = TagPreparer(patterns).Prepare(*tag); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(TagPreparer(patterns).Prepare(tag));
   prepared.patterns = std::move(patterns.regexes);
-  prepared.text = tag->dump();
+  prepared.text = tag.dump();
   return prepared;
 }
 
@@ -137,22 +135,20 @@ absl::StatusOr<PreparedGrammar> Prepare(const GrammarSpec& spec) {
       return PreparedGrammar{.kind = Kind::kJsonSchema,
                              .text = R"({"type":"object","additionalProperties":true})"};
     case GrammarSpec::Kind::kJsonSchema: {
-      absl::StatusOr<PreparedSchema> schema = PrepareSchema(spec.text);
-      if (!schema.ok()) return schema.status();
+      MEA_ASSIGN_OR_RETURN(PreparedSchema schema, PrepareSchema(spec.text));
       return PreparedGrammar{.kind = Kind::kJsonSchema,
-                             .text = std::move(schema->text),
-                             .patterns = std::move(schema->patterns.regexes)};
+                             .text = std::move(schema.text),
+                             .patterns = std::move(schema.patterns.regexes)};
     }
     case GrammarSpec::Kind::kRegex: {
       int64_t budget = kMaxRegexStates;
-      absl::StatusOr<std::string> regex = PrepareRegex("regex", spec.text, budget);
-      if (!regex.ok()) return regex.status();
-      return PreparedGrammar{.kind = Kind::kRegex, .text = *std::move(regex)};
+      MEA_ASSIGN_OR_RETURN(std::string regex, PrepareRegex("regex", spec.text, budget));
+      return PreparedGrammar{.kind = Kind::kRegex, .text = std::move(regex)};
     }
     case GrammarSpec::Kind::kChoice:
       return PrepareChoice(spec.choices);
     case GrammarSpec::Kind::kEbnf:
-      if (absl::Status s = CheckEbnf("grammar", spec.text); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(CheckEbnf("grammar", spec.text));
       return PreparedGrammar{.kind = Kind::kEbnf, .text = spec.text};
     case GrammarSpec::Kind::kStructuralTag:
       return PrepareStructuralTag(spec.text);

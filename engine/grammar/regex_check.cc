@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/grammar/limits.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 namespace {
@@ -18,8 +19,8 @@ absl::Status Bad(std::string_view field, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(View(field), " ", View(what)));
 }
 
-// Walks a regex or EBNF once and adds up the characters that it has when all repetitions are
-// written out. Quotes are text of EBNF only; everything else reads alike in both.
+// Walks a regex or EBNF once and counts its characters with all repetitions written out. Only EBNF
+// has quoted text; everything else is the same in both.
 class ExpandedSize {
  public:
   ExpandedSize(std::string_view field, std::string_view text, bool has_quotes, int64_t& budget)
@@ -28,7 +29,7 @@ class ExpandedSize {
   absl::Status Check() {
     groups_.push_back({});
     while (at_ < text_.size()) {
-      if (absl::Status s = Next(); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(Next());
       if (groups_.back().size > budget_) {
         return Bad(field_, "repeats to too many characters");
       }
@@ -80,7 +81,7 @@ class ExpandedSize {
         return Repeat();
       default:
         if (has_quotes_ && c >= 'A' && c <= 'Z') {
-          if (absl::Status s = CheckName(); !s.ok()) return s;
+          MEA_RETURN_IF_ERROR(CheckName());
         }
         break;
     }
@@ -88,7 +89,7 @@ class ExpandedSize {
     return c == ' ' || c == '|' ? absl::OkStatus() : Add(1);
   }
 
-  // The library's macros have a language of their own inside, and regular expressions.
+  // The library's macros contain a language of their own, and regular expressions.
   absl::Status CheckName() {
     for (const std::string_view macro :
          {"TagDispatch", "TokenTagDispatch", "Token", "ExcludeToken", "Regex", "Substring"}) {
@@ -107,7 +108,7 @@ class ExpandedSize {
     return absl::OkStatus();
   }
 
-  // To behind the next `end` that no backslash escapes.
+  // Moves past the next `end` that is not escaped.
   void SkipTo(char end) {
     for (++at_; at_ < text_.size() && text_[at_] != end; ++at_) {
       if (text_[at_] == '\\') ++at_;
@@ -121,7 +122,7 @@ class ExpandedSize {
     return Add(static_cast<int64_t>(at_ - begin));
   }
 
-  // {n}, {n,} or {n,m} behind an atom; anything else in braces is the library's to refuse.
+  // {n}, {n,} or {n,m} after an atom; the library refuses anything else in braces.
   absl::Status Repeat() {
     int64_t most = 0;
     int64_t number = 0;
@@ -153,7 +154,7 @@ class ExpandedSize {
   std::vector<Group> groups_;
 };
 
-// The regex without the anchors that stand where they change nothing.
+// The regex without anchors that change nothing.
 absl::StatusOr<std::string> WithoutAnchors(std::string_view field, std::string_view regex) {
   std::string out;
   int depth = 0;
@@ -185,11 +186,12 @@ absl::StatusOr<std::string> WithoutAnchors(std::string_view field, std::string_v
   return out;
 }
 
-// "(x)?" as "(|x)": of the first, the library's automaton also takes the end of x alone where x
-// ends with a repetition. A second '?', which would make it lazy, changes nothing for whole texts.
+// "(x)?" becomes "(|x)": for the first form, the library's automaton also accepts only the end of x
+// if x ends with a repetition. A second '?', which would make it lazy, changes nothing for whole
+// texts.
 std::string WithoutOptionalGroups(std::string_view regex) {
   std::string out;
-  std::vector<size_t> groups;  // where those that are open begin in `out`, behind the bracket
+  std::vector<size_t> groups;  // where the open groups begin in `out`, after the bracket
   for (size_t i = 0; i < regex.size(); ++i) {
     const char c = regex[i];
     out.push_back(c);
@@ -243,10 +245,9 @@ absl::StatusOr<std::string> PrepareRegex(std::string_view field, std::string_vie
   for (const char c : regex) {
     if (static_cast<unsigned char>(c) < 0x20) return Bad(field, "has a control character");
   }
-  if (absl::Status s = ExpandedSize(field, regex, false, budget).Check(); !s.ok()) return s;
-  absl::StatusOr<std::string> plain = WithoutAnchors(field, regex);
-  if (!plain.ok()) return plain;
-  return Escaped(WithoutOptionalGroups(*plain));
+  MEA_RETURN_IF_ERROR(ExpandedSize(field, regex, false, budget).Check());
+  MEA_ASSIGN_OR_RETURN(std::string plain, WithoutAnchors(field, regex));
+  return Escaped(WithoutOptionalGroups(plain));
 }
 
 absl::Status CheckEbnf(std::string_view field, std::string_view text) {

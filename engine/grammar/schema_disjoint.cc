@@ -9,7 +9,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Every schema is compared with every other one: what is larger is not looked into.
+// Every schema is compared with every other one, so larger ones are not examined.
 constexpr size_t kMaxCompared = 32;
 constexpr size_t kMaxInside = 64;  // constants, properties
 constexpr int kMaxReferences = 4;  // one after the other
@@ -41,7 +41,7 @@ const char* TypeOf(const Json& value) {
   }
 }
 
-// The constants that the schema allows; empty where it does not list them.
+// The constants that the schema allows; empty if it does not list them.
 std::vector<const Json*> ConstantsOf(const Json& schema) {
   std::vector<const Json*> constants;
   if (const auto it = schema.find("const"); it != schema.end()) return {&*it};
@@ -51,7 +51,7 @@ std::vector<const Json*> ConstantsOf(const Json& schema) {
   return constants;
 }
 
-// The types that it allows, integers as numbers; empty where it says nothing of types.
+// The types that it allows, integers as numbers; empty if it does not name types.
 std::set<std::string> TypesOf(const Json& schema) {
   std::set<std::string> types;
   for (const Json* constant : ConstantsOf(schema)) types.insert(TypeOf(*constant));

@@ -5,13 +5,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/grammar/limits.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Keywords of the drafts that restrict documents and that nothing here can hold a completion to.
+// Keywords of the drafts that restrict documents and that cannot be enforced here.
 constexpr std::array kNotHeld = {"not",
                                  "if",
                                  "then",
@@ -50,7 +51,7 @@ absl::Status RefuseAt(const std::string& path, const std::string& what) {
 }
 
 absl::Status SchemaPreparer::Run(Json& schema) {
-  if (absl::Status s = Prepare(schema, "", 0); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(Prepare(schema, "", 0));
   if (!references_.empty()) Collect(schema);
   for (const std::string& ref : references_) {
     const Json* const target = Resolve(root_, ref);
@@ -79,13 +80,13 @@ absl::Status SchemaPreparer::Prepare(Json& schema, const std::string& path, int 
     if (schema.contains(name)) return RefuseAt(path, absl::StrCat(name, " is not supported"));
   }
   if (schema.contains("$id") && depth > 0) return RefuseAt(path, "$id is not supported here");
-  if (absl::Status s = CheckType(schema, path); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(CheckType(schema, path));
   if (const auto it = schema.find("uniqueItems"); it != schema.end()) {
     if (*it != false) return RefuseAt(path, "uniqueItems is not supported");
     schema.erase("uniqueItems");
   }
   for (const char* name : {"$defs", "definitions"}) {
-    if (absl::Status s = PrepareEach(schema, name, path, depth); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PrepareEach(schema, name, path, depth));
   }
   if (schema.contains("$ref")) return PrepareRef(schema, path);
   if (schema.contains("const") || schema.contains("enum")) return PrepareConstants(schema, path);
@@ -131,10 +132,7 @@ absl::Status SchemaPreparer::PrepareEach(Json& schema, const char* name, const s
   if (members == schema.end()) return absl::OkStatus();
   if (!members->is_object()) return RefuseAt(path, absl::StrCat(name, " is not an object"));
   for (auto& [key, member] : members->items()) {
-    if (absl::Status s = Prepare(member, absl::StrCat(path, "/", name, "/", key), depth + 1);
-        !s.ok()) {
-      return s;
-    }
+    MEA_RETURN_IF_ERROR(Prepare(member, absl::StrCat(path, "/", name, "/", key), depth + 1));
   }
   return absl::OkStatus();
 }
@@ -232,10 +230,7 @@ absl::Status SchemaPreparer::PrepareBranches(Json& schema, const char* name,
     return RefuseAt(path, "allOf of more than one schema is not supported");
   }
   for (size_t i = 0; i < schema[name].size(); ++i) {
-    if (absl::Status s = Prepare(schema[name][i], absl::StrCat(path, "/", name, "/", i), depth + 1);
-        !s.ok()) {
-      return s;
-    }
+    MEA_RETURN_IF_ERROR(Prepare(schema[name][i], absl::StrCat(path, "/", name, "/", i), depth + 1));
   }
   if (std::string_view(name) == "oneOf" && !AreDisjoint(schema[name], root_)) {
     return RefuseAt(path,

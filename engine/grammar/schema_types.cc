@@ -7,6 +7,7 @@
 #include "engine/grammar/limits.h"
 #include "engine/grammar/regex_check.h"
 #include "engine/grammar/schema_preparer.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 namespace {
@@ -43,13 +44,13 @@ absl::Status SchemaPreparer::PrepareTyped(Json& schema, const std::string& path,
     for (const char* name : family.keywords) schema.erase(name);  // they say nothing here
   }
   if (has("object")) {
-    if (absl::Status s = PrepareObject(schema, path, depth); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PrepareObject(schema, path, depth));
   }
   if (has("array")) {
-    if (absl::Status s = PrepareArray(schema, path, depth); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PrepareArray(schema, path, depth));
   }
   if (has("string")) {
-    if (absl::Status s = PrepareString(schema, path); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PrepareString(schema, path));
   }
   if (schema.contains("multipleOf") && has("number")) {
     return RefuseAt(path, "multipleOf is supported for integers alone");
@@ -70,9 +71,7 @@ absl::Status SchemaPreparer::CheckCounts(const Json& schema, const std::string& 
 }
 
 absl::Status SchemaPreparer::PrepareObject(Json& schema, const std::string& path, int depth) {
-  if (absl::Status s = CheckCounts(schema, path, {"minProperties", "maxProperties"}); !s.ok()) {
-    return s;
-  }
+  MEA_RETURN_IF_ERROR(CheckCounts(schema, path, {"minProperties", "maxProperties"}));
   if (const auto it = schema.find("unevaluatedProperties"); it != schema.end()) {
     // Nothing else of this schema evaluates properties.
     if (!schema.contains("additionalProperties")) schema["additionalProperties"] = *it;
@@ -97,29 +96,26 @@ absl::Status SchemaPreparer::PrepareObject(Json& schema, const std::string& path
     if (has_patterns) schema["additionalProperties"] = false;
     if (has_names && additional == schema.end()) schema["additionalProperties"] = true;
   }
-  if (absl::Status s = ListRequired(schema, path); !s.ok()) return s;
-  if (absl::Status s = CountOptional(schema, path); !s.ok()) return s;
-  // Closed where its properties are listed and nothing is said of others; as README.md has it.
+  MEA_RETURN_IF_ERROR(ListRequired(schema, path));
+  MEA_RETURN_IF_ERROR(CountOptional(schema, path));
+  // Closed if it lists properties and does not mention others; see README.md.
   if (!schema.contains("additionalProperties")) {
     schema["additionalProperties"] = !schema.contains("properties");
   }
   if (schema["additionalProperties"] != false && !schema["additionalProperties"].is_boolean()) {
-    if (absl::Status s = Prepare(schema["additionalProperties"],
-                                 absl::StrCat(path, "/additionalProperties"), depth + 1);
-        !s.ok()) {
-      return s;
-    }
+    MEA_RETURN_IF_ERROR(Prepare(schema["additionalProperties"],
+                                absl::StrCat(path, "/additionalProperties"), depth + 1));
   }
   const bool is_open = schema["additionalProperties"] != false || has_patterns;
   if (is_open && schema.contains("minProperties") && schema["minProperties"] > 1) {
-    // Nothing keeps a key from being repeated.
+    // A key may be repeated.
     return RefuseAt(path, "minProperties above 1 is not supported where keys are not listed");
   }
   if (has_patterns) {
-    if (absl::Status s = PreparePatternKeys(schema["patternProperties"], path); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PreparePatternKeys(schema["patternProperties"], path));
   }
   for (const char* name : {"properties", "patternProperties"}) {
-    if (absl::Status s = PrepareEach(schema, name, path, depth); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(PrepareEach(schema, name, path, depth));
   }
   if (!has_names) return absl::OkStatus();
   Json& names = schema["propertyNames"];
@@ -172,20 +168,19 @@ absl::Status SchemaPreparer::PreparePatternKeys(Json& properties, const std::str
   if (!properties.is_object() || properties.size() != 1) {
     return RefuseAt(path, "patternProperties with more than one pattern is not supported");
   }
-  absl::StatusOr<std::string> pattern = AddPattern(properties.begin().key(), path);
-  if (!pattern.ok()) return pattern.status();
+  MEA_ASSIGN_OR_RETURN(std::string pattern, AddPattern(properties.begin().key(), path));
   Json value = properties.begin().value();
-  properties = Json::object({{*pattern, std::move(value)}});
+  properties = Json::object({{pattern, std::move(value)}});
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> SchemaPreparer::AddPattern(const std::string& regex,
                                                        const std::string& path) {
-  absl::StatusOr<std::string> pattern = PrepareRegex(
-      absl::StrCat("schema ", path.substr(0, 100), "/pattern"), regex, patterns_.budget);
-  if (!pattern.ok()) return pattern;
+  MEA_ASSIGN_OR_RETURN(std::string pattern,
+                       PrepareRegex(absl::StrCat("schema ", path.substr(0, 100), "/pattern"), regex,
+                                    patterns_.budget));
   std::vector<std::string>& known = patterns_.regexes;
-  if (std::find(known.begin(), known.end(), *pattern) == known.end()) known.push_back(*pattern);
+  if (std::find(known.begin(), known.end(), pattern) == known.end()) known.push_back(pattern);
   if (known.size() > kMaxPatterns) {
     return absl::InvalidArgumentError(
         absl::StrCat("schema has more than ", kMaxPatterns, " patterns"));
@@ -194,7 +189,7 @@ absl::StatusOr<std::string> SchemaPreparer::AddPattern(const std::string& regex,
 }
 
 absl::Status SchemaPreparer::PrepareArray(Json& schema, const std::string& path, int depth) {
-  if (absl::Status s = CheckCounts(schema, path, {"minItems", "maxItems"}); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(CheckCounts(schema, path, {"minItems", "maxItems"}));
   if (schema.contains("items") && schema["items"].is_array()) {  // of older drafts
     schema["prefixItems"] = std::exchange(schema["items"], true);
     if (schema.contains("additionalItems"))
@@ -215,10 +210,7 @@ absl::Status SchemaPreparer::PrepareArray(Json& schema, const std::string& path,
     for (size_t i = 0; i < num_listed; ++i) {
       Json& item = (*prefix)[i];
       if (item == true) item = Json::object();
-      if (absl::Status s = Prepare(item, absl::StrCat(path, "/prefixItems/", i), depth + 1);
-          !s.ok()) {
-        return s;
-      }
+      MEA_RETURN_IF_ERROR(Prepare(item, absl::StrCat(path, "/prefixItems/", i), depth + 1));
     }
   }
   if (!schema.contains("items")) {
@@ -230,7 +222,7 @@ absl::Status SchemaPreparer::PrepareArray(Json& schema, const std::string& path,
 }
 
 absl::Status SchemaPreparer::PrepareString(Json& schema, const std::string& path) {
-  if (absl::Status s = CheckCounts(schema, path, {"minLength", "maxLength"}); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(CheckCounts(schema, path, {"minLength", "maxLength"}));
   const bool has_length = schema.contains("minLength") || schema.contains("maxLength");
   if (const auto format = schema.find("format"); format != schema.end()) {
     if (!format->is_string()) return RefuseAt(path, "format is not a string");
@@ -249,9 +241,7 @@ absl::Status SchemaPreparer::PrepareString(Json& schema, const std::string& path
   if (pattern == schema.end()) return absl::OkStatus();
   if (has_length) return RefuseAt(path, "a length beside pattern is not supported");
   if (!pattern->is_string()) return RefuseAt(path, "pattern is not a string");
-  absl::StatusOr<std::string> prepared = AddPattern(pattern->get<std::string>(), path);
-  if (!prepared.ok()) return prepared.status();
-  *pattern = *std::move(prepared);
+  MEA_ASSIGN_OR_RETURN(*pattern, AddPattern(pattern->get<std::string>(), path));
   return absl::OkStatus();
 }
 

@@ -17,11 +17,12 @@
 #include "engine/grammar/follow_budget.h"
 #include "engine/grammar/limits.h"
 #include "engine/memory_shortage.h"
+#include "kernels/status_macros.h"
 
 namespace mea::grammar {
 namespace {
 
-// What the library warns of while a grammar is made: most often that it will not hold something.
+// The warnings of the library during a compilation: usually about a rule that it will not enforce.
 thread_local std::vector<std::string>* warnings_of_thread = nullptr;
 
 class WarningCollector {
@@ -38,7 +39,7 @@ class WarningCollector {
   std::vector<std::string>* const outer_;
 };
 
-// What the parser's steps are counted to in this thread.
+// The work to which this thread's parser steps are charged.
 thread_local TextWork* work_of_thread = nullptr;
 
 class WorkScope {
@@ -52,7 +53,7 @@ class WorkScope {
   TextWork* const outer_;
 };
 
-// What the parser says every so many steps (tools/deps/xgrammar).
+// Called by the parser every so many steps (tools/deps/xgrammar).
 constexpr std::string_view kStepsMessage = "1024 steps";
 constexpr int64_t kSteps = 1024;
 
@@ -66,20 +67,20 @@ std::string OneLine(std::string_view message) {
   return line;
 }
 
-// Of a warning that changes nothing: an escaped character that needed no escape; branches of oneOf
-// that are known to be disjoint (PrepareSchema).
+// Warnings that do not matter: an escaped character that needed no escape; branches of oneOf that
+// are known to be disjoint (PrepareSchema).
 bool IsHarmless(const std::string& warning) {
   return absl::StrContains(warning, "is not recognized") ||
          absl::StrContains(warning, "falling back to anyOf");
 }
 
-// What the library says of something, behind words that clients know.
+// The message of the library, after words that clients know.
 absl::Status Refusal(std::string_view what, std::string_view message) {
   return absl::InvalidArgumentError(
       absl::StrCat(std::string(what), " cannot be compiled: ", OneLine(message)));
 }
 
-// Calls the library on `what`; whatever it throws is the end of `work`, the client's fault or a
+// Calls the library on `what`; an exception means the end of `work`, an error of the client or a
 // lack of memory.
 template <typename Call>
 auto Guarded(TextWork& work, std::string_view what, Call call) -> absl::StatusOr<decltype(call())> {
@@ -109,15 +110,14 @@ xgrammar::Grammar FromSchema(const std::string& schema) {
                                            std::nullopt, /*strict_mode=*/false);
 }
 
-// The library holds a pattern within the quotes of a JSON string where it can make an automaton of
-// it; else it would let quotes and control characters through.
+// The library keeps a pattern inside the quotes of a JSON string only if it can make an automaton
+// of it; otherwise it would allow quotes and control characters.
 absl::Status CheckPattern(const std::string& pattern, TextWork& work) {
   const nlohmann::ordered_json schema = {{"type", "string"}, {"pattern", pattern}};
   const std::string name = absl::StrCat("pattern \"", OneLine(pattern.substr(0, 60)), "\"");
-  const absl::StatusOr<std::string> text =
-      Guarded(work, name, [&] { return FromSchema(schema.dump()).ToString(); });
-  if (!text.ok()) return text.status();
-  if (absl::StrContains(*text, "json_string=true")) return absl::OkStatus();
+  MEA_ASSIGN_OR_RETURN(const std::string text,
+                       Guarded(work, name, [&] { return FromSchema(schema.dump()).ToString(); }));
+  if (absl::StrContains(text, "json_string=true")) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(name, " is not supported in a schema"));
 }
 
@@ -141,7 +141,7 @@ xgrammar::Grammar MakeGrammar(const PreparedGrammar& prepared,
     case PreparedGrammar::Kind::kJsonSchema:
       return FromSchema(prepared.text);
     case PreparedGrammar::Kind::kRegex:
-      // As one automaton, which is followed a hundred times as fast as rules.
+      // As one automaton, which is a hundred times as fast as rules.
       return xgrammar::Grammar::FromEBNF(
           absl::StrCat("root ::= Regex(", EbnfQuoted(prepared.text), ")"));
     case PreparedGrammar::Kind::kEbnf:
@@ -155,7 +155,7 @@ xgrammar::Grammar MakeGrammar(const PreparedGrammar& prepared,
                                       std::get<xgrammar::StructuralTagError>(made)));
 }
 
-// The tokens that are nothing but blanks, tabs and line ends.
+// The tokens that consist of blanks, tabs and line ends only.
 struct BlankTokens {
   explicit BlankTokens(const std::vector<std::string>& vocabulary, int vocab_size)
       : mask(MaskWords(vocab_size)), sizes(vocab_size) {
@@ -167,12 +167,12 @@ struct BlankTokens {
     }
   }
   std::vector<uint32_t> mask;
-  std::vector<int> sizes;  // bytes; 0: of a token with anything else
+  std::vector<int> sizes;  // bytes; 0 for any other token
 };
 
 class XgrammarMatcher : public GrammarMatcher {
  public:
-  // `blanks`: of a grammar in which runs of blanks are bounded, else null.
+  // `blanks`: null unless the grammar bounds runs of blanks.
   XgrammarMatcher(const xgrammar::CompiledGrammar& compiled, int vocab_size, std::vector<int> stops,
                   std::shared_ptr<const BlankTokens> blanks)
       : vocab_size_(vocab_size),
@@ -181,7 +181,7 @@ class XgrammarMatcher : public GrammarMatcher {
         matcher_(compiled, stops_.empty() ? std::nullopt : std::optional(stops_)) {}
 
   absl::Status FillMask(std::span<uint32_t> mask) override {
-    if (!status_.ok()) return status_;
+    MEA_RETURN_IF_ERROR(status_);
     WarningCollector unheard;
     std::array<int64_t, 1> shape = {MaskWords(vocab_size_)};
     if (static_cast<int64_t>(mask.size()) != shape[0]) {
@@ -223,8 +223,8 @@ class XgrammarMatcher : public GrammarMatcher {
   }
 
  private:
-  // After a long run of blanks another one may come only where nothing else can. The library can
-  // bound runs too, but its masks then take three times as long.
+  // After a long run of blanks, another blank is allowed only if nothing else is. The library can
+  // also bound runs, but its masks then take three times as long.
   void BoundBlanks(std::span<uint32_t> mask) {
     blanks_are_cut_ = false;
     if (blanks_ == nullptr || blank_run_ < kMaxWhitespace) return;
@@ -235,8 +235,8 @@ class XgrammarMatcher : public GrammarMatcher {
     for (size_t i = 0; i < mask.size(); ++i) mask[i] &= ~blanks_->mask[i];
   }
 
-  // An ambiguous grammar takes longer with every token. The engine's thread serves everybody: a
-  // call that takes more than is left to its sequence is broken off, and the sequence ends.
+  // An ambiguous grammar takes longer with every token. All requests share the engine's thread, so
+  // a call that exceeds the budget of its sequence is stopped and the sequence ends.
   template <typename Call>
   void Counted(Call call) {
     const auto wanted = [] { return absl::OkStatus(); };
@@ -253,7 +253,7 @@ class XgrammarMatcher : public GrammarMatcher {
   }
   const int vocab_size_;
   const std::shared_ptr<const BlankTokens> blanks_;
-  int blank_run_ = 0;  // bytes of the blank tokens that came last
+  int blank_run_ = 0;  // bytes in the current run of blank tokens
   bool blanks_are_cut_ = false;
   const std::vector<int> stops_;
   xgrammar::GrammarMatcher matcher_;
@@ -298,12 +298,12 @@ class Library : public XgrammarLibrary {
                                                          StillWanted still_wanted) const override {
     TextWork work(still_wanted, kMaxCompileSteps);
     for (const std::string& pattern : prepared.patterns) {
-      if (absl::Status s = CheckPattern(pattern, work); !s.ok()) return s;
+      MEA_RETURN_IF_ERROR(CheckPattern(pattern, work));
     }
     const bool is_json = prepared.kind == PreparedGrammar::Kind::kJsonSchema;
     const auto compile = [&](const auto& make) {
-      // One thread, and no cache: ours is bounded, and an exception in a thread of its own would be
-      // the end of the process.
+      // One thread, because an exception in another thread would end the process. No cache, because
+      // ours is bounded.
       return Guarded(work, NameOf(prepared.kind), [&] {
         xgrammar::GrammarCompiler compiler(tokenizer_, /*max_threads=*/1, /*cache_enabled=*/false);
         return std::make_shared<const XgrammarGrammar>(compiler.CompileGrammar(make()), vocab_size_,
@@ -313,19 +313,19 @@ class Library : public XgrammarLibrary {
     auto grammar = compile([&] { return MakeGrammar(prepared, tokenizer_); });
     const bool is_regex = prepared.kind == PreparedGrammar::Kind::kRegex;
     if (!grammar.ok() && is_regex && !work.stopped()) {
-      // Rules do what the automata cannot.
+      // Rules can express what automata cannot.
       grammar = compile([&] { return xgrammar::Grammar::FromRegex(prepared.text); });
     }
-    if (!grammar.ok()) return grammar.status();
+    MEA_RETURN_IF_ERROR(grammar.status());
     if ((*grammar)->memory_bytes() > kMaxGrammarBytes) {
       return absl::InvalidArgumentError(absl::StrCat("the grammar takes ",
                                                      (*grammar)->memory_bytes(),
                                                      " bytes, more than ", kMaxGrammarBytes));
     }
-    // A text must be able to begin.
+    // At least one text must be possible.
     std::vector<uint32_t> mask(MaskWords(vocab_size_));
     const std::unique_ptr<GrammarMatcher> matcher = (*grammar)->NewMatcher({});
-    if (absl::Status s = matcher->FillMask(mask); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(matcher->FillMask(mask));
     if (std::all_of(mask.begin(), mask.end(), [](uint32_t word) { return word == 0; }) &&
         !matcher->is_finished()) {
       return absl::InvalidArgumentError("no text of this model's tokens matches the grammar");
@@ -357,7 +357,7 @@ absl::StatusOr<std::unique_ptr<XgrammarLibrary>> XgrammarLibrary::Create(
 
 }  // namespace mea::grammar
 
-// The library is built to call these (tools/deps/xgrammar), in whatever thread it runs.
+// The library is built to call these (tools/deps/xgrammar), in the thread that it runs in.
 namespace xgrammar {
 
 [[noreturn]] void LogFatalImpl(const std::string& file, int line, const std::string& message);

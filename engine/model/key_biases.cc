@@ -3,6 +3,7 @@
 #include <array>
 
 #include "engine/attention/variant.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -23,13 +24,12 @@ absl::StatusOr<Tensor> Angles(const RopeFrequencies& rope, double factor, int64_
   std::vector<int32_t> positions(count);
   for (int64_t i = 0; i < count; ++i) positions[i] = static_cast<int32_t>(i) * step;
   const std::array<int64_t, 2> shape = {count, 2 * std::ssize(rope.inv_freq)};
-  absl::StatusOr<Tensor> angles = backend.Allocate(shape, backend.wide_dtype());
-  if (!angles.ok()) return angles.status();
+  MEA_ASSIGN_OR_RETURN(Tensor angles, backend.Allocate(shape, backend.wide_dtype()));
   backend.ComputeRope({.positions = TensorView::Of(std::span<const int32_t>(positions)),
                        .inv_freq = TensorView::Of(std::span(rope.inv_freq)),
                        .attention_factor = factor,
-                       .out = angles->view()});
-  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+                       .out = angles.view()});
+  MEA_RETURN_IF_ERROR(backend.Synchronize());
   return angles;
 }
 
@@ -40,7 +40,7 @@ void Transpose(TensorView from, TensorView to) {
   }
 }
 
-// sum_c W[c, g] b_c of every head; b itself where nothing is mixed.
+// sum_c W[c, g] b_c of every head; b itself if heads are not mixed.
 void Compose(TensorView bias, TensorView mix, int heads, int head_dim, float* out) {
   for (int g = 0; g < heads; ++g) {
     for (int i = 0; i < head_dim; ++i) {
@@ -61,34 +61,31 @@ absl::StatusOr<KeyBiases> KeyBiases::Create(const ModelConfig& config, const Mod
   if (!HasKeyBiases(config, backend.device())) return biases;
   const RopeFrequencies rope =
       ComputeRopeFrequencies(config.rope, config.head_dim, config.max_position);
-  absl::StatusOr<Tensor> strides = Angles(rope, 1.0, NumStrides(config), KeyBias::kStride, backend);
-  if (!strides.ok()) return strides.status();
-  const absl::StatusOr<Tensor> offsets =
-      Angles(rope, rope.attention_factor, KeyBias::kStride, 1, backend);
-  if (!offsets.ok()) return offsets.status();
+  MEA_ASSIGN_OR_RETURN(Tensor strides,
+                       Angles(rope, 1.0, NumStrides(config), KeyBias::kStride, backend));
+  MEA_ASSIGN_OR_RETURN(const Tensor offsets,
+                       Angles(rope, rope.attention_factor, KeyBias::kStride, 1, backend));
   const std::array<int64_t, 2> transposed = {config.head_dim, KeyBias::kStride};
-  absl::StatusOr<Tensor> by_element = backend.Allocate(transposed, backend.wide_dtype());
-  if (!by_element.ok()) return by_element.status();
+  MEA_ASSIGN_OR_RETURN(Tensor by_element, backend.Allocate(transposed, backend.wide_dtype()));
   if (backend.wide_dtype() == DType::kF64) {
-    Transpose<double>(offsets->view(), by_element->view());
+    Transpose<double>(offsets.view(), by_element.view());
   } else {
-    Transpose<float>(offsets->view(), by_element->view());
+    Transpose<float>(offsets.view(), by_element.view());
   }
   const std::array<int64_t, 2> shape = {config.num_layers,
                                         int64_t{config.kv_heads} * config.head_dim};
-  absl::StatusOr<Tensor> heads = backend.Allocate(shape, DType::kF32);
-  if (!heads.ok()) return heads.status();
+  MEA_ASSIGN_OR_RETURN(Tensor heads, backend.Allocate(shape, DType::kF32));
   for (int i = 0; i < config.num_layers; ++i) {
     const LayerWeights& layer = weights.layers[i];
     biases.apart_.push_back(!layer.k_bias.empty() &&
                             AttentionOf(config).can_add_key_bias(config, i));
     if (!biases.apart_[i]) continue;
     Compose(layer.k_bias, layer.mix.key, config.kv_heads, config.head_dim,
-            heads->view().row<float>(i));
+            heads.view().row<float>(i));
   }
-  biases.heads_ = *std::move(heads);
-  biases.strides_ = *std::move(strides);
-  biases.offsets_ = *std::move(by_element);
+  biases.heads_ = std::move(heads);
+  biases.strides_ = std::move(strides);
+  biases.offsets_ = std::move(by_element);
   biases.kv_heads_ = config.kv_heads;
   return biases;
 }

@@ -111,7 +111,7 @@ void Model::Layers(const KvCache& kv) {
                    .out = residual});
   backend_->RmsNorm(
       {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed});
-  // Adds what a block leaves, and makes what the next one reads.
+  // Adds the output of a block, and computes the input of the next one.
   const auto add = [&](TensorView delta_gain, TensorView next_gain) {
     backend_->AddRmsNorm({.delta = delta,
                           .delta_gain = delta_gain,
@@ -222,7 +222,7 @@ void Model::Experts(int layer, int num_tokens) {
 
 TensorView Model::Logits(std::span<const int32_t> rows) {
   const int num_rows = static_cast<int>(rows.size());
-  // Filled up as a step's rows are, so that few graphs serve all numbers of rows.
+  // Padded as the rows of a step are, so that few graphs serve all numbers of rows.
   const int n = std::min(backend_->PaddedRows(num_rows), limits_.max_logit_rows);
   const TensorView device_rows = inputs_.SetRows(rows, n);
   const TensorView hidden = workspace_.last_hidden(n);

@@ -56,7 +56,8 @@ class Lister {
     if (!name.empty()) Gain(Weight(prefix, name), config_.hidden_size, view);
   }
 
-  // The factors of one product side by side, stored each by itself or all in the tensor `joined`.
+  // The factors of one product, adjacent in memory; stored one by one or all in the tensor
+  // `joined`.
   void Product(const std::string& prefix, std::string_view joined, const std::vector<Linear>& parts,
                int64_t in, bool has_bias) {
     int64_t all_rows = 0;
@@ -116,8 +117,8 @@ class Lister {
     Product(prefix, "", {{"down_proj", hidden, w.down_proj, w.down_bias}}, ffn, config_.mlp_bias);
   }
 
-  // Every expert is a set of tensors of its own. In memory those of all experts follow one another,
-  // equally far apart.
+  // Every expert is a set of tensors of its own. In memory those of all experts lie at equal
+  // distances.
   void Experts(const std::string& prefix, LayerWeights& w) {
     const auto& names = design_.experts;
     const std::string block = absl::StrCat(prefix, std::string(names.block));
@@ -155,8 +156,8 @@ class Lister {
   const std::vector<int> rotary_order_ = RotaryOrder(config_.rope, config_.head_dim);
 };
 
-// What checkpoints of this family carry without meaning anything by it: RoPE frequencies that older
-// versions of transformers saved, and a copy of the embedding where the output is tied to it.
+// Tensors that checkpoints of this family may contain and that mean nothing: RoPE frequencies that
+// older versions of transformers saved, and a copy of the embedding where the output is tied to it.
 IsHarmless HarmlessIn(const ModelConfig& config) {
   return [&config](std::string_view name) {
     return name.ends_with("rotary_emb.inv_freq") ||
@@ -177,7 +178,7 @@ TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
   for (int layer = 0; layer < config.num_layers; ++layer) {
     lister.Layer(layer, weights.layers[layer]);
   }
-  // Logits are scaled by what they are a product of.
+  // The gain of the final norm includes the scale of the logits.
   lister.Gain("model.norm.weight", hidden, weights.final_norm, config.logit_scale);
   if (!config.tie_word_embeddings) {
     list.Add({.name = "lm_head.weight", .view = &weights.lm_head, .shape = {vocab, hidden}});
@@ -205,7 +206,7 @@ absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
 absl::StatusOr<ModelWeights> PlaceWeights(const ModelConfig& config, ModelWeights host,
                                           Backend& backend, const LoadProgress& progress) {
   if (host.embedding.device == backend.device()) {
-    host.unchecked.clear();  // the checkpoint may go
+    host.unchecked.clear();  // the checkpoint is no longer needed
     return host;
   }
   const bool tied = host.lm_head.data == host.embedding.data;

@@ -1,22 +1,18 @@
 #include "engine/model/row_probe.h"
 
+#include "kernels/status_macros.h"
+
 namespace mea {
 
 absl::StatusOr<RowProbe> RowProbe::Create(int hidden_size, int max_rows, Backend* backend) {
   RowProbe probe(backend);
   const std::array<int64_t, 2> zeros = {kColumns, hidden_size};
-  absl::StatusOr<Tensor> tensor = backend->Allocate(zeros, DType::kBf16);
-  if (!tensor.ok()) return tensor.status();
-  probe.zeros_ = *std::move(tensor);
+  MEA_ASSIGN_OR_RETURN(probe.zeros_, backend->Allocate(zeros, DType::kBf16));
   const std::array<int64_t, 2> products = {max_rows, kColumns};
-  tensor = backend->Allocate(products, backend->wide_dtype());
-  if (!tensor.ok()) return tensor.status();
-  probe.products_ = *std::move(tensor);
+  MEA_ASSIGN_OR_RETURN(probe.products_, backend->Allocate(products, backend->wide_dtype()));
   if (backend->device() == Device::kCpu) return probe;
   for (Tensor& host : probe.hosts_) {
-    tensor = backend->AllocateHost(products, backend->wide_dtype());
-    if (!tensor.ok()) return tensor.status();
-    host = *std::move(tensor);
+    MEA_ASSIGN_OR_RETURN(host, backend->AllocateHost(products, backend->wide_dtype()));
   }
   return probe;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/status_macros.h"
+
 namespace mea {
 namespace {
 
@@ -45,13 +47,9 @@ absl::StatusOr<StepInputs> StepInputs::Create(const ModelLimits& limits, int max
                 {num_groups * int64_t{limits.max_num_seqs}, max_pages}},
            Pair{&StepInputs::rows_, &StepInputs::host_rows_, {1, limits.max_logit_rows}},
        }) {
-    absl::StatusOr<Tensor> device = backend->Allocate(r.shape, DType::kI32);
-    if (!device.ok()) return device.status();
-    inputs.*r.device = *std::move(device);
+    MEA_ASSIGN_OR_RETURN(inputs.*r.device, backend->Allocate(r.shape, DType::kI32));
     for (Tensor& part : (inputs.*r.host).parts) {
-      absl::StatusOr<Tensor> host = backend->AllocateHost(r.shape, DType::kI32);
-      if (!host.ok()) return host.status();
-      part = *std::move(host);
+      MEA_ASSIGN_OR_RETURN(part, backend->AllocateHost(r.shape, DType::kI32));
     }
   }
   return inputs;
@@ -96,8 +94,8 @@ void StepInputs::Set(const Batch& batch) {
   SetPageTables(batch);
 }
 
-// One below the other, so that all go in one copy; steps of one number of sequences find theirs
-// where it always was.
+// One after the other, so that one copy moves all of them. Steps with the same number of sequences
+// have them at the same place.
 void StepInputs::SetPageTables(const Batch& batch) {
   const int64_t seqs = batch.num_seqs();
   const int64_t width = batch.page_table().shape[1];

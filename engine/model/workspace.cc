@@ -3,6 +3,7 @@
 #include <array>
 
 #include "engine/attention/variant.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
@@ -59,7 +60,7 @@ absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const Mod
         workspace.num_bytes_ += allocated->num_bytes();
         tensor = *std::move(allocated);
       });
-  if (!status.ok()) return status;
+  MEA_RETURN_IF_ERROR(status);
   return workspace;
 }
 

@@ -10,25 +10,24 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(
     const std::filesystem::path& file) {
   const std::string path = file.string();
-  const absl::StatusOr<OpenedFile> opened = OpenRegularFile(file);
-  if (!opened.ok()) return opened.status();
-  const absl::Cleanup close_file = [fd = opened->fd] { close(fd); };
+  MEA_ASSIGN_OR_RETURN(const OpenedFile opened, OpenRegularFile(file));
+  const absl::Cleanup close_file = [fd = opened.fd] { close(fd); };
   void* data = nullptr;
-  if (opened->size > 0) {  // an empty mapping is an error to mmap
-    data = mmap(nullptr, opened->size, PROT_READ, MAP_SHARED, opened->fd, 0);
+  if (opened.size > 0) {  // an empty mapping is an error to mmap
+    data = mmap(nullptr, opened.size, PROT_READ, MAP_SHARED, opened.fd, 0);
     if (data == MAP_FAILED) {
       return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot map"));
     }
   }
   std::shared_ptr<const MappedFile> mapped(
-      new MappedFile(path, static_cast<const char*>(data), opened->size));
-  absl::Status status = RefusePointer(path, {mapped->data(), static_cast<size_t>(mapped->size())});
-  if (!status.ok()) return status;
+      new MappedFile(path, static_cast<const char*>(data), opened.size));
+  MEA_RETURN_IF_ERROR(RefusePointer(path, {mapped->data(), static_cast<size_t>(mapped->size())}));
   return mapped;
 }
 

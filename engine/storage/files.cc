@@ -8,6 +8,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -41,24 +42,23 @@ absl::StatusOr<OpenedFile> OpenRegularFile(const std::filesystem::path& file) {
 
 absl::StatusOr<std::string> ReadTextFile(const std::filesystem::path& file) {
   const std::string path = file.string();
-  const absl::StatusOr<OpenedFile> opened = OpenRegularFile(file);
-  if (!opened.ok()) return opened.status();
-  const absl::Cleanup close_file = [fd = opened->fd] { close(fd); };
-  if (opened->size > kMaxTextFileBytes) {
+  MEA_ASSIGN_OR_RETURN(const OpenedFile opened, OpenRegularFile(file));
+  const absl::Cleanup close_file = [fd = opened.fd] { close(fd); };
+  if (opened.size > kMaxTextFileBytes) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": expected at most ", kMaxTextFileBytes,
-                                                   " bytes, found ", opened->size));
+                                                   " bytes, found ", opened.size));
   }
-  std::string text(opened->size, '\0');
+  std::string text(opened.size, '\0');
   size_t done = 0;
   while (done < text.size()) {
-    const ssize_t count = read(opened->fd, text.data() + done, text.size() - done);
+    const ssize_t count = read(opened.fd, text.data() + done, text.size() - done);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return ErrnoError(errno, path, "read");
     if (count == 0) break;  // truncated meanwhile
     done += static_cast<size_t>(count);
   }
   text.resize(done);
-  if (absl::Status status = RefusePointer(path, text); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(RefusePointer(path, text));
   return text;
 }
 

@@ -40,7 +40,7 @@ class DocumentBuilder final : public nlohmann::json_sax<json> {
 
   bool parse_error(size_t position, const std::string& last_token,
                    const nlohmann::detail::exception&) override {
-    // Python writes them, though no JSON has them.
+    // Python writes them, although they are not JSON.
     for (const std::string_view number : {"NaN", "Infinity"}) {
       if (position == 0 || !text_.substr(position - 1).starts_with(number)) continue;
       return Refuse(absl::StrCat(std::string(number), ", which is no JSON, at byte ", position));

@@ -12,8 +12,8 @@
 namespace mea {
 namespace {
 
-// One mapped file. The handler takes no lock and may interrupt whoever fills an entry in, so `data`
-// is written last.
+// One mapped file. The handler takes no lock and may interrupt a thread that fills in an entry, so
+// `data` is written last.
 struct Listed {
   std::atomic<bool> taken{false};
   std::atomic<const char*> data{nullptr};
@@ -33,7 +33,7 @@ void WriteToStderr(std::string_view text) {
   }
 }
 
-// Calls what is safe in a handler alone: write, signal, raise, _exit.
+// Calls only functions that are safe in a handler: write, signal, raise, _exit.
 void OnSigbus(int, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
   for (const Listed& file : listed) {

@@ -12,8 +12,8 @@
 namespace mea {
 namespace {
 
-// A number is not finite where all bits of its exponent are set: adding one to them carries into
-// the place of the sign. No branch, so that a compiler makes vectors of it.
+// A number is not finite if all bits of its exponent are set: adding one to them carries into the
+// sign bit. No branch, so that the compiler vectorises it.
 template <typename Bits>
 struct Exponent {
   Bits lowest;  // bit of the exponent

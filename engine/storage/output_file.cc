@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 
@@ -47,10 +48,9 @@ absl::Status OutputFile::Close() {
 }
 
 absl::Status WriteFile(const std::filesystem::path& file, std::string_view text) {
-  absl::StatusOr<std::unique_ptr<OutputFile>> out = OutputFile::Create(file);
-  if (!out.ok()) return out.status();
-  if (absl::Status status = (*out)->Append(text); !status.ok()) return status;
-  return (*out)->Close();
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<OutputFile> out, OutputFile::Create(file));
+  MEA_RETURN_IF_ERROR(out->Append(text));
+  return out->Close();
 }
 
 absl::Status ReplaceFile(const std::filesystem::path& file, std::string_view text) {

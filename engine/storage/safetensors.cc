@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/storage/json.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -19,19 +20,17 @@ constexpr size_t kMaxShards = 4096;
 using WeightMap = std::map<std::string, std::string, std::less<>>;
 
 // A shard is in the directory of its index. (It may be a symbolic link to anywhere, as in the
-// Hugging Face cache: that is the owner's word, not the index's.)
+// Hugging Face cache: that is the owner's choice, not the index's.)
 bool IsPlainFileName(std::string_view name) {
   return !name.empty() && name.front() != '.' && name.find('/') == std::string_view::npos &&
          name.find('\0') == std::string_view::npos && name.ends_with(".safetensors");
 }
 
 absl::StatusOr<WeightMap> ReadIndex(const fs::path& index) {
-  const absl::StatusOr<std::string> text = ReadTextFile(index);
-  if (!text.ok()) return text.status();
+  MEA_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index));
   const std::string file = index.string();
-  const absl::StatusOr<nlohmann::json> document = ParseJson(*text, file);
-  if (!document.ok()) return document.status();
-  FieldReader in(*document, file);
+  MEA_ASSIGN_OR_RETURN(const nlohmann::json document, ParseJson(text, file));
+  FieldReader in(document, file);
   const nlohmann::json* map = in.Get("weight_map");
   if (map == nullptr || !map->is_object() || map->empty()) {
     in.RefuseValue("weight_map", "an object that names a file for each tensor",
@@ -54,9 +53,9 @@ absl::StatusOr<WeightMap> ReadIndex(const fs::path& index) {
 }  // namespace
 
 absl::StatusOr<SafeTensors> SafeTensors::Open(const fs::path& dir) {
-  // transformers prefers the single file where both are there.
+  // transformers prefers the single file if both exist.
   const auto is_there = [&](const char* name) {
-    std::error_code error;  // a link that leads nowhere is there: opening it says so
+    std::error_code error;  // a dangling link counts as existing; opening it reports the error
     return fs::exists(fs::symlink_status(dir / name, error));
   };
   if (is_there(kFileName)) return OpenFile(dir / kFileName);
@@ -66,14 +65,12 @@ absl::StatusOr<SafeTensors> SafeTensors::Open(const fs::path& dir) {
 }
 
 absl::StatusOr<SafeTensors> SafeTensors::OpenFile(const fs::path& file) {
-  absl::StatusOr<std::shared_ptr<const MappedFile>> mapped = MappedFile::Open(file);
-  if (!mapped.ok()) return mapped.status();
-  absl::StatusOr<std::vector<StoredTensor>> tensors = ReadSafeTensorsHeader(*mapped);
-  if (!tensors.ok()) return tensors.status();
+  MEA_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> mapped, MappedFile::Open(file));
+  MEA_ASSIGN_OR_RETURN(std::vector<StoredTensor> tensors, ReadSafeTensorsHeader(mapped));
   SafeTensors result;
   result.source_ = file.string();
   result.num_files_ = 1;
-  for (StoredTensor& tensor : *tensors) {
+  for (StoredTensor& tensor : tensors) {
     std::string name = tensor.name;
     result.tensors_.emplace(std::move(name), std::move(tensor));
   }
@@ -81,10 +78,9 @@ absl::StatusOr<SafeTensors> SafeTensors::OpenFile(const fs::path& file) {
 }
 
 absl::StatusOr<SafeTensors> SafeTensors::OpenShards(const fs::path& index) {
-  const absl::StatusOr<WeightMap> weight_map = ReadIndex(index);
-  if (!weight_map.ok()) return weight_map.status();
+  MEA_ASSIGN_OR_RETURN(const WeightMap weight_map, ReadIndex(index));
   std::set<std::string> shards;
-  for (const auto& [tensor, shard] : *weight_map) shards.insert(shard);
+  for (const auto& [tensor, shard] : weight_map) shards.insert(shard);
   if (shards.size() > kMaxShards) {
     return absl::InvalidArgumentError(Mismatch(index.string(), "weight_map",
                                                absl::StrCat("at most ", kMaxShards, " files"),
@@ -94,15 +90,14 @@ absl::StatusOr<SafeTensors> SafeTensors::OpenShards(const fs::path& index) {
   SafeTensors result;
   result.source_ = index.string();
   for (const std::string& shard : shards) {
-    absl::StatusOr<SafeTensors> part = OpenFile(index.parent_path() / shard);
-    if (!part.ok()) return part.status();
+    MEA_ASSIGN_OR_RETURN(SafeTensors part, OpenFile(index.parent_path() / shard));
     ++result.num_files_;
-    for (auto& [name, tensor] : part->tensors_) {
-      const auto listed = weight_map->find(name);
-      if (listed == weight_map->end() || listed->second != shard) {
+    for (auto& [name, tensor] : part.tensors_) {
+      const auto listed = weight_map.find(name);
+      if (listed == weight_map.end() || listed->second != shard) {
         return absl::InvalidArgumentError(
-            Mismatch(part->source_, ShownName(name),
-                     listed == weight_map->end()
+            Mismatch(part.source_, ShownName(name),
+                     listed == weight_map.end()
                          ? "only tensors that the index lists"
                          : absl::StrCat("it in ", listed->second, " as the index says"),
                      "it here"));
@@ -110,7 +105,7 @@ absl::StatusOr<SafeTensors> SafeTensors::OpenShards(const fs::path& index) {
       result.tensors_.emplace(name, std::move(tensor));
     }
   }
-  for (const auto& [name, shard] : *weight_map) {
+  for (const auto& [name, shard] : weight_map) {
     if (result.tensors_.contains(name)) continue;
     return absl::InvalidArgumentError(Mismatch((index.parent_path() / shard).string(),
                                                ShownName(name), "it here as the index says",

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/storage/json.h"
 #include "engine/storage/safetensors.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -166,7 +167,7 @@ absl::Status CheckMetadata(const json& metadata, const std::string& file) {
   return Refusal(file, "__metadata__", "an object of strings", ShownValue(metadata));
 }
 
-// The format wants the data covered from end to end, every byte once.
+// The format requires that tensors cover all of the data, each byte once.
 absl::Status CheckCover(std::span<const StoredTensor> by_offset, int64_t data_bytes,
                         const std::string& file) {
   int64_t covered = 0;
@@ -201,29 +202,24 @@ std::string ShapeString(std::span<const int64_t> shape) {
 absl::StatusOr<std::vector<StoredTensor>> ReadSafeTensorsHeader(
     std::shared_ptr<const MappedFile> file) {
   const std::string& path = file->path();
-  const absl::StatusOr<std::string_view> text = HeaderText(*file);
-  if (!text.ok()) return text.status();
-  const absl::StatusOr<json> header = ParseJson(*text, path);
-  if (!header.ok()) return header.status();
+  MEA_ASSIGN_OR_RETURN(const std::string_view text, HeaderText(*file));
+  MEA_ASSIGN_OR_RETURN(const json header, ParseJson(text, path));
 
   std::vector<StoredTensor> tensors;
-  for (const auto& [name, entry] : header->items()) {
+  for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
-      if (absl::Status status = CheckMetadata(entry, path); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(CheckMetadata(entry, path));
       continue;
     }
-    absl::StatusOr<StoredTensor> tensor = ReadEntry(name, entry, path);
-    if (!tensor.ok()) return tensor.status();
-    tensors.push_back(*std::move(tensor));
+    MEA_ASSIGN_OR_RETURN(StoredTensor tensor, ReadEntry(name, entry, path));
+    tensors.push_back(std::move(tensor));
   }
-  // Empty tensors sort before the one that starts where they stand.
+  // Empty tensors sort before a tensor with the same start.
   std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
     return std::pair(a.offset, a.num_bytes) < std::pair(b.offset, b.num_bytes);
   });
-  const int64_t data_start = kLengthBytes + static_cast<int64_t>(text->size());
-  if (absl::Status status = CheckCover(tensors, file->size() - data_start, path); !status.ok()) {
-    return status;
-  }
+  const int64_t data_start = kLengthBytes + static_cast<int64_t>(text.size());
+  MEA_RETURN_IF_ERROR(CheckCover(tensors, file->size() - data_start, path));
   for (StoredTensor& tensor : tensors) {
     tensor.offset += data_start;
     tensor.file = file;

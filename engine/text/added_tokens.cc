@@ -24,7 +24,7 @@ bool StandsAlone(std::string_view text, size_t begin, size_t end) {
          (end == text.size() || !IsWord(CodePointAt(text, end)));
 }
 
-// White space is not sought before `first`.
+// White space before `first` is not looked at.
 size_t SpaceBefore(std::string_view text, size_t first, size_t at, TextWork& work) {
   while (at > first && work.Go(1) && IsSpace(CodePointAt(text, CodePointBefore(text, at)))) {
     at = CodePointBefore(text, at);
@@ -112,7 +112,7 @@ void AddedTokenMatcher::Split(std::string_view text, bool parse_special,
     auto [begin, end, token] = *match;
     if (token->special && !parse_special) continue;
     if (token->single_word && !StandsAlone(text, begin, end)) continue;
-    // White space that a token before has taken is not taken again.
+    // White space that an earlier token has taken is not taken again.
     if (token->lstrip) begin = SpaceBefore(text, done, begin, work);
     if (token->rstrip) end = SpaceAfter(text, end, work);
     if (done < begin) give(done, begin, nullptr);

@@ -11,8 +11,8 @@ namespace {
 
 constexpr char32_t kMetaspace = 0x2581;  // ▁
 
-// Words of up to this many symbols merge in an array: finding the best of few ranks by looking at
-// all of them beats a queue.
+// Words of up to this many symbols merge in an array: for few ranks a linear search is faster than
+// a queue.
 constexpr size_t kShortWord = 32;
 
 // Whether a token like "a▁" exists, so that merges may reach across the beginning of a word.
@@ -103,7 +103,7 @@ void Bpe::EncodeBytes(std::string_view word, TextWork& work, std::vector<int32_t
 
 void Bpe::EncodeCodePoints(std::string_view word, TextWork& work, std::vector<int32_t>* ids) const {
   size_t begin = ids->size();
-  bool in_word = false;  // the last code point was no metaspace
+  bool in_word = false;  // the last code point was not a metaspace
   bool has_unk = false;  // an unk_id waits for the next known code point, as with Hugging Face
   const auto flush_unk = [&] {
     if (has_unk) ids->push_back(*options_.unk_id);
@@ -205,7 +205,7 @@ void Bpe::MergeLong(size_t begin, TextWork& work, std::vector<int32_t>* ids) con
     const int32_t at = static_cast<int32_t>(queue.top());
     queue.pop();
     Symbol& symbol = symbols[at];
-    if (symbol.id < 0 || symbol.pair.rank != rank) continue;  // its pair is another by now
+    if (symbol.id < 0 || symbol.pair.rank != rank) continue;  // its pair has changed
     Symbol& gone = symbols[symbol.next];
     symbol.id = symbol.pair.id;
     symbol.next = gone.next;

@@ -22,7 +22,7 @@ struct Detokenizer::State {
         matcher(&stop_strings),
         run_matcher(matcher) {}
 
-  // The stop string that the special token is.
+  // The stop string that equals the special token.
   std::optional<int> StopOf(int32_t id) const {
     if (num_tokens <= min_tokens) return std::nullopt;
     const auto it = std::find_if(stop_tokens.begin(), stop_tokens.end(),
@@ -36,7 +36,7 @@ struct Detokenizer::State {
     return std::nullopt;
   }
 
-  // Takes in text that is certain and gives what can be released of it.
+  // Takes text that is certain and returns the part that can be released.
   TextDelta Take(std::string_view fresh) {
     const size_t held_before = held.size();
     num_code_points += NumCodePoints(fresh);
@@ -49,8 +49,8 @@ struct Detokenizer::State {
     return delta;
   }
 
-  // Seeks stop strings in the open byte run as well, which is not certain: if generation stops
-  // here, no byte can follow that would spoil it.
+  // Also searches the open byte run, which is not certain: if generation stops here, no byte can
+  // follow that would change it.
   std::optional<TextDelta> StopInRun() {
     const std::string_view run = stream.OpenRun();
     if (run.size() <= run_scanned) {
@@ -74,7 +74,8 @@ struct Detokenizer::State {
   }
 
   const StopStrings stop_strings;
-  std::vector<std::pair<int32_t, int>> stop_tokens;  // special tokens that are one, and which
+  std::vector<std::pair<int32_t, int>>
+      stop_tokens;  // special tokens that are stop strings, and which
   const bool include_stop;
   const int min_tokens;
   DecodeStream stream;

@@ -11,7 +11,7 @@ absl::Status CheckJsonBounds(std::string_view text, const JsonBounds& bounds) {
   int64_t num_containers = 0;
   int64_t num_look_ups = 0;
   bool in_string = false;
-  // Where a parser stops as if it were the end.
+  // A parser stops here as at the end.
   if (text.find('\0') != text.npos) return absl::InvalidArgumentError("holds a NUL byte");
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];

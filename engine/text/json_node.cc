@@ -9,7 +9,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Listens to a parse for the sake of the place where it fails.
+// Follows a parse to know the place where it fails.
 struct ErrorPosition : nlohmann::json_sax<Json> {
   bool null() override { return true; }
   bool boolean(bool) override { return true; }

@@ -9,7 +9,7 @@
 namespace mea {
 namespace {
 
-// Each step gives its result, or nothing where the text stays as it is.
+// Each step returns its result, or nothing if the text does not change.
 std::optional<std::string> Run(UnicodeForm form, std::string_view text, TextWork& work) {
   return InUnicodeForm(form, text, work);
 }

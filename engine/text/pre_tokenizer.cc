@@ -39,7 +39,7 @@ std::vector<TextSpan> SplitCodePoints(std::string_view text, TextWork& work, Pre
   return spans;
 }
 
-// Joins each match to the span before it, in the order given, unless that one is a match as well.
+// Joins each match to the span before it, in the given order, unless that span is also a match.
 // Walking the spans backwards, "before" is what follows in the text.
 template <typename Iterator>
 std::vector<TextSpan> JoinMatchesToPrevious(Iterator first, Iterator last) {

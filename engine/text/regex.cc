@@ -10,6 +10,7 @@
 #include "engine/text/regex_syntax.h"
 #include "engine/text/utf8.h"
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -29,16 +30,16 @@ using CompileContextPtr =
 
 PCRE2_SPTR Subject(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
 
-// Room for one pair of offsets is enough for every pattern: nobody asks for groups.
+// One pair of offsets is enough for every pattern: groups are not used.
 pcre2_match_data* ThreadMatchData() {
   thread_local const MatchDataPtr data(pcre2_match_data_create(1, nullptr));
   return data.get();
 }
 
-// What a match may see of the text before it has to ask for more.
+// The bytes that a match may see before it must ask for more.
 constexpr size_t kWindowBytes = 1024;
 
-// Of one attempt, where the pattern itself can be tried in many ways.
+// The bound for one attempt, because a pattern may match in many ways.
 constexpr uint32_t kMaxBacktracks = 50'000'000;
 constexpr uint32_t kMaxHeapKib = 256 << 10;
 
@@ -56,7 +57,7 @@ class Pcre2Pattern {
     size_t begin = 0, end = 0;  // kMatch; kNeedsMore: where the attempt began
   };
 
-  // Null, and `message`, where PCRE2 refuses it.
+  // Null, and a `message`, if PCRE2 refuses it.
   static std::optional<Pcre2Pattern> Compile(std::string_view pattern, uint32_t flags,
                                              std::string* message) {
     const CompileContextPtr options(pcre2_compile_context_create(nullptr));
@@ -82,7 +83,7 @@ class Pcre2Pattern {
     return compiled;
   }
 
-  // Seeks from `from` on in text[0, end). kNeedsMore: what comes behind `end` decides.
+  // Searches text[0, end) from `from`. kNeedsMore: the result depends on the text after `end`.
   Found Match(std::string_view text, size_t from, size_t end) const {
     pcre2_match_data* data = ThreadMatchData();
     const uint32_t flags = end < text.size() ? PCRE2_PARTIAL_HARD : 0;
@@ -108,8 +109,8 @@ class Pcre2Pattern {
 
 }  // namespace
 
-// Every call of PCRE2 sees a window of the text: so the work can be stopped between two of them,
-// and a pattern that reads on and on from everywhere is found out by the windows that it asks for.
+// Every call of PCRE2 sees a window of the text. So the work can be stopped between two calls, and
+// a pattern that reads far ahead at every position is detected by the windows that it asks for.
 struct Regex::Code {
   using Answer = Pcre2Pattern::Answer;
 
@@ -146,7 +147,7 @@ struct Regex::Code {
     return std::nullopt;
   }
 
-  // What begins at `at`, in windows that grow until that is certain.
+  // The match that begins at `at`; the window grows until the result is certain.
   Pcre2Pattern::Found MatchAt(std::string_view text, size_t at, TextWork& work) const {
     for (size_t bytes = 2 * kWindowBytes;; bytes *= 2) {
       const size_t end = WindowEnd(text, at, bytes);
@@ -166,17 +167,16 @@ struct Regex::Code {
 
   std::string literal;  // if not empty the pattern is this text, and the rest is not used
   std::optional<Pcre2Pattern> anywhere,
-      here;  // seeks a match; looks whether one begins where asked
+      here;  // one searches for a match, the other tests one position
 };
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
-  const absl::StatusOr<std::string> translated = OnigurumaToPcre2(pattern);
-  if (!translated.ok()) return translated.status();
+  MEA_ASSIGN_OR_RETURN(const std::string translated, OnigurumaToPcre2(pattern));
   auto compiled = std::make_shared<Code>();
   std::string message;
-  compiled->anywhere = Pcre2Pattern::Compile(*translated, 0, &message);
+  compiled->anywhere = Pcre2Pattern::Compile(translated, 0, &message);
   if (compiled->anywhere)
-    compiled->here = Pcre2Pattern::Compile(*translated, PCRE2_ANCHORED, &message);
+    compiled->here = Pcre2Pattern::Compile(translated, PCRE2_ANCHORED, &message);
   if (!compiled->here) return absl::InvalidArgumentError(message);
   return Regex(std::move(compiled));
 }
@@ -197,7 +197,7 @@ void Regex::Split(std::string_view text, TextWork& work, std::vector<TextSpan>* 
     if (!match.has_value()) break;
     const auto [begin, end] = *match;
     if (begin == end && end == done && !spans->empty() && spans->back().is_match) {
-      // An empty match right behind a match would be found for ever.
+      // An empty match directly after a match would be found forever.
       from += from < text.size() ? CodePointSize(text[from]) : 1;
       continue;
     }

@@ -15,7 +15,7 @@ constexpr std::string_view kNotSpace =
     R"(\x00-\x08\x0e-\x1f\x21-\x84\x86-\x9f\xa1-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027})"
     R"(\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
 // PCRE2 leaves marks and connectors out of its \w. Oniguruma counts six digits and fractions of
-// Latin-1 (superscripts, 1/4 ...) among its letters, though none beyond.
+// Latin-1 (superscripts, 1/4 ...) among its letters, but no others.
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";
 
 constexpr std::array<std::string_view, 37> kCategories = {
@@ -28,7 +28,7 @@ class Translator {
   explicit Translator(std::string_view pattern) : in_(pattern) {}
 
   absl::StatusOr<std::string> Run() {
-    if (in_.substr(0, 4) == "(?i)") Copy(4);  // elsewhere its reach differs
+    if (in_.substr(0, 4) == "(?i)") Copy(4);  // elsewhere its scope differs
     while (at_ < in_.size() && refused_.empty()) {
       switch (in_[at_]) {
         case '\\':
@@ -67,7 +67,7 @@ class Translator {
     Refuse(3);
   }
 
-  // {n}, {n,} or {n,m}; anything else in braces is literal to both, save {,m}. Ruby reads {n,m}+
+  // {n}, {n,} or {n,m}; anything else in braces is literal in both, except {,m}. Ruby reads {n,m}+
   // and {n}? as two quantifiers, PCRE2 as one.
   void Interval() {
     const size_t end = in_.find_first_not_of("0123456789,", at_ + 1);
@@ -97,7 +97,7 @@ class Translator {
     in_class_ = false;
   }
 
-  // Puts the members of a class where a class or a part of one may stand.
+  // Writes the members of a class, as a class or as a part of one.
   void Members(std::string_view members) {
     out_.append(in_class_ ? "" : "[").append(members).append(in_class_ ? "" : "]");
     at_ += 2;
@@ -158,7 +158,7 @@ class Translator {
     if (!letters) return Refuse(end + 1 - at_);
     const bool category =
         std::find(kCategories.begin(), kCategories.end(), name) != kCategories.end();
-    // By itself \p{Han} means the script to Oniguruma, the script extensions to PCRE2.
+    // \p{Han} means the script in Oniguruma and the script extensions in PCRE2.
     out_.append(in_.substr(at_, 2)).append(negated ? "{^" : "{").append(category ? "" : "sc:");
     out_.append(name).append("}");
     at_ = end + 1;

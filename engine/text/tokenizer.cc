@@ -14,11 +14,12 @@
 #include "engine/text/utf8.h"
 #include "engine/text/vocabulary.h"
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// The matcher of the added tokens that are sought in raw text, or in normalized text.
+// The matcher of the added tokens that are searched for in raw text, or in normalized text.
 AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
@@ -28,7 +29,7 @@ AddedTokenMatcher MatcherOf(const TokenizerSpec& spec, bool normalized) {
     std::string buffer;
     const std::string_view pattern =
         normalized ? spec.normalizer.Apply(token.content, &buffer, work) : token.content;
-    if (pattern.empty()) continue;  // nothing is left to be found
+    if (pattern.empty()) continue;  // there is nothing to find
     patterns.emplace_back(pattern);
     tokens.push_back(token);
   }
@@ -70,8 +71,8 @@ struct Tokenizer::Parts {
   }
 
   // Where the bytes of `literal` are once `text` is normalized. The parts of the text between the
-  // bounds of the ranges are normalized one by one; where they do not make the whole again, as when
-  // a code point composes across a bound, all of the text is taken as literal.
+  // bounds of the ranges are normalized one by one; if the results do not add up to the whole, for
+  // example because a code point composes across a bound, all of the text counts as literal.
   std::vector<TextRange> LiteralOfNormalized(std::string_view text, std::string_view normalized,
                                              std::span<const TextRange> literal,
                                              TextWork& work) const {
@@ -90,7 +91,7 @@ struct Tokenizer::Parts {
     }
     piece(text.size());
     if (!normalized.ends_with(pieces)) return {{0, normalized.size()}};
-    for (auto& [begin, end] : ranges) {  // after what the normalizer puts before a text
+    for (auto& [begin, end] : ranges) {  // after the prefix that the normalizer adds
       begin += normalized.size() - pieces.size();
       end += normalized.size() - pieces.size();
     }
@@ -114,15 +115,14 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& pa
         absl::StrCat(content.status().message(),
                      "; no other kind of tokenizer is read, tokenizer.model neither"));
   }
-  if (!content.ok()) return content.status();
+  MEA_RETURN_IF_ERROR(content.status());
   return Parse(*content, path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(std::string_view json,
                                                             const std::string& name) {
-  absl::StatusOr<TokenizerSpec> spec = ParseTokenizerJson(json, name);
-  if (!spec.ok()) return spec.status();
-  return std::unique_ptr<Tokenizer>(new Tokenizer(std::make_unique<Parts>(*std::move(spec))));
+  MEA_ASSIGN_OR_RETURN(TokenizerSpec spec, ParseTokenizerJson(json, name));
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::make_unique<Parts>(std::move(spec))));
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
@@ -145,7 +145,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
   if (!IsValidUtf8(text)) {
     repaired = ReplaceInvalidUtf8(text);
     text = repaired;
-    parse_special &= literal.empty();  // the ranges are those of another text
+    parse_special &= literal.empty();  // the ranges belong to another text
     literal = {};
   }
   std::vector<int32_t> ids;

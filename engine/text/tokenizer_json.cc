@@ -16,7 +16,7 @@ void Unsupported(const JsonNode& node, const std::string& supported = "") {
   node.FailValue("is not supported" + (supported.empty() ? "" : " (" + supported + ")"));
 }
 
-// The members of a component that may be a Sequence of such, in order: {"type": "Sequence",
+// The members of a component that may be a Sequence of components, in order: {"type": "Sequence",
 // `list`: [...]}, one component, or null.
 std::vector<JsonNode> Flatten(const JsonNode& node, const std::string& list, int depth = 0) {
   if (node.absent()) return {};
@@ -261,7 +261,7 @@ std::vector<int32_t> ReadTemplateToken(const JsonNode& processor, const JsonNode
   return ids;
 }
 
-// [special tokens..., $A, special tokens...], around what inner templates have put there.
+// [special tokens..., $A, special tokens...], around the tokens of inner templates.
 void ReadTemplate(const JsonNode& processor, TokenizerSpec* spec) {
   std::vector<int32_t> prefix, suffix;
   int num_sequences = 0;
@@ -286,7 +286,7 @@ void ReadPostProcessor(const JsonNode& node, TokenizerSpec* spec) {
     const JsonNode type = item.Get("type");
     if (type.String() == "TemplateProcessing") {
       ReadTemplate(item, spec);
-    } else if (type.String() != "ByteLevel") {  // which moves offsets, and nobody asks for those
+    } else if (type.String() != "ByteLevel") {  // which changes offsets, and offsets are not used
       Unsupported(type, "TemplateProcessing and ByteLevel are");
     }
   }
@@ -356,7 +356,7 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const st
   TokenizerSpec spec;
   spec.normalizer = ReadNormalizer(root.Find("normalizer"));
   spec.pre_tokenizer = ReadPreTokenizer(root.Find("pre_tokenizer"));
-  ReadModel(root.Get("model"), &spec);  // bytes or code points: the pre-tokenizer says which
+  ReadModel(root.Get("model"), &spec);  // bytes or code points, depending on the pre-tokenizer
   ReadAddedTokens(root.Find("added_tokens"), &spec);
   ReadPostProcessor(root.Find("post_processor"), &spec);
   spec.decoder = ReadDecoder(root.Find("decoder"));

@@ -12,8 +12,8 @@
 namespace mea {
 namespace {
 
-// ICU inserts each mark of a run into those before it, one place at a time. It is given pieces in
-// which that does not matter; a run that is longer is put in order here.
+// ICU sorts the marks of a run by insertion, which is quadratic. So it only gets pieces with short
+// runs; longer runs are sorted here.
 constexpr size_t kMaxIcuBytes = 512;
 
 struct CodePoint {
@@ -42,7 +42,7 @@ const icu::Normalizer2& IcuNormalizer(UnicodeForm form) {
   return *normalizer;
 }
 
-// Where a piece may end that begins at `begin`: whatever stands around it, it is normalized alike.
+// Where a piece that begins at `begin` may end: its normal form must not depend on its neighbours.
 bool IsBoundary(const icu::Normalizer2& normalizer, std::string_view text, size_t at) {
   return at == text.size() ||
          normalizer.hasBoundaryBefore(static_cast<UChar32>(CodePointAt(text, at)));
@@ -64,7 +64,7 @@ size_t NextBoundary(const icu::Normalizer2& normalizer, std::string_view text, s
   return end;
 }
 
-// The piece by ICU; without a result where it stays as it is.
+// The piece normalized by ICU; no result if it does not change.
 std::optional<std::string> ByIcu(const icu::Normalizer2& normalizer, std::string_view text) {
   UErrorCode error = U_ZERO_ERROR;
   const icu::StringPiece piece(text.data(), static_cast<int32_t>(text.size()));
@@ -97,7 +97,7 @@ std::vector<CodePoint> Decompose(const icu::Normalizer2& normalizer, std::string
   return result;
 }
 
-// The marks from `begin` to `end`, by class; as they came where it is equal.
+// The marks from `begin` to `end`, stably sorted by class.
 void OrderMarks(size_t begin, size_t end, std::vector<CodePoint>& text, TextWork& work) {
   std::array<size_t, 257> first{};  // of the marks of a class, among those of the run
   for (size_t i = begin; i < end; ++i) ++first[text[i].combining_class + 1];
@@ -128,7 +128,7 @@ void Compose(const icu::Normalizer2& normalizer, std::vector<CodePoint>& text, T
   std::optional<size_t> starter;
   for (size_t i = 0; i < text.size() && work.Go(1); ++i) {
     const CodePoint c = text[i];
-    // Blocked by what stands between: a starter, or a mark of the same class.
+    // Blocked by a code point in between: a starter, or a mark of the same class.
     const bool next_to_it = starter.has_value() && *starter + 1 == size;
     const bool reaches =
         starter.has_value() && (next_to_it || text[size - 1].combining_class < c.combining_class);

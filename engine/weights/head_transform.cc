@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kColumnsTogether = 256;  // of a head, in the second-level cache as doubles
 
-// The float from which every narrower format rounds as it would from `x` itself: inexact results
-// are made odd, so that they are never taken for a tie.
+// A float that rounds to every narrower format as `x` itself does: inexact results are made odd, so
+// that they never look like a tie.
 float RoundToOdd(double x) {
   float rounded = static_cast<float>(x);
   if (!std::isfinite(rounded) || static_cast<double>(rounded) == x) return rounded;

@@ -22,12 +22,12 @@ namespace {
 
 // Progress is reported at least this often.
 constexpr int64_t kChunkBytes = 64 << 20;
-// Mapped, then checked, by one thread: no more than lies near it.
+// One thread maps and then checks a piece, which must fit its cache.
 constexpr int64_t kPieceBytes = 1 << 20;
-// Elements that are rounded in as much time as a thread takes to begin, many times over.
+// Rounding so many elements takes many times as long as starting a thread.
 constexpr int64_t kWorthAThread = 1 << 20;
 
-// Carries out a plan.
+// Runs the tasks of a plan.
 class Loader {
  public:
   Loader(const LoadOptions& options, const LoadProgress& progress, int64_t bytes_total)
@@ -38,19 +38,18 @@ class Loader {
     const bool map = spec.is_matrix() && LoadableDType(task.stored.dtype) == task.dtype &&
                      spec.head_transform == nullptr && spec.head_rows.empty();
     ReorderRows(task);
-    absl::StatusOr<Tensor> tensor = map                        ? Map(task, weights)
-                                    : task.dtype == DType::kI8 ? Quantize(task)
-                                    : spec.head_transform      ? Transform(task, task.dtype)
-                                                               : Convert(task);
-    if (!tensor.ok()) return tensor.status();
-    *spec.view = tensor->view();
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, map                        ? Map(task, weights)
+                                        : task.dtype == DType::kI8 ? Quantize(task)
+                                        : spec.head_transform      ? Transform(task, task.dtype)
+                                                                   : Convert(task));
+    *spec.view = tensor.view();
     if (spec.is_temporary) {
-      temporary_.push_back(*std::move(tensor));
+      temporary_.push_back(std::move(tensor));
       return absl::OkStatus();
     }
-    weights.num_bytes += tensor->num_bytes();
-    if (tensor->view().data == task.stored.data()) weights.mapped_bytes += tensor->num_bytes();
-    weights.storage.push_back(*std::move(tensor));
+    weights.num_bytes += tensor.num_bytes();
+    if (tensor.view().data == task.stored.data()) weights.mapped_bytes += tensor.num_bytes();
+    weights.storage.push_back(std::move(tensor));
     return absl::OkStatus();
   }
 
@@ -60,7 +59,7 @@ class Loader {
   }
 
  private:
-  // Where the elements lie that are converted next: in the file, or a copy in the order of memory.
+  // The elements to convert next: in the file, or in a copy that has the order of memory.
   void ReorderRows(const LoadTask& task) {
     const std::vector<int>& order = task.spec->head_rows;
     data_ = task.stored.data();
@@ -81,7 +80,7 @@ class Loader {
     const StoredTensor& stored = task.stored;
     for (int64_t first = 0; first < stored.num_bytes; first += kChunkBytes) {
       const int64_t count = std::min(kChunkBytes, stored.num_bytes - first);
-      // The disk reads the next chunk, of whichever tensor, while this one is looked at.
+      // The disk reads the next chunk, which may be of another tensor, while this one is checked.
       if (options_.prefault) stored.file->ReadAhead(stored.offset + first, 2 * kChunkBytes);
       if (options_.prefault && !Read(stored, first, count)) {
         return NonFiniteError(*task.whole, task.dtype);
@@ -95,8 +94,8 @@ class Loader {
     return tensor;
   }
 
-  // Bytes [first, first + count) of a tensor into memory, on all cores: whoever mapped a piece
-  // checks it, while it is near. False where something in it is not finite.
+  // Bytes [first, first + count) of a tensor into memory, on all cores: the thread that mapped a
+  // piece checks it while it is in the cache. False if an element is not finite.
   bool Read(const StoredTensor& stored, int64_t first, int64_t count) {
     const DType dtype = *LoadableDType(stored.dtype);
     const int64_t size = DTypeSize(dtype);
@@ -113,13 +112,12 @@ class Loader {
     return finite;
   }
 
-  // Memory of its own: another dtype, a small vector, or a gain repeated for every head.
+  // Needs its own memory: another dtype, a small vector, or a gain repeated for every head.
   absl::StatusOr<Tensor> Convert(const LoadTask& task) {
     const StoredTensor& stored = task.stored;
-    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, task.dtype);
-    if (!tensor.ok()) return tensor.status();
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, Tensor::AllocateHost(task.spec->shape, task.dtype));
     const DType from = *LoadableDType(stored.dtype);
-    char* out = static_cast<char*>(tensor->view().data);
+    char* out = static_cast<char*>(tensor.view().data);
     const int64_t num_elements = stored.num_bytes / DTypeSize(from);
     const int64_t chunk = kChunkBytes / DTypeSize(from);
     for (int64_t first = 0; first < num_elements; first += chunk) {
@@ -143,8 +141,8 @@ class Loader {
       Reorder(*task.spec, reinterpret_cast<float*>(out));
     }
     const int64_t stored_bytes = num_elements * DTypeSize(task.dtype);
-    for (int64_t done = stored_bytes; done < tensor->num_bytes(); done += stored_bytes) {
-      std::memcpy(out + done, out, stored_bytes);
+    for (int64_t done = stored_bytes; done < tensor.num_bytes(); done += stored_bytes) {
+      std::copy_n(out, stored_bytes, out + done);
     }
     return tensor;
   }
@@ -152,10 +150,9 @@ class Loader {
   // A projection, or its bias, with a matrix applied to every head.
   absl::StatusOr<Tensor> Transform(const LoadTask& task, DType dtype) {
     const StoredTensor& stored = task.stored;
-    absl::StatusOr<Tensor> tensor = Tensor::AllocateHost(task.spec->shape, dtype);
-    if (!tensor.ok()) return tensor.status();
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, Tensor::AllocateHost(task.spec->shape, dtype));
     const ConversionResult result = TransformHeads(data_, *LoadableDType(stored.dtype),
-                                                   *task.spec->head_transform, tensor->view());
+                                                   *task.spec->head_transform, tensor.view());
     if (result.num_overflows > 0 || result.num_non_finite > 0) return NotFinite(task, result);
     Report(stored.num_bytes);
     return tensor;
@@ -166,18 +163,16 @@ class Loader {
     const StoredTensor& stored = task.stored;
     const int64_t rows = task.spec->shape[0];
     const int64_t k = task.spec->shape[1];
-    absl::StatusOr<Tensor> transformed = Tensor();
+    Tensor transformed;
     if (task.spec->head_transform) {
-      transformed = Transform(task, DType::kF32);
-      if (!transformed.ok()) return transformed.status();
+      MEA_ASSIGN_OR_RETURN(transformed, Transform(task, DType::kF32));
     }
-    absl::StatusOr<Tensor> tensor = AllocateInt8Rows(rows, k);
-    if (!tensor.ok()) return tensor.status();
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateInt8Rows(rows, k));
     const DType from = *LoadableDType(stored.dtype);
     const int64_t row_bytes = k * DTypeSize(from);
     const auto convert = [&](int64_t i, float* row) {
       return task.spec->head_transform
-                 ? ConvertDType(transformed->view().row<float>(i), DType::kF32, row, DType::kF32, k)
+                 ? ConvertDType(transformed.view().row<float>(i), DType::kF32, row, DType::kF32, k)
                  : ConvertDType(data_ + i * row_bytes, from, row, DType::kF32, k);
     };
     // Rows in stretches of a chunk, each shared by all threads.
@@ -185,7 +180,7 @@ class Loader {
     const int64_t worth_a_thread = std::max<int64_t>(1, kWorthAThread / k);
     for (int64_t first = 0; first < rows; first += rows_per_report) {
       const int64_t count = std::min(rows_per_report, rows - first);
-      std::atomic<int64_t> bad_row = count;  // any, where there are several
+      std::atomic<int64_t> bad_row = count;  // any of them if there are several
       InParallel(count, worth_a_thread, UsableCpus(), [&](int64_t begin, int64_t end) {
         std::vector<float> row(k);
         for (int64_t i = begin; i < end; ++i) {
@@ -193,14 +188,14 @@ class Loader {
             bad_row = i;
             return;
           }
-          QuantizeRow(row.data(), k, tensor->view().row<int8_t>(first + i));
+          QuantizeRow(row.data(), k, tensor.view().row<int8_t>(first + i));
         }
       });
       if (bad_row < count) {
         std::vector<float> row(k);
         return NotFinite(task, convert(first + bad_row, row.data()));
       }
-      if (!task.spec->head_transform) Report(count * row_bytes);  // else reported by Transform
+      if (!task.spec->head_transform) Report(count * row_bytes);  // otherwise reported by Transform
     }
     return tensor;
   }

@@ -16,7 +16,7 @@ namespace mea {
 namespace {
 
 constexpr int64_t kStagingBytes = int64_t{32} << 20;
-// Checked by one thread at least.
+// One thread checks at least this many.
 constexpr int64_t kCheckedAtOnceBytes = int64_t{1} << 20;
 
 TensorView Bytes(void* data, int64_t count, Device device) {
@@ -24,7 +24,8 @@ TensorView Bytes(void* data, int64_t count, Device device) {
   return TensorView::Dense(data, DType::kBf16, {1, count / 2}, device);
 }
 
-// Copies host memory to a device through two pinned buffers: one is filled while the other travels.
+// Copies host memory to a device through two pinned buffers: one is filled while the other is
+// copied.
 class Uploader {
  public:
   static absl::StatusOr<Uploader> Create(Backend* backend, int64_t bytes_total,
@@ -32,14 +33,12 @@ class Uploader {
     Uploader uploader(backend, bytes_total, progress);
     const std::array<int64_t, 1> shape = {kStagingBytes / 2};
     for (Tensor& buffer : uploader.staging_) {
-      absl::StatusOr<Tensor> tensor = backend->AllocateHost(shape, DType::kBf16);
-      if (!tensor.ok()) return tensor.status();
-      buffer = *std::move(tensor);
+      MEA_ASSIGN_OR_RETURN(buffer, backend->AllocateHost(shape, DType::kBf16));
     }
     return uploader;
   }
 
-  // `unchecked`: the tensor that nobody has looked at yet, or null.
+  // `unchecked`: the tensor if it has not been checked yet, or null.
   absl::Status Copy(TensorView host, TensorView device, const StoredTensor* unchecked) {
     MEA_CHECK(host.is_dense() && device.is_dense() && host.dtype == device.dtype);
     const int64_t num_bytes = host.num_elements() * DTypeSize(host.dtype);
@@ -51,7 +50,7 @@ class Uploader {
       if (unchecked != nullptr && !IsFinite(buffer, host.dtype, count)) {
         return NonFiniteError(*unchecked, host.dtype);
       }
-      if (absl::Status status = backend_->Synchronize(); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(backend_->Synchronize());
       backend_->Upload(Bytes(buffer, count, Device::kCpu),
                        Bytes(static_cast<char*>(device.data) + first, count, device.device));
       bytes_done_ += count;
@@ -83,10 +82,10 @@ class Uploader {
   int next_ = 0;
 };
 
-// Tensors that lie behind one another in one run of memory. Absent ones are empty.
+// Tensors that are adjacent in one run of memory. Absent ones are empty.
 using Run = std::span<const TensorSpec>;
 
-// Moves the tensors of a run to memory of their own; their views follow.
+// Moves the tensors of a run to their own memory and updates their views.
 absl::Status MoveRun(Run run, const Unchecked& unchecked, Backend& backend, Uploader& uploader,
                      ModelWeights& weights) {
   int64_t num_elements = 0;
@@ -117,11 +116,10 @@ absl::Status MoveRun(Run run, const Unchecked& unchecked, Backend& backend, Uplo
 }  // namespace
 
 absl::StatusOr<Tensor> Place(TensorView host, Backend& backend) {
-  absl::StatusOr<Tensor> placed =
-      backend.Allocate(std::span(host.shape).first(host.rank), host.dtype);
-  if (!placed.ok()) return placed.status();
-  backend.Upload(host, placed->view());
-  if (absl::Status status = backend.Synchronize(); !status.ok()) return status;
+  MEA_ASSIGN_OR_RETURN(Tensor placed,
+                       backend.Allocate(std::span(host.shape).first(host.rank), host.dtype));
+  backend.Upload(host, placed.view());
+  MEA_RETURN_IF_ERROR(backend.Synchronize());
   return placed;
 }
 

@@ -74,8 +74,8 @@ int64_t NumElements(const TensorSpec& spec) {
   return count;
 }
 
-// Bytes of a tensor among others of its run: each begins where vector loads may. Sizes are
-// multiples of that in all but odd models, so that neighbours lie side by side.
+// Bytes of a tensor among others of its run: each begins where vector loads may. In all but unusual
+// models sizes are multiples of that, so neighbours are adjacent.
 int64_t PaddedBytes(const TensorSpec& spec, DType matrix_dtype) {
   constexpr int64_t kAlignment = 64;
   const int64_t bytes = NumElements(spec) * DTypeSize(DTypeOf(spec, matrix_dtype));

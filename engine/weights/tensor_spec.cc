@@ -7,7 +7,7 @@
 namespace mea {
 
 const TensorSpec* TensorList::Find(const TensorView& view) const {
-  // From behind: a list is mostly asked for what was listed just now.
+  // From the end: most lookups are for an entry that was added recently.
   const auto spec = std::find_if(specs_.rbegin(), specs_.rend(),
                                  [&](const TensorSpec& s) { return s.view == &view; });
   return spec == specs_.rend() ? nullptr : &*spec;

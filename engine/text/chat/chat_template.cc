@@ -12,6 +12,7 @@
 #include "engine/text/jinja/parser.h"
 #include "engine/text/jinja/unicode.h"
 #include "engine/text/json_node.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -72,7 +73,7 @@ void CutAt(size_t end, jinja::MarkedText* text) {
   if (!inputs.empty()) inputs.back().second = std::min(inputs.back().second, end);
 }
 
-// Ends the text where the final message does, which kContinueTag shows.
+// Cuts the text at the end of the final message, which kContinueTag marks.
 absl::Status CutAtTag(const std::string& final_text, jinja::MarkedText* text) {
   const std::string_view tag = kContinueTag.substr(0, kContinueTag.size() - 1);
   const auto [begin, end] = jinja::StripSpace(final_text, true, true);
@@ -86,7 +87,7 @@ absl::Status CutAtTag(const std::string& final_text, jinja::MarkedText* text) {
   }
   const bool spaced = std::string_view(text->text).substr(at).starts_with(kContinueTag);
   CutAt(at, text);
-  // A template that trims what it prints has trimmed the space before the tag's end only.
+  // A template that trims its output has trimmed only the space before the end of the tag.
   if (!spaced) CutAt(jinja::StripSpace(text->text, false, true).second, text);
   return absl::OkStatus();
 }
@@ -121,9 +122,7 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Parse(
     std::string source, SpecialTokens special_tokens, const std::string& name) {
   std::unique_ptr<ChatTemplate> result(new ChatTemplate);
   result->special_tokens_ = std::move(special_tokens);
-  if (absl::Status status = result->Add("default", std::move(source), name); !status.ok()) {
-    return status;
-  }
+  MEA_RETURN_IF_ERROR(result->Add("default", std::move(source), name));
   return std::unique_ptr<const ChatTemplate>(std::move(result));
 }
 
@@ -176,51 +175,44 @@ absl::StatusOr<RenderedChat> ChatTemplate::Render(
     return absl::InvalidArgumentError(
         "continue_final_message and add_generation_prompt are both set; at most one may be");
   }
-  const absl::StatusOr<const Entry*> entry = Choose(input);
-  if (!entry.ok()) return entry.status();
-  if (input.continue_final_message && (*entry)->source.find("content") == std::string::npos) {
+  MEA_ASSIGN_OR_RETURN(const Entry* entry, Choose(input));
+  if (input.continue_final_message && entry->source.find("content") == std::string::npos) {
     return absl::InvalidArgumentError(
         "continue_final_message is set, but the template does not print contents");
   }
 
-  const absl::StatusOr<Value> tools = ReadObjects("tools", input.tools);
-  if (!tools.ok()) return tools.status();
-  const absl::StatusOr<Value> documents = ReadObjects("documents", input.documents);
-  if (!documents.ok()) return documents.status();
-  MessageOptions options{.source = (*entry)->source,
-                         .takes_parts = (*entry)->takes_parts,
+  MEA_ASSIGN_OR_RETURN(const Value tools, ReadObjects("tools", input.tools));
+  MEA_ASSIGN_OR_RETURN(const Value documents, ReadObjects("documents", input.documents));
+  MessageOptions options{.source = entry->source,
+                         .takes_parts = entry->takes_parts,
                          .continue_final = input.continue_final_message};
-  absl::StatusOr<ChatMessages> messages = ReadMessages(input.messages, options);
-  if (!messages.ok()) return messages.status();
+  MEA_ASSIGN_OR_RETURN(ChatMessages messages, ReadMessages(input.messages, options));
 
   Variables variables;
   for (const auto& [name, token] : special_tokens_) {
     variables.emplace_back(name, Value::Constant(token));
   }
-  if (absl::Status status = AddKwargs(input.kwargs, &variables); !status.ok()) return status;
-  variables.emplace_back("tools", *tools);
-  variables.emplace_back("documents", *documents);
+  MEA_RETURN_IF_ERROR(AddKwargs(input.kwargs, &variables));
+  variables.emplace_back("tools", tools);
+  variables.emplace_back("documents", documents);
   variables.emplace_back("add_generation_prompt", Value::Bool(input.add_generation_prompt));
-  variables.emplace_back("messages", messages->list);
+  variables.emplace_back("messages", messages.list);
 
   const jinja::RunOptions run{.now = now, .interrupted = interrupted};
-  absl::StatusOr<jinja::MarkedText> text =
-      jinja::Interpreter(*(*entry)->program, run).Run(variables);
-  if (!text.ok() && messages->parsed_arguments &&
+  absl::StatusOr<jinja::MarkedText> text = jinja::Interpreter(*entry->program, run).Run(variables);
+  if (!text.ok() && messages.parsed_arguments &&
       text.status().code() == absl::StatusCode::kInvalidArgument) {
-    // Some templates add the arguments to a string: they want the text that the request has.
+    // Some templates add the arguments to a string: they need the text of the request.
     options.parse_arguments = false;
     if (absl::StatusOr<ChatMessages> plain = ReadMessages(input.messages, options); plain.ok()) {
       variables.back().second = plain->list;
-      auto second = jinja::Interpreter(*(*entry)->program, run).Run(variables);
+      auto second = jinja::Interpreter(*entry->program, run).Run(variables);
       if (second.ok()) text = std::move(second);
     }
   }
-  if (!text.ok()) {
-    return text.status();
-  }
+  MEA_RETURN_IF_ERROR(text.status());
   if (input.continue_final_message) {
-    if (absl::Status status = CutAtTag(messages->final_text, &*text); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(CutAtTag(messages.final_text, &*text));
   }
   return RenderedChat{std::move(text->text), std::move(text->inputs)};
 }

@@ -23,7 +23,7 @@ class ContentLoops {
     for (int round = 0; round < kMaxRounds && !found_; ++round) {
       const size_t before = names_.size();
       Visit(body);
-      if (names_.size() == before && round > 0) break;  // the first round knows not all macros
+      if (names_.size() == before && round > 0) break;  // the first round does not know all macros
     }
     return found_;
   }
@@ -47,7 +47,7 @@ class ContentLoops {
       }
       case ExprKind::kFilter:
       case ExprKind::kSlice:
-        // What `length`, `trim` and their like give is no list of parts.
+        // The result of `length`, `trim` and the like is not a list of parts.
         return expr->text != "length" && expr->text != "trim" && expr->text != "string" &&
                IsContent(expr->kids[0].get());
       case ExprKind::kCondition:

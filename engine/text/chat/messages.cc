@@ -9,6 +9,7 @@
 
 #include "engine/text/jinja/json_value.h"
 #include "engine/text/json_node.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -27,7 +28,7 @@ std::shared_ptr<DictObject> CopyOf(const Value& dict) {
   return copy;
 }
 
-// A string with the tag behind it.
+// A string followed by the tag.
 Value WithTag(const Value& text) {
   jinja::TextBuilder builder;
   builder.Add(text.marked());
@@ -52,7 +53,7 @@ class MessageReader {
       last_ = i + 1 == parsed->items().size();
       messages.push_back(Message(parsed->items()[i], absl::StrCat("messages[", i, "]")));
     }
-    if (!status_.ok()) return status_;
+    MEA_RETURN_IF_ERROR(status_);
     result_.list = Value::List(std::move(messages), nullptr);
     return std::move(result_);
   }
@@ -155,8 +156,7 @@ class MessageReader {
     return Value::String(joined.Take(), nullptr);
   }
 
-  // Clients of OpenAI send the arguments of earlier calls as the text that they were given;
-  // templates expect the object.
+  // Clients of OpenAI send the arguments of earlier calls as text; templates expect an object.
   Value ToolCalls(const Value& calls, const std::string& path) {
     if (!calls.Is(jinja::Kind::kList)) return calls;
     std::vector<Value> result;
@@ -188,7 +188,7 @@ class MessageReader {
     return Value::List(std::move(result), nullptr);
   }
 
-  // Puts the tag behind the text that is to be continued.
+  // Adds the tag after the text that is to be continued.
   void Continue(DictObject* message, const std::string& path) {
     const Value* content = message->Find("content");
     if (content == nullptr) {

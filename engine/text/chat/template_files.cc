@@ -10,6 +10,7 @@
 
 #include "engine/text/chat/chat_template.h"
 #include "engine/text/json_node.h"
+#include "kernels/status_macros.h"
 
 // Where a checkpoint keeps its chat templates and the names of its special tokens.
 namespace mea {
@@ -37,17 +38,16 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(const fs::path& path) {
 
 // An object; empty where there is no such file.
 absl::StatusOr<Json> ReadObjectIfThere(const fs::path& path) {
-  absl::StatusOr<std::optional<std::string>> text = ReadIfThere(path);
-  if (!text.ok()) return text.status();
-  if (!text->has_value()) return Json::object();
-  Json json = Json::parse(**text, nullptr, /*allow_exceptions=*/false);
+  MEA_ASSIGN_OR_RETURN(std::optional<std::string> text, ReadIfThere(path));
+  if (!text.has_value()) return Json::object();
+  Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
     return absl::InvalidArgumentError(path.string() + ": is not a JSON object");
   }
   return json;
 }
 
-// A token is a string, or an object that says more about it.
+// A token is a string, or an object with the string and its properties.
 std::optional<std::string> TokenOf(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_object()) {
@@ -118,13 +118,11 @@ absl::Status AddFromConfig(const Json& config, const std::string& file,
 
 absl::Status AddJinjaFiles(const fs::path& dir, std::vector<TemplateFile>* templates) {
   const auto add = [&](const fs::path& path, const std::string& name) -> absl::Status {
-    absl::StatusOr<std::optional<std::string>> text = ReadIfThere(path);
-    if (!text.ok()) return text.status();
-    if (text->has_value()) templates->push_back({name, **std::move(text), path.string()});
+    MEA_ASSIGN_OR_RETURN(std::optional<std::string> text, ReadIfThere(path));
+    if (text.has_value()) templates->push_back({name, *std::move(text), path.string()});
     return absl::OkStatus();
   };
-  if (absl::Status status = add(dir / "chat_template.jinja", "default"); !status.ok())
-    return status;
+  MEA_RETURN_IF_ERROR(add(dir / "chat_template.jinja", "default"));
   std::error_code error;
   std::vector<fs::path> more;
   for (const auto& entry : fs::directory_iterator(dir / "additional_chat_templates", error)) {
@@ -132,7 +130,7 @@ absl::Status AddJinjaFiles(const fs::path& dir, std::vector<TemplateFile>* templ
   }
   std::sort(more.begin(), more.end());
   for (const fs::path& path : more) {
-    if (absl::Status status = add(path, path.stem().string()); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(add(path, path.stem().string()));
   }
   return absl::OkStatus();
 }
@@ -141,14 +139,12 @@ absl::Status AddJinjaFiles(const fs::path& dir, std::vector<TemplateFile>* templ
 
 absl::StatusOr<SpecialTokens> ChatTemplate::LoadSpecialTokens(const std::string& model_dir) {
   const fs::path dir(model_dir);
-  const absl::StatusOr<Json> config = ReadObjectIfThere(dir / "tokenizer_config.json");
-  if (!config.ok()) return config.status();
+  MEA_ASSIGN_OR_RETURN(const Json config, ReadObjectIfThere(dir / "tokenizer_config.json"));
   SpecialTokens tokens;
-  SetTokens(*config, &tokens);
-  if (!config->contains("added_tokens_decoder")) {  // as older checkpoints have it
-    const absl::StatusOr<Json> map = ReadObjectIfThere(dir / "special_tokens_map.json");
-    if (!map.ok()) return map.status();
-    SetTokens(*map, &tokens);
+  SetTokens(config, &tokens);
+  if (!config.contains("added_tokens_decoder")) {  // as older checkpoints have it
+    MEA_ASSIGN_OR_RETURN(const Json map, ReadObjectIfThere(dir / "special_tokens_map.json"));
+    SetTokens(map, &tokens);
   }
   return tokens;
 }
@@ -157,15 +153,12 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Load(
     const std::string& model_dir) {
   const fs::path dir(model_dir);
   std::vector<TemplateFile> templates;
-  if (absl::Status status = AddJinjaFiles(dir, &templates); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(AddJinjaFiles(dir, &templates));
   for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
     if (!templates.empty()) break;
     const fs::path path = dir / name;
-    const absl::StatusOr<Json> config = ReadObjectIfThere(path);
-    if (!config.ok()) return config.status();
-    if (absl::Status status = AddFromConfig(*config, path.string(), &templates); !status.ok()) {
-      return status;
-    }
+    MEA_ASSIGN_OR_RETURN(const Json config, ReadObjectIfThere(path));
+    MEA_RETURN_IF_ERROR(AddFromConfig(config, path.string(), &templates));
   }
   if (templates.empty()) return nullptr;
   if (templates.size() > kMaxTemplates) {
@@ -173,13 +166,11 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Load(
                                                    " chat templates, at most ", kMaxTemplates,
                                                    " are read"));
   }
-  absl::StatusOr<SpecialTokens> tokens = LoadSpecialTokens(model_dir);
-  if (!tokens.ok()) return tokens.status();
+  MEA_ASSIGN_OR_RETURN(SpecialTokens tokens, LoadSpecialTokens(model_dir));
   std::unique_ptr<ChatTemplate> result(new ChatTemplate);
-  result->special_tokens_ = *std::move(tokens);
+  result->special_tokens_ = std::move(tokens);
   for (TemplateFile& file : templates) {
-    absl::Status status = result->Add(file.name, std::move(file.source), file.file);
-    if (!status.ok()) return status;
+    MEA_RETURN_IF_ERROR(result->Add(file.name, std::move(file.source), file.file));
   }
   return std::unique_ptr<const ChatTemplate>(std::move(result));
 }

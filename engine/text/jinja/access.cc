@@ -95,7 +95,7 @@ Value Interpreter::LoopAttribute(const Value& object, std::string_view name) {
 
 namespace {
 
-// What obj.name is in Python; missing where there is no such attribute.
+// obj.name as in Python; missing if there is no such attribute.
 Value PythonAttribute(const Value& object, std::string_view name) {
   const auto method = [&](MethodBody body) {
     return body == nullptr ? Value::Missing() : Value::Method(object, body);

@@ -21,7 +21,7 @@ Value Interpreter::Variable(const Expr& expr, const Scope* scope) {
   return Value::Undefined(absl::StrCat("'", program_.names[expr.name], "' is undefined"));
 }
 
-// Small, for it is on the stack once for each level of the template's nesting.
+// Small, because it is on the stack once for each level of nesting.
 Value Interpreter::Evaluate(const Expr& expr, Scope* scope) {
   if (!Charge(1)) return Value();
   if (expr.kind == ExprKind::kConstant) return expr.value;
@@ -212,7 +212,7 @@ Value Interpreter::SliceOf(const Expr& expr, Scope* scope) {
   std::vector<Value> items;
   const std::vector<Value> all = is_string ? Items(object) : std::vector<Value>();
   const std::vector<Value>& from = is_string ? all : object.items();
-  // Counted rather than compared with `stop`: start + step may exceed what an integer holds.
+  // Counted rather than compared with `stop`: start + step may overflow.
   const int64_t distance = step > 0 ? stop - start : start - stop;
   const uint64_t stride = step > 0 ? uint64_t(step) : uint64_t{0} - uint64_t(step);
   for (uint64_t i = 0; distance > 0 && i < uint64_t(distance) && !failed(); i += stride) {

@@ -17,7 +17,7 @@ bool IsConstantName(std::string_view name) {
          name == "None";
 }
 
-// Leaves the depth of the parser when it goes.
+// Restores the depth of the parser when it is destroyed.
 class Nesting {
  public:
   explicit Nesting(TokenStream* tokens) : tokens_(*tokens), entered_(tokens->Enter()) {}

@@ -54,7 +54,7 @@ Value Range(Interpreter& in, const CallArgs& args) {
   return in.NewList(std::move(items), Kind::kRange);
 }
 
-// dict() and what namespace() begins with: a dict or pairs, then named values.
+// The arguments of dict() and namespace(): a dict or pairs, then named values.
 std::shared_ptr<DictObject> DictOf(Interpreter& in, std::string_view callee, const CallArgs& args) {
   auto dict = std::make_shared<DictObject>();
   if (args.positional.size() > 1) {
@@ -100,7 +100,7 @@ Value MakeNamespace(Interpreter& in, const CallArgs& args) {
   return Value::Of(space);
 }
 
-// Within the bound on depth, or else the end of the last one would need the whole stack.
+// Within the bound on depth; otherwise destroying it would exhaust the stack.
 Value Checked(Interpreter& in, Value value) {
   if (value.depth() <= kMaxValueDepth) return value;
   return in.Fail(absl::StrCat("values are nested more than ", kMaxValueDepth, " deep"));

@@ -18,7 +18,7 @@ Interpreter::Interpreter(const Program& program, const RunOptions& options)
     : program_(program), options_(options), next_check_(kStepsBetweenChecks) {}
 
 Interpreter::~Interpreter() {
-  // Values first: they count themselves off the meter.
+  // Values first: their destructors use the meter.
   for (Namespace& space : namespaces_) space.attributes.clear();
   for (Scope& scope : scopes_) scope.variables.clear();
 }
@@ -176,7 +176,7 @@ void Interpreter::Assign(const Target& target, const Value& value, Scope* scope)
   }
 }
 
-// Runs `write`, which prints, and gives what it printed.
+// Runs `write` and returns what it printed.
 template <typename Writer>
 Value Interpreter::Captured(Writer write) {
   TextBuilder buffer;

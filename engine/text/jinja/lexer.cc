@@ -8,11 +8,12 @@
 
 #include "engine/text/jinja/unicode.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 
 namespace mea::jinja {
 namespace {
 
-// Newlines of all kinds become "\n"; the last one goes.
+// Newlines of all kinds become "\n"; a final one is removed.
 std::string WithPlainNewlines(std::string_view source) {
   std::string text;
   for (size_t i = 0; i < source.size(); ++i) {
@@ -49,7 +50,7 @@ class Lexer {
 
   absl::StatusOr<std::vector<Token>> Run() {
     while (status_.ok() && at_ < text_.size()) Text();
-    if (!status_.ok()) return status_;
+    MEA_RETURN_IF_ERROR(status_);
     Emit(TokenKind::kEnd, "");
     return std::move(tokens_);
   }
@@ -73,7 +74,8 @@ class Lexer {
     return at;
   }
 
-  // The end of a tag's end at `at` ("-%}" with the space after it, "%}" with one newline); 0: none.
+  // The length of a tag's end at `at` ("-%}" with the space after it, "%}" with one newline); 0:
+  // none.
   size_t EndOfTag(size_t at, std::string_view close, bool trims, bool plus) const {
     const std::string_view rest = text_.substr(at);
     if (rest.starts_with('-') && rest.substr(1).starts_with(close)) {

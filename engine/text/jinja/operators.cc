@@ -125,7 +125,7 @@ Value Interpreter::Binary(Operation operation, const Value& a, const Value& b) {
       if (size > 0 && count > static_cast<int64_t>(kMaxStringBytes) / size) {
         return Fail(absl::StrCat("repeating ", count, " times exceeds ", kMaxStringBytes));
       }
-      // Appending costs something however short the string is.
+      // Appending has a cost even if the string is short.
       const int64_t steps =
           what.is_string() ? size * count / kBytesPerStep + count / 16 : size * count;
       if (!Charge(steps)) return Value();

@@ -8,6 +8,7 @@
 #include "engine/text/jinja/limits.h"
 #include "engine/text/jinja/token_stream.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 
 namespace mea::jinja {
 
@@ -79,7 +80,7 @@ int TokenStream::NumberOf(const std::string& name) {
 }
 
 bool TokenStream::Enter() {
-  if (++depth_ > 2 * kMaxParseDepth) {  // an expression enters twice where it says "not" or "("
+  if (++depth_ > 2 * kMaxParseDepth) {  // an expression enters twice for "not" or "("
     Fail(absl::StrCat("the template is nested more than ", kMaxParseDepth, " deep"));
   }
   return !failed();
@@ -89,7 +90,7 @@ namespace {
 
 using StmtPtr = std::unique_ptr<Stmt>;
 
-// The names that a macro's body uses make it take what they stand for.
+// A macro accepts varargs, kwargs and caller only if its body uses these names.
 void FindSpecialNames(const Body& body, Stmt* macro);
 
 void FindSpecialNames(const Expr* expr, Stmt* macro) {
@@ -115,7 +116,7 @@ void FindSpecialNames(const Body& body, Stmt* macro) {
     for (const Parameter& parameter : stmt->parameters) {
       FindSpecialNames(parameter.otherwise.get(), macro);
     }
-    // A macro within has found its own already.
+    // An inner macro has already found its own.
     macro->takes_caller |= stmt->takes_caller;
     macro->takes_kwargs |= stmt->takes_kwargs;
     macro->takes_varargs |= stmt->takes_varargs;
@@ -130,7 +131,7 @@ bool AssignsLoop(const Target& target) {
          std::any_of(target.items.begin(), target.items.end(), AssignsLoop);
 }
 
-// Statements: what stands in {% %}, and the text around.
+// Statements: the contents of {% %}, and the text around them.
 class StatementParser {
  public:
   explicit StatementParser(TokenStream* tokens) : t_(*tokens), e_(tokens) {}
@@ -189,7 +190,7 @@ class StatementParser {
     return body;
   }
 
-  // What follows the head of a tag up to one of `ends`.
+  // The body of a tag, up to one of `ends`.
   Body BodyUntil(Ends ends) {
     t_.SkipOperator(":");
     t_.ExpectKind(TokenKind::kBlockEnd);
@@ -361,7 +362,7 @@ class StatementParser {
     return stmt;
   }
 
-  // Other files cannot be had; a template that never gets there is served.
+  // Other files are not available; a template that never reaches this is still served.
   StmtPtr Refused() {
     StmtPtr stmt = Make(StmtKind::kRefused);
     stmt->text = t_.ExpectName();
@@ -420,9 +421,8 @@ absl::StatusOr<std::unique_ptr<const Program>> ParseTemplate(std::string_view so
         "the template has ", source.size(), " bytes, at most ", kMaxSourceBytes, " are read"));
   }
   if (!IsValidUtf8(source)) return absl::InvalidArgumentError("the template is not valid UTF-8");
-  absl::StatusOr<std::vector<Token>> tokens = Tokenize(source);
-  if (!tokens.ok()) return tokens.status();
-  TokenStream stream(*std::move(tokens));
+  MEA_ASSIGN_OR_RETURN(std::vector<Token> tokens, Tokenize(source));
+  TokenStream stream(std::move(tokens));
   auto program = std::make_unique<Program>();
   program->body = StatementParser(&stream).Template();
   if (stream.failed()) return stream.status();
@@ -431,7 +431,7 @@ absl::StatusOr<std::unique_ptr<const Program>> ParseTemplate(std::string_view so
     program->numbers.emplace(name, static_cast<int>(program->numbers.size()));
     program->functions.push_back(FindFunction(name));
   }
-  if (absl::Status status = NameCheck().Check(program->body, false); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(NameCheck().Check(program->body, false));
   return program;
 }
 

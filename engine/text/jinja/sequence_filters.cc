@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kMaxAttributeParts = 20;
 
-// What "a.b.0" leads to from a value, as the argument `attribute` of filters.
+// Looks up a path like "a.b.0" in a value, for the argument `attribute` of filters.
 class Path {
  public:
   Path(Interpreter* in, const Value& attribute) : in_(*in) {

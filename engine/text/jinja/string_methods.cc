@@ -29,7 +29,7 @@ Value StripMethod(Interpreter& in, const Value& self, const CallArgs& args) {
   return in.Slice(self, begin, end);
 }
 
-// The last part of a split that is cut short keeps the white space at its far end.
+// The last part of a split with a limit keeps the white space at its far end.
 std::vector<Value> SplitAtSpace(Interpreter& in, const Value& self, int64_t most, bool from_right) {
   const std::string_view text = self.text();
   std::vector<ByteRange> parts;

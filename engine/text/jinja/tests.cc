@@ -4,7 +4,7 @@
 #include "engine/text/jinja/builtins.h"
 #include "engine/text/jinja/interpreter.h"
 
-// What stands after "is".
+// The tests: what may follow "is".
 namespace mea::jinja {
 namespace {
 

@@ -130,7 +130,7 @@ Value TruncateFilter(Interpreter& in, const Value& input, const CallArgs& args) 
   const int64_t length = bound.Int(0, 255), leeway = bound.Int(3, 5);
   const MarkedText end = bound.Text(2, "...");
   if (!bound.ok()) return Value();
-  if (!input.is_string()) {  // what is short enough stays what it is
+  if (!input.is_string()) {  // short enough: unchanged
     if (in.Length(input) - leeway <= length || in.failed()) return input;
     return in.Fail(absl::StrCat("truncate takes a string, not a ", TypeName(input).data()));
   }

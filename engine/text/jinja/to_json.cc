@@ -66,7 +66,7 @@ class JsonWriter {
   }
 
  private:
-  // What JSON says for a scalar; empty for everything else.
+  // A scalar as JSON; empty for everything else.
   static std::string Scalar(const Value& value) {
     switch (value.kind()) {
       case Kind::kNone:

@@ -139,7 +139,7 @@ void AddInCase(const MarkedText& text, size_t begin, size_t end, Case to, TextBu
     return out->Add(cased);
   }
   // The lower case of a sigma depends on its neighbours: whole runs of one origin are mapped at
-  // once. Nobody's marks divide a word.
+  // once.
   if (to == Case::kUpper || to == Case::kLower) {
     size_t at = begin;
     while (at < end) {

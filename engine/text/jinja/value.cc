@@ -249,7 +249,7 @@ bool Hashable(const Value& value) {
   if (value.Is(Kind::kList) || value.is_dict() || value.Is(Kind::kView)) return false;
   if (!value.Is(Kind::kTuple)) return true;
   return std::all_of(value.items().begin(), value.items().end(), [](const Value& item) {
-    return !item.Is(Kind::kTuple) && Hashable(item);  // a tuple of tuples is nobody's key
+    return !item.Is(Kind::kTuple) && Hashable(item);  // a tuple of tuples is never a key
   });
 }
 

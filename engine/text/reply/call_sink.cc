@@ -60,8 +60,8 @@ std::string CallSink::NewId() const {
   const uint64_t first = MixBits(seed_ + index * kGolden);
   std::string id;
   if (style_ == IdStyle::kMistral) {
-    // Mistral's templates refuse other ids than these. The step has no divisor in common with
-    // 62^9, so the ids of a reply differ.
+    // Mistral's templates accept no other ids. The step has no divisor in common with 62^9, so the
+    // ids of a reply differ.
     constexpr std::string_view kLetters =
         "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     constexpr uint64_t kNumIds = 13537086546263552;  // 62^9

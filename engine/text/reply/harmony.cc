@@ -11,7 +11,7 @@ constexpr std::string_view kStartMark = "<|start|>";
 // End a body; the last two begin the next header.
 constexpr std::string_view kBodyEnds[] = {"<|end|>", "<|call|>", "<|return|>", kStartMark,
                                           kChannelMark};
-// What a header begins with.
+// The beginning of a header.
 constexpr std::string_view kHeaderBegins[] = {kChannelMark, kStartMark, " to=", "to="};
 constexpr size_t kMaxHarmonyHeader = 1024;
 
@@ -119,7 +119,7 @@ void HarmonyReader::EndBody(CallSink& sink) {
 
 void HarmonyReader::Finish(CallSink& sink) {
   for (const char c : std::exchange(held_, {})) BodyByte(c, sink);
-  // A header that was cut off is no text of the model's, anything else is.
+  // A header that was cut off is dropped; anything else is text of the model.
   const bool is_header = std::any_of(std::begin(kHeaderBegins), std::end(kHeaderBegins),
                                      [&](auto begin) { return header_.starts_with(begin); });
   if (!is_header) sink.delta().content += header_;

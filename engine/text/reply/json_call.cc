@@ -5,7 +5,7 @@
 namespace mea::reply {
 namespace {
 
-// The text of a JSON string; empty if `text` is none.
+// The text of a JSON string; empty if `text` is not one.
 std::string DecodeJsonString(const std::string& text) {
   const auto value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   return value.is_string() ? value.get<std::string>() : "";
@@ -178,7 +178,7 @@ CallStep JsonCallReader::EndValue(CallSink& sink) {
 
 CallStep JsonCallReader::Close(CallSink& sink) {
   if (!sink.in_call()) {
-    // The name with arguments would have begun it.
+    // A call would have begun with the name and arguments.
     if (name_.empty() || !shape_.arguments_optional || shape_.key_is_name) return CallStep::kBroken;
     sink.Begin(name_);
     sink.Arguments("{}");

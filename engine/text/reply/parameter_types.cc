@@ -99,7 +99,7 @@ uint8_t ParameterTypes::Of(const std::string& tool, const std::string& parameter
 namespace reply {
 namespace {
 
-// The text as a JSON number, if it is a finite one of the kind that is wanted.
+// The text as a JSON number, if it is finite and of the wanted kind.
 std::optional<std::string> JsonNumber(std::string_view text, bool integer) {
   const auto number = TypesJson::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!number.is_number() || (integer && !number.is_number_integer())) return std::nullopt;
@@ -124,7 +124,7 @@ std::string JsonOfText(std::string_view text, uint8_t types) {
   }
   const bool brackets = types & (ParameterTypes::kObject | ParameterTypes::kArray);
   if (brackets || !(types & ParameterTypes::kString)) {
-    // Also what fits none of the types, but is JSON.
+    // Also JSON that fits none of the types.
     const bool nested = trimmed.starts_with('{') || trimmed.starts_with('[');
     if ((nested || !(types & ParameterTypes::kString)) && TypesJson::accept(trimmed)) {
       return std::string(trimmed);

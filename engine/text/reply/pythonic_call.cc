@@ -14,7 +14,7 @@ bool IsPythonNameByte(char c) {
          static_cast<unsigned char>(c) >= 0x80;
 }
 
-// Reads Python literals and writes them as JSON. Every method says whether it found what it reads.
+// Reads Python literals and writes them as JSON. Each method returns whether it found its literal.
 class PythonLiterals {
  public:
   explicit PythonLiterals(std::string_view text) : text_(text) {}
@@ -224,7 +224,7 @@ CallStep PythonicCallReader::Read(char c, CallSink& sink) {
       if (name_.empty() && (c == '.' || c == '-' || (c >= '0' && c <= '9'))) {
         return CallStep::kBroken;
       }
-      // Names of tools may have a '-', which those of Python have not.
+      // Names of tools may contain '-', unlike names in Python.
       if ((!IsPythonNameByte(c) && c != '.' && c != '-') || name_.size() == kMaxNameBytes) {
         return CallStep::kBroken;
       }
@@ -243,7 +243,7 @@ CallStep PythonicCallReader::Read(char c, CallSink& sink) {
 
 CallStep PythonicCallReader::ReadArguments(char c, CallSink& sink) {
   if (at_ == At::kFirstKey && !IsBlank(c) && c != ')') {
-    // Prose in brackets shows here that it is none of this.
+    // Prose in brackets fails here: it is not a call.
     if (c == '=' && !Trimmed(arguments_).empty()) {
       at_ = At::kArguments;
     } else if (!IsPythonNameByte(c)) {

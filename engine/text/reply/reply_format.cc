@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/text/reply/shapes.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -16,7 +17,7 @@ struct FormatName {
   Format format;
 };
 
-// The first name of a format is its own, others are aliases.
+// The first name of a format is the main one, the others are aliases.
 constexpr FormatName<ToolFormat> kToolNames[] = {
     {"none", ToolFormat::kNone},
     {"hermes", ToolFormat::kHermes},
@@ -62,7 +63,7 @@ constexpr FormatName<ReasoningFormat> kReasoningNames[] = {
     {"harmony", ReasoningFormat::kHarmony},
 };
 
-// Which format a template shows: the first row all of whose texts it has.
+// The format of a template: the first row whose texts all occur in it.
 template <typename Format>
 struct Clue {
   std::vector<std::string_view> texts;
@@ -160,12 +161,11 @@ ReplyFormat DetectReplyFormat(std::string_view chat_template) {
 absl::StatusOr<ReplyFormat> NamedReplyFormat(std::string_view tool_parser,
                                              std::string_view reasoning_parser,
                                              const ReplyFormat& detected) {
-  const auto tools = FindName(kToolNames, "--tool-parser", tool_parser, detected.tools);
-  if (!tools.ok()) return tools.status();
-  const auto reasoning =
-      FindName(kReasoningNames, "--reasoning-parser", reasoning_parser, detected.reasoning);
-  if (!reasoning.ok()) return reasoning.status();
-  return ReplyFormat{*tools, *reasoning};
+  MEA_ASSIGN_OR_RETURN(const auto tools,
+                       FindName(kToolNames, "--tool-parser", tool_parser, detected.tools));
+  MEA_ASSIGN_OR_RETURN(const auto reasoning, FindName(kReasoningNames, "--reasoning-parser",
+                                                      reasoning_parser, detected.reasoning));
+  return ReplyFormat{tools, reasoning};
 }
 
 std::string ToolParserNames() { return JoinNames(kToolNames); }

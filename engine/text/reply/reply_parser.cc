@@ -119,15 +119,15 @@ class ReplyParser::Impl {
   std::bitset<256> first_bytes_;  // of markers_
   std::string held_;
   std::string pending_;
-  bool fresh_ = true;  // no text since the reply, its content or the last call began
+  bool fresh_ = true;  // no text yet since the reply, its content or the last call began
   bool may_reason_;    // a reasoning block may still come
   bool any_content_ = false;
-  bool framed_ = false;  // something came before that swallows the blanks around it
-  size_t next_closer_;   // closers from here on vanish
+  bool framed_ = false;  // the previous part drops the blanks around it
+  size_t next_closer_;   // closing markers after this are dropped
 
   std::unique_ptr<reply::CallReader> reader_;
   std::string raw_;
-  bool in_reasoning_before_ = false;  // where the text goes if this is no call
+  bool in_reasoning_before_ = false;  // where the text goes if this is not a call
   int calls_before_ = 0;
 };
 
@@ -187,7 +187,7 @@ void ReplyParser::Impl::ChooseMarkers() {
   markers_.clear();
   if (mode_ == Mode::kReasoning) {
     markers_.push_back({reasoning_.close, Role::kCloseReasoning});
-    // Some models open the block that the prompt has opened once more.
+    // Some models open the block again although the prompt has opened it.
     if (fresh_) markers_.push_back({reasoning_.open, Role::kSilent});
   } else {
     if (may_reason_ && fresh_) markers_.push_back({reasoning_.open, Role::kOpenReasoning});
@@ -288,8 +288,8 @@ void ReplyParser::Impl::Plain(char c) {
   AppendText({&c, 1});
 }
 
-// Text where the reader of markers stands: reasoning or content. What comes first behind a block
-// begins without blanks.
+// Text between markers: reasoning or content. The first text after a block loses its leading
+// blanks.
 void ReplyParser::Impl::AppendText(std::string_view text) {
   if (mode_ == Mode::kReasoning) {
     if (fresh_) {

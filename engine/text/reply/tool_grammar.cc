@@ -9,6 +9,7 @@
 
 #include "engine/text/reply/call_sink.h"
 #include "engine/text/reply/shapes.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -24,7 +25,7 @@ struct GrammarTool {
 
 // How calls are written: `before`, calls with `between` them, `after`.
 struct CallsForm {
-  std::string trigger;  // what free text must not go on from but with a call
+  std::string trigger;  // after this text only a call may follow
   std::string before;
   std::string between;
   std::string after;
@@ -146,7 +147,7 @@ absl::StatusOr<std::vector<GrammarTool>> ReadTools(std::string_view text) {
                                                      reply::kMaxNameBytes,
                                                      " letters, digits and any of _-./:"));
     }
-    // Without parameters a function takes none.
+    // A function without `parameters` takes no arguments.
     tool.schema = {
         {"type", "object"}, {"properties", TagJson::object()}, {"additionalProperties", false}};
     const auto parameters = function.find("parameters");
@@ -154,7 +155,7 @@ absl::StatusOr<std::vector<GrammarTool>> ReadTools(std::string_view text) {
       if (!parameters->is_object()) {
         return absl::InvalidArgumentError(path + ".parameters is not an object");
       }
-      // Arguments are an object, said or not.
+      // Arguments are an object even if the schema does not say so.
       tool.schema = *parameters;
       if (!tool.schema.contains("type")) tool.schema["type"] = "object";
     }
@@ -165,7 +166,7 @@ absl::StatusOr<std::vector<GrammarTool>> ReadTools(std::string_view text) {
   return tools;
 }
 
-// What may come before the calls; null for nothing.
+// What may come before the calls; null if nothing may.
 TagJson ReasoningPart(const ReplyFormat& format, const ToolGrammarOptions& options) {
   const TagJson any_text = {{"type", "any_text"}};
   if (format.reasoning == ReasoningFormat::kHarmony) {
@@ -176,7 +177,7 @@ TagJson ReasoningPart(const ReplyFormat& format, const ToolGrammarOptions& optio
   if (shape.close.empty() || !(options.begins_in_reasoning || options.may_reason)) return nullptr;
   const std::string open(options.begins_in_reasoning ? "" : shape.open);
   TagJson block = Tag(open, any_text, std::string(shape.close));
-  // Models put blank lines behind the block.
+  // Models write blank lines after the block.
   TagJson part = Sequence({std::move(block), Regex("[ \\n]{0,4}")});
   if (options.begins_in_reasoning) return part;
   return {{"type", "optional"}, {"content", std::move(part)}};
@@ -221,33 +222,32 @@ std::string TagText(TagJson root) {
 
 absl::StatusOr<std::string> ToolCallGrammar(const ReplyFormat& format, std::string_view tools_text,
                                             const ToolGrammarOptions& options) {
-  auto tools = ReadTools(tools_text);
-  if (!tools.ok()) return tools.status();
+  MEA_ASSIGN_OR_RETURN(auto tools, ReadTools(tools_text));
   const ReplyFormat forced = ForcedFormat(format);
   TagJson root;
   if (options.choice == Choice::kAuto) {
-    // A model that has a format of its own goes on with it.
-    const bool any_strict = std::any_of(tools->begin(), tools->end(),
+    // A model that has its own format uses it.
+    const bool any_strict = std::any_of(tools.begin(), tools.end(),
                                         [](const GrammarTool& tool) { return tool.strict; });
     if (!any_strict || forced.tools != format.tools) return "";
-    root = FreeTextWithCalls(forced.tools, *std::move(tools), options.parallel);
+    root = FreeTextWithCalls(forced.tools, std::move(tools), options.parallel);
   } else {
     if (options.choice == Choice::kNamed) {
-      const auto named = std::find_if(tools->begin(), tools->end(), [&](const GrammarTool& tool) {
+      const auto named = std::find_if(tools.begin(), tools.end(), [&](const GrammarTool& tool) {
         return tool.name == options.name;
       });
-      if (named == tools->end()) {
+      if (named == tools.end()) {
         return absl::InvalidArgumentError(absl::StrCat(
             "tool_choice names \"", options.name.substr(0, 64), "\", which is none of the tools"));
       }
-      *tools = {*named};
+      tools = {*named};
     }
     const bool several = options.parallel && options.choice == Choice::kRequired;
     std::vector<TagJson> parts;
     if (TagJson reasoning = ReasoningPart(forced, options); !reasoning.is_null()) {
       parts.push_back(std::move(reasoning));
     }
-    parts.push_back(Calls(forced.tools, *tools, several));
+    parts.push_back(Calls(forced.tools, tools, several));
     root = Sequence(std::move(parts));
   }
   return TagText(std::move(root));

@@ -153,7 +153,7 @@ void XmlCallReader::EndValue(CallSink& sink) {
 
 void XmlCallReader::Finish(CallSink& sink) {
   if (!sink.in_call() || at_ != At::kValue) return;
-  // The arguments end as JSON that was cut off does.
+  // The arguments end like JSON that was cut off.
   if (value_types_ == ParameterTypes::kString) {
     for (const char c : held_) ValueByte(c, sink);
   } else {
