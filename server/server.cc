@@ -285,7 +285,7 @@ void GrpcServer::WatchHeartbeat() {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
     const absl::Time now = Now();  // before the question: a wait between both is not silence
     // This thread did not run either: the whole process was stopped, which is no stall.
-    if (now - last_look > options_.stall_timeout / 2) awake_since = now;
+    if (now - last_look > kWatchPeriod + options_.stall_timeout / 2) awake_since = now;
     last_look = now;
     const absl::Time last_sign = std::max(serving_.engine.last_heartbeat(), awake_since);
     const bool alive = now - last_sign < options_.stall_timeout;
