@@ -11,6 +11,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -26,7 +27,7 @@ absl::Status Refused(const Address& address, int error) {
                  error == EADDRINUSE ? "; choose another port, 0 takes a free one" : "");
 }
 
-// A TCP socket with that address, which is nobody else's. Port 0 is replaced.
+// A TCP socket bound to the address, which no other socket has. Port 0 becomes the actual port.
 absl::StatusOr<int> Bind(Address& address) {
   addrinfo hints{};
   hints.ai_flags = AI_PASSIVE;
@@ -48,7 +49,7 @@ absl::StatusOr<int> Bind(Address& address) {
   sockaddr_storage name{};
   socklen_t length = sizeof(name);
   getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
-  // The port stands at the same place for IPv4 and IPv6.
+  // The port is at the same offset for IPv4 and IPv6.
   address.port = ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
   return fd;
 }
@@ -98,9 +99,8 @@ absl::StatusOr<int> Listen(Address& address) {
 }
 
 absl::Status CheckBindable(Address address) {
-  const absl::StatusOr<int> fd = Bind(address);
-  if (!fd.ok()) return fd.status();
-  close(*fd);
+  MEA_ASSIGN_OR_RETURN(const int fd, Bind(address));
+  close(fd);
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/access/small_file.h"
 #include "server/address.h"
 #include "server/limits.h"
@@ -64,14 +65,12 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> ChannelCredentialsOf(
       {&from.tls_key, &options.pem_private_key}};
   for (const auto& [path, text] : reads) {
     if (path->empty()) continue;
-    absl::StatusOr<std::string> read = ReadSmallFile(*path, kMaxPemBytes);
-    if (!read.ok()) return read.status();
-    *text = *std::move(read);
+    MEA_ASSIGN_OR_RETURN(*text, ReadSmallFile(*path, kMaxPemBytes));
   }
   return grpc::SslCredentials(options);
 }
 
-// What the system said, which gRPC puts last: "failed to connect to all addresses; last error:
+// The error of the system, which gRPC puts last: "failed to connect to all addresses; last error:
 // UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused".
 std::string Cause(const std::string& message) {
   const size_t colon = message.rfind(": ");
@@ -91,9 +90,7 @@ absl::StatusOr<std::string> ClientCredentials::ApiKey() const {
     const char* given = std::getenv("MEA_API_KEY");
     if (given != nullptr) key = given;
   } else {
-    absl::StatusOr<std::string> read = ReadSmallFile(api_key_file, kMaxApiKeyBytes);
-    if (!read.ok()) return read.status();
-    key = *std::move(read);
+    MEA_ASSIGN_OR_RETURN(key, ReadSmallFile(api_key_file, kMaxApiKeyBytes));
   }
   absl::StripAsciiWhitespace(&key);
   const std::string where = api_key_file.empty() ? "MEA_API_KEY" : api_key_file;
@@ -114,18 +111,16 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& se
         absl::StrCat("--server ", server, " is a URL, and this command speaks gRPC: give the ",
                      "HOST:PORT of serve's --listen; 127.0.0.1:50051 by default"));
   }
-  const absl::StatusOr<std::string> key = credentials.ApiKey();
-  if (!key.ok()) return key.status();
-  const auto channel_credentials = ChannelCredentialsOf(credentials);
-  if (!channel_credentials.ok()) return channel_credentials.status();
+  MEA_ASSIGN_OR_RETURN(const std::string key, credentials.ApiKey());
+  MEA_ASSIGN_OR_RETURN(const auto channel_credentials, ChannelCredentialsOf(credentials));
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(2 * kMaxResponseBytes);
-  // What stays on this machine goes through no proxy, whatever http_proxy says.
+  // Connections within this machine use no proxy, even if http_proxy is set.
   const absl::StatusOr<Address> address = ParseAddress(server);
   if (address.ok() && IsLoopback(*address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   std::vector<std::unique_ptr<experimental::ClientInterceptorFactoryInterface>> interceptors;
-  if (!key->empty()) interceptors.push_back(std::make_unique<KeySenders>(*key));
-  return experimental::CreateCustomChannelWithInterceptors(server, *channel_credentials, arguments,
+  if (!key.empty()) interceptors.push_back(std::make_unique<KeySenders>(key));
+  return experimental::CreateCustomChannelWithInterceptors(server, channel_credentials, arguments,
                                                            std::move(interceptors));
 }
 

@@ -10,7 +10,7 @@
 namespace mea {
 namespace {
 
-constexpr int64_t kReserved = 64;  // for files, listeners, epoll and what libraries open
+constexpr int64_t kReserved = 64;  // for files, listeners, epoll and libraries
 constexpr int64_t kMinClients = 32;
 constexpr int64_t kMaxConnections = 4096;  // of a port
 constexpr int64_t kMaxAdminConnections = 256;

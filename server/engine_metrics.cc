@@ -11,7 +11,7 @@ namespace {
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-// Names and words: what a byte of cache holds, and what it would hold uncompressed.
+// Names of dtypes: of the cache, and of the cache if it were uncompressed.
 void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWriter& out) {
   const double page_bytes = Ratio(kv.total_bytes, kv.num_pages);
   out.Family("mea_kv_cache_bytes", MetricType::Gauge, "Bytes of the KV cache, by state.");

@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 #include "mea/v1/inference.pb.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
@@ -105,12 +106,11 @@ class GenerateCall : public Reactor,
       if (read.ok()) call.text = *std::move(text);
     }
     call.request_id = RequestId(request);
-    if (!read.ok()) return read;
-    auto spec = FromProto(request, call, serving_);
-    if (!spec.ok()) return spec.status();
-    spec->key_call = *std::move(key_call);
+    MEA_RETURN_IF_ERROR(read);
+    MEA_ASSIGN_OR_RETURN(auto spec, FromProto(request, call, serving_));
+    spec.key_call = *std::move(key_call);
     context->AddInitialMetadata("x-request-id", call.label.empty() ? call.request_id : call.label);
-    auto generation = std::make_shared<Generation>(serving_, *std::move(spec), std::move(bound),
+    auto generation = std::make_shared<Generation>(serving_, std::move(spec), std::move(bound),
                                                    this->weak_from_this());
     // Set before the first output can come.
     generation_ = generation;

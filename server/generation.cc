@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 #include "server/echo.h"
 #include "server/field_error.h"
 #include "server/limits.h"
@@ -108,29 +109,26 @@ void Generation::SubmitPrepared(absl::Status prepared) {
   HandleInbox();
 }
 
-// Everything that needs the tokens of the prompt.
+// The steps that need the tokens of the prompt.
 absl::Status Generation::PrepareRequest() {
   const Request& request = spec_.request;
-  if (absl::Status status = PreparePrompt(
-          serving_, [this] { return StillWanted(); }, spec_);
-      !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = TakeShare(); !status.ok()) return status;
-  if (absl::Status status = PrepareCompletions(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(PreparePrompt(
+      serving_, [this] { return StillWanted(); }, spec_));
+  MEA_RETURN_IF_ERROR(TakeShare());
+  MEA_RETURN_IF_ERROR(PrepareCompletions());
   prompt_output_ = PromptOutput{.num_tokens = static_cast<int>(request.prompt.size())};
   if (spec_.prompt_token_ids) prompt_output_->token_ids = request.prompt;
   return spec_.echo ? PrepareEcho() : absl::OkStatus();
 }
 
-// What the prompt may take: of the context, and of its key.
+// Checks the prompt against the context and the limits of its key.
 absl::Status Generation::TakeShare() {
   if (!key_share_.has_key()) return FitToContext(spec_, serving_.engine.max_context());
   const KvCacheStats kv = serving_.engine.stats().kv;
   const int64_t page_bytes = kv.page_size * kv.bytes_per_token;
   const int max_context =
       key_share_.MaxContext(serving_.engine.max_context(), spec_.n, kv.page_size, page_bytes);
-  if (absl::Status status = FitToContext(spec_, max_context); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(FitToContext(spec_, max_context));
   const int64_t prompt_tokens = std::ssize(spec_.request.prompt);
   const int64_t tokens = prompt_tokens + spec_.request.stopping.max_tokens;
   const int64_t pages = spec_.n * ((tokens + kv.page_size - 1) / kv.page_size);
@@ -139,9 +137,9 @@ absl::Status Generation::TakeShare() {
 
 absl::Status Generation::StillWanted() {
   absl::MutexLock lock(&mu_);
-  if (!cancelled_.ok()) return cancelled_;
-  // The engine would not take it any more.
-  if (absl::Status status = serving_.readiness.CheckNotDraining(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(cancelled_);
+  // The engine would refuse it.
+  MEA_RETURN_IF_ERROR(serving_.readiness.CheckNotDraining());
   if (Now() < spec_.request.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was queued");
 }
@@ -154,19 +152,16 @@ absl::Status Generation::PrepareCompletions() {
   if (reads_reply) options.shown_special_tokens = serving_.reply_markers;
   ReplyParser::Options reply_options;
   if (reads_reply) {
-    auto of_first = ReplyOptions(spec_, serving_, 0);
-    if (!of_first.ok()) return of_first.status();
-    reply_options = *std::move(of_first);
+    MEA_ASSIGN_OR_RETURN(reply_options, ReplyOptions(spec_, serving_, 0));
   }
   completions_.resize(spec_.n);
   for (int i = 0; i < spec_.n; ++i) {
-    // Each reads the whole prompt.
-    if (absl::Status status = StillWanted(); !status.ok()) return status;
+    // Each of them reads the whole prompt.
+    MEA_RETURN_IF_ERROR(StillWanted());
     if (reads_reply) completions_[i].reply_parser.emplace(reply_options);
     ++reply_options.id_seed;
-    auto detokenizer = Detokenizer::Create(&serving_.tokenizer, options);
-    if (!detokenizer.ok()) return detokenizer.status();
-    completions_[i].detokenizer.emplace(*std::move(detokenizer));
+    MEA_ASSIGN_OR_RETURN(auto detokenizer, Detokenizer::Create(&serving_.tokenizer, options));
+    completions_[i].detokenizer.emplace(std::move(detokenizer));
     completions_[i].detokenizer->StartAfter(spec_.request.prompt);
     completions_[i].delta.index = i;
   }
@@ -183,9 +178,9 @@ absl::Status Generation::PrepareEcho() {
 }
 
 absl::Status Generation::Submit() {
-  if (absl::Status status = StillWanted(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(StillWanted());
   absl::MutexLock lock(&mu_);
-  if (!cancelled_.ok()) return cancelled_;
+  MEA_RETURN_IF_ERROR(cancelled_);
   std::vector<std::shared_ptr<TokenSink>> sinks;
   for (int i = 0; i < spec_.n; ++i) sinks.push_back(std::make_shared<Sink>(shared_from_this(), i));
   absl::Status status = serving_.engine.Submit(spec_.request, std::move(sinks));

@@ -1,4 +1,4 @@
-// Of a Generation: from what the engine leaves in the inbox to the mailbox of the call.
+// The output of a Generation: from the inbox, which the engine fills, to the mailbox of the call.
 #include <algorithm>
 #include <utility>
 
@@ -76,7 +76,7 @@ void Generation::AppendToken(int index, const TokenEvent& event) {
          .top = event.top_logprobs,
          .text_offset = echo_code_points_ + completion.detokenizer->num_code_points()});
   }
-  // The end of the sequence is no text; a stop token is, where include_stop brought it here.
+  // The end-of-sequence token is not text; a stop token is, if include_stop passed it on.
   if (event.is_stop && !IsStopToken(event.token_id)) return;
   TextDelta text = completion.detokenizer->Push(event.token_id);
   completion.delta.text += text.text;
@@ -126,7 +126,7 @@ void Generation::Handle(int index, FinishEvent event) {
     }
   }
   if (completion.reply_parser && finish.status.ok()) {
-    // A stop string inside a call cuts it off: nobody should run it.
+    // A stop string inside a call cuts the call off, so nobody should run it.
     const bool cut_off = completion.stop_string && completion.reply_parser->in_call();
     AppendReply(completion, completion.reply_parser->Finish());
     finish.has_tool_calls = completion.reply_parser->has_tool_calls() && !cut_off;
@@ -139,7 +139,7 @@ void Generation::Handle(int index, FinishEvent event) {
 
 void Generation::FlushPrompt() {
   if (!prompt_output_) return;
-  // The entries of the echo are those of the prompt where there are any.
+  // The entries of the echo are those of the prompt, if there are any.
   if (echo_ && !prompt_output_->logprobs.empty()) {
     for (size_t i = 0; i < echo_->logprobs.size(); ++i) {
       const int64_t offset = echo_->logprobs[i].text_offset;
@@ -169,7 +169,7 @@ void Generation::ReachBound() {
   Cancel(bound_exceeded_);
 }
 
-// A completion that fails takes the others with it.
+// If one completion fails, all of them end.
 void Generation::EndCompletion(FinishOutput finish) {
   usage_.prompt_tokens = finish.usage.prompt_tokens;
   usage_.completion_tokens += finish.usage.completion_tokens;
@@ -221,7 +221,7 @@ void Generation::End(FinishOutput finish) {
     }
   }
   serving_.requests.Erase(spec_.request.id);
-  key_share_.End(computed, usage_.completion_tokens);  // before the client knows and comes again
+  key_share_.End(computed, usage_.completion_tokens);  // before the client can send another request
   mailbox_.Put(std::move(finish));
   Notify();
 }

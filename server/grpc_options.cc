@@ -7,16 +7,16 @@
 namespace mea {
 namespace {
 
-constexpr int kKeepaliveTimeMs = 60'000;     // the server asks whether a silent client is there
-constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the answer
-constexpr int kMinPingIntervalMs = 5'000;    // clients may ask this often while nothing is sent
+constexpr int kKeepaliveTimeMs = 60'000;     // the server pings a silent client after this time
+constexpr int kKeepaliveTimeoutMs = 20'000;  // and waits this long for the reply
+constexpr int kMinPingIntervalMs = 5'000;    // clients may ping this often while nothing is sent
 
-// Of one frame. What is beyond ends the whole connection, which may be a proxy's with calls of
-// many; up to there CheckMetadata refuses the one call.
+// Of one frame. More than this ends the whole connection, which a proxy may share between many
+// clients; below it CheckMetadata refuses only the call.
 constexpr int kMaxFrameMetadataBytes = 1 << 20;
-constexpr int kMaxStreams = 128;             // calls at once of one connection
-constexpr int kHandshakeTimeoutMs = 10'000;  // for what comes before the first call
-constexpr int kMaxIdleMs = 15 * 60'000;      // without a call; clients connect again unasked
+constexpr int kMaxStreams = 128;             // concurrent calls of one connection
+constexpr int kHandshakeTimeoutMs = 10'000;  // for the handshake before the first call
+constexpr int kMaxIdleMs = 15 * 60'000;      // without a call; clients reconnect by themselves
 
 }  // namespace
 

@@ -14,32 +14,32 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-constexpr int kMaxAccepts = 64;      // in a row, before it is looked whether it is time to stop
-constexpr int kAcceptPauseMs = 100;  // where descriptors are short
+constexpr int kMaxAccepts = 64;      // in a row, before the next check whether to stop
+constexpr int kAcceptPauseMs = 100;  // if there are no descriptors
 constexpr absl::Duration kWarnPeriod = absl::Seconds(10);
-constexpr unsigned kUserTimeoutMs = 20'000;  // that what was sent may stay unacknowledged
+constexpr unsigned kUserTimeoutMs = 20'000;  // how long sent data may stay unacknowledged
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcPort>> GrpcPort::Listen(Address& address,
                                                            GrpcPortOptions options) {
-  const absl::StatusOr<int> listener = mea::Listen(address);
-  if (!listener.ok()) return listener.status();
+  MEA_ASSIGN_OR_RETURN(const int listener, mea::Listen(address));
   const int on = 1;  // connections inherit both
-  setsockopt(*listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  setsockopt(*listener, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
+  setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  setsockopt(listener, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
   const int wake = eventfd(0, EFD_CLOEXEC);
   if (wake < 0) {
     const char* why = std::strerror(errno);
-    close(*listener);
+    close(listener);
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString(), ": ", why));
   }
   return std::unique_ptr<GrpcPort>(
-      new GrpcPort(*listener, wake, address.ToString(), std::move(options)));
+      new GrpcPort(listener, wake, address.ToString(), std::move(options)));
 }
 
 GrpcPort::GrpcPort(int listener, int wake, std::string address, GrpcPortOptions options)
@@ -65,11 +65,11 @@ void GrpcPort::Stop() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof(one));
   thread_.join();
-  shutdown(listener_, SHUT_RDWR);  // refuses those that come or wait
+  shutdown(listener_, SHUT_RDWR);  // refuses new and waiting connections
 }
 
-// Breaks the connection off. gRPC closes its descriptor once it has let go of all of its calls,
-// which may take a while; until then a mere shutdown would leave the client's bytes waiting.
+// Resets the connection. gRPC closes its descriptor only after all of its calls, which may take a
+// while; until then a plain shutdown would leave the client's bytes unread.
 void GrpcPort::Cut(const std::string& peer) {
   {
     const std::lock_guard lock(mu_);
@@ -85,7 +85,7 @@ void GrpcPort::Run() {
   pollfd fds[] = {{wake_, POLLIN, 0}, {listener_, POLLIN, 0}};
   bool pause = false;
   for (;;) {
-    // A connection that cannot be accepted keeps the listener readable: look away for a moment.
+    // A connection that cannot be accepted keeps the listener readable, so wait a moment.
     poll(fds, pause ? 1 : 2, pause ? kAcceptPauseMs : -1);
     if (fds[0].revents != 0) return;
     pause = !AcceptSome();

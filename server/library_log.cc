@@ -29,14 +29,15 @@ void Pass(LogLevel level, std::string_view library, std::string_view message) {
   if (current != nullptr) current->Write(level, library, message);
 }
 
-// The process ends before a queue could be written.
+// Not queued: the process may end before the queue is written.
 void WriteLastWord(std::string_view library, std::string_view message) {
   StderrWriter writer;
   writer.End(Now() + kLastWordTimeout);
   writer.Write(std::string(library) + ": " + std::string(message) + "\n");
 }
 
-// A client that does not trust us, has no certificate or speaks no TLS is no fault of this server.
+// If a client does not trust us, has no certificate or does not use TLS, this server is not at
+// fault.
 bool IsOfHandshake(std::string_view message) { return message.starts_with("Handshake failed"); }
 
 void OnGrpc(gpr_log_func_args* line) {

@@ -45,7 +45,7 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::off;
 }
 
-// As a JSON string in ASCII: no value can end its line or look like another field.
+// A JSON string in ASCII, so that no value can end its line or look like another field.
 std::string Quoted(std::string_view text) {
   const std::string cut(text.substr(0, kMaxLogValueBytes));
   return nlohmann::json(cut).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
@@ -85,7 +85,7 @@ std::string MessageOf(std::string_view event, const std::vector<LogField>& field
   return message;
 }
 
-// Passes lines to the writer, and tells how many the queue dropped since the last.
+// Passes lines to the writer, and reports how many the queue has dropped since the last line.
 class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   WriterSink(LogFormat format, Log::Writer writer)
@@ -118,7 +118,7 @@ class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
 
   const LogFormat format_;
   const Log::Writer writer_;
-  spdlog::details::thread_pool* pool_ = nullptr;  // outlives every line
+  spdlog::details::thread_pool* pool_ = nullptr;  // outlives all lines
   int64_t dropped_ = 0;
 };
 
@@ -138,7 +138,8 @@ struct Log::Queue {
   ~Queue() { to_stderr.End(Now() + kLastLinesTimeout); }
 
   StderrWriter to_stderr;  // outlives the pool's thread
-  // Shared as spdlog asks for it: the logger knows its pool weakly, a waiting line its logger.
+  // Shared pointers because spdlog needs them: a logger holds a weak pointer to its pool, and a
+  // waiting line one to its logger.
   std::shared_ptr<spdlog::details::thread_pool> pool;
   std::shared_ptr<spdlog::async_logger> logger;
 };

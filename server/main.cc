@@ -37,7 +37,7 @@ using mea::kUsage;
 
 constexpr absl::Duration kLastLineTimeout = absl::Seconds(1);
 
-// Every failure is one line on stderr, which nobody may read.
+// Every failure is one line on stderr, which may have no reader.
 int Fail(int code, const std::string& command, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
   message = absl::StrReplaceAll(message, {{"\n", "; "}});
@@ -63,15 +63,15 @@ Command ChosenCommand(const CLI::App& program) {
   return command;
 }
 
-// Memory or threads that are not there are no status, and nothing that was half done when they were
-// missing can be trusted: gRPC swallows what its handlers throw, and a call would never end.
+// A lack of memory or threads is not a status: no half-finished work can be trusted then, and gRPC
+// swallows exceptions of its handlers, so a call would never end.
 constexpr char kNoMemory[] = "out of memory; see --kv-cache-bytes, ulimit -v";
 std::array<char, 64> command_name{};
 std::terminate_handler usual_end = nullptr;
 
 [[noreturn]] void EndInOneLine(const char* problem, const char* detail = "") {
   static std::atomic_flag is_ending;
-  while (is_ending.test_and_set()) pause();  // of two threads the first says why
+  while (is_ending.test_and_set()) pause();  // if two threads get here, the first one reports
   std::array<char, 512> line;
   std::snprintf(line.data(), line.size(), "%s: %s%s\n", command_name.data(), problem, detail);
   mea::StderrWriter writer;
@@ -85,7 +85,7 @@ void OnNoMemory() {
   EndInOneLine(kNoMemory);
 }
 
-// Where malloc gives nothing, gRPC aborts, and its libraries write to where nothing is.
+// If malloc fails, gRPC aborts and its libraries write to null pointers.
 constexpr uintptr_t kNullPageBytes = 4096;
 struct sigaction usual_abort, usual_fault;
 
@@ -93,7 +93,7 @@ void OnFault(int signal, siginfo_t* info, void*) {
   const bool is_null =
       signal == SIGABRT || reinterpret_cast<uintptr_t>(info->si_addr) < kNullPageBytes;
   if (errno == ENOMEM && is_null) EndInOneLine(kNoMemory);
-  // It happens again once this has returned.
+  // The fault repeats when this returns.
   sigaction(signal, signal == SIGABRT ? &usual_abort : &usual_fault, nullptr);
 }
 
@@ -114,12 +114,13 @@ void OnFault(int signal, siginfo_t* info, void*) {
   std::abort();
 }
 
-// Failures reach us as statuses, but for these, after which gRPC calls abort.
+// Failures reach us as statuses, except these, after which gRPC calls abort.
 void OnGrpcAssertion(const char* message) {
   EndInOneLine("gRPC cannot go on for want of threads, memory or files: ", message);
 }
 
-// Every thread's arena of malloc takes 64 MiB of addresses: where they are limited, all share one.
+// The malloc arena of each thread takes 64 MiB of address space; if that is limited, all threads
+// share one.
 void SpareAddresses() {
   rlimit addresses{};
   if (getrlimit(RLIMIT_AS, &addresses) != 0 || addresses.rlim_cur == RLIM_INFINITY) return;
@@ -142,13 +143,13 @@ void ExplainEnds(const std::string& command) {
 
 int main(int argc, char** argv) {
   SpareAddresses();
-  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of its write
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the file size limit returns an error
   mea::LibraryLog::Silence(OnGrpcAssertion);
 
   CLI::App program("LLM inference whose KV cache holds only component heads", "mea");
   program.footer(
       "\nmea COMMAND --help explains a command. To begin with: mea serve DIR, then mea chat.");
-  program.require_subcommand(0, 1);  // none is refused below: CLI11 would not name an unknown one
+  program.require_subcommand(0, 1);  // 0 is refused below: CLI11 would not name an unknown one
   program.set_version_flag("--version", mea::Version());
   program.formatter(std::make_shared<mea::HelpFormatter>());
   program.get_formatter()->column_width(34);
@@ -168,7 +169,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
     const auto [app, name] = ChosenCommand(program);
-    // First of all, since what follows an unknown flag was taken for something else.
+    // First, because the arguments after an unknown flag were misread.
     std::string unknown = mea::ExplainUnknownCommand(*app, name);
     if (unknown.empty()) unknown = mea::ExplainUnknownFlag(*app, name);
     return Fail(

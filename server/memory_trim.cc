@@ -10,9 +10,9 @@ namespace mea {
 namespace {
 
 constexpr absl::Duration kLookEvery = absl::Seconds(1);
-constexpr absl::Duration kTrimEvery = absl::Seconds(5);  // at most: a burst may not be over yet
+constexpr absl::Duration kTrimEvery = absl::Seconds(5);  // at most: a burst may still go on
 constexpr absl::Duration kIdleFor = absl::Seconds(2);
-constexpr int64_t kWorthBytes = 32 << 20;  // trimming walks through all that is free
+constexpr int64_t kWorthBytes = 32 << 20;  // trimming visits all free memory
 
 }  // namespace
 

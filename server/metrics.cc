@@ -20,7 +20,7 @@ namespace {
 
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-// Of time in seconds, up to an hour: a long answer on a slow machine takes that.
+// Seconds, up to an hour: a long answer on a slow machine takes that long.
 const Buckets kTokenBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                0.25,   0.5,   1,      2.5,   5,    10,    60,   3600};
 const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,  1,   2.5,
@@ -31,7 +31,7 @@ const Buckets kCompletionBuckets = {1, 2, 5, 10, 20, 50, 100};
 
 constexpr size_t kMaxLabelBytes = 256;
 
-// Our name, and the one routers know.
+// Our name, and the one that routers know.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 22> kVllmNames = {{
     {"mea_num_requests_running", "vllm:num_requests_running"},
     {"mea_num_requests_waiting", "vllm:num_requests_waiting"},
@@ -57,7 +57,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 22> kVllmNam
     {"mea_generation_tokens_total", "vllm:generation_tokens_total"},
 }};
 
-// mea_requests_total by the reasons that vLLM has.
+// mea_requests_total by the reasons of vLLM.
 prometheus::MetricFamily VllmRequestSuccess(const prometheus::MetricFamily& requests) {
   prometheus::MetricFamily family{.name = "vllm:request_success_total",
                                   .help = "Requests that ended, by reason.",
@@ -96,7 +96,7 @@ void AppendVllmNames(std::vector<prometheus::MetricFamily>& families) {
   }
 }
 
-// A name that somebody chose, as a label may be: UTF-8 of one line, and not endless.
+// A name that a user chose, made fit for a label: UTF-8, one line, bounded length.
 std::string LabelValue(std::string_view name) {
   std::string value(name.substr(0, kMaxLabelBytes));
   const bool is_utf8 = IsValidUtf8(value);

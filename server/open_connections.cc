@@ -12,7 +12,7 @@
 namespace mea {
 namespace {
 
-// A flood at the bound must not cost a look at every descriptor for each of its connections.
+// During a flood at the bound, not every new connection may cause a scan of all descriptors.
 constexpr absl::Duration kLookPeriod = absl::Milliseconds(20);
 
 ino_t InodeOf(int fd) {
@@ -50,7 +50,7 @@ int OpenConnections::Find(const std::string& peer) const {
 }
 
 bool OpenConnections::Add(int fd) {
-  inodes_.erase(fd);  // whoever had the number before has gone
+  inodes_.erase(fd);  // the previous connection with this number is gone
   if (std::ssize(inodes_) >= max_connections_) DropClosed();
   if (std::ssize(inodes_) >= max_connections_) return false;
   inodes_[fd] = InodeOf(fd);

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kAnswerTimeoutMs = 2000;
 
-// Empty where somebody is there: whatever they send, and be it that they close.
+// Empty if the port answers: any data counts, also a close.
 std::string ProblemOf(const sockaddr_storage& address, socklen_t length) {
   const int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return std::strerror(errno);
@@ -32,7 +32,7 @@ std::string ProblemOf(const sockaddr_storage& address, socklen_t length) {
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error != 0) return std::strerror(error);
   }
-  shutdown(fd, SHUT_WR);  // every protocol answers an end that comes at once, TLS as well
+  shutdown(fd, SHUT_WR);  // every protocol, including TLS, answers an immediate end
   ready.events = POLLIN;
   return poll(&ready, 1, kAnswerTimeoutMs) == 1 ? "" : "no answer";
 }
@@ -68,7 +68,7 @@ PortWatch::Silence PortWatch::silence() const {
   return longest;
 }
 
-// Time is counted between questions, not since an answer: a process that was stopped for an hour
+// Time is counted between probes, not since the last answer: a process that was stopped for an hour
 // has not been silent.
 void PortWatch::Run() {
   while (!stop_.WaitForNotificationWithTimeout(period_)) {

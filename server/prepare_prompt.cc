@@ -7,19 +7,20 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/text/reply/tool_grammar.h"
+#include "kernels/status_macros.h"
 #include "server/client_text.h"
 #include "server/field_error.h"
 
 namespace mea {
 namespace {
 
-// A complaint of somebody who does not know the field.
+// Adds the name of the field to an error that lacks it.
 absl::Status Named(const absl::Status& status, const char* field) {
   if (!absl::IsInvalidArgument(status)) return status;
   return WithField(absl::Status(status.code(), absl::StrCat(field, ": ", status.message())), field);
 }
 
-// Where in the request it stands.
+// The field of the request that the grammar comes from.
 const char* FieldOfGrammar(const GenerationSpec& spec) {
   if (!spec.structured_output) return "chat.tools";
   switch (spec.structured_output->kind) {
@@ -39,7 +40,7 @@ const char* FieldOfGrammar(const GenerationSpec& spec) {
   return "structured_output";
 }
 
-// What a complaint of the template's begins with; what the template itself raises is about
+// The field with which the error of a template begins; errors that the template raises are about
 // messages.
 const char* FieldOfRendering(std::string_view message) {
   const std::string_view name = message.substr(0, message.find_first_of(" .["));
@@ -51,12 +52,12 @@ const char* FieldOfRendering(std::string_view message) {
   return "chat.messages";
 }
 
-// The model is to think first, whatever it has to write then.
+// The model thinks first, whatever must follow.
 bool ThinksFirst(const GenerationSpec& spec, const Serving& serving) {
   return spec.chat && EndsInReasoning(serving.reply_format, spec.prompt_text);
 }
 
-// The same language as a part of a structural tag. INVALID_ARGUMENT where its own JSON is broken.
+// The same language as a part of a structural tag. INVALID_ARGUMENT if its own JSON is invalid.
 absl::StatusOr<std::string> TagFormatOf(const GrammarSpec& spec) {
   using Json = nlohmann::ordered_json;
   Json format;
@@ -96,14 +97,13 @@ absl::StatusOr<std::string> TagFormatOf(const GrammarSpec& spec) {
 
 absl::StatusOr<GrammarSpec> StructuredOutput(const GenerationSpec& spec, const Serving& serving) {
   if (!ThinksFirst(spec, serving)) return *spec.structured_output;
-  const absl::StatusOr<std::string> content = TagFormatOf(*spec.structured_output);
-  if (!content.ok()) return content.status();
+  MEA_ASSIGN_OR_RETURN(const std::string content, TagFormatOf(*spec.structured_output));
   return GrammarSpec{.kind = GrammarSpec::Kind::kStructuralTag,
-                     .text = AfterReasoning(serving.reply_format, *content)};
+                     .text = AfterReasoning(serving.reply_format, content)};
 }
 
-// The language of the completion: what the request asks for, or calls of its tools; any text where
-// there is none. Complaints name the field.
+// The language of the completion: the one that the request asks for, or calls of its tools; nothing
+// for any text. Errors name the field.
 absl::StatusOr<std::optional<GrammarSpec>> GrammarOf(const GenerationSpec& spec,
                                                      const Serving& serving) {
   if (spec.structured_output) {
@@ -139,36 +139,33 @@ absl::StatusOr<RenderedPrompt> RenderPrompt(const ChatSpec& chat, const Serving&
   if (absl::IsInvalidArgument(rendered.status())) {
     return WithField(rendered.status(), FieldOfRendering(std::string(rendered.status().message())));
   }
-  if (!rendered.ok()) return rendered.status();
+  MEA_RETURN_IF_ERROR(rendered.status());
   if (rendered->text.empty()) return FieldError("chat.messages", "render to an empty text");
-  absl::StatusOr<std::vector<int32_t>> ids =
+  MEA_ASSIGN_OR_RETURN(
+      std::vector<int32_t> ids,
       EncodeText(serving.tokenizer, "chat.messages", rendered->text,
-                 {.add_special_tokens = false, .literal = rendered->inputs}, still_wanted);
-  if (!ids.ok()) return ids.status();
-  return RenderedPrompt{std::move(rendered->text), *std::move(ids)};
+                 {.add_special_tokens = false, .literal = rendered->inputs}, still_wanted));
+  return RenderedPrompt{std::move(rendered->text), std::move(ids)};
 }
 
 absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, GenerationSpec& spec) {
-  if (absl::Status status = still_wanted(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(still_wanted());
   Request& request = spec.request;
   if (spec.chat) {
-    absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*spec.chat, serving, still_wanted);
-    if (!prompt.ok()) return prompt.status();
-    spec.prompt_text = std::move(prompt->text);
-    request.prompt = std::move(prompt->token_ids);
+    MEA_ASSIGN_OR_RETURN(RenderedPrompt prompt, RenderPrompt(*spec.chat, serving, still_wanted));
+    spec.prompt_text = std::move(prompt.text);
+    request.prompt = std::move(prompt.token_ids);
   } else if (request.prompt.empty()) {
-    auto ids =
+    MEA_ASSIGN_OR_RETURN(
+        request.prompt,
         EncodeText(serving.tokenizer, "prompt", spec.prompt_text,
-                   PlainTextOptions(spec.add_special_tokens, spec.parse_special), still_wanted);
-    if (!ids.ok()) return ids.status();
-    request.prompt = *std::move(ids);
+                   PlainTextOptions(spec.add_special_tokens, spec.parse_special), still_wanted));
   }
-  if (absl::Status status = still_wanted(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(still_wanted());
 
-  absl::StatusOr<std::optional<GrammarSpec>> grammar = GrammarOf(spec, serving);
-  if (!grammar.ok()) return grammar.status();
+  MEA_ASSIGN_OR_RETURN(std::optional<GrammarSpec> grammar, GrammarOf(spec, serving));
   if (serving.grammars == nullptr) return absl::OkStatus();
-  spec.grammar = *std::move(grammar);
+  spec.grammar = std::move(grammar);
   if (spec.grammar) request.grammar = serving.grammars->Find(*spec.grammar);
   return absl::OkStatus();
 }
@@ -176,7 +173,7 @@ absl::Status PreparePrompt(const Serving& serving, StillWanted still_wanted, Gen
 absl::Status CompileGrammar(const Serving& serving, StillWanted still_wanted,
                             GenerationSpec& spec) {
   const char* field = FieldOfGrammar(spec);
-  // What is wrong with it is said of what was asked for, not of what became of it.
+  // Errors name the field of the request, not the grammar made from it.
   if (spec.structured_output && *spec.structured_output != *spec.grammar) {
     auto asked = serving.grammars->Compile(*spec.structured_output, still_wanted);
     if (!asked.ok()) return Named(asked.status(), field);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/clock.h"
 #include "engine/sampling_defaults.h"
+#include "kernels/status_macros.h"
 #include "server/limits.h"
 #include "server/proto_convert_prompt.h"
 #include "server/request_reader.h"
@@ -56,7 +57,7 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, RequestReader
   StoppingParams& to = spec.request.stopping;
   if (from.max_tokens() == 0 && from.has_max_tokens() && spec.echo) {
     spec.echo_only = true;
-    spec.max_tokens = 1;  // an engine draws at least one
+    spec.max_tokens = 1;  // the engine draws at least one token
   } else if (from.has_max_tokens()) {
     spec.max_tokens = reader.Value(MaxTokensRange(max_context), from.max_tokens());
   }
@@ -77,7 +78,7 @@ void ReadStopping(const v1::StoppingParams& from, int max_context, RequestReader
   to.is_watched = !spec.stop.empty();
 }
 
-// Only such tokens may be drawn as min_tokens forbids.
+// Refuses requests that may draw only tokens that min_tokens forbids.
 void RefuseEndsAlone(const GenerationDefaults& defaults, const Request& request,
                      RequestReader& reader) {
   const StoppingParams& stopping = request.stopping;
@@ -117,7 +118,7 @@ absl::Status CheckModel(const std::string& model, const Serving& serving) {
 
 absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,
                                          const Serving& serving) {
-  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModel(request.model(), serving));
   if (call.deadline <= Now()) {
     return absl::DeadlineExceededError("the deadline passed before the request arrived");
   }
@@ -153,14 +154,14 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
 }
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request, const Serving& serving) {
-  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModel(request.model(), serving));
   RequestReader reader(serving.engine.config().vocab_size);
   reader.AtMost("text", std::ssize(request.text()), kMaxPromptBytes, "bytes");
   return reader.status();
 }
 
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, const Serving& serving) {
-  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModel(request.model(), serving));
   RequestReader reader(serving.engine.config().vocab_size);
   reader.TokenIds("token_ids", request.token_ids());
   return reader.status();

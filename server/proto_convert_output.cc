@@ -15,7 +15,7 @@ void ToProto(const PositionLogprob& from, v1::TokenLogprob& to) {
   }
 }
 
-// Pieces of a call are appended to what there is of it.
+// Pieces of a call are appended to its earlier pieces.
 void AppendReply(ReplyDelta from, v1::Reply& to) {
   to.mutable_content()->append(from.content);
   to.mutable_reasoning()->append(from.reasoning);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/limits.h"
 #include "server/proto_convert.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Proto strings are UTF-8, so that nothing is replaced.
+// Proto strings are UTF-8, so nothing is replaced.
 std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -153,7 +154,7 @@ ChatSpec ReadChat(const v1::Chat& from, const Serving& serving, RequestReader& r
 }
 
 absl::StatusOr<ChatSpec> FromProto(const v1::RenderChatRequest& request, const Serving& serving) {
-  if (absl::Status status = CheckModel(request.model(), serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModel(request.model(), serving));
   RequestReader reader(serving.engine.config().vocab_size);
   ChatSpec chat = ReadChat(request.chat(), serving, reader);
   if (!reader.status().ok()) return reader.status();

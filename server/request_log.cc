@@ -25,7 +25,7 @@ std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
 
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
-// Where a client writes in its own words: what is said of these may quote them.
+// Fields with free text of the client; errors about them may quote it.
 bool MayQuote(const std::string& field) {
   return absl::StartsWith(field, "chat") || absl::StartsWith(field, "structured_output");
 }
@@ -88,7 +88,7 @@ void RequestLog::Finished(const GenerationSpec& spec, const FinishOutput& finish
 void RequestLog::Refused(const RequestTag& tag, const absl::Status& status) {
   std::vector<LogField> fields = FieldsOf(tag);
   AppendStatus(status, fields);
-  // Whoever reaches the server can send calls without a key: no line of theirs at info.
+  // Anyone can send calls without a key, so these are not logged at level info.
   LogLevel level = absl::IsUnauthenticated(status) ? LogLevel::kDebug : LogLevel::kInfo;
   if (IsOverload(status)) {
     absl::MutexLock lock(&mu_);

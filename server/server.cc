@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 #include "server/access/file_watch.h"
 #include "server/access/grpc_credentials.h"
 #include "server/address.h"
@@ -54,7 +55,7 @@ absl::Status CheckAddress(std::string_view flag, const std::string& text) {
   return status.ok() ? status : OfFlag(flag, status);
 }
 
-// A page that is rendered for each request.
+// A page that is rendered again for each request.
 HttpServer::Route Page(std::string path, std::function<HttpAnswer()> page) {
   return {"GET", std::move(path), [page = std::move(page)](std::shared_ptr<HttpExchange> exchange) {
             HttpAnswer answer = page();
@@ -112,7 +113,7 @@ class GrpcServer final : public Server {
   Serving serving_;
   LibraryLog library_log_{serving_.log};
   ConnectionLimits max_connections_;
-  // Their jobs use serving_: they end first.
+  // Their jobs use serving_, so they end first.
   TextWorkers workers_{kNumTextWorkers, kMaxTextJobs, kNumOutputWorkers};
   TextWorkers compilers_{kNumGrammarCompilers, kMaxGrammarJobs};
   InferenceService inference_{serving_};
@@ -129,22 +130,20 @@ class GrpcServer final : public Server {
   std::unique_ptr<PortWatch> port_watch_;
   Notification stop_watching_;
   std::thread watcher_;
-  MemoryTrim memory_trim_;  // of the watcher, as is the next
+  MemoryTrim memory_trim_;  // used by the watcher, like the next one
   StatsLog stats_log_{serving_.engine, serving_.log, options_.stats_interval, Now()};
   std::optional<FileWatch> file_watch_;
 };
 
 absl::Status GrpcServer::Listen() {
-  const absl::StatusOr<ConnectionLimits> connections = ConnectionLimitsOf(MaxDescriptors());
-  if (!connections.ok()) return connections.status();
-  max_connections_ = *connections;
-  // Only once all can be had, the admin port first: nobody can have been served where one fails.
-  if (absl::Status status = CheckAddresses(options_); !status.ok()) return status;
-  if (absl::Status status = ListenAdmin(); !status.ok()) return status;
-  if (absl::Status status = ListenGrpc(); !status.ok()) return status;
+  MEA_ASSIGN_OR_RETURN(max_connections_, ConnectionLimitsOf(MaxDescriptors()));
+  // Ports open only if all of them can, the admin port first: if one fails, nobody has been served.
+  MEA_RETURN_IF_ERROR(CheckAddresses(options_));
+  MEA_RETURN_IF_ERROR(ListenAdmin());
+  MEA_RETURN_IF_ERROR(ListenGrpc());
   ObserveState();
-  if (absl::Status status = ListenHttp(); !status.ok()) return status;
-  if (absl::Status status = WatchPorts(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(ListenHttp());
+  MEA_RETURN_IF_ERROR(WatchPorts());
   watcher_ = std::thread([this] { WatchHeartbeat(); });
   file_watch_.emplace(options_.certificates, options_.access, serving_.log,
                       options_.file_watch_period);
@@ -262,9 +261,8 @@ absl::Status GrpcServer::WatchPorts() {
   std::vector<Address> ports;
   for (const std::string& name : {listen_address_, admin_address(), http_address()}) {
     if (name.empty()) continue;
-    const absl::StatusOr<Address> address = ParseAddress(name);
-    if (!address.ok()) return address.status();
-    ports.push_back(*address);
+    MEA_ASSIGN_OR_RETURN(const Address address, ParseAddress(name));
+    ports.push_back(address);
   }
   port_watch_ =
       std::make_unique<PortWatch>(ports, std::min(kMaxPortPeriod, options_.port_timeout / 4));
@@ -283,7 +281,7 @@ void GrpcServer::WatchHeartbeat() {
   absl::Time awake_since = last_look;
   while (!stop_watching_.WaitForNotificationWithTimeout(kWatchPeriod)) {
     if (!serving_.engine.health().ok()) serving_.readiness.Set(ServingState::kFailed);
-    const absl::Time now = Now();  // before the question: a wait between both is not silence
+    const absl::Time now = Now();  // before the check: a pause between the two is not silence
     // This thread did not run either: the whole process was stopped, which is no stall.
     if (now - last_look > kWatchPeriod + options_.stall_timeout / 2) awake_since = now;
     last_look = now;
@@ -343,12 +341,12 @@ GrpcServer::~GrpcServer() {
   stop_watching_.Notify();
   if (watcher_.joinable()) watcher_.join();
   port_watch_.reset();
-  if (!grpc_ && !http_) return;  // nobody was let in: the engine was not ours yet
+  if (!grpc_ && !http_) return;  // no request was admitted: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(Now());
   ShutDown(Now());
-  http_.reset();                        // what its clients asked for is cancelled
-  serving_.requests.AwaitNone();        // a client that left does not wait for its request's end
+  http_.reset();                        // cancels the requests of its clients
+  serving_.requests.AwaitNone();        // requests may outlive the calls of clients that left
   serving_.readiness.Observe(nullptr);  // the health service goes with grpc_
 }
 
@@ -361,7 +359,7 @@ absl::Status Server::CheckAddresses(const ServerOptions& options) {
   for (const auto& [flag, text] : {std::pair(kListenFlag, options.listen),
                                    {kAdminFlag, options.admin},
                                    {kHttpFlag, options.http}}) {
-    if (absl::Status status = CheckAddress(flag, text); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(CheckAddress(flag, text));
   }
   return absl::OkStatus();
 }
@@ -370,7 +368,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Eng
                                                       const Tokenizer& tokenizer, Metrics& metrics,
                                                       Log& log) {
   auto server = std::make_unique<GrpcServer>(std::move(options), engine, tokenizer, metrics, log);
-  if (absl::Status status = server->Listen(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(server->Listen());
   return server;
 }
 

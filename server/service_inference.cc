@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 #include "server/client_text.h"
 #include "server/generate_call.h"
 #include "server/limits.h"
@@ -14,7 +15,7 @@
 namespace mea {
 namespace {
 
-// Writes one message at a time; while it is under way, output gathers in the mailbox.
+// Writes one message at a time; meanwhile output gathers in the mailbox.
 class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
   using GenerateCall::GenerateCall;
@@ -80,12 +81,13 @@ class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<grpc::Byte
   }
 
   v1::GenerateStreamResponse response_ ABSL_GUARDED_BY(mu_);
-  grpc::ByteBuffer message_;  // gRPC's while writing_
+  grpc::ByteBuffer message_;  // owned by gRPC while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<absl::Status> abandoned_ ABSL_GUARDED_BY(mu_);  // why, until the write is done
+  std::optional<absl::Status> abandoned_
+      ABSL_GUARDED_BY(mu_);  // the reason, until the write is done
 };
 
-// Leaves the output in the mailbox until its end has come.
+// Leaves the output in the mailbox until it is complete.
 class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
  public:
   UnaryCall(Serving& serving, grpc::ByteBuffer* message)
@@ -124,11 +126,11 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
   }
 
   v1::GenerateResponse response_;
-  grpc::ByteBuffer& message_;  // gRPC's; lives until OnDone
+  grpc::ByteBuffer& message_;  // owned by gRPC; lives until OnDone
 };
 
-// A call that ended before its message came: nobody is there to hear of it, and a flood of them
-// must cost little.
+// A call that ended before its message arrived: nobody waits for an answer, and a flood of such
+// calls must be cheap.
 grpc::Status NoMessage() {
   return grpc::Status(grpc::StatusCode::CANCELLED, "the call brought no message");
 }
@@ -144,8 +146,8 @@ absl::Status TooManyTexts() {
                            "TEXT_QUEUE_FULL", kRetryDelay);
 }
 
-// Whether a call that a text worker answers still waits. Its reactor, and with it the context,
-// lives until it is finished.
+// Whether a call that a text worker answers is still open. Its reactor, and with it the context,
+// lives until the call is finished.
 absl::Status Awaited(const grpc::CallbackServerContext& context) {
   if (Now() >= FromWallClock(absl::FromChrono(context.deadline()))) {
     return absl::DeadlineExceededError("the deadline passed");
@@ -161,13 +163,13 @@ absl::Status TooLargeAnswer(int64_t bytes) {
 
 absl::Status Tokenize(const v1::TokenizeRequest& request, const Serving& serving,
                       StillWanted still_wanted, v1::TokenizeResponse& response) {
-  const auto ids =
+  MEA_ASSIGN_OR_RETURN(
+      const auto ids,
       EncodeText(serving.tokenizer, "text", request.text(),
                  PlainTextOptions(!request.has_add_special_tokens() || request.add_special_tokens(),
                                   !request.has_parse_special() || request.parse_special()),
-                 still_wanted);
-  if (!ids.ok()) return ids.status();
-  response.mutable_token_ids()->Add(ids->begin(), ids->end());
+                 still_wanted));
+  response.mutable_token_ids()->Add(ids.begin(), ids.end());
   response.set_max_context(serving.engine.max_context());
   return absl::OkStatus();
 }
@@ -175,19 +177,19 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const Serving& serving
 absl::Status Detokenize(const v1::DetokenizeRequest& request, const Serving& serving,
                         StillWanted still_wanted, v1::DetokenizeResponse& response) {
   const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
-  // A few bytes may name a long token: known before the text is made.
+  // A few bytes may name a long token, so the size is checked before the text is made.
   int64_t bytes = 0;
   for (const int32_t id : request.token_ids()) {
     if (skip && serving.tokenizer.IsSpecial(id)) continue;
     bytes += std::ssize(serving.tokenizer.TokenBytes(id));
   }
   if (bytes > kMaxResponseBytes) return TooLargeAnswer(bytes);
-  absl::StatusOr<std::string> text =
+  MEA_ASSIGN_OR_RETURN(
+      std::string text,
       DecodeTokens(serving.tokenizer, "token_ids",
                    {request.token_ids().data(), static_cast<size_t>(request.token_ids_size())},
-                   skip, still_wanted);
-  if (!text.ok()) return text.status();
-  response.set_text(*std::move(text));
+                   skip, still_wanted));
+  response.set_text(std::move(text));
   return absl::OkStatus();
 }
 
@@ -200,8 +202,8 @@ class TextReactor final : public grpc::ServerUnaryReactor {
   const std::shared_ptr<void> call_;
 };
 
-// A unary call whose answer a text worker makes. `read` checks what is asked, on gRPC's thread, and
-// gives what `answer` makes the response of.
+// A unary call whose answer a text worker makes. `read` checks the request on gRPC's thread;
+// `answer` makes the response from its result.
 template <typename Request, typename Response, typename Read, typename Answer>
 grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackServerContext* context,
                                              const grpc::ByteBuffer& message,
@@ -213,7 +215,7 @@ grpc::ServerUnaryReactor* AnswerOnTextWorker(Serving& serving, grpc::CallbackSer
     reactor->Finish(NoMessage());
     return reactor;
   }
-  // It counts as a request, but not as a running one: it is over soon.
+  // It counts as a request but not as a running one, because it is short.
   absl::Status admitted = serving.access->Admit(Authorization(*context)).status();
   const auto under_way = serving.text_calls.Hold();
   if (admitted.ok()) admitted = CheckMetadata(*context);
@@ -310,10 +312,9 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
         return read.status();
       },
       [this, chat](const auto&, StillWanted still_wanted, auto& answer) {
-        absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving_, still_wanted);
-        if (!prompt.ok()) return prompt.status();
-        answer.set_text(std::move(prompt->text));
-        answer.mutable_token_ids()->Add(prompt->token_ids.begin(), prompt->token_ids.end());
+        MEA_ASSIGN_OR_RETURN(RenderedPrompt prompt, RenderPrompt(*chat, serving_, still_wanted));
+        answer.set_text(std::move(prompt.text));
+        answer.mutable_token_ids()->Add(prompt.token_ids.begin(), prompt.token_ids.end());
         answer.set_max_context(serving_.engine.max_context());
         return absl::OkStatus();
       });

@@ -35,7 +35,7 @@ std::string MemoryLine(const MemoryPlan& plan) {
                                    static_cast<double>(plan.kv_cache_bytes_uncompressed));
 }
 
-// What is not the cache's.
+// Memory outside of the cache.
 std::string OtherMemoryLine(const MemoryPlan& plan) {
   std::string line = absl::StrFormat("weights %s, workspace %s", HumanBytes(plan.weights_bytes),
                                      HumanBytes(plan.workspace_bytes));

@@ -11,7 +11,7 @@
 namespace mea {
 namespace {
 
-constexpr int kWaitMs = 50;  // between two looks at the deadline
+constexpr int kWaitMs = 50;  // between two checks of the deadline
 
 }  // namespace
 
@@ -29,7 +29,7 @@ void StderrWriter::Write(std::string_view text) {
     if (written >= 0) {
       text.remove_prefix(written);
     } else if (errno != EINTR && errno != EAGAIN) {
-      return;  // nobody is there any more
+      return;  // nobody reads any more
     }
   }
 }

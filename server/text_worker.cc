@@ -47,7 +47,7 @@ void TextWorkers::Run() {
       absl::MutexLock lock(&mu_);
       mu_.Await(absl::Condition(this, &TextWorkers::HasWork));
       std::deque<Job>* queue = NextQueue();
-      // When it is time to stop, whoever runs the jobs takes the rest of them too.
+      // When stopping, the thread that runs the jobs also takes the remaining ones.
       if (queue == nullptr) return;
       is_output = queue == &output_jobs_;
       is_large = queue == &large_jobs_;
@@ -57,7 +57,7 @@ void TextWorkers::Run() {
       large_job_runs_ |= is_large;
     }
     job();
-    job = nullptr;  // what it holds goes before its place
+    job = nullptr;  // its captures are destroyed before its place is freed
     if (is_output) continue;
     absl::MutexLock lock(&mu_);
     --num_jobs_running_;

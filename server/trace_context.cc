@@ -39,7 +39,7 @@ std::string TraceId(std::string_view traceparent) {
   const std::string_view flags = TakeField(rest, kFlagsDigits);
   if (version.empty() || trace_id.empty() || parent_id.empty() || flags.empty()) return "";
   if (version == "ff" || IsZero(trace_id) || IsZero(parent_id)) return "";
-  // Later versions may add fields; the first has these four alone.
+  // Later versions may add fields; the first version has only these four.
   constexpr size_t kLength = kVersionDigits + kTraceIdDigits + kParentIdDigits + kFlagsDigits + 3;
   if (version == "00" && traceparent.size() != kLength) return "";
   return std::string(trace_id);

@@ -14,7 +14,7 @@
 namespace mea {
 namespace {
 
-constexpr int kBlockBytes = 64 << 10;  // of a message that is written
+constexpr int kBlockBytes = 64 << 10;  // for a message that is written
 
 // protobuf says: String field 'mea.v1.GenerateRequest.model' contains invalid UTF-8 data ...
 std::string_view QuotedPart(std::string_view text) {
@@ -27,7 +27,7 @@ std::string_view QuotedPart(std::string_view text) {
 
 absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message) {
   const ProtobufComplaint complaint;
-  grpc::ByteBuffer shared = bytes;  // the reader wants one that it may change
+  grpc::ByteBuffer shared = bytes;  // the reader needs a buffer that it may change
   grpc::ProtoBufferReader reader(&shared);
   if (message.ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
   const std::string type = message.GetTypeName();

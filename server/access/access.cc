@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/access/key_file.h"
 #include "server/access/small_file.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 constexpr size_t kMaxTokenBytes = 512;
 
-// "Bearer TOKEN"; empty where it is no such thing.
+// The token of "Bearer TOKEN"; empty for anything else.
 std::string_view TokenOf(std::string_view authorization) {
   constexpr absl::string_view kBearer = "bearer ";
   absl::string_view rest(authorization.data(), authorization.size());
@@ -26,7 +27,7 @@ std::string_view TokenOf(std::string_view authorization) {
 
 absl::StatusOr<std::shared_ptr<Access>> Access::Load(std::string key_file, Clock clock) {
   std::shared_ptr<Access> access(new Access(std::move(key_file), std::move(clock)));
-  if (absl::StatusOr<bool> taken = access->Refresh(); !taken.ok()) return taken.status();
+  MEA_RETURN_IF_ERROR(access->Refresh().status());
   return access;
 }
 
@@ -40,7 +41,8 @@ absl::StatusOr<Access::Entry> Access::Find(std::string_view authorization,
   const std::shared_ptr<const Keys> all = keys();
   const Sha256 hash = HashOf(token.substr(0, kMaxTokenBytes));
   const Entry* found = nullptr;
-  for (const Entry& entry : *all) {  // all of them: the time tells nothing about which it was
+  for (const Entry& entry :
+       *all) {  // compares all keys, so that the time does not reveal which one matched
     if (IsSameHash(entry.key.hash, hash)) found = &entry;
   }
   if (found == nullptr || token.size() > kMaxTokenBytes) {
@@ -60,9 +62,8 @@ absl::Status Access::Check(std::string_view authorization, std::optional<Right> 
 
 absl::StatusOr<std::shared_ptr<KeyCall>> Access::Admit(std::string_view authorization) const {
   if (!has_keys()) return nullptr;
-  absl::StatusOr<Entry> entry = Find(authorization, Right::kInference);
-  if (!entry.ok()) return entry.status();
-  return KeyCall::Begin(std::move(entry->use));
+  MEA_ASSIGN_OR_RETURN(Entry entry, Find(authorization, Right::kInference));
+  return KeyCall::Begin(std::move(entry.use));
 }
 
 absl::StatusOr<bool> Access::Refresh() {

@@ -9,13 +9,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "kernels/status_macros.h"
 #include "server/access/small_file.h"
 
 namespace mea {
 namespace {
 
 constexpr int64_t kMaxPemBytes = 1 << 20;
-// Of TLS 1.2, forward secret and authenticated; all of TLS 1.3 is.
+// Ciphers of TLS 1.2 with forward secrecy and authentication; all ciphers of TLS 1.3 have both.
 constexpr char kCiphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 constexpr unsigned char kHttp[] = "\x08http/1.1";
 constexpr unsigned char kSessionContext[] = "mea";
@@ -28,7 +29,7 @@ using X509Ptr = std::unique_ptr<X509, Freer<X509, X509_free>>;
 using KeyPtr = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY, EVP_PKEY_free>>;
 using BioPtr = std::unique_ptr<BIO, Freer<BIO, BIO_free_all>>;
 
-// What OpenSSL said last; it forgets the rest.
+// The last error of OpenSSL; clears the others.
 std::string OpenSslReason() {
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
   ERR_clear_error();
@@ -44,12 +45,12 @@ BioPtr BioOf(const std::string& text) {
   return BioPtr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
 
-// Null at the end of the text, or where what follows is no certificate.
+// Null at the end of the text, or if the next item is not a certificate.
 X509Ptr NextCertificate(BIO* pem) {
   return X509Ptr(PEM_read_bio_X509(pem, nullptr, nullptr, nullptr));
 }
 
-// Whether reading certificates ended because there are no more.
+// Whether reading ended because there are no more certificates.
 bool AtEnd() {
   const unsigned long error = ERR_peek_last_error();  // NOLINT: OpenSSL's type
   const bool end =
@@ -75,7 +76,7 @@ absl::Status CheckDates(const X509* cert, const std::string& path) {
   return absl::OkStatus();
 }
 
-// Nobody sits at a terminal to be asked.
+// Nobody is at a terminal to enter a passphrase.
 int NoPassPhrase(char*, int, int, void*) { return -1; }
 
 // Clients that offer protocols must offer ours; others may offer none.
@@ -92,7 +93,7 @@ absl::Status UseCertificate(const TlsFiles& files, Certificates::State& state) {
   const BioPtr pem = BioOf(state.cert);
   const X509Ptr own = NextCertificate(pem.get());
   if (!own) return Refuse(files.cert, absl::StrCat("no certificate in PEM: ", OpenSslReason()));
-  if (absl::Status status = CheckDates(own.get(), files.cert); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckDates(own.get(), files.cert));
   state.not_after = TimeOf(X509_get0_notAfter(own.get()));
 
   const KeyPtr key(PEM_read_bio_PrivateKey(BioOf(state.key).get(), nullptr, NoPassPhrase, nullptr));
@@ -139,9 +140,9 @@ absl::Status MakeContext(const TlsFiles& files, Certificates::State& state) {
   SSL_CTX_set_options(
       context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_alpn_select_cb(context, SelectHttp, nullptr);
-  // Without it a session of a client with a certificate could not be resumed.
+  // Without it, sessions of clients with certificates could not be resumed.
   SSL_CTX_set_session_id_context(context, kSessionContext, sizeof(kSessionContext) - 1);
-  if (absl::Status status = UseCertificate(files, state); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(UseCertificate(files, state));
   return files.client_ca.empty() ? absl::OkStatus() : UseClientCa(files, state);
 }
 
@@ -155,16 +156,14 @@ absl::StatusOr<std::shared_ptr<Certificates::State>> Certificates::Read() const 
       {&files_.client_ca, &state->client_ca}};
   for (const auto& [path, text] : reads) {
     if (path->empty()) continue;
-    absl::StatusOr<std::string> read = ReadSmallFile(*path, kMaxPemBytes);
-    if (!read.ok()) return read.status();
-    *text = *std::move(read);
+    MEA_ASSIGN_OR_RETURN(*text, ReadSmallFile(*path, kMaxPemBytes));
   }
   return state;
 }
 
 absl::StatusOr<std::shared_ptr<Certificates>> Certificates::Load(TlsFiles files) {
   std::shared_ptr<Certificates> certificates(new Certificates(std::move(files)));
-  if (absl::StatusOr<bool> taken = certificates->Refresh(); !taken.ok()) return taken.status();
+  MEA_RETURN_IF_ERROR(certificates->Refresh().status());
   return certificates;
 }
 

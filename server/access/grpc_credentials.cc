@@ -10,8 +10,8 @@
 namespace mea {
 namespace {
 
-// gRPC's core asks for certificates at each handshake and keeps the last that were whole; its C++
-// classes read them once, or from files that nobody has checked.
+// gRPC's core asks for certificates at each handshake and keeps the last valid ones; its C++
+// classes read them once, or from unchecked files.
 class FetchedCredentials final : public grpc::ServerCredentials {
  public:
   explicit FetchedCredentials(std::shared_ptr<const Certificates> certificates)
@@ -41,14 +41,15 @@ class FetchedCredentials final : public grpc::ServerCredentials {
       return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     }
     const grpc_ssl_pem_key_cert_pair pair = {state->key.c_str(), state->cert.c_str()};
-    // An assertion of gRPC wants authorities also where no client is asked: they are not used then.
+    // gRPC asserts that there are authorities even if no client certificate is requested; then they
+    // are not used.
     const std::string& client_ca = state->client_ca.empty() ? state->cert : state->client_ca;
     *config = grpc_ssl_server_certificate_config_create(client_ca.c_str(), &pair, 1);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
 
   const std::shared_ptr<const Certificates> certificates_;
-  std::atomic<int64_t> version_ = 0;  // that gRPC has; none at first
+  std::atomic<int64_t> version_ = 0;  // that gRPC has; 0 at first
   grpc_server_credentials* const credentials_;
 };
 

@@ -10,6 +10,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -37,9 +38,8 @@ absl::Status ReadRights(const Json& from, ApiKey& to) {
   if (!from.is_array() || from.empty()) return KeyError("rights is not a list of rights");
   for (const Json& entry : from) {
     if (!entry.is_string()) return KeyError("rights holds what is no string");
-    const absl::StatusOr<Right> right = ParseRight(entry.get_ref<const std::string&>());
-    if (!right.ok()) return right.status();
-    to.rights[static_cast<size_t>(*right)] = true;
+    MEA_ASSIGN_OR_RETURN(const Right right, ParseRight(entry.get_ref<const std::string&>()));
+    to.rights[static_cast<size_t>(right)] = true;
   }
   return absl::OkStatus();
 }
@@ -86,7 +86,7 @@ absl::StatusOr<ApiKey> ParseLine(absl::string_view line) {
   }
   ApiKey key;
   for (const auto& [field, value] : object.items()) {
-    if (absl::Status status = ReadField(field, value, key); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(ReadField(field, value, key));
   }
   return key;
 }

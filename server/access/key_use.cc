@@ -5,11 +5,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/refusal.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
 
-// Told where nobody knows when a request of the key will end.
+// The retry delay if it is unknown when a request of the key will end.
 constexpr absl::Duration kKeyRetryDelay = absl::Seconds(1);
 
 }  // namespace
@@ -88,7 +89,7 @@ void KeyUse::Release(int64_t prompt_tokens, int64_t kv_bytes, bool computed,
 }
 
 absl::StatusOr<std::shared_ptr<KeyCall>> KeyCall::Begin(std::shared_ptr<KeyUse> use) {
-  if (absl::Status status = use->Begin(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(use->Begin());
   return std::shared_ptr<KeyCall>(new KeyCall(std::move(use)));
 }
 
@@ -102,9 +103,7 @@ int KeyShare::MaxContext(int max_context, int num_completions, int page_size,
 
 absl::Status KeyShare::Reserve(int64_t prompt_tokens, int64_t kv_bytes) {
   if (!call_) return absl::OkStatus();
-  if (absl::Status status = call_->use().Reserve(prompt_tokens, kv_bytes); !status.ok()) {
-    return status;
-  }
+  MEA_RETURN_IF_ERROR(call_->use().Reserve(prompt_tokens, kv_bytes));
   prompt_tokens_ = prompt_tokens;
   kv_bytes_ = kv_bytes;
   return absl::OkStatus();

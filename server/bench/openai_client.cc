@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 
 constexpr time_t kConnectTimeoutS = 10;
 constexpr time_t kLongestSilenceS = 3600;
-constexpr size_t kMaxErrorBytes = 4096;  // kept of the body of a refusal
+constexpr size_t kMaxErrorBytes = 4096;  // the part of a refusal's body that is kept
 
 void Configure(httplib::Client& http, const OpenAiServer& server) {
   if (!server.api_key.empty()) http.set_bearer_token_auth(server.api_key.c_str());
@@ -49,7 +49,7 @@ int Int(const Json& json, const char* key) {
   return it != json.end() && it->is_number_integer() ? it->get<int>() : 0;
 }
 
-// "{"error": {"message": "..."}}", or whatever else the body holds.
+// "{"error": {"message": "..."}}", or anything else in the body.
 std::string ErrorMessage(const Json& json, const std::string& body) {
   if (json.is_object() && json.contains("error")) {
     const Json& error = json["error"];
@@ -118,8 +118,8 @@ class Answer {
     const auto usage = event.find("usage");
     if (usage != event.end() && usage->is_object()) SetUsage(*usage);
   }
-  // Servers end with a chunk without text that says why, or with the last token; a token whose text
-  // is held back (an unfinished code point) has no text either.
+  // Servers give the finish reason in a chunk without text or with the last token. A token whose
+  // text is held back (an unfinished code point) has no text either.
   static bool BringsToken(const Json& choice) {
     const auto text = choice.find("text");
     const auto reason = choice.find("finish_reason");
@@ -142,7 +142,7 @@ class Answer {
   SseReader sse_;
   int code_ = 0;
   std::string body_;     // of a refusal
-  std::string failure_;  // told inside the stream
+  std::string failure_;  // reported in the stream
   bool done_ = false;
   bool timed_out_ = false;
 };

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -50,7 +51,7 @@ void AppendRandom(int num_tokens, int vocab_size, Dice& dice, BenchRequest& to) 
   }
 }
 
-// The request of one line; INVALID_ARGUMENT says what is wrong with it.
+// The request of one line; INVALID_ARGUMENT explains what is wrong.
 absl::StatusOr<BenchRequest> ParseLine(const std::string& line) {
   const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::InvalidArgumentError("is no JSON object");
@@ -93,7 +94,7 @@ absl::StatusOr<LengthRange> ParseLengthRange(const std::string& flag, const std:
 
 absl::StatusOr<Prompts> Prompts::Create(PromptOptions options) {
   Prompts prompts(std::move(options));
-  if (absl::Status status = prompts.ReadFile(); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(prompts.ReadFile());
   return prompts;
 }
 

@@ -51,7 +51,7 @@ void AppendHistogram(const char* name, const std::vector<HistogramBin>& bins, st
   if (most == 0) return;
   absl::StrAppend(&to, "\n", name, "\n");
   for (const HistogramBin& bin : bins) {
-    // Whatever is there shows.
+    // Every bin that is not empty has a bar.
     const int64_t width = (bin.count * kBarWidth + most - 1) / most;
     absl::StrAppendFormat(&to, "%9g ..%7g ms %8d %s\n", 1e3 * bin.low, 1e3 * bin.high, bin.count,
                           std::string(static_cast<size_t>(width), '#'));

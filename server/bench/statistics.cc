@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kSteps[] = {1, 2, 5};
 constexpr int kNumSteps = 3;
-constexpr int kLowestEdge = -6 * kNumSteps;  // a microsecond, where the unit is a second
+constexpr int kLowestEdge = -6 * kNumSteps;  // a microsecond, if the unit is a second
 
 // The edges in their order: ..., 0.5, 1, 2, 5, 10, ...; edge 0 is 1.
 double Edge(int number) {
@@ -19,7 +19,7 @@ double Edge(int number) {
   return kSteps[number - power * kNumSteps] * std::pow(10.0, power);
 }
 
-// The last edge that is not above `value`.
+// The largest edge that is at most `value`.
 int EdgeBelow(double value) {
   if (!(value > Edge(kLowestEdge))) return kLowestEdge;
   int number = static_cast<int>(std::floor(std::log10(value))) * kNumSteps;

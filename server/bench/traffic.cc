@@ -33,7 +33,7 @@ class Schedule {
   explicit Schedule(const TrafficOptions& options)
       : options_(options), arrivals_(options.arrivals) {}
 
-  // Nothing where there are no more.
+  // Nothing if there are no more.
   std::optional<Turn> Next() {
     absl::MutexLock lock(&mu_);
     if (options_.num_requests > 0 && num_given_ >= options_.num_requests) return std::nullopt;

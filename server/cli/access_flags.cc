@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/access/exposure.h"
 
 namespace mea {
@@ -46,14 +47,10 @@ absl::Status AccessFlags::Apply(ServerOptions& options) const {
     return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
   }
   if (!tls.cert.empty()) {
-    auto certificates = Certificates::Load(tls);
-    if (!certificates.ok()) return certificates.status();
-    options.certificates = *std::move(certificates);
+    MEA_ASSIGN_OR_RETURN(options.certificates, Certificates::Load(tls));
   }
   if (!api_key_file.empty()) {
-    auto access = Access::Load(api_key_file);
-    if (!access.ok()) return access.status();
-    options.access = *std::move(access);
+    MEA_ASSIGN_OR_RETURN(options.access, Access::Load(api_key_file));
   }
   options.open_metrics = open_metrics;
   if (insecure || !api_key_file.empty() || !tls.client_ca.empty()) return absl::OkStatus();

@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "engine/device.h"
 #include "engine/load.h"
 #include "engine/model/model_weights.h"
+#include "kernels/status_macros.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
@@ -132,45 +134,37 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
 
 BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
-    const absl::StatusOr<CudaDecodeKernel> kernel = ParseDecodeKernel(flags.decode_kernel);
-    if (!kernel.ok()) return kernel.status();
-    const absl::StatusOr<CudaPrefillKernel> prefill = ParsePrefillKernel(flags.prefill_kernel);
-    if (!prefill.ok()) return prefill.status();
-    absl::StatusOr<OpenedBackend> opened = OpenBackend(
-        flags.device, flags.num_threads, {.decode_kernel = *kernel, .prefill_kernel = *prefill});
-    if (!opened.ok()) return opened.status();
-    const bool is_cuda = opened->backend->device() == Device::kCuda;
+    MEA_ASSIGN_OR_RETURN(const CudaDecodeKernel kernel, ParseDecodeKernel(flags.decode_kernel));
+    MEA_ASSIGN_OR_RETURN(const CudaPrefillKernel prefill, ParsePrefillKernel(flags.prefill_kernel));
+    MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
+                         OpenBackend(flags.device, flags.num_threads,
+                                     {.decode_kernel = kernel, .prefill_kernel = prefill}));
+    const bool is_cuda = opened.backend->device() == Device::kCuda;
     for (const auto& [flag, name] : {std::pair("--decode-kernel ", flags.decode_kernel),
                                      std::pair("--prefill-kernel ", flags.prefill_kernel)}) {
       if (name == "auto" || is_cuda) continue;
       return absl::InvalidArgumentError(absl::StrCat(flag, name, ": there is no CUDA device here"));
     }
-    return std::move(opened->backend);
+    return std::move(opened.backend);
   };
 }
 
-// What flags say in words or units; settles the device.
+// Reads the flags that are words or have units, and settles the device.
 absl::Status Resolve(BenchFlags& flags) {
-  const absl::StatusOr<std::unique_ptr<Backend>> backend = Backends(flags)();
-  if (!backend.ok()) return backend.status();
-  const Device device = (*backend)->device();
+  MEA_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, Backends(flags)());
+  const Device device = backend->device();
   flags.device = device == Device::kCpu ? "cpu" : "cuda";
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype, device);
-  if (!kv_dtype.ok()) return kv_dtype.status();
-  flags.options.kv_dtype = *kv_dtype;
+  MEA_ASSIGN_OR_RETURN(flags.options.kv_dtype, ParseKvDType(flags.kv_dtype, device));
   if (!flags.uncompressed.empty()) {
-    const absl::StatusOr<HeadStorage> twin = ParseUncompressed(flags.uncompressed);
-    if (!twin.ok()) return twin.status();
-    flags.options.storages.push_back(*twin);
+    MEA_ASSIGN_OR_RETURN(const HeadStorage twin, ParseUncompressed(flags.uncompressed));
+    flags.options.storages.push_back(twin);
   }
   if (device == Device::kCpu) flags.options.max_cache_bytes = ReadMachineLimits().memory_bytes / 2;
   for (const auto& [flag, text, bytes] :
        {std::tuple("--max-cache-bytes", &flags.max_cache, &flags.options.max_cache_bytes),
         std::tuple("--equal-memory", &flags.equal_memory, &flags.options.equal_memory_bytes)}) {
     if (text->empty()) continue;
-    const absl::StatusOr<int64_t> size = ParseSize(flag, *text);
-    if (!size.ok()) return size.status();
-    *bytes = *size;
+    MEA_ASSIGN_OR_RETURN(*bytes, ParseSize(flag, *text));
   }
   if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
   if (flags.prefill_kernel != "auto") flags.options.prefill_kernel = flags.prefill_kernel;
@@ -185,15 +179,14 @@ absl::Status Resolve(BenchFlags& flags) {
 
 absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelConfig& config,
                                            HeadStorage storage, Backend& backend) {
-  const auto dtype = ParseWeightDType(flags.weight_dtype);
-  if (!dtype.ok()) return dtype.status();
+  MEA_ASSIGN_OR_RETURN(const auto dtype, ParseWeightDType(flags.weight_dtype));
   constexpr uint64_t kSeed = 1;
   absl::StatusOr<ModelWeights> weights =
       backend.device() == Device::kCpu
-          ? MakeRandomWeights(config, dtype->value_or(DType::kBf16), kSeed, UsableCpus())
+          ? MakeRandomWeights(config, dtype.value_or(DType::kBf16), kSeed, UsableCpus())
           : MakeRandomWeightsOn(backend, config, kSeed);
   if (!weights.ok() || storage != HeadStorage::kOneHot) return weights;
-  if (absl::Status status = MakeMixesOneHot(*weights, backend); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(MakeMixesOneHot(*weights, backend));
   return weights;
 }
 
@@ -216,7 +209,7 @@ class Results {
     if (!file_.empty()) written_ = WriteJson(file_, command_, machine_, rows_);
   }
 
-  // How the last writing went.
+  // The status of the last write.
   const absl::Status& written() const { return written_; }
 
  private:
@@ -227,44 +220,42 @@ class Results {
   absl::Status written_;
 };
 
-// What `mea bench engine` runs, or `ops`.
+// Runs `mea bench engine`, or `ops`.
 absl::Status RunStepBench(BenchFlags flags, bool by_op) {
-  if (absl::Status status = Resolve(flags); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(Resolve(flags));
   if (flags.model_dir.empty() == flags.random_dir.empty()) {
     return absl::InvalidArgumentError(
         "give a checkpoint's directory, or --random-weights with that of a config.json");
   }
-  absl::StatusOr<Checkpoint> checkpoint = absl::UnavailableError("not opened");
-  absl::StatusOr<ModelConfig> config;
+  std::optional<Checkpoint> checkpoint;
+  ModelConfig config;
   if (flags.random_dir.empty()) {
-    if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
-    checkpoint = OpenCheckpoint(flags.model_dir);
-    if (!checkpoint.ok()) return checkpoint.status();
+    MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
+    MEA_ASSIGN_OR_RETURN(checkpoint, OpenCheckpoint(flags.model_dir));
     config = checkpoint->config;
   } else {
-    config = ReadModelConfig(flags.random_dir + "/config.json");
-    if (!config.ok()) return config.status();
+    MEA_ASSIGN_OR_RETURN(config, ReadModelConfig(flags.random_dir + "/config.json"));
   }
   flags.options.shape = CheckpointName(flags.model_dir + flags.random_dir);
   const auto weights = [&](const ModelConfig& wanted, HeadStorage storage,
                            Backend& backend) -> absl::StatusOr<ModelWeights> {
-    // A checkpoint has no twin; its speed does not depend on the numbers.
-    if (!checkpoint.ok() || storage != HeadStorage::kAsConfigured) {
+    // A checkpoint has no uncompressed twin, but the speed does not depend on the values.
+    if (!checkpoint || storage != HeadStorage::kAsConfigured) {
       return RandomWeights(flags, wanted, storage, backend);
     }
-    const auto dtype = WeightDTypeFor(flags.weight_dtype, backend.weight_dtype());
-    if (!dtype.ok()) return dtype.status();
-    return LoadWeights(*checkpoint, {.weight_dtype = *dtype});
+    MEA_ASSIGN_OR_RETURN(const auto dtype,
+                         WeightDTypeFor(flags.weight_dtype, backend.weight_dtype()));
+    return LoadWeights(*checkpoint, {.weight_dtype = dtype});
   };
   if (flags.is_paced) {
-    const auto bench = EngineBench::Create(*config, flags.options, Backends(flags), weights);
-    if (!bench.ok()) return bench.status();
-    MeasureOnRequest(**bench, std::cin, std::cout);
+    MEA_ASSIGN_OR_RETURN(const auto bench,
+                         EngineBench::Create(config, flags.options, Backends(flags), weights));
+    MeasureOnRequest(*bench, std::cin, std::cout);
     return absl::OkStatus();
   }
   Results results(flags, by_op ? "mea bench ops" : "mea bench engine");
   const auto measure = by_op ? BenchOps : BenchEngine;
-  const auto rows = measure(*config, flags.options, Backends(flags), weights,
+  const auto rows = measure(config, flags.options, Backends(flags), weights,
                             [&](const BenchRow& row) { results.Add(row); });
   return rows.ok() ? results.written() : rows.status();
 }
@@ -274,12 +265,12 @@ absl::Status RunAttentionBench(BenchFlags flags) {
     return absl::InvalidArgumentError(
         "--kv-dtype int8: bench attention takes bf16 and f32, bench engine all three");
   }
-  if (absl::Status status = Resolve(flags); !status.ok()) return status;
-  const absl::StatusOr<ModelConfig> config = ReadModelConfig(flags.random_dir + "/config.json");
-  if (!config.ok()) return config.status();
+  MEA_RETURN_IF_ERROR(Resolve(flags));
+  MEA_ASSIGN_OR_RETURN(const ModelConfig config,
+                       ReadModelConfig(flags.random_dir + "/config.json"));
   flags.options.shape = CheckpointName(flags.random_dir);
   Results results(flags, "mea bench attention");
-  const auto rows = BenchAttention(*config, flags.options, Backends(flags),
+  const auto rows = BenchAttention(config, flags.options, Backends(flags),
                                    [&](const BenchRow& row) { results.Add(row); });
   return rows.ok() ? results.written() : rows.status();
 }

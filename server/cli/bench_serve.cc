@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "engine/storage/output_file.h"
+#include "kernels/status_macros.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/grpc_client.h"
 #include "server/bench/measurement.h"
@@ -45,7 +46,7 @@ compared get the same --seed: the same prompts at the same times.
 constexpr absl::Duration kCachePeriod = absl::Milliseconds(50);
 constexpr absl::Duration kRedrawPeriod = absl::Milliseconds(200);
 constexpr absl::Duration kFilePeriod = absl::Seconds(10);
-constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts that no measured request has
+constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts of no measured request
 
 struct ServeBenchFlags {
   std::string server = "127.0.0.1:50051";
@@ -65,8 +66,8 @@ struct ServeBenchFlags {
   BenchCallOptions call;
 };
 
-// One line on stderr that says how far the measurement is: in place where a person watches, else
-// now and then.
+// One line on stderr with the progress of the measurement: updated in place on a terminal,
+// otherwise repeated now and then.
 class LiveLine {
  public:
   LiveLine(const LiveCounts& live, int64_t num_requests)
@@ -101,17 +102,11 @@ class LiveLine {
   std::thread thread_;
 };
 
-// What flags say in words.
+// Reads the flags that are words.
 absl::Status Resolve(ServeBenchFlags& flags) {
-  const auto kind = ParseArrivalKind(flags.arrivals);
-  if (!kind.ok()) return kind.status();
-  flags.load.arrivals.kind = *kind;
-  const auto input = ParseLengthRange("--input-tokens", flags.input);
-  if (!input.ok()) return input.status();
-  flags.prompts.input = *input;
-  const auto output = ParseLengthRange("--output-tokens", flags.output);
-  if (!output.ok()) return output.status();
-  flags.prompts.output = *output;
+  MEA_ASSIGN_OR_RETURN(flags.load.arrivals.kind, ParseArrivalKind(flags.arrivals));
+  MEA_ASSIGN_OR_RETURN(flags.prompts.input, ParseLengthRange("--input-tokens", flags.input));
+  MEA_ASSIGN_OR_RETURN(flags.prompts.output, ParseLengthRange("--output-tokens", flags.output));
   // Short enough to be typed again.
   const auto clock = static_cast<uint64_t>(absl::ToUnixSeconds(absl::Now()));
   flags.load.arrivals.seed = flags.prompts.seed = flags.seed.value_or(clock);
@@ -129,34 +124,28 @@ struct Target {
 
 absl::StatusOr<Target> OpenMea(ServeBenchFlags& flags) {
   Target target;
-  auto channel = OpenChannel(flags.server, flags.credentials);
-  if (!channel.ok()) return channel.status();
-  target.channel = *std::move(channel);
-  const auto facts = AskServer(target.channel, flags.server);
-  if (!facts.ok()) return facts.status();
-  if (flags.prompts.vocab_size == 0) flags.prompts.vocab_size = facts->vocab_size;
-  target.setup.system = absl::StrCat("mea ", facts->version);
+  MEA_ASSIGN_OR_RETURN(target.channel, OpenChannel(flags.server, flags.credentials));
+  MEA_ASSIGN_OR_RETURN(const auto facts, AskServer(target.channel, flags.server));
+  if (flags.prompts.vocab_size == 0) flags.prompts.vocab_size = facts.vocab_size;
+  target.setup.system = absl::StrCat("mea ", facts.version);
   target.setup.server = flags.server;
-  target.setup.model = facts->model;
-  target.setup.device = facts->device;
+  target.setup.model = facts.model;
+  target.setup.device = facts.device;
   target.setup.tells_cached = true;
   target.clients = GrpcBenchClients(target.channel, flags.call);
   return target;
 }
 
 absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
-  const absl::StatusOr<std::string> key = flags.credentials.ApiKey();
-  if (!key.ok()) return key.status();
+  MEA_ASSIGN_OR_RETURN(const std::string key, flags.credentials.ApiKey());
   const OpenAiServer server{.url = flags.openai,
-                            .api_key = *key,
+                            .api_key = key,
                             .tls_ca = flags.credentials.tls_ca,
                             .tls_cert = flags.credentials.tls_cert,
                             .tls_key = flags.credentials.tls_key};
-  std::signal(SIGPIPE, SIG_IGN);  // a server that closes its connection is a record, not our end
+  std::signal(SIGPIPE, SIG_IGN);  // a closed connection must not end this program
   if (flags.call.model.empty()) {
-    absl::StatusOr<std::string> model = AskOpenAiModel(server);
-    if (!model.ok()) return model.status();
-    flags.call.model = *std::move(model);
+    MEA_ASSIGN_OR_RETURN(flags.call.model, AskOpenAiModel(server));
   }
   Target target;
   target.setup.system = "openai";
@@ -166,7 +155,7 @@ absl::StatusOr<Target> OpenOpenAi(ServeBenchFlags& flags) {
   return target;
 }
 
-// What came of one round.
+// The result of one round.
 struct Round {
   Measurement measured;
   std::optional<CachePeak> cache;
@@ -189,16 +178,13 @@ Round RunRound(const ServeBenchFlags& flags, const Prompts& prompts, const Targe
 }
 
 absl::Status RunServeBench(ServeBenchFlags flags) {
-  if (absl::Status status = Resolve(flags); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(Resolve(flags));
   std::optional<GoodputLimits> limits;
   if (!flags.goodput.empty()) {
-    const auto parsed = ParseGoodput(flags.goodput);
-    if (!parsed.ok()) return parsed.status();
-    limits = *parsed;
+    MEA_ASSIGN_OR_RETURN(limits, ParseGoodput(flags.goodput));
   }
-  absl::StatusOr<Target> target = flags.openai.empty() ? OpenMea(flags) : OpenOpenAi(flags);
-  if (!target.ok()) return target.status();
-  ServeBenchSetup& setup = target->setup;
+  MEA_ASSIGN_OR_RETURN(Target target, flags.openai.empty() ? OpenMea(flags) : OpenOpenAi(flags));
+  ServeBenchSetup& setup = target.setup;
   setup.prompts = DescribePrompts(flags.prompts);
   setup.goodput = flags.goodput;
 
@@ -206,16 +192,15 @@ absl::Status RunServeBench(ServeBenchFlags flags) {
   std::vector<std::string> reports;
   for (int i = 0; i < flags.rounds; ++i) {
     flags.prompts.round = i;
-    const absl::StatusOr<Prompts> prompts = Prompts::Create(flags.prompts);
-    if (!prompts.ok()) return prompts.status();
+    MEA_ASSIGN_OR_RETURN(const Prompts prompts, Prompts::Create(flags.prompts));
     if (i == 0 && flags.warmup > 0) {
       LiveCounts live;
       RunTraffic({.concurrency = flags.load.concurrency,
                   .num_requests = flags.warmup,
                   .first_number = kWarmupNumber},
-                 *prompts, target->clients, live);
+                 prompts, target.clients, live);
     }
-    const Round round = RunRound(flags, *prompts, *target, limits);
+    const Round round = RunRound(flags, prompts, target, limits);
     setup.load = flags.load;
     if (flags.rounds > 1) std::printf("%sround %d of %d: ", i > 0 ? "\n" : "", i + 1, flags.rounds);
     std::fputs(ServeReport(setup, round.measured, round.cache).c_str(), stdout);
@@ -226,7 +211,7 @@ absl::Status RunServeBench(ServeBenchFlags flags) {
   if (!flags.json.empty()) {
     const std::string text =
         flags.rounds == 1 ? reports.front() : absl::StrCat("[", absl::StrJoin(reports, ","), "]\n");
-    if (absl::Status status = ReplaceFile(flags.json, text); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(ReplaceFile(flags.json, text));
   }
   if (ended_well > 0) return absl::OkStatus();
   return absl::UnavailableError("no request ended well");

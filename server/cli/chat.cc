@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "engine/clock.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 #include "mea/v1/control.grpc.pb.h"
 #include "mea/v1/inference.grpc.pb.h"
 #include "server/cli/client_flags.h"
@@ -63,10 +64,10 @@ void Print(const std::string& text) {
   std::fflush(stdout);
 }
 
-// Whether a person reads and types; else there are no prompts, commands or notes.
+// Whether a person reads and types; if not, there are no prompts, commands or notes.
 bool IsAtTerminal() { return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1; }
 
-// A conversation with a server, and what its last answer took.
+// A conversation with a server, and the statistics of its last answer.
 class ChatClient {
  public:
   ChatClient(ChatFlags flags, std::shared_ptr<grpc::Channel> channel, Interrupts& interrupts)
@@ -80,23 +81,23 @@ class ChatClient {
   }
 
   absl::Status Run() {
-    if (absl::Status status = Greet(); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(Greet());
     for (;;) {
       const std::optional<std::string> line = ReadInput();
       if (!line) return absl::OkStatus();
       if (line->empty()) continue;
       if (is_terminal_ && line->front() == '/') {
         if (*line == "/exit" || *line == "/quit") return absl::OkStatus();
-        if (absl::Status status = Command(*line); !status.ok()) return status;
+        MEA_RETURN_IF_ERROR(Command(*line));
         continue;
       }
       AddMessage("user", *line);
-      if (absl::Status status = Answer(); !status.ok()) return status;
+      MEA_RETURN_IF_ERROR(Answer());
     }
   }
 
  private:
-  // Before anybody types: whether there is a server, and a model that chats.
+  // Checks, before anybody types, that there is a server and a model that can chat.
   absl::Status Greet() {
     v1::GetModelInfoRequest request;
     request.set_model(flags_.model);
@@ -132,8 +133,8 @@ class ChatClient {
     if (!system.empty()) AddMessage("system", system);
   }
 
-  // A line, or lines between two of """; nothing at the end of the input. Where no person types,
-  // all that comes is one question.
+  // A line, or lines between two of """; nothing at the end of the input. If no person types, the
+  // whole input is one question.
   std::optional<std::string> ReadInput() {
     if (!is_terminal_) {
       std::string all(std::istreambuf_iterator<char>(std::cin), {});
@@ -214,8 +215,8 @@ class ChatClient {
     return request;
   }
 
-  // Streams an answer to the conversation and adds it. A person is told what went wrong and may ask
-  // again, even of a server that comes back.
+  // Streams an answer to the conversation and adds it. A person sees the error and may ask again,
+  // also after a restart of the server.
   absl::Status Answer() {
     const v1::GenerateRequest request = Request();
     grpc::ClientContext context;
@@ -258,7 +259,7 @@ class ChatClient {
     return absl::OkStatus();
   }
 
-  // Why the answer is not whole.
+  // Why the answer is incomplete.
   std::string LimitMet(const v1::Finish& finish) const {
     const v1::Usage& usage = finish.usage();
     if (usage.prompt_tokens() + usage.completion_tokens() >= max_context_) {
@@ -289,18 +290,17 @@ class ChatClient {
   const std::unique_ptr<LineEditor> editor_;  // of a terminal
   v1::Chat chat_;
   std::string last_stats_;
-  int max_context_ = 0;  // tokens of a conversation, its answers included
+  int max_context_ = 0;  // tokens of a conversation, including answers
 };
 
 absl::Status Chat(const ChatFlags& flags) {
-  // Before gRPC's threads; its own lives as long as the program. At a prompt Ctrl-C is the
-  // editor's.
+  // Created before the threads of gRPC; its own thread lives as long as the program. At a prompt
+  // the editor handles Ctrl-C.
   static Interrupts& interrupts = *new Interrupts([] {
     if (!IsAtTerminal()) _exit(128 + SIGINT);
   });
-  auto channel = OpenChannel(flags.server, flags.credentials);
-  if (!channel.ok()) return channel.status();
-  return ChatClient(flags, *std::move(channel), interrupts).Run();
+  MEA_ASSIGN_OR_RETURN(auto channel, OpenChannel(flags.server, flags.credentials));
+  return ChatClient(flags, std::move(channel), interrupts).Run();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/storage/output_file.h"
+#include "kernels/status_macros.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
@@ -50,8 +51,8 @@ absl::Status ReadHeads(const ConvertFlags& flags, convert::ConvertOptions& optio
   const std::string& values = flags.kv_heads.empty() ? flags.value_heads : flags.kv_heads;
   const char* key_flag = flags.kv_heads.empty() ? "--key-heads" : "--kv-heads";
   const char* value_flag = flags.kv_heads.empty() ? "--value-heads" : "--kv-heads";
-  if (absl::Status s = read(key_flag, keys, options.key_heads); !s.ok()) return s;
-  if (absl::Status s = read(value_flag, values, options.value_heads); !s.ok()) return s;
+  MEA_RETURN_IF_ERROR(read(key_flag, keys, options.key_heads));
+  MEA_RETURN_IF_ERROR(read(value_flag, values, options.value_heads));
   if (flags.layers == "auto") return absl::OkStatus();
   return read("--layers", flags.layers, options.layers);
 }
@@ -64,16 +65,15 @@ absl::Status RunConvert(const ConvertFlags& flags) {
                                           ? "--profile-layers writes no checkpoint: leave out OUT"
                                           : "OUT is missing: where to write the checkpoint");
   }
-  if (absl::Status status = CheckModelDir(flags.in); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModelDir(flags.in));
   options.in = flags.in;
-  // A profile keeps its measurements in the working directory, under the input's name.
+  // A profile keeps its measurements in the working directory, in a directory named after the
+  // input.
   options.out =
       profile ? options.in.lexically_normal().filename().string() + ".profile" : flags.out;
   if (profile) options.calibration = flags.profile_text;
-  const absl::StatusOr<convert::Method> method = convert::ParseMethod(flags.method);
-  if (!method.ok()) return method.status();
-  options.method = *method;
-  if (absl::Status s = ReadHeads(flags, options); !s.ok()) return s;
+  MEA_ASSIGN_OR_RETURN(options.method, convert::ParseMethod(flags.method));
+  MEA_RETURN_IF_ERROR(ReadHeads(flags, options));
 
   ProgressLine line;
   options.progress = [&line](const convert::Progress& p) {
@@ -83,11 +83,11 @@ absl::Status RunConvert(const ConvertFlags& flags) {
   const absl::StatusOr<convert::ConvertReport> report =
       profile ? convert::ProfileLayers(options) : convert::Convert(options);
   line.Clear();
-  if (!report.ok()) return report.status();
+  MEA_RETURN_IF_ERROR(report.status());
   const std::string json = convert::ReportJson(*report);
   const std::string shown = profile ? json : convert::ReportTable(*report);
   if (!flags.report.empty()) {
-    if (absl::Status s = ReplaceFile(flags.report, json); !s.ok()) return s;
+    MEA_RETURN_IF_ERROR(ReplaceFile(flags.report, json));
   }
   if (!profile || flags.report.empty()) std::fwrite(shown.data(), 1, shown.size(), stdout);
   return absl::OkStatus();

@@ -17,6 +17,7 @@
 #include "engine/load.h"
 #include "engine/text/tokenizer.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
@@ -48,7 +49,7 @@ struct EvalFlags {
   bool json = false;
 };
 
-// What is to be measured, by its file.
+// The inputs to measure, by file.
 struct EvalInputs {
   std::vector<std::pair<std::string, std::string>> texts;
   std::vector<std::pair<std::string, std::vector<Question>>> tasks;
@@ -73,14 +74,12 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
 absl::StatusOr<EvalInputs> ReadInputs(const EvalFlags& flags) {
   EvalInputs inputs;
   for (const std::string& path : flags.texts) {
-    absl::StatusOr<std::string> text = ReadFile(path);
-    if (!text.ok()) return text.status();
-    inputs.texts.emplace_back(path, *std::move(text));
+    MEA_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
+    inputs.texts.emplace_back(path, std::move(text));
   }
   for (const std::string& path : flags.tasks) {
-    absl::StatusOr<std::vector<Question>> questions = ReadQuestions(path);
-    if (!questions.ok()) return questions.status();
-    inputs.tasks.emplace_back(path, *std::move(questions));
+    MEA_ASSIGN_OR_RETURN(std::vector<Question> questions, ReadQuestions(path));
+    inputs.tasks.emplace_back(path, std::move(questions));
   }
   return inputs;
 }
@@ -105,24 +104,22 @@ absl::StatusOr<EvalRequests> RequestsOf(const EvalInputs& inputs, const Tokenize
   return all;
 }
 
-// Bytes of a cache for as many of the requests as are computed at once.
+// Bytes of a cache for the requests that are computed at the same time.
 absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& checkpoint,
                                    const EvalRequests& requests, const KvLayout& layout,
                                    const ModelLimits& limits) {
-  const absl::StatusOr<int64_t> asked = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
-  if (!asked.ok()) return asked.status();
-  const auto dtype = ParseWeightDType(flags.weight_dtype);
-  if (!dtype.ok()) return dtype.status();
-  const absl::StatusOr<int64_t> weights = PlannedWeightBytes(checkpoint, {.weight_dtype = *dtype});
-  if (!weights.ok()) return weights.status();
+  MEA_ASSIGN_OR_RETURN(const int64_t asked, ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
+  MEA_ASSIGN_OR_RETURN(const auto dtype, ParseWeightDType(flags.weight_dtype));
+  MEA_ASSIGN_OR_RETURN(const int64_t weights,
+                       PlannedWeightBytes(checkpoint, {.weight_dtype = dtype}));
   const int64_t at_once = std::min<int64_t>(requests.count, limits.max_num_seqs);
   const int64_t pages_of_longest = layout.PagesFor(requests.longest);
   const absl::StatusOr<int64_t> bytes = FitKvCache(
-      {.weights_bytes = *weights,
+      {.weights_bytes = weights,
        .workspace_bytes = Model::PlannedWorkspaceBytes(checkpoint.config, limits, Device::kCpu),
        .page_bytes = layout.PageBytes(),
        .wanted_bytes = at_once * pages_of_longest * layout.PageBytes(),
-       .asked_bytes = *asked},
+       .asked_bytes = asked},
       ReadMachineLimits());
   if (bytes.ok() && *bytes < pages_of_longest * layout.PageBytes()) {
     return absl::ResourceExhaustedError(
@@ -136,44 +133,31 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
 absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& inputs) {
   constexpr int kPageSize = 32;
   EvalEngine engine;
-  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
-  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
-  if (!checkpoint.ok()) return checkpoint.status();
-  ModelConfig& config = checkpoint->config;
-  absl::Status context = SetContext("--max-context", flags.max_context, config);
-  if (!context.ok()) return context;
-  for (const std::string& warning : checkpoint->warnings) {
+  MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
+  MEA_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(flags.model_dir));
+  ModelConfig& config = checkpoint.config;
+  MEA_RETURN_IF_ERROR(SetContext("--max-context", flags.max_context, config));
+  for (const std::string& warning : checkpoint.warnings) {
     std::fprintf(stderr, "mea eval: warning: %s\n", warning.c_str());
   }
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
-  if (!kv_dtype.ok()) return kv_dtype.status();
-  auto tokenizer = Tokenizer::Load(flags.model_dir + "/tokenizer.json");
-  if (!tokenizer.ok()) return tokenizer.status();
-  engine.tokenizer = *std::move(tokenizer);
+  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(flags.kv_dtype));
+  MEA_ASSIGN_OR_RETURN(engine.tokenizer, Tokenizer::Load(flags.model_dir + "/tokenizer.json"));
   const ModelLimits limits{.max_batch_tokens = flags.max_batch_tokens,
                            .max_num_seqs = flags.max_num_seqs,
                            .max_logit_rows = flags.max_num_seqs,
                            .page_size = kPageSize};
-  const KvLayout layout = MakeKvLayout(config, *kv_dtype, limits);
-  const auto requests = RequestsOf(inputs, *engine.tokenizer, *checkpoint);
-  if (!requests.ok()) return requests.status();
-  const absl::StatusOr<int64_t> cache_bytes =
-      CacheBytes(flags, *checkpoint, *requests, layout, limits);
-  if (!cache_bytes.ok()) return cache_bytes.status();
+  const KvLayout layout = MakeKvLayout(config, kv_dtype, limits);
+  MEA_ASSIGN_OR_RETURN(const auto requests, RequestsOf(inputs, *engine.tokenizer, checkpoint));
+  MEA_ASSIGN_OR_RETURN(const int64_t cache_bytes,
+                       CacheBytes(flags, checkpoint, requests, layout, limits));
 
-  auto backend = CreateCpuBackend({.num_threads = flags.num_threads});
-  if (!backend.ok()) return backend.status();
-  engine.backend = *std::move(backend);
-  auto model = LoadModel(*checkpoint, flags.weight_dtype, engine.backend.get(), limits);
-  if (!model.ok()) return model.status();
-  engine.model = *std::move(model);
-  auto kv = CreateKvCache(*engine.backend, layout, *cache_bytes);
-  if (!kv.ok()) return kv.status();
-  engine.kv = *std::move(kv);
-  engine.core =
-      std::make_unique<EngineCore>(engine.model.get(), engine.kv.get(), flags.max_num_seqs,
-                                   checkpoint->generation.eos_token_ids);
-  engine.end_tokens = checkpoint->generation.eos_token_ids;
+  MEA_ASSIGN_OR_RETURN(engine.backend, CreateCpuBackend({.num_threads = flags.num_threads}));
+  MEA_ASSIGN_OR_RETURN(engine.model,
+                       LoadModel(checkpoint, flags.weight_dtype, engine.backend.get(), limits));
+  MEA_ASSIGN_OR_RETURN(engine.kv, CreateKvCache(*engine.backend, layout, cache_bytes));
+  engine.core = std::make_unique<EngineCore>(
+      engine.model.get(), engine.kv.get(), flags.max_num_seqs, checkpoint.generation.eos_token_ids);
+  engine.end_tokens = checkpoint.generation.eos_token_ids;
   return engine;
 }
 
@@ -233,16 +217,14 @@ absl::Status Eval(const EvalFlags& flags) {
                                                    " exceeds --max-batch-tokens ",
                                                    flags.max_batch_tokens));
   }
-  const absl::StatusOr<EvalInputs> inputs = ReadInputs(flags);
-  if (!inputs.ok()) return inputs.status();
-  absl::StatusOr<EvalEngine> engine = MakeEngine(flags, *inputs);
-  if (!engine.ok()) return engine.status();
-  const KvLayout& layout = engine->kv->layout();
+  MEA_ASSIGN_OR_RETURN(const EvalInputs inputs, ReadInputs(flags));
+  MEA_ASSIGN_OR_RETURN(EvalEngine engine, MakeEngine(flags, inputs));
+  const KvLayout& layout = engine.kv->layout();
   nlohmann::ordered_json report = {
       {"model", flags.model_dir},
       {"kv_bytes_per_token", layout.BytesPerToken()},
       {"kv_bytes_per_token_uncompressed", layout.UncompressedBytesPerToken()}};
-  if (absl::Status status = ScoreAll(*inputs, *engine, report); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(ScoreAll(inputs, engine, report));
   if (flags.json) {
     std::printf("%s\n", report.dump(2).c_str());
   } else {

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/clock.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 #include "mea/v1/inference.grpc.pb.h"
 #include "server/cli/command.h"
 #include "server/cli/generate_flags.h"
@@ -35,7 +36,7 @@ The text goes to standard output; a line about speed and cache memory to standar
 struct Report {
   absl::Time start = Now();
   absl::Time first_token = absl::InfiniteFuture();
-  std::vector<v1::Finish> finishes;  // in the order of their ends
+  std::vector<v1::Finish> finishes;  // in the order in which they end
 };
 
 std::string Json(const google::protobuf::Message& message) {
@@ -52,13 +53,13 @@ void WriteOut(const std::string& text) {
   std::fflush(stdout);
 }
 
-// Prints completions one after the other: the first as it comes, what others gain meanwhile when it
-// is their turn. More than one are numbered.
+// Prints completions one after the other: the first as it arrives, the others when the one before
+// has ended. Several completions are numbered.
 class CompletionPrinter {
  public:
   explicit CompletionPrinter(int n) : completions_(n) {}
 
-  // A completion that was not asked for is not printed.
+  // A completion that was not requested is not printed.
   void Add(int index, const std::string& text) {
     if (!IsKnown(index)) return;
     completions_[index].unprinted += text;
@@ -73,7 +74,7 @@ class CompletionPrinter {
     }
     if (current_ < num()) PrintCurrent();
   }
-  // No more will come: what is said of it begins a line of its own.
+  // There is no more output: the next message begins on a new line.
   void BreakOff() {
     if (current_ < num() && completions_[current_].begun) WriteOut("\n");
   }
@@ -148,8 +149,8 @@ std::string Ending(const v1::Finish& finish) {
   return finish.reason() == v1::FINISH_REASON_LENGTH ? "length" : "stop";
 }
 
-// "7 prompt + 24 tokens in 0.61 s (39.3 tokens/s, first after 0.05 s), length; KV cache ..."; of
-// several completions the cache and the seed of the first that ended.
+// "7 prompt + 24 tokens in 0.61 s (39.3 tokens/s, first after 0.05 s), length; KV cache ..."; with
+// several completions, the cache and the seed are those of the first that ended.
 std::string Summary(const Report& report) {
   const v1::Finish& finish = report.finishes.front();
   const v1::Usage& usage = finish.usage();
@@ -185,9 +186,8 @@ absl::Status Generate(GenerateFlags flags) {
     }
   }
   const v1::GenerateRequest request = flags.ToRequest();
-  const auto channel = OpenChannel(flags.server, flags.credentials);
-  if (!channel.ok()) return channel.status();
-  const auto stub = v1::Inference::NewStub(*channel);
+  MEA_ASSIGN_OR_RETURN(const auto channel, OpenChannel(flags.server, flags.credentials));
+  const auto stub = v1::Inference::NewStub(channel);
   grpc::ClientContext context;
   if (flags.timeout_s > 0) {
     context.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(flags.timeout_s))));

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "kernels/status_macros.h"
 #include "server/cli/client_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
@@ -27,9 +28,8 @@ struct HealthFlags {
 
 absl::Status CheckHealth(const HealthFlags& flags) {
   namespace health = grpc::health::v1;
-  const auto channel = OpenChannel(flags.server, flags.credentials);
-  if (!channel.ok()) return channel.status();
-  const auto stub = health::Health::NewStub(*channel);
+  MEA_ASSIGN_OR_RETURN(const auto channel, OpenChannel(flags.server, flags.credentials));
+  const auto stub = health::Health::NewStub(channel);
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(ToWallClock(Now() + absl::Seconds(flags.timeout_s))));
   health::HealthCheckRequest request;

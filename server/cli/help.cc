@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kLineWidth = 100;
 
-// Broken into lines that end before kLineWidth when they begin at `indent`.
+// Wraps text into lines that begin at `indent` and end before kLineWidth.
 std::string Wrap(const std::string& text, size_t indent) {
   std::string wrapped;
   size_t line_size = 0;
@@ -36,7 +36,7 @@ std::string WithoutValues(std::string names) {
   return names;
 }
 
-// " INT=0", " FILE ..."; not the list of what is allowed, which the description has.
+// " INT=0", " FILE ..."; without the list of allowed values, which is in the description.
 std::string TypeAndDefault(const CLI::Option& option) {
   if (option.get_type_size() == 0) return "";  // a flag
   const std::string type = option.get_type_name();

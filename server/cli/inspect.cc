@@ -6,6 +6,7 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/load.h"
+#include "kernels/status_macros.h"
 #include "server/cli/command.h"
 #include "server/cli/inspect_text.h"
 #include "server/cli/model_dir.h"
@@ -27,16 +28,14 @@ struct InspectFlags {
 };
 
 absl::Status Inspect(const InspectFlags& flags) {
-  const absl::StatusOr<DType> kv_dtype = ParseKvDType(flags.kv_dtype);
-  if (!kv_dtype.ok()) return kv_dtype.status();
-  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
-  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
-  if (!checkpoint.ok()) return checkpoint.status();
+  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(flags.kv_dtype));
+  MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
+  MEA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(flags.model_dir));
   const std::string text =
-      InspectText(*checkpoint) +
-      InspectCheckpoint(*checkpoint, {.kv_dtype = *kv_dtype, .tensors = flags.tensors});
+      InspectText(checkpoint) +
+      InspectCheckpoint(checkpoint, {.kv_dtype = kv_dtype, .tensors = flags.tensors});
   std::fwrite(text.data(), 1, text.size(), stdout);
-  for (const std::string& warning : checkpoint->warnings) {
+  for (const std::string& warning : checkpoint.warnings) {
     std::printf("%-14s %s\n", "warning", warning.c_str());
   }
   std::printf("%-14s %s\n", "machine", MachineText(ReadMachineLimits()).c_str());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/access/api_key.h"
 #include "server/access/key_file.h"
 #include "server/access/small_file.h"
@@ -34,25 +35,23 @@ struct NewKeyFlags {
   std::string file;
 };
 
-// What belongs to stdout, so that it can be piped or appended: of a key that went into a file the
-// token, else the key's line.
+// Prints to stdout, so that it can be piped or appended: the token if the key went into a file,
+// otherwise the line of the key.
 absl::Status PrintLine(const std::string& line) {
   std::printf("%s\n", line.c_str());
   return FlushOutput();
 }
 
-// Adds the line of a key to a file that may not be there yet.
+// Adds the line of a key to a file that may not exist yet.
 absl::Status AppendKey(const std::string& path, const ApiKey& key) {
   std::string text;
   std::error_code error;
   if (std::filesystem::exists(path, error)) {
-    absl::StatusOr<std::string> read = ReadSmallFile(path, kMaxKeyFileBytes);
-    if (!read.ok()) return read.status();
-    text = *std::move(read);
+    MEA_ASSIGN_OR_RETURN(text, ReadSmallFile(path, kMaxKeyFileBytes));
   }
   const bool ends_open = !text.empty() && text.back() != '\n';
   const std::string added = absl::StrCat(ends_open ? "\n" : "", KeyFileLine(key), "\n");
-  // As the server would: a name twice would cost it all new keys.
+  // The same check as the server's: because of a duplicate name it would ignore all new keys.
   if (const auto keys = ParseKeyFile(text + added); !keys.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", std::string(keys.status().message())));
@@ -64,34 +63,31 @@ absl::Status AppendKey(const std::string& path, const ApiKey& key) {
 }
 
 absl::Status MakeKey(NewKeyFlags flags) {
-  if (absl::Status status = CheckKeyName(flags.key.name); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckKeyName(flags.key.name));
   for (const std::string& name : flags.rights) {
-    const absl::StatusOr<Right> right = ParseRight(name);
-    if (!right.ok()) return right.status();
-    flags.key.rights[static_cast<size_t>(*right)] = true;
+    MEA_ASSIGN_OR_RETURN(const Right right, ParseRight(name));
+    flags.key.rights[static_cast<size_t>(right)] = true;
   }
-  const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
-  if (!bytes.ok()) return bytes.status();
-  flags.key.limits.kv_cache_bytes = *bytes;
-  const absl::StatusOr<std::string> token = NewToken();
-  if (!token.ok()) return token.status();
-  flags.key.hash = HashOf(*token);
+  MEA_ASSIGN_OR_RETURN(flags.key.limits.kv_cache_bytes,
+                       ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
+  MEA_ASSIGN_OR_RETURN(const std::string token, NewToken());
+  flags.key.hash = HashOf(token);
   constexpr char kUse[] =
       "Clients send it as api_key or as \"Authorization: Bearer TOKEN\"; mea's own read it from "
       "MEA_API_KEY. It is not shown again.";
   if (flags.file.empty()) {
-    if (absl::Status status = PrintLine(KeyFileLine(flags.key)); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(PrintLine(KeyFileLine(flags.key)));
     std::fprintf(
         stderr,
         "%s\nThis is the token of %s. %s\nThe line on standard output goes into the file of "
         "mea serve --api-key-file.\n",
-        token->c_str(), flags.key.name.c_str(), kUse);
+        token.c_str(), flags.key.name.c_str(), kUse);
     return absl::OkStatus();
   }
-  if (absl::Status status = AppendKey(flags.file, flags.key); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(AppendKey(flags.file, flags.key));
   std::fprintf(stderr, "%s has a new line for %s, and this is the token. %s\n", flags.file.c_str(),
                flags.key.name.c_str(), kUse);
-  return PrintLine(*token);
+  return PrintLine(token);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace mea {
 namespace {
 
-// A person who sees nothing for two seconds begins to wonder.
+// After two seconds without output people wonder whether the program hangs.
 constexpr absl::Duration kLoadLogPeriod = absl::Milliseconds(1500);
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -20,27 +21,22 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> LoadChat(const std::string& 
     return absl::NotFoundError(
         absl::StrCat("--chat-template ", path, ": is empty or cannot be read"));
   }
-  absl::StatusOr<SpecialTokens> special_tokens = ChatTemplate::LoadSpecialTokens(model_dir);
-  if (!special_tokens.ok()) return special_tokens.status();
-  return ChatTemplate::Parse(source.str(), *std::move(special_tokens), path);
+  MEA_ASSIGN_OR_RETURN(SpecialTokens special_tokens, ChatTemplate::LoadSpecialTokens(model_dir));
+  return ChatTemplate::Parse(source.str(), std::move(special_tokens), path);
 }
 
 }  // namespace
 
 absl::StatusOr<LoadedText> LoadText(const std::string& model_dir, const TextFlags& flags) {
   LoadedText text;
-  auto tokenizer = Tokenizer::Load(absl::StrCat(model_dir, "/tokenizer.json"));
-  if (!tokenizer.ok()) return tokenizer.status();
-  text.tokenizer = *std::move(tokenizer);
-  auto chat = LoadChat(model_dir, flags.chat_template);
-  if (!chat.ok()) return chat.status();
-  text.chat = *std::move(chat);
+  MEA_ASSIGN_OR_RETURN(text.tokenizer, Tokenizer::Load(absl::StrCat(model_dir, "/tokenizer.json")));
+  MEA_ASSIGN_OR_RETURN(text.chat, LoadChat(model_dir, flags.chat_template));
   const ReplyFormat detected =
       text.chat == nullptr ? ReplyFormat{} : DetectReplyFormat(text.chat->source());
-  auto format = NamedReplyFormat(flags.tool_parser, flags.reasoning_parser, detected);
-  if (!format.ok()) return format.status();
-  text.reply_format = *format;
-  for (const std::string& marker : MarkerTokens(*format)) {
+  MEA_ASSIGN_OR_RETURN(auto format,
+                       NamedReplyFormat(flags.tool_parser, flags.reasoning_parser, detected));
+  text.reply_format = format;
+  for (const std::string& marker : MarkerTokens(format)) {
     const std::optional<int32_t> id = text.tokenizer->TokenToId(marker);
     if (id && text.tokenizer->IsSpecial(*id)) text.reply_markers.push_back(*id);
   }

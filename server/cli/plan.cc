@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/plan.h"
 #include "kernels/human_bytes.h"
+#include "kernels/status_macros.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
@@ -76,15 +77,13 @@ void Print(const Plan& plan, const PlanOptions& options) {
       static_cast<int>(plan.by_default.num_sequences), plan.context);
 }
 
-// --memory is all for the engine, of a device's memory its share.
+// The engine gets all of --memory, but only its share of a device's memory.
 absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& device) {
   if (!flags.memory.empty()) return ParseSize("--memory", flags.memory);
   if (device.device == Device::kCpu) return ReadMachineLimits().memory_bytes;
   int64_t total_bytes = device.total_bytes;
   if (!flags.device_memory.empty()) {
-    const absl::StatusOr<int64_t> bytes = ParseSize("--device-memory", flags.device_memory);
-    if (!bytes.ok()) return bytes.status();
-    total_bytes = *bytes;
+    MEA_ASSIGN_OR_RETURN(total_bytes, ParseSize("--device-memory", flags.device_memory));
   }
   if (total_bytes == 0) {
     return absl::InvalidArgumentError("no CUDA device here: --device-memory is required");
@@ -93,27 +92,21 @@ absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& de
 }
 
 absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) {
-  if (absl::Status status = CheckModelDir(flags.model_dir); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
   if (flags.random_weights) {
-    const auto config = ReadModelConfig(flags.model_dir + "/config.json");
-    if (!config.ok()) return config.status();
-    return PlanRandomModel(*config, options);
+    MEA_ASSIGN_OR_RETURN(const auto config, ReadModelConfig(flags.model_dir + "/config.json"));
+    return PlanRandomModel(config, options);
   }
-  const absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(flags.model_dir);
-  if (!checkpoint.ok()) return checkpoint.status();
-  return PlanMemory(*checkpoint, options);
+  MEA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(flags.model_dir));
+  return PlanMemory(checkpoint, options);
 }
 
 absl::Status MakePlan(const PlanFlags& flags) {
   PlanOptions options = flags.options;
-  // Who names a GPU's memory plans for a GPU, which need not be here.
+  // With the memory of a GPU the plan is for a GPU, which need not be in this machine.
   const bool names_gpu = flags.device == "auto" && !flags.device_memory.empty();
-  absl::StatusOr<PlannedDevice> device = DescribePlannedDevice(names_gpu ? "cuda" : flags.device);
-  if (!device.ok()) return device.status();
-  options.device = *std::move(device);
-  const absl::StatusOr<int64_t> memory = MemoryOf(flags, options.device);
-  if (!memory.ok()) return memory.status();
-  options.memory_bytes = *memory;
+  MEA_ASSIGN_OR_RETURN(options.device, DescribePlannedDevice(names_gpu ? "cuda" : flags.device));
+  MEA_ASSIGN_OR_RETURN(options.memory_bytes, MemoryOf(flags, options.device));
   const DeviceDefaults& defaults = DefaultsOf(options.device.device);
   const auto or_default = [](int value, int fallback) { return value == 0 ? fallback : value; };
   options.page_size = or_default(options.page_size, defaults.page_size);
@@ -122,10 +115,9 @@ absl::Status MakePlan(const PlanFlags& flags) {
   limits.max_num_seqs =
       or_default(flags.max_num_seqs, std::min(defaults.max_num_seqs, limits.max_batch_tokens));
   limits.max_logit_rows = limits.max_num_seqs;
-  const absl::StatusOr<Plan> plan = PlanOf(flags, options);
-  if (!plan.ok()) return plan.status();
-  if (!plan->refusal.ok()) return plan->refusal;
-  Print(*plan, options);
+  MEA_ASSIGN_OR_RETURN(const Plan plan, PlanOf(flags, options));
+  MEA_RETURN_IF_ERROR(plan.refusal);
+  Print(plan, options);
   return absl::OkStatus();
 }
 

@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
+#include "kernels/status_macros.h"
 #include "server/cli/access_flags.h"
 #include "server/cli/command.h"
 #include "server/cli/in_range.h"
@@ -214,31 +215,28 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
 absl::Status Serve(ServeFlags flags) {
   static Signals& signals = *new Signals(
       "mea serve: interrupted before it was ready");  // its thread lives as long as the program
-  const absl::StatusOr<int64_t> bytes = ParseSize("--kv-cache-bytes", flags.kv_cache_bytes);
-  if (!bytes.ok()) return bytes.status();
-  flags.engine.kv_cache_bytes = *bytes;
+  MEA_ASSIGN_OR_RETURN(flags.engine.kv_cache_bytes,
+                       ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
   flags.server.stats_interval = absl::Seconds(flags.stats_interval_s);
   flags.server.port_timeout = 3 * flags.server.stall_timeout;
-  std::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go
+  std::signal(SIGPIPE, SIG_IGN);  // the reader of our log may exit
   RaiseMaxDescriptors();
-  if (auto connections = ConnectionLimitsOf(MaxDescriptors()); !connections.ok()) {
-    return connections.status();
-  }
+  MEA_RETURN_IF_ERROR(ConnectionLimitsOf(MaxDescriptors()).status());
   for (std::string* address : {&flags.server.listen, &flags.server.http, &flags.server.admin}) {
     if (*address == "off") address->clear();
   }
-  if (absl::Status status = flags.access.Apply(flags.server); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(flags.access.Apply(flags.server));
   // Before the model is loaded, which may take minutes.
-  if (absl::Status status = Server::CheckAddresses(flags.server); !status.ok()) return status;
-  if (absl::Status status = CheckModelDir(flags.engine.model_dir); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(Server::CheckAddresses(flags.server));
+  MEA_RETURN_IF_ERROR(CheckModelDir(flags.engine.model_dir));
   if (flags.server.model_name.empty()) {
     flags.server.model_name = CheckpointName(flags.engine.model_dir);
   }
   const bool json = flags.log_format == "json";
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = json ? LogFormat::kJson : LogFormat::kText});
-  const MachineLimits machine = ReadMachineLimits();  // before this program takes its part
+  const MachineLimits machine = ReadMachineLimits();  // before this program uses any
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
 
@@ -246,43 +244,37 @@ absl::Status Serve(ServeFlags flags) {
   std::unique_ptr<Tokenizer> tokenizer;
   {
     LoadLog loading(flags.engine.model_dir, log);
-    auto started = StartEngine(
-        flags.engine,
-        [&](std::string_view step, int64_t done, int64_t total) {
-          loading.Show(step, done, total);
-        },
-        [&](const StepReport& step) { metrics.ObserveStep(step); });
-    if (!started.ok()) return started.status();
-    engine = *std::move(started);
+    const auto show = [&](std::string_view step, int64_t done, int64_t total) {
+      loading.Show(step, done, total);
+    };
+    const auto observe = [&](const StepReport& step) { metrics.ObserveStep(step); };
+    MEA_ASSIGN_OR_RETURN(engine, StartEngine(flags.engine, show, observe));
     loading.Show("tokenizer and chat template");
-    auto text = LoadText(flags.engine.model_dir, flags.text);
-    if (!text.ok()) return text.status();
-    tokenizer = std::move(text->tokenizer);
-    flags.server.chat = text->chat;
-    flags.server.reply_format = text->reply_format;
-    flags.server.reply_markers = text->reply_markers;
+    MEA_ASSIGN_OR_RETURN(auto text, LoadText(flags.engine.model_dir, flags.text));
+    tokenizer = std::move(text.tokenizer);
+    flags.server.chat = text.chat;
+    flags.server.reply_format = text.reply_format;
+    flags.server.reply_markers = text.reply_markers;
     loading.Show("tables for structured output");
-    auto grammars = GrammarCompiler::Create(*tokenizer, engine->config().vocab_size,
-                                            {.spelled_tokens = text->reply_markers});
-    if (!grammars.ok()) return grammars.status();
-    flags.server.grammars = *std::move(grammars);
+    MEA_ASSIGN_OR_RETURN(flags.server.grammars,
+                         GrammarCompiler::Create(*tokenizer, engine->config().vocab_size,
+                                                 {.spelled_tokens = text.reply_markers}));
   }
-  signals.Arm();  // before anybody can be served or told that it is ready
-  auto server = Server::Start(flags.server, *engine, *tokenizer, metrics, log);
-  if (!server.ok()) return server.status();
+  signals.Arm();  // before anybody is served or told that it is ready
+  MEA_ASSIGN_OR_RETURN(auto server, Server::Start(flags.server, *engine, *tokenizer, metrics, log));
   LogStart(machine, *engine, *tokenizer, log);
   if (!json) {
-    dprintf(STDOUT_FILENO, "%s\n", (*server)->ready_line().c_str());  // whoever may read it
+    dprintf(STDOUT_FILENO, "%s\n", server->ready_line().c_str());  // if anybody reads it
   }
 
   while (!signals.WaitFor(kHealthPeriod)) {
-    // Its requests have ended; whoever started the program is to start another.
-    if (absl::Status health = engine->health(); !health.ok()) return health;
-    if (absl::Status health = (*server)->health(); !health.ok()) {
+    // After a failure its requests have ended; a supervisor should start the program again.
+    MEA_RETURN_IF_ERROR(engine->health());
+    if (absl::Status health = server->health(); !health.ok()) {
       return WithExitCode(health, kPortSilent);
     }
   }
-  (*server)->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
+  server->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }
 

@@ -32,7 +32,7 @@ void Signals::Run() {
     int signal = 0;
     sigwait(&set, &signal);
     if (!armed_) {
-      const char* clear = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";  // what shows progress
+      const char* clear = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";  // the progress display
       dprintf(STDERR_FILENO, "%s%s\n", clear, early_line_.c_str());
     }
     if (!armed_ || received_.HasBeenNotified()) _exit(128 + signal);

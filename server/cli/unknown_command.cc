@@ -9,14 +9,14 @@
 namespace mea {
 namespace {
 
-constexpr size_t kMaxCommandBytes = 64;  // longer ones resemble nothing
+constexpr size_t kMaxCommandBytes = 64;  // longer ones have no suggestion
 
 struct ForeignCommand {
   std::string_view names;  // separated by spaces
   std::string_view answer;
 };
 
-// What people type who know vLLM, llama.cpp or Ollama.
+// Commands that users of vLLM, llama.cpp or Ollama try.
 constexpr ForeignCommand kForeignCommands[] = {
     {"run start server up launch load", "mea serve DIR serves a checkpoint, mea chat talks to it"},
     {"pull download get fetch",

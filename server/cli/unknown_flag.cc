@@ -12,7 +12,7 @@
 namespace mea {
 namespace {
 
-constexpr size_t kMaxFlagBytes = 64;  // longer ones resemble nothing
+constexpr size_t kMaxFlagBytes = 64;  // longer ones have no suggestion
 constexpr size_t kMinPrefixBytes = 4;
 
 struct ForeignFlag {
@@ -21,8 +21,8 @@ struct ForeignFlag {
   std::string_view answer;
 };
 
-// Names of vLLM's and llama.cpp's servers and clients. None is accepted as another name of ours:
-// few mean exactly the same.
+// Flags of the servers and clients of vLLM and llama.cpp. None is accepted as an alias: few mean
+// exactly the same.
 constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "--max-model-len -c --ctx-size", "use --max-context"},
     {"serve", "--host --port", "use --http HOST:PORT (OpenAI API) and --listen HOST:PORT (gRPC)"},
@@ -119,7 +119,7 @@ std::string ExplainUnknownFlag(const CLI::App& command, const std::string& name)
   const auto found = std::find_if(unknown.begin(), unknown.end(), IsFlag);
   if (found == unknown.end() || *found == "--") return "";
   const std::string flag = found->substr(0, found->find('='));
-  const std::string dashed = absl::StrReplaceAll(flag, {{"_", "-"}});  // as vLLM takes them too
+  const std::string dashed = absl::StrReplaceAll(flag, {{"_", "-"}});  // vLLM accepts both
   const std::string unknown_here = absl::StrCat(flag, " is no flag of ", name);
   for (const ForeignFlag& foreign : kForeignFlags) {
     if (foreign.command == command.get_name() && HasWord(foreign.flags, dashed)) {

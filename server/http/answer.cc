@@ -71,7 +71,7 @@ std::string_view ReasonPhrase(int code) {
 
 bool IsPrintable(char c) { return c >= 0x20 && c < 0x7f; }
 
-// An answer must not smuggle a line into its head, wherever its values come from.
+// No value may add a line to the head of an answer, wherever it comes from.
 bool IsHeaderText(std::string_view text) {
   return std::none_of(text.begin(), text.end(), [](char c) {
     return c != '\t' && (static_cast<unsigned char>(c) < 0x20 || c == 0x7f);
@@ -84,7 +84,7 @@ void AppendHeader(std::string_view name, std::string_view value, std::string& ou
                   absl::string_view(value.data(), value.size()), "\r\n");
 }
 
-// The date as HTTP writes it; made once a second.
+// The date in HTTP's format, updated once a second.
 const std::string& HttpDate(absl::Time now) {
   thread_local int64_t second = -1;
   thread_local std::string text;
@@ -132,7 +132,7 @@ HttpHeaders CorsHeaders(const HttpRequest& request, const std::vector<std::strin
   if (std::find(origins.begin(), origins.end(), "*") != origins.end()) {
     return {{"Access-Control-Allow-Origin", "*"}, {"Access-Control-Expose-Headers", kExposed}};
   }
-  // Caches keep the answers to different origins apart, those without permission included.
+  // Caches must keep answers to different origins apart, also answers without permission.
   HttpHeaders headers = {{"Vary", "Origin"}};
   const std::string_view origin = request.Header("origin");
   if (!origin.empty() && std::find(origins.begin(), origins.end(), origin) != origins.end()) {

@@ -18,14 +18,15 @@ constexpr size_t kReadBytes = 4 << 10;
 constexpr size_t kBodyReadBytes = 64 << 10;
 constexpr size_t kKeptBytes = 64 << 10;  // of a write buffer that is used again
 constexpr int64_t kMinBodyBytesPerSecond = 16 << 10;
-// What a client sends behind a request whose answer is being made; more ends the connection.
+// Bytes that a client may send after a request whose answer is being made; more ends the
+// connection.
 constexpr int64_t kMaxPipelinedBytes = 64 << 10;
-// What is read and dropped so that a client that still sends gets to see its answer.
+// Bytes that are read and dropped, so that a client that is still sending receives its answer.
 constexpr int64_t kMaxLingerBytes = 64 << 20;
 constexpr absl::Duration kLingerTimeout = absl::Seconds(5);
 constexpr char kContinue[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-// Some clients end a request with one too many.
+// Some clients send an extra one at the end of a request.
 bool IsEmptyLine(std::string_view bytes) { return bytes.find_first_not_of("\r\n") == bytes.npos; }
 
 }  // namespace
@@ -98,7 +99,7 @@ void HttpConnection::Read() {
 
 void HttpConnection::OnRead(const error_code& ec, size_t count) {
   if (state_ == State::kClosed) {
-    // Not in Close: TLS may decrypt into it until here. Exchanges keep the connection for longer.
+    // Not in Close: until here TLS may decrypt into it. Exchanges keep the connection even longer.
     return std::vector<char>().swap(in_);
   }
   if (ec) return OnReadEnd(ec == boost::asio::error::eof);
@@ -111,8 +112,8 @@ void HttpConnection::OnRead(const error_code& ec, size_t count) {
   if (state_ != State::kClosed) Read();
 }
 
-// A client that closes its side while its answer is made is taken to have left, as most servers
-// do; one whose answer is whole may have closed it on purpose.
+// A client that closes its side before its answer is complete counts as gone, as in most servers;
+// after that it may have closed on purpose.
 void HttpConnection::OnReadEnd(bool clean) {
   if (clean && state_ == State::kFlushing) {
     read_ended_ = true;
@@ -155,7 +156,7 @@ void HttpConnection::Parse(std::string_view bytes) {
                                               absl::Seconds(body_bytes_ / kMinBodyBytesPerSecond));
 }
 
-// False where all bodies together would exceed their bound.
+// False if all bodies together would exceed their bound.
 bool HttpConnection::AdmitBody() {
   const int64_t size = static_cast<int64_t>(parser_->request().body.size());
   const int64_t more = size - std::exchange(body_bytes_, size);
@@ -164,7 +165,8 @@ bool HttpConnection::AdmitBody() {
 
 void HttpConnection::ReleaseBody() { site_->bodies_bytes -= std::exchange(body_bytes_, 0); }
 
-// What comes while an answer is under way is no request that we would answer.
+// Input that arrives while an answer is being made is not parsed: pipelined requests are not
+// answered.
 void HttpConnection::Discard(std::string_view bytes) {
   if (IsEmptyLine(bytes)) return;
   close_after_ = unread_ = true;
@@ -176,7 +178,7 @@ void HttpConnection::Discard(std::string_view bytes) {
 
 // ---- from a request to its answer
 
-// What the answer's head depends on.
+// The properties of the request that the head of the answer depends on.
 void HttpConnection::Adopt(const HttpRequest& request) {
   deadline_ = HttpLoop::Clock::time_point::max();
   is_head_ = request.method == "HEAD";
@@ -187,7 +189,7 @@ void HttpConnection::Adopt(const HttpRequest& request) {
   discarded_bytes_ = 0;
 }
 
-// `rest` came behind the request: pipelining is refused by closing after this answer.
+// `rest` followed the request: pipelining is refused by closing after this answer.
 void HttpConnection::Dispatch(std::string_view rest) {
   HttpRequest request = std::move(parser_->request());
   Adopt(request);
@@ -224,7 +226,7 @@ std::optional<HttpAnswer> HttpConnection::RefusalOfRoute() {
   return match.route->refuse(head);
 }
 
-// The answer to what is no request, or none that is served; the connection's last.
+// The answer to an invalid or refused request. It is the last one of the connection.
 void HttpConnection::Refuse(int code, std::string_view message) {
   HttpAnswer answer = site_->ErrorAnswer(code, message);
   if (code == 503) answer.headers.emplace_back("Retry-After", "1");
@@ -268,7 +270,7 @@ void HttpConnection::Begin(uint64_t id, HttpAnswer head) {
     state_ = State::kFlushing;
     if (const auto call = std::move(call_)) call->OnGone();
     Flush();
-  } else {  // the first piece has often been posted already: it goes along
+  } else {  // the first piece has often been posted already and is sent with the header
     Post([self = shared_from_this()] { self->Flush(); });
   }
 }
@@ -299,7 +301,7 @@ void HttpConnection::Abort(uint64_t id) {
     error_code ignored;
     stream_.socket().set_option(boost::asio::socket_base::linger(true, 0), ignored);
   }
-  call_.reset();  // it knows
+  call_.reset();  // the call already knows
   Close();
 }
 
@@ -350,7 +352,7 @@ void HttpConnection::OnAllWritten() {
   if (const auto call = call_) call->OnWritten();
 }
 
-// The answer is with the kernel.
+// The kernel has the answer.
 void HttpConnection::Finish() {
   call_.reset();
   cors_.clear();

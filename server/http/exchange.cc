@@ -6,7 +6,7 @@
 namespace mea {
 namespace {
 
-// Posts to the connection's thread; whether the request is still the current one is known there.
+// Posts to the thread of the connection, which knows whether the request is still the current one.
 class ConnectionExchange final : public HttpExchange {
  public:
   ConnectionExchange(std::shared_ptr<HttpConnection> connection, uint64_t id, HttpRequest request)

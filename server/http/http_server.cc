@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 #include "server/address.h"
 #include "server/http/connection.h"
 #include "server/http/loop.h"
@@ -27,12 +28,12 @@ using asio::ip::tcp;
 using error_code = boost::system::error_code;
 
 constexpr int kMaxAccepts = 64;  // in a row, before connections are served
-constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);  // where descriptors are short
+constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);  // if there are no descriptors
 constexpr absl::Duration kWarnPeriod = absl::Seconds(10);
 constexpr absl::Duration kMaxTick = absl::Milliseconds(500);
 constexpr absl::Duration kMinTick = absl::Milliseconds(5);
 
-// How often deadlines are looked at: a timeout is late by a quarter at most, and by half a second.
+// How often deadlines are checked: a timeout is at most a quarter late, and at most half a second.
 std::chrono::nanoseconds TickPeriod(const HttpOptions& options) {
   const absl::Duration least = std::min(
       {options.header_timeout, options.body_timeout, options.idle_timeout, options.write_timeout});
@@ -96,7 +97,7 @@ class BeastServer final : public HttpServer {
   const std::chrono::nanoseconds tick_;
   std::vector<Thread> threads_;
   size_t next_thread_ = 0;
-  // Of the first thread.
+  // Used by the first thread.
   asio::posix::stream_descriptor listener_;
   asio::steady_timer pause_;
   absl::Time next_warning_ = absl::InfinitePast();
@@ -133,7 +134,8 @@ BeastServer::~BeastServer() {
     }
     thread.loop->context.stop();
     thread.thread.join();
-    // What was posted last, and what closed connections waited for, holds the loop: let it go.
+    // Run the handlers that were posted last or that closed connections wait for: they hold the
+    // loop.
     thread.work.reset();
     thread.loop->timer.cancel();
     pause_.cancel();
@@ -159,7 +161,7 @@ void BeastServer::AcceptSome() {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       break;
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      return Pause();  // else: that client has gone already
+      return Pause();  // otherwise that client has already gone
     }
   }
   AwaitConnection();
@@ -200,7 +202,7 @@ void BeastServer::Admit(int fd, const sockaddr_storage& name) {
   });
 }
 
-// As much of an answer as can be given without waiting: none before a handshake.
+// Writes as much of an answer as possible without waiting: nothing before a TLS handshake.
 void BeastServer::TurnAway(int fd) const {
   if (site_->options.certificates) {
     close(fd);
@@ -254,12 +256,10 @@ void BeastServer::Drain(absl::Time deadline) {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options,
                                                               std::vector<Route> routes) {
-  absl::StatusOr<Address> address = ParseAddress(options.listen);
-  if (!address.ok()) return address.status();
-  const absl::StatusOr<int> fd = Listen(*address);
-  if (!fd.ok()) return fd.status();
-  return std::make_unique<BeastServer>(std::move(options), std::move(routes), address->ToString(),
-                                       *fd);
+  MEA_ASSIGN_OR_RETURN(Address address, ParseAddress(options.listen));
+  MEA_ASSIGN_OR_RETURN(const int fd, Listen(address));
+  return std::make_unique<BeastServer>(std::move(options), std::move(routes), address.ToString(),
+                                       fd);
 }
 
 }  // namespace mea

@@ -15,8 +15,7 @@ namespace http = boost::beast::http;
 
 constexpr int kMaxHeaders = 256;
 
-// A body in chunks may take this many bytes for each that it may bring: a chunk of one byte takes
-// six.
+// A chunked body may take this many bytes for each byte of content: a chunk of one byte takes six.
 constexpr int64_t kMaxChunkedRatio = 8;
 constexpr int64_t kMinChunkedBytes = 1 << 10;
 
@@ -50,13 +49,13 @@ bool RequestParser::Put(std::string_view& bytes) {
   return refusal_.code == 0;
 }
 
-// Bytes that were understood; the rest needs what follows them.
+// Returns the bytes that were parsed; the rest needs more input.
 size_t RequestParser::Parse(std::string_view bytes) {
   size_t used = 0;
   error_code ec;
   while (used < bytes.size() && !is_done() && !ec) {
     const bool in_body = is_header_done();
-    eager(in_body);  // the header apart: its bytes are counted
+    eager(in_body);  // parses the header alone, because its bytes are counted
     const size_t taken = put({bytes.data() + used, bytes.size() - used}, ec);
     used += taken;
     (in_body ? body_bytes_ : header_bytes_) += static_cast<int64_t>(taken);
@@ -115,7 +114,7 @@ void RequestParser::on_request_impl(http::verb, string_view method, string_view 
 
 void RequestParser::on_field_impl(field name, string_view name_string, string_view value,
                                   error_code& ec) {
-  if (is_header_done()) return;  // behind a chunked body: nobody asks for it
+  if (is_header_done()) return;  // trailers are not used
   if (request_.headers.size() >= kMaxHeaders) {
     Refuse(431, absl::StrCat("the request has more than ", kMaxHeaders, " headers"), ec);
     return;

@@ -5,7 +5,7 @@
 namespace mea {
 namespace {
 
-// How well a route's path fits: -1 not at all; more is better.
+// How well the path of a route matches: -1 means not at all, more is better.
 int PathFit(std::string_view pattern, std::string_view path) {
   const int length = static_cast<int>(pattern.size());
   if (!pattern.ends_with("/*")) return pattern == path ? 2 * length + 1 : -1;

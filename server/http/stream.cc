@@ -6,7 +6,7 @@
 namespace mea {
 namespace {
 
-// A peer that has vanished without a word is noticed: the kernel asks after a minute of silence.
+// Detects a peer that vanished silently: the kernel probes it after a minute of silence.
 constexpr int kKeepaliveIdleSeconds = 60;
 constexpr int kKeepaliveIntervalSeconds = 15;
 constexpr int kKeepaliveProbes = 4;
@@ -22,7 +22,7 @@ void HttpStream::SetOptions(absl::Duration write_timeout) {
   set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
   set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
   set(IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
-  // Tokens are small: the kernel would take them for many minutes after the peer has vanished.
+  // Tokens are small, so the kernel would buffer them for many minutes after the peer has gone.
   set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(absl::ToInt64Milliseconds(write_timeout)));
 }
 

@@ -9,7 +9,7 @@ Json TokenJson(const TokenText& tokens, int32_t id, const Json& logprob) {
   return {{"token", tokens.Text(id)}, {"logprob", logprob}, {"bytes", tokens.Bytes(id)}};
 }
 
-// Of a stream `index` numbers the call, and only its first piece has id, type and name.
+// In a stream `index` numbers the call, and only its first piece has id, type and name.
 Json ToolCallJson(const ToolCallDelta& call, bool streamed) {
   Json json;
   if (streamed) json["index"] = call.index;
@@ -42,7 +42,7 @@ class ChatStream final : public ChunkStream {
     for (const ToolCallDelta& call : reply.tool_calls) {
       message["tool_calls"].push_back(ToolCallJson(call, /*streamed=*/true));
     }
-    // Tokens whose text is held back still have their log-probabilities.
+    // Tokens whose text is held back still have log-probabilities.
     if (message.empty() && !options_.logprobs && !options_.return_token_ids) return;
     Json choice = Choice(delta.index, std::move(message), nullptr);
     if (options_.logprobs)
@@ -60,7 +60,7 @@ class ChatStream final : public ChunkStream {
   }
 
  private:
-  // The first event of a choice says whose turn it is.
+  // The first event of a choice has the role.
   void Begin(int index) {
     if (std::ssize(begun_) <= index) begun_.resize(index + 1);
     if (begun_[index]) return;

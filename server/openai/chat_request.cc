@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/openai/chat_answer.h"
 #include "server/openai/chat_fields.h"
 #include "server/openai/parsed_request.h"
@@ -26,9 +27,9 @@ void ReadMessages(JsonReader& reader, v1::Chat& to) {
     const auto role = inside.String("role");
     if (!role || role->empty()) return inside.Invalid("role", "is not set");
     Json sent = message;
-    // OpenAI's newer name of what templates know as "system".
+    // OpenAI's newer name for the role that templates call "system".
     if (*role == "developer") sent["role"] = "system";
-    // Templates want a content of those who said nothing, as an assistant that called a tool.
+    // Templates need `content` even if a message has none, as when an assistant only called a tool.
     if (!inside.Has("content")) {
       if (*role != "assistant" && *role != "tool") return inside.Invalid("content", "is not set");
       sent["content"] = "";
@@ -75,11 +76,9 @@ absl::StatusOr<std::vector<int32_t>> RenderMessages(JsonReader& reader, const Se
   ParamNames names;
   ReadChat(reader, *request.mutable_chat(), names);
   if (!reader.complaint().ok()) return reader.complaint();
-  const absl::StatusOr<ChatSpec> chat = FromProto(request, serving);
-  if (!chat.ok()) return chat.status();
-  absl::StatusOr<RenderedPrompt> prompt = RenderPrompt(*chat, serving, still_wanted);
-  if (!prompt.ok()) return prompt.status();
-  return std::move(prompt->token_ids);
+  MEA_ASSIGN_OR_RETURN(const ChatSpec chat, FromProto(request, serving));
+  MEA_ASSIGN_OR_RETURN(RenderedPrompt prompt, RenderPrompt(chat, serving, still_wanted));
+  return std::move(prompt.token_ids);
 }
 
 absl::StatusOr<ParsedRequest> ReadChatCompletion(const Json& body, const std::string& id,
@@ -125,7 +124,7 @@ absl::StatusOr<ParsedRequest> ReadChatCompletion(const Json& body, const std::st
     options.include_usage = inside.Bool("include_usage").value_or(false);
   }
   const bool as_ids = reader.Bool("return_tokens_as_token_ids").value_or(false);
-  if (!complaint.ok()) return complaint;
+  MEA_RETURN_IF_ERROR(complaint);
   parsed.answer = MakeChatAnswer(MakeAnswerInfo(id, serving, request), options,
                                  TokenText(serving.tokenizer, as_ids));
   return parsed;

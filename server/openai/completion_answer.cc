@@ -7,8 +7,8 @@
 namespace mea::openai {
 namespace {
 
-// The four lists of OpenAI's completions, as they grow. Offsets count code points of the choice's
-// text, of an echoed prompt too.
+// The four growing lists of OpenAI's completions. Offsets count code points in the text of the
+// choice, including an echoed prompt.
 class Logprobs {
  public:
   void Add(const TokenText& tokens, const std::vector<PositionLogprob>& positions, int num_top) {
@@ -23,7 +23,7 @@ class Logprobs {
       if (position.logprob) top = Json::object({{text, *position.logprob}});
       for (const TokenLogprob& likely :
            std::span(position.top).first(std::min<size_t>(position.top.size(), num_top))) {
-        // Of tokens that look alike the more likely stays.
+        // Of tokens with the same text the more likely one is kept.
         top.emplace(tokens.Text(likely.token_id), likely.logprob);
       }
       lists_["top_logprobs"].push_back(std::move(top));

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/limits.h"
 #include "server/openai/completion_answer.h"
 #include "server/openai/parsed_request.h"
@@ -9,7 +10,7 @@
 namespace mea::openai {
 namespace {
 
-// OpenAI's, whatever the model.
+// The default of OpenAI for every model.
 constexpr int kDefaultMaxTokens = 16;
 
 // A prompt is a text or a list of token ids.
@@ -30,7 +31,7 @@ void SetPrompt(JsonReader& reader, const std::string& name, const Json& prompt,
   }
 }
 
-// One prompt, or a list of them: a request each, all else alike.
+// One prompt or a list of prompts; each becomes a request with the same options.
 void ReadPrompts(JsonReader& reader, std::vector<v1::GenerateRequest>& requests) {
   const Json* prompt = reader.Find("prompt");
   if (prompt == nullptr) return reader.Invalid("prompt", "is not set");
@@ -76,7 +77,8 @@ absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string
   parsed.names.emplace_back("text", "prompt");
   parsed.names.emplace_back("token_ids.ids", "prompt");
 
-  // The token that ends a completion has its entry, so that those who score a prompt can count.
+  // The token that ends a completion has an entry too, so that clients that score a prompt can
+  // count.
   if (logprobs && request.stopping().stop().empty() &&
       request.stopping().stop_token_ids().empty()) {
     request.mutable_stopping()->set_include_stop(true);
@@ -96,11 +98,11 @@ absl::StatusOr<ParsedRequest> ReadCompletion(const Json& body, const std::string
   const auto parse_special = reader.Bool("parse_special");
   ReadPrompts(reader, parsed.requests);
   for (v1::GenerateRequest& to : parsed.requests) {
-    if (!to.has_text()) continue;  // token ids are taken as they are
+    if (!to.has_text()) continue;  // token ids are used unchanged
     if (add_special_tokens) to.set_add_special_tokens(*add_special_tokens);
     if (parse_special) to.set_parse_special(*parse_special);
   }
-  if (!complaint.ok()) return complaint;
+  MEA_RETURN_IF_ERROR(complaint);
   const AnswerInfo info = MakeAnswerInfo(id, serving, parsed.requests.front(),
                                          static_cast<int>(parsed.requests.size()));
   parsed.answer = MakeCompletionAnswer(info, options, TokenText(serving.tokenizer, as_ids));

@@ -80,7 +80,7 @@ Json ErrorObject(const absl::Status& status, const ParamNames& names) {
   if (const auto field = FieldOf(status)) {
     const std::string name = ParamOf(*field, names);
     param = name;
-    // The message begins with the field, which this client knows by another name.
+    // The message begins with the name of the field, which differs in this API.
     if (absl::StartsWith(message, *field)) message = name + message.substr(field->size());
   }
   if (kind.http_code == 404) param = "model";
@@ -99,7 +99,7 @@ HttpAnswer ErrorAnswer(const absl::Status& status, const ParamNames& names) {
     answer.headers.emplace_back("Retry-After", absl::StrCat((ms + 999) / 1000));
     answer.headers.emplace_back("Retry-After-Ms", absl::StrCat(ms));
   }
-  // OpenAI's clients ask again after a 408 and a 429, at the whole cost, unless they are told.
+  // OpenAI's clients retry after 408 and 429, at the full cost, unless they are told not to.
   if (absl::IsDeadlineExceeded(status) || RefusalReason(status) == kResponseTooLarge) {
     answer.headers.emplace_back("X-Should-Retry", "false");
   }

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/clock.h"
+#include "kernels/status_macros.h"
 #include "server/field_error.h"
 #include "server/http/answer.h"
 #include "server/limits.h"
@@ -19,13 +20,13 @@
 namespace mea::openai {
 namespace {
 
-// Seconds from now, of the header that proxies and clients send; infinite without one.
+// Seconds from now, from the header that proxies and clients send; infinite without one.
 absl::StatusOr<absl::Duration> TimeoutOf(const HttpRequest& request) {
   const std::string_view header = request.Header("x-request-timeout");
   if (header.empty()) return absl::InfiniteDuration();
   double seconds = 0;
   if (absl::SimpleAtod({header.data(), header.size()}, &seconds) && seconds > 0) {
-    return absl::Seconds(seconds);  // more than it can say is infinite
+    return absl::Seconds(seconds);  // a longer one counts as infinite
   }
   return FieldError("X-Request-Timeout",
                     absl::StrCat("is '", Printable(header), "', not a number of seconds above 0"));
@@ -86,7 +87,7 @@ void GenerationCall::ReadAndStart() {
   const TextLease text = std::exchange(text_, {});
   {
     absl::MutexLock lock(&mu_);
-    if (ended_) return;  // the client has gone while the body waited
+    if (ended_) return;  // the client left while the body waited
   }
   absl::StatusOr<Json> body = ParseBody(exchange_->request().body);
   absl::StatusOr<ParsedRequest> parsed =
@@ -107,23 +108,21 @@ void GenerationCall::ReadAndStart() {
   CancelAll(started);
 }
 
-// All prompts, or none.
+// Starts all prompts or none.
 absl::Status GenerationCall::Start(const TextLease& text) {
-  const absl::StatusOr<absl::Duration> timeout =
-      parsed_.timeout ? *parsed_.timeout : TimeoutOf(exchange_->request());
-  if (!timeout.ok()) return timeout.status();
+  MEA_ASSIGN_OR_RETURN(const absl::Duration timeout,
+                       parsed_.timeout ? *parsed_.timeout : TimeoutOf(exchange_->request()));
   CallInfo call{.trace_id = TraceId(exchange_->request().Header("traceparent")),
                 .label = Label(),
                 .text = text};
-  call.deadline = arrival_ + *timeout;
+  call.deadline = arrival_ + timeout;
   std::vector<GenerationSpec> specs;
   for (const v1::GenerateRequest& request : parsed_.requests) {
     call.request_id = request.request_id();
-    absl::StatusOr<GenerationSpec> spec = FromProto(request, call, serving_);
-    if (!spec.ok()) return spec.status();
-    if (parsed_.default_max_tokens) spec->max_new_tokens = parsed_.default_max_tokens;
-    spec->key_call = key_call_;
-    specs.push_back(*std::move(spec));
+    MEA_ASSIGN_OR_RETURN(GenerationSpec spec, FromProto(request, call, serving_));
+    if (parsed_.default_max_tokens) spec.max_new_tokens = parsed_.default_max_tokens;
+    spec.key_call = key_call_;
+    specs.push_back(std::move(spec));
   }
   key_call_.reset();
   for (GenerationSpec& spec : specs) {
@@ -131,7 +130,7 @@ absl::Status GenerationCall::Start(const TextLease& text) {
     listeners_.push_back(std::make_shared<PromptListener>(weak_from_this(), prompt));
     auto generation =
         std::make_shared<Generation>(serving_, std::move(spec), Bound(), listeners_.back());
-    if (absl::Status status = generation->Start(); !status.ok()) return status;
+    MEA_RETURN_IF_ERROR(generation->Start());
     generations_.push_back(std::move(generation));
   }
   return absl::OkStatus();
@@ -156,7 +155,7 @@ void GenerationCall::OnOutput(int prompt) {
   {
     absl::MutexLock lock(&mu_);
     if (ended_ || prompt >= std::ssize(generations_)) return;
-    // Whole answers leave their output in the mailbox until its end has come.
+    // Unstreamed answers leave their output in the mailbox until it is complete.
     if (!parsed_.stream && !generations_[prompt]->mailbox().finished()) return;
     if (std::find(ready_.begin(), ready_.end(), prompt) == ready_.end()) ready_.push_back(prompt);
     Pump();
@@ -248,7 +247,7 @@ void GenerationCall::WriteText(std::string text) {
 }
 
 void GenerationCall::Fail(const absl::Status& status) {
-  key_call_.reset();  // before the client knows and comes again
+  key_call_.reset();  // before the client can send another request
   Count(status.code(), "");
   if (begun_) {
     parsed_.answer->Fail(ErrorObject(status, parsed_.names));

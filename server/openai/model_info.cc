@@ -27,7 +27,7 @@ Json ModelJson(const Serving& serving) {
        {{"bytes", plan.kv_cache_bytes}, {"bytes_uncompressed", plan.kv_cache_bytes_uncompressed}}}};
 }
 
-// "%2F" -> "/"; what is no such escape stays.
+// "%2F" -> "/"; invalid escapes do not change.
 std::string PercentDecoded(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {

@@ -142,7 +142,7 @@ void ReadCommonFields(JsonReader& reader, v1::GenerateRequest& to, ParamNames& n
     to.mutable_cache()->set_bypass_prefix_cache(*v);
   }
   names.emplace_back("stopping.include_stop", "include_stop_str_in_output");
-  // vLLM's: an answer without them would be another one.
+  // Parameters of vLLM that cannot be ignored: the answer would differ.
   reader.NotServed("bad_words", "logit_bias forbids tokens");
   reader.NotServed("use_beam_search", "");
   reader.NotServed("truncate_prompt_tokens", "");
@@ -256,7 +256,7 @@ AnswerInfo MakeAnswerInfo(const std::string& id, const Serving& serving,
       .model = serving.model_name,
       .created = absl::ToUnixSeconds(absl::Now()),
       .num_prompts = num_prompts,
-      // Anything beyond is refused before it counts.
+      // A larger number is refused before this one is used.
       .n = std::clamp(request.sampling().has_n() ? request.sampling().n() : 1, 1, kMaxCompletions)};
 }
 

@@ -8,8 +8,8 @@
 namespace mea::openai {
 namespace {
 
-// Items grow one at a time, in the order in which the reply brings them. Of a stream each step is
-// an event; the whole answer is the object that the last event carries.
+// Items grow one at a time, in the order of the reply. In a stream each step is an event; the whole
+// answer is the object of the last event.
 class ResponsesAnswer final : public Answer {
  public:
   ResponsesAnswer(AnswerInfo info, ResponsesAnswerOptions options, TokenText tokens)
@@ -180,7 +180,7 @@ class ResponsesAnswer final : public Answer {
   const ResponsesAnswerOptions options_;
   const TokenText tokens_;
   UsageSum usage_;
-  Json output_ = Json::array();  // items that are whole
+  Json output_ = Json::array();  // finished items
   std::optional<OpenItem> open_;
   Json logprobs_ = Json::array();  // of the open message
   bool begun_ = false;

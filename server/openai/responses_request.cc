@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/status_macros.h"
 #include "server/openai/parsed_request.h"
 #include "server/openai/request_fields.h"
 #include "server/openai/responses_answer.h"
@@ -84,7 +85,7 @@ class Conversation {
 
   JsonReader& reader_;
   std::vector<Json> messages_;
-  std::string reasoning_;  // of the assistant's turn that follows
+  std::string reasoning_;  // of the next turn of the assistant
 };
 
 void ReadInput(JsonReader& reader, v1::Chat& to) {
@@ -105,7 +106,7 @@ void ReadInput(JsonReader& reader, v1::Chat& to) {
   for (const Json& message : conversation.messages()) to.add_messages()->set_json(Dump(message));
 }
 
-// Functions are written without the wrapper that chat completions have.
+// Functions have no wrapper, unlike those of chat completions.
 void ReadFlatTools(JsonReader& reader, v1::Chat& to) {
   const Json* tools = reader.Array("tools");
   if (tools == nullptr) return;
@@ -199,7 +200,7 @@ absl::StatusOr<ParsedRequest> ReadResponse(const Json& body, const std::string& 
   parsed.names.emplace_back("chat.template_kwargs", "chat_template_kwargs");
   parsed.names.emplace_back("chat", "input");
   parsed.names.emplace_back("prompt", "input");
-  if (!complaint.ok()) return complaint;
+  MEA_RETURN_IF_ERROR(complaint);
   parsed.answer = MakeResponsesAnswer(MakeAnswerInfo(id, serving, request),
                                       {.stream = parsed.stream,
                                        .logprobs = logprobs || top_logprobs.value_or(0) > 0,

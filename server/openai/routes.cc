@@ -32,8 +32,8 @@ Route At(std::string method, std::string path,
           }};
 }
 
-// A body is JSON, whether it says so, says nothing, or says that it is a form, as curl -d does
-// where nobody tells it.
+// A body is read as JSON if it says so, says nothing, or says that it is a form, which is the
+// default of curl -d.
 std::optional<HttpAnswer> RefusalOfBody(const HttpRequest& head) {
   std::string type(head.Header("content-type"));
   type = absl::AsciiStrToLower(absl::StripAsciiWhitespace(type.substr(0, type.find(';'))));
@@ -96,7 +96,7 @@ std::vector<Route> Routes(Serving& serving, bool open_metrics) {
   add(Right::kInference, Generating(serving, "/v1/responses", ReadResponse, "resp_"));
   add(Right::kInference, OnTextWorker(serving, "/tokenize", Tokenize));
   add(Right::kInference, OnTextWorker(serving, "/detokenize", Detokenize));
-  // What says what is served is for any key.
+  // Any key may ask what is served.
   const auto any = std::nullopt;
   add(any, At("GET", "/v1/models", [&serving](const HttpRequest&) { return ListModels(serving); }));
   add(any, At("GET", "/v1/models/*",

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/refusal.h"
+#include "kernels/status_macros.h"
 #include "server/client_text.h"
 #include "server/limits.h"
 #include "server/openai/chat_fields.h"
@@ -16,9 +17,9 @@
 namespace mea::openai {
 namespace {
 
-constexpr int64_t kJsonBytesPerToken = 7;  // about, of an id or around a text
+constexpr int64_t kJsonBytesPerToken = 7;  // roughly: an id, or what surrounds a text
 
-// Known before it is made.
+// The size is known before the answer is made.
 absl::Status TooLargeJson(int64_t bytes) {
   return ResourceExhausted(
       absl::StrCat("the answer of ", bytes, " bytes exceeds ", kMaxHttpAnswerBytes),
@@ -41,7 +42,7 @@ class TextCall final : public HttpCall {
 std::shared_ptr<HttpCall> AnswerOnTextWorker(Serving& serving,
                                              std::shared_ptr<HttpExchange> exchange,
                                              TextAnswer answer) {
-  // It counts as a request, but not as a running one: it is over soon.
+  // It counts as a request but not as a running one, because it is short.
   absl::Status admitted =
       serving.access->Admit(exchange->request().Header("authorization")).status();
   const auto under_way = serving.text_calls.Hold();
@@ -71,30 +72,27 @@ absl::StatusOr<Json> Tokenize(const Json& body, const Serving& serving, StillWan
   absl::Status complaint;
   JsonReader reader(body, &complaint);
   std::vector<int32_t> ids;
-  if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModelField(reader, serving));
   const auto special = reader.Bool("add_special_tokens");
   const auto parse_special = reader.Bool("parse_special");
   if (reader.Has("messages")) {
-    absl::StatusOr<std::vector<int32_t>> rendered = RenderMessages(reader, serving, still_wanted);
-    if (!rendered.ok()) return rendered.status();
-    ids = *std::move(rendered);
+    MEA_ASSIGN_OR_RETURN(ids, RenderMessages(reader, serving, still_wanted));
   } else {
     const auto prompt = reader.String("prompt");
     if (!prompt) reader.Invalid("prompt", "is not set; a prompt or messages are expected");
-    if (!complaint.ok()) return complaint;
+    MEA_RETURN_IF_ERROR(complaint);
     if (std::ssize(*prompt) > kMaxPromptBytes) {
       reader.Invalid("prompt",
                      absl::StrCat("has ", prompt->size(), " bytes, the most is ", kMaxPromptBytes));
       return complaint;
     }
-    auto encoded = EncodeText(
-        serving.tokenizer, "prompt", *prompt,
-        PlainTextOptions(special.value_or(true), parse_special.value_or(true)), still_wanted);
-    if (!encoded.ok()) return encoded.status();
-    ids = *std::move(encoded);
+    MEA_ASSIGN_OR_RETURN(
+        ids, EncodeText(serving.tokenizer, "prompt", *prompt,
+                        PlainTextOptions(special.value_or(true), parse_special.value_or(true)),
+                        still_wanted));
   }
   const bool with_texts = reader.Bool("return_token_strs").value_or(false);
-  if (!complaint.ok()) return complaint;
+  MEA_RETURN_IF_ERROR(complaint);
   int64_t bytes = kJsonBytesPerToken * std::ssize(ids);
   for (const int32_t id : ids) {
     if (with_texts) bytes += kJsonBytesPerToken + std::ssize(serving.tokenizer.TokenBytes(id));
@@ -116,7 +114,7 @@ absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving,
                                 StillWanted still_wanted) {
   absl::Status complaint;
   JsonReader reader(body, &complaint);
-  if (absl::Status status = CheckModelField(reader, serving); !status.ok()) return status;
+  MEA_RETURN_IF_ERROR(CheckModelField(reader, serving));
   if (!reader.Has("tokens")) reader.Invalid("tokens", "is not set");
   const std::vector<int32_t> ids = reader.Ints("tokens");
   const bool skip = reader.Bool("skip_special_tokens").value_or(false);
@@ -126,14 +124,13 @@ absl::StatusOr<Json> Detokenize(const Json& body, const Serving& serving,
     reader.Invalid(absl::StrCat("tokens[", i, "]"),
                    absl::StrCat(ids[i], " is outside the vocabulary 0..", vocab_size - 1));
   }
-  if (!complaint.ok()) return complaint;
+  MEA_RETURN_IF_ERROR(complaint);
   int64_t bytes = 0;
   for (const int32_t id : ids) bytes += std::ssize(serving.tokenizer.TokenBytes(id));
   if (bytes > kMaxHttpAnswerBytes) return TooLargeJson(bytes);
-  absl::StatusOr<std::string> text =
-      DecodeTokens(serving.tokenizer, "tokens", ids, skip, still_wanted);
-  if (!text.ok()) return text.status();
-  return Json{{"prompt", *std::move(text)}};
+  MEA_ASSIGN_OR_RETURN(std::string text,
+                       DecodeTokens(serving.tokenizer, "tokens", ids, skip, still_wanted));
+  return Json{{"prompt", std::move(text)}};
 }
 
 }  // namespace mea::openai
