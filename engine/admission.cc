@@ -94,8 +94,6 @@ bool Admission::WantsOutlook(absl::Time now) const {
 
 void Admission::Publish(Outlook outlook, int num_in_inbox, absl::Time now) {
   outlook.time = now;
-  outlook.step_time = step_time_.Fit();
-  outlook.is_known = step_time_.is_known();
   auto published = std::make_shared<const Outlook>(std::move(outlook));
   std::lock_guard lock(mutex_);
   if (now - last_asked_ > kAskedLately) {

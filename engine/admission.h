@@ -25,13 +25,12 @@ class Admission {
   void Submitted(const Request& request, int num_completions = 1);
 
   // Engine thread.
-  void Observe(const StepReport& report) { step_time_.Observe(report); }
   // How many requests have ended before their deadlines, and how many because of them, since the
   // start. If too many are late, the forecasts are too short and are discounted less.
   void Learn(int64_t met, int64_t missed);
   // Whether to publish an outlook: somebody has asked lately, and the last one is no longer fresh.
   bool WantsOutlook(absl::Time now) const;
-  // `outlook` does not yet have step times, nor the newest `num_in_inbox` submitted completions.
+  // `outlook` does not yet have the newest `num_in_inbox` submitted completions.
   void Publish(Outlook outlook, int num_in_inbox, absl::Time now);
 
  private:
@@ -45,8 +44,7 @@ class Admission {
 
   static constexpr double kLeastFactor = 0.8;
 
-  StepTimeModel step_time_;  // engine thread, like the next two
-  int64_t met_ = 0;
+  int64_t met_ = 0;  // engine thread, like the next
   int64_t missed_ = 0;
   mutable std::mutex mutex_;
   // Guarded by mutex_:

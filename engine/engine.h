@@ -43,6 +43,9 @@ struct EngineOptions {
   int max_context = 0;                  // tokens of prompt and output together; 0 = the model's own
   int max_num_seqs = 0;                 // sequences in one step
   int max_batch_tokens = 0;             // tokens in one step; a longer prompt is split into chunks
+  // Of a step with decoding sequences: step_budget.h. Absent: a few times what it takes without
+  // prompts; infinite: prompts fill every step.
+  std::optional<absl::Duration> target_itl;
   int max_queued_requests = 1024;
   int max_queued_tokens = 1 << 20;  // of the prompts that wait; a single prompt may exceed it
   bool prefix_cache = true;         // prompts share the computed cache of a common beginning
@@ -75,6 +78,7 @@ struct EngineStats {
 struct StepReport {
   int num_prefill_tokens = 0;
   int num_decode_tokens = 0;
+  int prompt_budget = 0;  // prompt tokens that it was allowed
   absl::Time launched;
   double seconds = 0;  // from its launch, or the end of the previous step, to its end
 };

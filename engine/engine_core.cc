@@ -20,12 +20,13 @@ bool DependsOnOutput(const Request& request) {
 }  // namespace
 
 EngineCore::EngineCore(Model* model, KvCache* kv, int max_num_seqs,
-                       std::vector<int32_t> eos_token_ids)
+                       std::vector<int32_t> eos_token_ids, std::optional<absl::Duration> target_itl)
     : model_(model),
       kv_(kv),
       eos_token_ids_(std::move(eos_token_ids)),
       scheduler_(
           {.max_num_seqs = max_num_seqs, .max_batch_tokens = model->limits().max_batch_tokens}, kv),
+      budget_(target_itl),
       steps_{Step(model->config().vocab_size), Step(model->config().vocab_size)} {
   // Decoding sequences must not use up the budget of prompts.
   MEA_CHECK(max_num_seqs <= model->limits().max_batch_tokens);
@@ -76,10 +77,12 @@ bool EngineCore::Launch(absl::Time now) {
   FinishExpired(now);
   if (!device_status_.ok()) FinishAll(device_status_);
   Step& step = steps_[(oldest_ + num_steps_in_flight_) % 2];
-  step.schedule = scheduler_.Next(std::move(step.schedule));
+  const int prompt_budget = budget_.PromptTokens(scheduler_.load());
+  step.schedule = scheduler_.Next(prompt_budget, std::move(step.schedule));
   if (step.schedule.empty()) return false;
 
-  step.report = {.launched = now};
+  step.report = {.prompt_budget = std::min(prompt_budget, model_->limits().max_batch_tokens),
+                 .launched = now};
   step.wants_prompt_logprobs = false;
   for (const ScheduledChunk& chunk : step.schedule) {
     Sequence& sequence = *chunk.sequence;
@@ -383,6 +386,13 @@ std::vector<std::string> EngineCore::finished_ids() const {
     if (!in_flight_.contains(sequence->request.id)) ids.push_back(sequence->request.id);
   }
   return ids;
+}
+
+Outlook EngineCore::MakeOutlook() const {
+  Outlook outlook = scheduler_.MakeOutlook(request_limits().max_context);
+  outlook.step_time = budget_.step_time().Fit();
+  outlook.is_known = budget_.step_time().is_known();
+  return outlook;
 }
 
 EngineStats EngineCore::stats() const {

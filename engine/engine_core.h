@@ -20,7 +20,8 @@ namespace mea {
 // it.
 class EngineCore {
  public:
-  EngineCore(Model* model, KvCache* kv, int max_num_seqs, std::vector<int32_t> eos_token_ids);
+  EngineCore(Model* model, KvCache* kv, int max_num_seqs, std::vector<int32_t> eos_token_ids,
+             std::optional<absl::Duration> target_itl = std::nullopt);
   // Whatever is still in flight ends with CANCELLED.
   ~EngineCore();
 
@@ -50,6 +51,8 @@ class EngineCore {
   StepReport Collect();
   // One step, from its launch to its end.
   StepReport RunStep(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
+  // How long a step took, for the budgets of later ones and for forecasts.
+  void Observe(const StepReport& report) { budget_.Observe(report); }
   void Deliver();
 
   bool has_work() const { return !scheduler_.empty() || num_steps_in_flight_ > 0; }
@@ -64,7 +67,7 @@ class EngineCore {
   };
   const Deadlines& deadlines() const { return deadlines_; }
   EngineStats stats() const;
-  Outlook MakeOutlook() const { return scheduler_.MakeOutlook(request_limits().max_context); }
+  Outlook MakeOutlook() const;
 
  private:
   void FinishExpired(absl::Time now);
@@ -96,6 +99,7 @@ class EngineCore {
   KvCache* const kv_;
   const std::vector<int32_t> eos_token_ids_;
   Scheduler scheduler_;
+  StepBudget budget_;
   // The steps in flight are num_steps_in_flight_ entries of a ring, starting at oldest_.
   std::array<Step, 2> steps_;
   int oldest_ = 0;

@@ -22,7 +22,7 @@ EngineLoop::EngineLoop(EngineParts parts, StepObserver observer)
     : parts_(std::move(parts)),
       observer_(std::move(observer)),
       core_(parts_.model.get(), parts_.kv.get(), parts_.options.max_num_seqs,
-            parts_.generation.eos_token_ids),
+            parts_.generation.eos_token_ids, parts_.options.target_itl),
       limits_(core_.request_limits()),
       counters_at_start_(parts_.backend->counters()),
       stats_(core_.stats()) {
@@ -173,7 +173,7 @@ void EngineLoop::Run() {
       const absl::Time end = Now();
       report.seconds = absl::ToDoubleSeconds(end - std::max(report.launched, last_end));
       last_end = end;
-      admission_.Observe(report);
+      core_.Observe(report);
     }
     if (!overlaps || !core_.has_work()) Announce();
     if (observer_ != nullptr && report.num_prefill_tokens + report.num_decode_tokens > 0) {

@@ -118,12 +118,25 @@ std::unique_ptr<Sequence> Scheduler::Dequeue(const Sequence* sequence) {
   return dequeued;
 }
 
-Schedule Scheduler::Next(Schedule memory) {
+StepLoad Scheduler::load() const {
+  StepLoad load;
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    if (sequence->num_to_compute() == 0 || (sequence->is_decoding() && sequence->awaits_end))
+      continue;
+    ++(sequence->is_decoding() ? load.num_decodes : load.num_prompts);
+  }
+  load.num_prompts += std::min(num_waiting(), limits_.max_num_seqs - num_running());
+  return load;
+}
+
+Schedule Scheduler::Next(int prompt_budget, Schedule memory) {
+  MEA_CHECK(prompt_budget > 0);
   Schedule schedule = std::move(memory);
   schedule.clear();
   int budget = limits_.max_batch_tokens;
   const bool has_room = ReserveOrPreempt();
   ScheduleDecodes(schedule, budget);
+  budget = std::min(budget, prompt_budget);
   SchedulePrompts(schedule, budget);
   if (has_room) AdmitWaiting(schedule, budget);
   MEA_CHECK(!schedule.empty() || empty() ||

@@ -6,6 +6,7 @@
 
 #include "engine/outlook.h"
 #include "engine/sequence.h"
+#include "engine/step_budget.h"
 #include "kvcache/kv_cache.h"
 
 namespace mea {
@@ -69,10 +70,13 @@ class Scheduler {
   // Removes a sequence, wherever it is, together with its pages; null if it is not there.
   std::unique_ptr<Sequence> Remove(const Sequence* sequence);
 
-  // From here on the tokens of the schedule count as computed: whatever uses their keys and values
-  // runs after the step. Empty only if all there is to do is wait for sequences whose end is in
-  // flight. `memory` is an earlier schedule whose memory is reused.
-  Schedule Next(Schedule memory = {});
+  // What the next step could compute, unless somebody has to give way.
+  StepLoad load() const;
+  // Computes at most `prompt_budget` tokens of prompts, at least 1. From here on the tokens of the
+  // schedule count as computed: whatever uses their keys and values runs after the step. Empty only
+  // if all there is to do is wait for sequences whose end is in flight. `memory` is an earlier
+  // schedule whose memory is reused.
+  Schedule Next(int prompt_budget = kUnlimitedPromptTokens, Schedule memory = {});
   // The step of `schedule` has run and its tokens are known: prompts with the same beginning may
   // share them.
   void Commit(const Schedule& schedule);

@@ -153,6 +153,10 @@ Metrics::Metrics(MetricsOptions options)
                                       kCountBuckets)),
       step_tokens_(AddHistogram("mea_step_tokens", "Tokens that one step of the engine computed.",
                                 kCountBuckets)),
+      step_prompt_budget_(AddHistogram("mea_step_prompt_budget_tokens",
+                                       "Prompt tokens that a step was allowed, of steps with "
+                                       "prompts and decoding sequences.",
+                                       kCountBuckets)),
       step_(prometheus::BuildHistogram()
                 .Name("mea_step_seconds")
                 .Help("Time of one step of the engine, by what it computed.")
@@ -178,6 +182,9 @@ prometheus::Histogram& Metrics::AddHistogram(const std::string& name, const std:
 void Metrics::ObserveStep(const StepReport& step) {
   step_.Add({{"phase", std::string(Phase(step))}}, kTokenBuckets).Observe(step.seconds);
   step_tokens_.Observe(step.num_prefill_tokens + step.num_decode_tokens);
+  if (step.num_prefill_tokens > 0 && step.num_decode_tokens > 0) {
+    step_prompt_budget_.Observe(step.prompt_budget);
+  }
 }
 
 void Metrics::ObserveRequest(const RequestFigures& request) {

@@ -84,6 +84,7 @@ class Metrics {
   prometheus::Histogram& params_n_;
   prometheus::Histogram& params_max_tokens_;
   prometheus::Histogram& step_tokens_;
+  prometheus::Histogram& step_prompt_budget_;
   prometheus::Family<prometheus::Histogram>& step_;    // label phase
   prometheus::Family<prometheus::Counter>& requests_;  // labels code, finish_reason
 };

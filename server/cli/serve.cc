@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ Exit status: 0 after a drain, 1 after a failure, 3 when a file of the checkpoint
 4 when nobody answers on a port of its own.
 )";
 
+constexpr absl::Duration kLeastTargetItl = absl::Milliseconds(1);
+constexpr absl::Duration kMostTargetItl = absl::Minutes(1);
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(250);
 
 // In the order of LogLevel.
@@ -52,6 +55,19 @@ LogLevel ParseLogLevel(const std::string& name) {
                                kLogLevels.begin());
 }
 
+absl::StatusOr<std::optional<absl::Duration>> ParseTargetItl(const std::string& text) {
+  absl::Duration duration;
+  if (text == "auto") return std::optional<absl::Duration>();
+  if (text == "off" || text == "0") return std::optional(absl::InfiniteDuration());
+  if (absl::ParseDuration(text, &duration) && duration >= kLeastTargetItl &&
+      duration <= kMostTargetItl) {
+    return std::optional(duration);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--target-itl '", text, "' is not auto, off, or a duration in ",
+      absl::FormatDuration(kLeastTargetItl), "..", absl::FormatDuration(kMostTargetItl)));
+}
+
 struct ServeFlags {
   EngineOptions engine;
   ServerOptions server;
@@ -60,6 +76,7 @@ struct ServeFlags {
   std::string log_level = "info";
   std::string log_format = "text";
   std::string kv_cache_bytes = "0";
+  std::string target_itl = "auto";
   std::string metrics_compat = "none";
   double drain_timeout_s = 30;
   double stall_timeout_s = 5;
@@ -141,6 +158,14 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->check(InRange(0, 1 << 16))
       ->capture_default_str();
   command
+      .add_option("--target-itl", flags.target_itl,
+                  "Longest time of a step while sequences decode, e.g. 50ms: prompts get what is "
+                  "left of it, but at least 48 tokens. auto: 3 times what the step takes without "
+                  "prompts, more where prompts pile up. off: prompts fill every step up to "
+                  "--max-batch-tokens")
+      ->type_name("DURATION")
+      ->capture_default_str();
+  command
       .add_option("--max-queued-requests", engine.max_queued_requests,
                   "Most requests that may wait; more are refused")
       ->check(InRange(1, 1 << 20))
@@ -217,6 +242,7 @@ absl::Status Serve(ServeFlags flags) {
       "mea serve: interrupted before it was ready");  // its thread lives as long as the program
   MEA_ASSIGN_OR_RETURN(flags.engine.kv_cache_bytes,
                        ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
+  MEA_ASSIGN_OR_RETURN(flags.engine.target_itl, ParseTargetItl(flags.target_itl));
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
   flags.server.stats_interval = absl::Seconds(flags.stats_interval_s);
   flags.server.port_timeout = 3 * flags.server.stall_timeout;

@@ -42,12 +42,26 @@ void LogDefaults(const Engine& engine, Log& log) {
              {"end_tokens", absl::StrJoin(defaults.eos_token_ids, ",")}});
 }
 
+void LogSteps(const EngineOptions& options, Log& log) {
+  std::string target = "auto";
+  if (options.target_itl == absl::InfiniteDuration()) {
+    target = "off";
+  } else if (options.target_itl) {
+    target = absl::FormatDuration(*options.target_itl);
+  }
+  log.Write(LogLevel::kInfo, "steps",
+            {{"max_num_seqs", options.max_num_seqs},
+             {"max_batch_tokens", options.max_batch_tokens},
+             {"target_itl", target}});
+}
+
 }  // namespace
 
 void LogStart(const MachineLimits& machine, const Engine& engine, const Tokenizer& tokenizer,
               Log& log) {
   LogMachine(machine, log);
   LogDefaults(engine, log);
+  LogSteps(engine.options(), log);
   LogWarnings(engine, tokenizer.vocab_size(), log);
 }
 

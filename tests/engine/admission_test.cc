@@ -15,25 +15,20 @@ Request RequestOf(int max_tokens, absl::Duration patience) {
   return request;
 }
 
+// A step takes 10 ms.
 Outlook IdleOutlook() {
   static const KvLayout layout{.page_size = 16};
-  return {.max_num_seqs = 1,
+  return {.step_time = {.step = 0.01},
+          .is_known = true,
+          .max_num_seqs = 1,
           .max_batch_tokens = 64,
           .max_context = 1000,
           .layout = &layout,
           .num_available_pages = 100};
 }
 
-// A step takes 10 ms.
-void Measure(Admission& admission, int num_steps) {
-  for (int i = 0; i < num_steps; ++i) {
-    admission.Observe({.num_decode_tokens = 1, .seconds = 0.01});
-  }
-}
-
 TEST(AdmissionTest, RefusesWhatCannotEndInTimeAndSaysHowLateItWouldBe) {
   Admission admission;
-  Measure(admission, 100);
   EXPECT_FALSE(admission.WantsOutlook(kStart)) << "nobody has asked";
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
   ASSERT_TRUE(admission.WantsOutlook(kStart));
@@ -50,16 +45,16 @@ TEST(AdmissionTest, RefusesWhatCannotEndInTimeAndSaysHowLateItWouldBe) {
 
 TEST(AdmissionTest, RefusesNobodyBeforeEnoughStepsWereMeasured) {
   Admission admission;
-  Measure(admission, 10);
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
-  admission.Publish(IdleOutlook(), 0, kStart);
+  Outlook unknown = IdleOutlook();
+  unknown.is_known = false;
+  admission.Publish(unknown, 0, kStart);
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
   EXPECT_EQ(admission.UntilRoom(1, 0, kStart), absl::Seconds(1));
 }
 
 TEST(AdmissionTest, CountsWhatWasSubmittedSinceTheOutlook) {
   Admission admission;
-  Measure(admission, 100);
   const Request request = RequestOf(100, absl::Seconds(1.5));
   EXPECT_TRUE(admission.Check(request, kStart).ok());
   admission.Publish(IdleOutlook(), 0, kStart);
@@ -77,7 +72,6 @@ TEST(AdmissionTest, CountsWhatWasSubmittedSinceTheOutlook) {
 
 TEST(AdmissionTest, AnOldOutlookCountsFromItsOwnTime) {
   Admission admission;
-  Measure(admission, 100);
   const absl::Time later = kStart + absl::Seconds(5);
   EXPECT_TRUE(admission.Check(RequestOf(100, absl::Seconds(1)), kStart).ok());
   Outlook busy = IdleOutlook();
@@ -91,7 +85,6 @@ TEST(AdmissionTest, AnOldOutlookCountsFromItsOwnTime) {
 
 TEST(AdmissionTest, WhereManyAreLateForecastsCountMore) {
   Admission admission;
-  Measure(admission, 100);
   const Request request = RequestOf(100, absl::Milliseconds(900));  // takes a second
   EXPECT_TRUE(admission.Check(request, kStart).ok());
   admission.Publish(IdleOutlook(), 0, kStart);

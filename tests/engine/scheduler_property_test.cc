@@ -92,9 +92,10 @@ class RandomOperations {
       lives_[sequence].was_running = IsRunning(*sequence);
       lives_[sequence].was_decoding = sequence->is_decoding();
     }
-    const Schedule schedule = harness_.scheduler().Next();
+    const int prompt_budget = Below(2) == 0 ? kUnlimitedPromptTokens : 1 + Below(20);
+    const Schedule schedule = harness_.scheduler().Next(prompt_budget);
     ++num_steps_;
-    CheckBudgets(schedule);
+    CheckBudgets(schedule, prompt_budget);
     CheckProgress(schedule);
     CheckOrder();
     CheckWaits();
@@ -103,18 +104,21 @@ class RandomOperations {
     num_ended_ += alive - std::ssize(harness_.alive());
   }
 
-  void CheckBudgets(const Schedule& schedule) {
+  void CheckBudgets(const Schedule& schedule, int prompt_budget) {
     ASSERT_EQ(schedule.empty(), harness_.alive().empty());
     ASSERT_LE(std::ssize(schedule), kLimits.max_num_seqs);
     int tokens = 0;
+    int prompt_tokens = 0;
     for (const ScheduledChunk& chunk : schedule) {
       ASSERT_GT(chunk.num_tokens, 0);
       ASSERT_EQ(chunk.end(), chunk.sequence->num_computed);
       ASSERT_LE(chunk.end(), chunk.sequence->num_tokens());
       CheckRoom(chunk);
       tokens += chunk.num_tokens;
+      if (!chunk.is_decode) prompt_tokens += chunk.num_tokens;
     }
     ASSERT_LE(tokens, kLimits.max_batch_tokens);
+    ASSERT_LE(prompt_tokens, prompt_budget);
   }
 
   // What the step writes and what it may read has a page.

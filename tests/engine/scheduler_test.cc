@@ -29,8 +29,8 @@ class SchedulerTest : public ::testing::Test {
   void Remove(Sequence* sequence) { harness_->Remove(sequence); }
 
   // One step: what it computed, in the order of the schedule.
-  std::vector<Computed> Step() {
-    const Schedule schedule = scheduler().Next();
+  std::vector<Computed> Step(int prompt_budget = kUnlimitedPromptTokens) {
+    const Schedule schedule = scheduler().Next(prompt_budget);
     std::vector<Computed> seen;
     for (const ScheduledChunk& chunk : schedule) {
       seen.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
@@ -69,6 +69,31 @@ TEST_F(SchedulerTest, DecodingGoesFirstAndPromptsFillTheRest) {
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 19}));
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 11}));
   EXPECT_THAT(Step(), ElementsAre(Computed{"0", 1}, Computed{"1", 1}));
+}
+
+TEST_F(SchedulerTest, PromptsGetNoMoreThanTheirBudget) {
+  Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
+  Add(5);
+  EXPECT_THAT(Step(3), ElementsAre(Computed{"0", 3}));
+  EXPECT_THAT(Step(3), ElementsAre(Computed{"0", 2}));
+  Add(6);
+  EXPECT_THAT(Step(4), ElementsAre(Computed{"0", 1}, Computed{"1", 4}));
+  EXPECT_THAT(Step(4), ElementsAre(Computed{"0", 1}, Computed{"1", 2}));
+  EXPECT_THAT(Step(4), ElementsAre(Computed{"0", 1}, Computed{"1", 1}));
+}
+
+TEST_F(SchedulerTest, TheLoadIsWhatDecodesAndWhatCouldBegin) {
+  Create(16, {.max_num_seqs = 4, .max_batch_tokens = 20});
+  EXPECT_EQ(scheduler().load(), (StepLoad{0, 0}));
+  Add(5);
+  EXPECT_EQ(scheduler().load(), (StepLoad{0, 1}));
+  Step();
+  Add(30);
+  EXPECT_EQ(scheduler().load(), (StepLoad{1, 1}));
+  Step();
+  EXPECT_EQ(scheduler().load(), (StepLoad{1, 1})) << "half of it is computed";
+  for (int i = 0; i < 5; ++i) Add(30);
+  EXPECT_EQ(scheduler().load(), (StepLoad{1, 3})) << "there is no place for more";
 }
 
 TEST_F(SchedulerTest, SequencesJoinAndLeaveBetweenSteps) {

@@ -126,8 +126,9 @@ TEST(MetricsTest, LatenciesAreHistogramsInSeconds) {
   f.engine.SetAnswer("hello");
   EXPECT_TRUE(f.Try(TextRequest("hey")).ok());
   f.metrics.ObserveStep({.num_prefill_tokens = 3, .seconds = 0.5});
-  f.metrics.ObserveStep({.num_prefill_tokens = 3, .num_decode_tokens = 1, .seconds = 0.25});
-  f.metrics.ObserveStep({.num_decode_tokens = 1, .seconds = 0.002});
+  f.metrics.ObserveStep(
+      {.num_prefill_tokens = 3, .num_decode_tokens = 1, .prompt_budget = 40, .seconds = 0.25});
+  f.metrics.ObserveStep({.num_decode_tokens = 1, .prompt_budget = 50, .seconds = 0.002});
 
   const Scrape s = ScrapeMetrics(f);
   const std::string m = "{model_name=\"fake\"}";
@@ -145,6 +146,8 @@ TEST(MetricsTest, LatenciesAreHistogramsInSeconds) {
       s.samples.count("mea_inter_token_latency_seconds_bucket{model_name=\"fake\",le=\"0.0005\"}"),
       1u);
   EXPECT_EQ(s.types.at("mea_step_seconds"), "histogram");
+  EXPECT_EQ(s.At("mea_step_prompt_budget_tokens_count" + m), 1);
+  EXPECT_EQ(s.At("mea_step_prompt_budget_tokens_sum" + m), 40);
 }
 
 TEST(MetricsTest, WhatRequestsTookIsCounted) {

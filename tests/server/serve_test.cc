@@ -69,7 +69,7 @@ TEST(ServeTest, LogsEachEventOnceOnStderrAndNothingElseAsJson) {
     EXPECT_GE(fields["total_ms"], fields["ttft_ms"]);
     EXPECT_GT(fields["kv_bytes"], 0);
   }
-  EXPECT_THAT(events, ::testing::ElementsAre("machine", "defaults", "request finished",
+  EXPECT_THAT(events, ::testing::ElementsAre("machine", "defaults", "steps", "request finished",
                                              "drain begins", "drain ended"));
   EXPECT_EQ(serve.ReadLine(), "");
   EXPECT_EQ(serve.Wait(), 0);
