@@ -390,6 +390,7 @@ std::vector<std::string> EngineCore::finished_ids() const {
 
 Outlook EngineCore::MakeOutlook() const {
   Outlook outlook = scheduler_.MakeOutlook(request_limits().max_context);
+  outlook.prompt_budget = std::min(outlook.prompt_budget, budget_.PromptTokens(scheduler_.load()));
   outlook.step_time = budget_.step_time().Fit();
   outlook.is_known = budget_.step_time().is_known();
   return outlook;

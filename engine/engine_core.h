@@ -21,7 +21,7 @@ namespace mea {
 class EngineCore {
  public:
   EngineCore(Model* model, KvCache* kv, int max_num_seqs, std::vector<int32_t> eos_token_ids,
-             std::optional<absl::Duration> target_itl = std::nullopt);
+             std::optional<absl::Duration> target_itl = absl::InfiniteDuration());
   // Whatever is still in flight ends with CANCELLED.
   ~EngineCore();
 

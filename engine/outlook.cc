@@ -5,6 +5,8 @@
 #include <functional>
 #include <queue>
 
+#include "engine/prompt_shares.h"
+
 namespace mea {
 namespace {
 
@@ -17,6 +19,7 @@ int MostOutput(const Request& request, int max_context) {
 
 Work NewWork(const Outlook& outlook, const Request& request, int prompt_tokens, int output_tokens) {
   return {.turn = outlook.num_steps - int64_t{outlook.steps_per_priority} * request.priority,
+          .priority = request.priority,
           .prompt_tokens = prompt_tokens,
           .output_tokens = output_tokens,
           .num_pages = static_cast<int>(outlook.layout->PagesFor(prompt_tokens))};
@@ -35,7 +38,7 @@ class Replay {
       pages_ -= work.num_pages;
     }
     --places_;
-    prompt_tokens_ += work.prompt_tokens;
+    prompts_.push_back({.priority = work.priority, .num_tokens = work.prompt_tokens});
     // The step that ends a prompt also draws a token.
     const bool has_prompt = work.prompt_tokens > 0;
     const int64_t begin = now_ + Steps(work.prompt_tokens);
@@ -46,21 +49,24 @@ class Replay {
   // Pages that may become free at any time.
   void Release(int num_pages) { pages_ += num_pages; }
 
-  // Steps until the last of them began.
-  int64_t begin() const { return now_; }
-  // Steps until it ends. Its prompt is the last one, and all prompts share the budget of a step.
-  int64_t end() const {
-    const Decodes& last = decodes_.back();
-    return last.end + std::max<int64_t>(0, Steps(prompt_tokens_) - last.begin);
+  // Seconds until the last of them began.
+  double SecondsUntilBegin() const {
+    int64_t prompt_tokens = 0;
+    for (const PromptLeft& prompt : prompts_) prompt_tokens += prompt.num_tokens;
+    return Seconds(now_, prompt_tokens);
   }
 
-  // The time of `steps` steps, in which all these prompts are computed.
-  double Seconds(int64_t steps) const {
-    int64_t decoded = 0;
-    for (const Decodes& decodes : decodes_) {
-      decoded += std::max<int64_t>(0, std::min(decodes.end, steps) - decodes.begin);
+  // And until it ends. Shorter prompts are served before its own; longer ones get what is left.
+  double SecondsUntilEnd() const {
+    const PromptLeft& own = prompts_.back();
+    int64_t before = own.num_tokens, behind = 0;
+    for (const PromptLeft& prompt : std::span(prompts_).first(prompts_.size() - 1)) {
+      (IsServedBefore(own, prompt) ? behind : before) += prompt.num_tokens;
     }
-    return outlook_.step_time.Seconds(steps, prompt_tokens_, decoded);
+    const Decodes& last = decodes_.back();
+    const int64_t end = last.end + std::max<int64_t>(0, Steps(before) - last.begin);
+    const int64_t left = std::max<int64_t>(0, end * outlook_.prompt_budget - before);
+    return Seconds(end, before + std::min(behind, left));
   }
 
  private:
@@ -73,6 +79,13 @@ class Replay {
     bool operator>(const Ending& other) const { return step > other.step; }
   };
 
+  double Seconds(int64_t steps, int64_t prompt_tokens) const {
+    int64_t decoded = 0;
+    for (const Decodes& decodes : decodes_) {
+      decoded += std::max<int64_t>(0, std::min(decodes.end, steps) - decodes.begin);
+    }
+    return outlook_.step_time.Seconds(steps, prompt_tokens, decoded);
+  }
   int64_t Steps(int64_t prompt_tokens) const {
     return CeilDiv(prompt_tokens, outlook_.max_batch_tokens);
   }
@@ -89,7 +102,7 @@ class Replay {
   int places_;
   int pages_;
   int64_t now_ = 0;
-  int64_t prompt_tokens_ = 0;
+  std::vector<PromptLeft> prompts_;
   std::vector<Decodes> decodes_;
   std::priority_queue<Ending, std::vector<Ending>, std::greater<>> endings_;
 };
@@ -142,13 +155,13 @@ double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, con
     if (work.turn <= own.turn) replay.Begin(work);
   }
   replay.Begin(own);
-  return replay.Seconds(replay.end());
+  return replay.SecondsUntilEnd();
 }
 
 double SecondsAlone(const Outlook& outlook, const Work& own) {
   Replay replay(outlook);
   replay.Begin(own);
-  return replay.Seconds(replay.end());
+  return replay.SecondsUntilEnd();
 }
 
 double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
@@ -163,7 +176,7 @@ double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, i
     --num_requests;
     num_tokens -= work.prompt_tokens;
   }
-  return replay.Seconds(replay.begin());
+  return replay.SecondsUntilBegin();
 }
 
 }  // namespace mea

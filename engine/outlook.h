@@ -14,6 +14,7 @@ namespace mea {
 // The remaining cost of one request.
 struct Work {
   int64_t turn = 0;  // see Scheduler: the earlier goes first
+  int priority = 0;
   bool is_running = false;
   int prompt_tokens = 0;  // to be computed before it draws; 0 while it decodes
   int output_tokens = 0;  // to be drawn, at least 1
@@ -31,6 +32,7 @@ struct Outlook {
   int steps_per_priority = 0;
   int max_num_seqs = 0;
   int max_batch_tokens = 0;
+  int prompt_budget = 0;  // prompt tokens that a step is allowed at present
   int max_context = 0;
   const KvLayout* layout = nullptr;  // of the cache, which outlives it
   int num_available_pages = 0;

@@ -3,11 +3,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/prompt_shares.h"
+
 namespace mea {
 namespace {
 
 bool GoesBefore(const Sequence& a, const Sequence& b) {
   return a.turn != b.turn ? a.turn < b.turn : a.arrival < b.arrival;
+}
+
+// There is something to compute before its end is known.
+bool HasWork(const Sequence& sequence) {
+  return sequence.num_to_compute() > 0 && !(sequence.is_decoding() && sequence.awaits_end);
+}
+
+PromptLeft LeftOf(const Sequence& sequence) {
+  return {.priority = sequence.request.priority, .num_tokens = sequence.num_to_compute()};
 }
 
 void Insert(std::vector<std::unique_ptr<Sequence>>& queue, std::unique_ptr<Sequence> sequence) {
@@ -121,8 +132,7 @@ std::unique_ptr<Sequence> Scheduler::Dequeue(const Sequence* sequence) {
 StepLoad Scheduler::load() const {
   StepLoad load;
   for (const std::unique_ptr<Sequence>& sequence : running_) {
-    if (sequence->num_to_compute() == 0 || (sequence->is_decoding() && sequence->awaits_end))
-      continue;
+    if (!HasWork(*sequence)) continue;
     ++(sequence->is_decoding() ? load.num_decodes : load.num_prompts);
   }
   load.num_prompts += std::min(num_waiting(), limits_.max_num_seqs - num_running());
@@ -133,12 +143,12 @@ Schedule Scheduler::Next(int prompt_budget, Schedule memory) {
   MEA_CHECK(prompt_budget > 0);
   Schedule schedule = std::move(memory);
   schedule.clear();
-  int budget = limits_.max_batch_tokens;
   const bool has_room = ReserveOrPreempt();
-  ScheduleDecodes(schedule, budget);
-  budget = std::min(budget, prompt_budget);
+  ScheduleDecodes(schedule);
+  const int budget =
+      std::min(prompt_budget, limits_.max_batch_tokens - static_cast<int>(schedule.size()));
+  if (has_room) AdmitWaiting(budget);
   SchedulePrompts(schedule, budget);
-  if (has_room) AdmitWaiting(schedule, budget);
   MEA_CHECK(!schedule.empty() || empty() ||
             std::any_of(running_.begin(), running_.end(),
                         [](const auto& sequence) { return sequence->awaits_end; }));
@@ -146,15 +156,13 @@ Schedule Scheduler::Next(int prompt_budget, Schedule memory) {
   return schedule;
 }
 
-// As much of the sequence as the budget allows.
-void Scheduler::Append(Schedule& schedule, int& budget, Sequence& sequence) {
+void Scheduler::Append(Schedule& schedule, Sequence& sequence, int num_tokens) {
   ScheduledChunk chunk{.sequence = &sequence,
                        .begin = sequence.num_computed,
-                       .num_tokens = std::min(budget, sequence.num_to_compute()),
+                       .num_tokens = num_tokens,
                        .is_decode = sequence.is_decoding()};
   sequence.num_computed = chunk.end();
   chunk.draws = sequence.num_to_compute() == 0;
-  budget -= chunk.num_tokens;
   schedule.push_back(chunk);
 }
 
@@ -164,7 +172,7 @@ bool Scheduler::ReserveOrPreempt() {
   const int64_t num_preemptions = num_preemptions_;
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
-    if (sequence.num_to_compute() == 0 || (sequence.is_decoding() && sequence.awaits_end)) continue;
+    if (!HasWork(sequence)) continue;
     // The last one may have to make room for itself.
     while (i < running_.size() &&
            !kv_->Reserve(sequence.pages, sequence.num_computed, sequence.num_tokens())) {
@@ -174,30 +182,57 @@ bool Scheduler::ReserveOrPreempt() {
   return num_preemptions_ == num_preemptions;
 }
 
-void Scheduler::ScheduleDecodes(Schedule& schedule, int& budget) {
+void Scheduler::ScheduleDecodes(Schedule& schedule) {
   for (const std::unique_ptr<Sequence>& sequence : running_) {
-    if (budget == 0) return;
-    if (sequence->is_decoding() && !sequence->awaits_end) Append(schedule, budget, *sequence);
+    if (sequence->is_decoding() && !sequence->awaits_end) Append(schedule, *sequence, 1);
   }
 }
 
-void Scheduler::SchedulePrompts(Schedule& schedule, int& budget) {
-  for (const std::unique_ptr<Sequence>& sequence : running_) {
-    if (budget == 0) return;
-    if (sequence->is_decoding() || sequence->num_to_compute() == 0) continue;
-    Append(schedule, budget, *sequence);
+void Scheduler::SchedulePrompts(Schedule& schedule, int budget) {
+  const std::vector<Sequence*> prompts = Prompts();
+  std::vector<PromptLeft> left;
+  for (const Sequence* prompt : prompts) left.push_back(LeftOf(*prompt));
+  const std::vector<int> shares = DividePromptBudget(budget, left);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (shares[i] > 0) Append(schedule, *prompts[i], shares[i]);
   }
 }
 
-void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
+std::vector<Sequence*> Scheduler::Prompts() const {
+  std::vector<Sequence*> prompts;
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    if (HasWork(*sequence)) prompts.push_back(sequence.get());
+  }
+  return prompts;
+}
+
+bool Scheduler::WouldGetShare(const Sequence& waiting, int budget) const {
+  std::vector<PromptLeft> left;
+  size_t place = 0;  // of `waiting`
+  for (const Sequence* prompt : Prompts()) {
+    if (GoesBefore(*prompt, waiting)) ++place;
+    left.push_back(LeftOf(*prompt));
+  }
+  left.insert(left.begin() + place, LeftOf(waiting));
+  return DividePromptBudget(budget, left)[place] > 0;
+}
+
+// Whoever gets no share yet stays in the queue: its pages can be another's meanwhile, and what is
+// being computed may turn out to be its beginning. But those who wait before a shorter one have to
+// be admitted with it.
+void Scheduler::AdmitWaiting(int budget) {
   int places = limits_.max_num_seqs - NumPlacesTaken();
-  while (budget > 0 && !waiting_.empty()) {
-    Sequence* sequence = waiting_.front().get();
-    places -= 1 + NumSiblings(*sequence);
+  while (!waiting_.empty()) {
+    Sequence* const head = waiting_.front().get();
+    places -= 1 + NumSiblings(*head);
     if (places < 0) return;
-    if (!TakePages(*sequence)) return;
-    Insert(running_, Dequeue(sequence));
-    Append(schedule, budget, *sequence);
+    const auto end = waiting_.begin() + std::min(num_waiting(), places + 1);
+    const auto best = std::min_element(waiting_.begin(), end, [](const auto& a, const auto& b) {
+      return IsServedBefore(LeftOf(*a), LeftOf(*b));
+    });
+    if (!WouldGetShare(*head, budget) && !WouldGetShare(**best, budget)) return;
+    if (!TakePages(*head)) return;
+    Insert(running_, Dequeue(head));
   }
 }
 
@@ -259,6 +294,7 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
                   .steps_per_priority = limits_.steps_per_priority,
                   .max_num_seqs = limits_.max_num_seqs,
                   .max_batch_tokens = limits_.max_batch_tokens,
+                  .prompt_budget = limits_.max_batch_tokens,
                   .max_context = max_context,
                   .layout = &kv_->layout(),
                   .num_available_pages = kv.free_pages + kv.cached_pages,
@@ -272,6 +308,7 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
   for (const auto& sequence : running_) {
     outlook.work.push_back(
         {.turn = sequence->turn,
+         .priority = sequence->request.priority,
          .is_running = true,
          .prompt_tokens = sequence->is_decoding() ? 0 : sequence->num_to_compute(),
          .output_tokens = output_left(*sequence),
@@ -286,6 +323,7 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
   }
   for (const auto& sibling : siblings_) {
     outlook.work.push_back({.turn = sibling->turn,
+                            .priority = sibling->request.priority,
                             .prompt_tokens = 1,
                             .output_tokens = output_left(*sibling),
                             .num_pages = kv_->layout().num_groups()});

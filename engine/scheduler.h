@@ -81,7 +81,8 @@ class Scheduler {
   // share them.
   void Commit(const Schedule& schedule);
 
-  // All work, with what is known of its future. The caller fills in the times.
+  // All work, with what is known of its future. The caller fills in the times, and the budget if
+  // steps have a smaller one than max_batch_tokens.
   Outlook MakeOutlook(int max_context) const;
 
   int num_running() const { return static_cast<int>(running_.size()); }
@@ -91,10 +92,15 @@ class Scheduler {
   bool empty() const { return running_.empty() && waiting_.empty() && siblings_.empty(); }
 
  private:
-  void ScheduleDecodes(Schedule& schedule, int& budget);
-  void SchedulePrompts(Schedule& schedule, int& budget);
-  void AdmitWaiting(Schedule& schedule, int& budget);
-  static void Append(Schedule& schedule, int& budget, Sequence& sequence);
+  void ScheduleDecodes(Schedule& schedule);
+  void SchedulePrompts(Schedule& schedule, int budget);
+  // Admits waiting prompts as long as one of them would get a share of `budget`.
+  void AdmitWaiting(int budget);
+  bool WouldGetShare(const Sequence& waiting, int budget) const;
+  // Prompts in progress, in the order of their turns: whatever has work once the decodes have their
+  // places.
+  std::vector<Sequence*> Prompts() const;
+  static void Append(Schedule& schedule, Sequence& sequence, int num_tokens);
   // Allocates the sequence's tables for its greatest length, so that decoding allocates nothing.
   void ExpectOutput(Sequence& sequence) const;
   // All pages that a waiting sequence needs, or none.

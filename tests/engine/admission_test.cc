@@ -22,6 +22,7 @@ Outlook IdleOutlook() {
           .is_known = true,
           .max_num_seqs = 1,
           .max_batch_tokens = 64,
+          .prompt_budget = 64,
           .max_context = 1000,
           .layout = &layout,
           .num_available_pages = 100};

@@ -23,13 +23,17 @@ Request RequestOf(int prompt_length, int max_tokens, int priority = 0) {
 // A scheduler whose steps take exactly kStepTime, with a clock.
 class TimedScheduler {
  public:
-  TimedScheduler(int num_pages, SchedulerLimits limits) : harness_(num_pages, limits) {}
+  // `prompts_beside_decodes`: tokens in a step in which something decodes.
+  TimedScheduler(int num_pages, SchedulerLimits limits,
+                 int prompts_beside_decodes = kUnlimitedPromptTokens)
+      : harness_(num_pages, limits), prompts_beside_decodes_(prompts_beside_decodes) {}
 
   SchedulerHarness& harness() { return harness_; }
   double now() const { return now_; }
 
   Outlook MakeOutlook() {
     Outlook outlook = harness_.scheduler().MakeOutlook(1 << 20);
+    outlook.prompt_budget = std::min(outlook.prompt_budget, NextPromptBudget());
     outlook.step_time = kStepTime;
     outlook.is_known = true;
     return outlook;
@@ -40,7 +44,7 @@ class TimedScheduler {
     return SecondsUntilEnd(outlook, {}, LeastWork(outlook, request));
   }
   void Step() {
-    const Schedule schedule = harness_.scheduler().Next();
+    const Schedule schedule = harness_.scheduler().Next(NextPromptBudget());
     int prompt_tokens = 0, decode_tokens = 0;
     for (const ScheduledChunk& chunk : schedule) {
       (chunk.is_decode ? decode_tokens : prompt_tokens) += chunk.num_tokens;
@@ -51,7 +55,13 @@ class TimedScheduler {
   bool idle() const { return harness_.alive().empty(); }
 
  private:
+  int NextPromptBudget() {
+    return harness_.scheduler().load().num_decodes > 0 ? prompts_beside_decodes_
+                                                       : kUnlimitedPromptTokens;
+  }
+
   SchedulerHarness harness_;
+  const int prompts_beside_decodes_;
   double now_ = 0;
 };
 
@@ -74,6 +84,20 @@ TEST(OutlookTest, AQueueIsReckonedToItsEnd) {
   timed.harness().Add(RequestOf(10, 20));
   while (!timed.idle()) timed.Step();
   EXPECT_NEAR(forecast, timed.now(), 0.01 * timed.now());
+}
+
+TEST(OutlookTest, AShortPromptIsReckonedBesideALongOne) {
+  TimedScheduler timed(700, {.max_num_seqs = 4, .max_batch_tokens = 512}, 20);
+  timed.harness().Add(RequestOf(10, 1000));
+  timed.Step();
+  timed.harness().Add(RequestOf(10'000, 2));
+  timed.Step();
+  const Request request = RequestOf(10, 30);
+  const double forecast = timed.Forecast(request);
+  const double start = timed.now();
+  const Sequence* own = timed.harness().Add(request);
+  while (std::ranges::count(timed.harness().alive(), own) > 0) timed.Step();
+  EXPECT_NEAR(forecast, timed.now() - start, 0.1 * forecast);
 }
 
 TEST(OutlookTest, PagesAreWaitedForToo) {
@@ -126,10 +150,11 @@ TEST(OutlookTest, NoRequestEndsBeforeItsForecast) {
   struct Forecast {
     double arrival, end;
   };
-  for (int round = 0; round < 20; ++round) {
-    TimedScheduler timed(8 + below(30), {.max_num_seqs = 1 + below(6),
-                                         .max_batch_tokens = 8 + below(60),
-                                         .steps_per_priority = 20});
+  for (int round = 0; round < 30; ++round) {
+    TimedScheduler timed(
+        8 + below(30),
+        {.max_num_seqs = 1 + below(6), .max_batch_tokens = 8 + below(60), .steps_per_priority = 20},
+        round % 2 == 0 ? kUnlimitedPromptTokens : 4 + below(20));
     std::map<const Sequence*, Forecast> open;
     double forecast_sum = 0, truth_sum = 0;
     for (int i = 0; i < 3000 || !timed.idle(); ++i) {

@@ -64,7 +64,7 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
   kv_ = KvCache::Create(*backend, layout, options.num_pages * layout.num_groups()).value();
   if (options.prefix_cache) kv_->EnablePrefixCache();
   core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), options.max_num_seqs,
-                                       options.eos_token_ids);
+                                       options.eos_token_ids, options.target_itl);
 }
 
 std::vector<std::shared_ptr<RecordingSink>> EngineHarness::AddAll(Request request, int n) {

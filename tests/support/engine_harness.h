@@ -41,6 +41,7 @@ struct HarnessOptions {
   bool prefix_cache = false;
   bool keeps_all_pages = false;  // even those that windows have left
   bool launches_ahead = false;   // as EngineLoop does on a device
+  std::optional<absl::Duration> target_itl = absl::InfiniteDuration();
 };
 
 // An engine core on a random model, stepped by hand.
