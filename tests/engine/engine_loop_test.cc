@@ -56,7 +56,7 @@ class WaitableSink final : public TokenSink {
 constexpr int kVocab = 61;
 
 std::unique_ptr<EngineLoop> MakeLoopOn(std::unique_ptr<Backend> backend, EngineOptions options = {},
-                                       int num_pages = 256) {
+                                       int num_pages = 256, StepObserver observer = nullptr) {
   const RandomModelSpec spec{.max_position = 4096};
   EngineParts parts;
   options.max_batch_tokens = 64;
@@ -69,7 +69,7 @@ std::unique_ptr<EngineLoop> MakeLoopOn(std::unique_ptr<Backend> backend, EngineO
                     .value();
   parts.kv = KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
                  .value();
-  return std::make_unique<EngineLoop>(std::move(parts));
+  return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }
 
 std::unique_ptr<EngineLoop> MakeLoop(EngineOptions options = {}, int num_pages = 256,
@@ -346,6 +346,47 @@ TEST(EngineLoopTest, TheHeartBeatsAfterEachLayerOfALongStep) {
   EXPECT_GT(beats[2], beats[1]);
   EXPECT_EQ(beats[2], beats[3]);
   seen_by_hook = nullptr;
+}
+
+// The most prompt tokens beside a decoding sequence: of a prompt that arrives in the third step,
+// and of one that arrives when enough steps were measured.
+std::pair<int, int> MostBesideDecodes(std::optional<absl::Duration> target_itl) {
+  EngineLoop* loop = nullptr;
+  int num_forwards = 0;
+  const auto late = std::make_shared<WaitableSink>();
+  const auto submit = [&](int id, std::shared_ptr<TokenSink> sink) {
+    ASSERT_TRUE(loop->Submit(RandomRequest(id, 200, 2, kVocab), std::move(sink)).ok());
+  };
+  std::pair<int, int> most{0, 0};
+  std::promise<void> made;
+  auto before_forward = [&, is_made = made.get_future().share()] {
+    is_made.wait();
+    if (++num_forwards == 3) submit(2, std::make_shared<WaitableSink>());
+    if (num_forwards == 60) submit(3, late);
+  };
+  const auto observe = [&](const StepReport& step) {
+    if (step.num_decode_tokens == 0) return;
+    int& tokens = num_forwards < 60 ? most.first : most.second;
+    tokens = std::max(tokens, step.num_prefill_tokens);
+  };
+  auto owner = MakeLoopOn(ObservedCpu(std::make_unique<BeforeForward>(before_forward)),
+                          {.target_itl = target_itl}, 256, observe);
+  loop = owner.get();
+  const Request decoding = RandomRequest(1, 5, 3000, kVocab);
+  const auto sink = std::make_shared<WaitableSink>();
+  EXPECT_TRUE(loop->Submit(decoding, sink).ok());
+  made.set_value();
+  EXPECT_TRUE(late->Wait().status.ok());
+  loop->Cancel(decoding.id);
+  sink->Wait();
+  owner.reset();
+  return most;
+}
+
+TEST(EngineLoopTest, PromptsBesideDecodesGetWhatTheTargetLeaves) {
+  EXPECT_EQ(MostBesideDecodes(absl::InfiniteDuration()), std::pair(63, 63));
+  EXPECT_EQ(MostBesideDecodes(absl::Seconds(60)), std::pair(48, 63)) << "then times are known";
+  EXPECT_EQ(MostBesideDecodes(absl::Nanoseconds(1)), std::pair(48, 48));
 }
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {
