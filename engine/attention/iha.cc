@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 #include "engine/weights/place_tensors.h"
 #include "kernels/status_macros.h"

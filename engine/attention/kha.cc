@@ -1,6 +1,6 @@
 #include "engine/attention/kha.h"
 
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 
 namespace mea {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 
 namespace mea {

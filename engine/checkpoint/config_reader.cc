@@ -8,6 +8,7 @@
 #include "engine/family/family.h"
 #include "engine/family/rope_reader.h"
 #include "engine/storage/file.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/json.h"
 #include "kernels/status_macros.h"
 

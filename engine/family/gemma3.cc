@@ -3,7 +3,7 @@
 
 #include "engine/family/families.h"
 #include "engine/family/rope_reader.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/config/config.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 

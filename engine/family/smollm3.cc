@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/family/families.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 namespace {
