@@ -1,7 +1,6 @@
 #include "engine/bench/report.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -14,15 +13,6 @@
 
 namespace mea {
 namespace {
-
-std::string ProcessorName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
 
 nlohmann::ordered_json ToJson(const BenchRow& row) {
   nlohmann::ordered_json json = {
