@@ -191,6 +191,9 @@ TEST(ConfigRefusalsTest, OtherMathematicsIsRefused) {
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "config.json: layer_types[1]: expected \"full_attention\", since no sliding window is in "
        "use, found \"sliding_attention\""},
+      {R"({"model_type": "smollm3", "layer_types": ["full_attention", "sliding_attention"]})",
+       "config.json: layer_types[1]: expected \"full_attention\", since no sliding window is in "
+       "use, found \"sliding_attention\""},
       {R"({"layer_types": ["full_attention"]})",
        "config.json: layer_types: expected a list of num_hidden_layers = 2 names, found "
        "[\"full_attention\"]"},
