@@ -107,14 +107,14 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
       {"serve /nonexistent --listen 127.0.0.1:0 --http off --admin off",
        "mea serve: .*/nonexistent.*"},
       {"serve /nonexistent --kv-cache-bytes lots",
-       "mea serve: --kv-cache-bytes 'lots' is not a size.*"},
+       "mea serve: --kv-cache-bytes: 'lots' is not a size.*"},
       {"serve /nonexistent --page-size x", "mea serve: .*page-size.*"},
       {"serve /nonexistent --drain-timeout -1", "mea serve: .*drain-timeout.*"},
       {"serve /nonexistent --log-level loud",
        "mea serve: --log-level: loud not in \\{trace,debug,info,warning,error,off\\}.*"},
       {"inspect /nonexistent", "mea inspect: .*/nonexistent.*"},
       {"plan /nonexistent", "mea plan: .*/nonexistent.*"},
-      {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},
+      {"plan /nonexistent --memory 5x", "mea plan: --memory: '5x' is not a size.*"},
       {"bench", "mea bench: a command is required .*"},
       {"bench everything", "mea bench: .*everything.*"},
       {"bench engine", "mea bench engine: give a checkpoint's directory, or --random-weights .*"},
@@ -123,7 +123,7 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
        "mea bench engine: /nonexistent/config.json.*"},
       {"bench attention /nonexistent", "mea bench attention: /nonexistent/config.json.*"},
       {"bench attention /nonexistent --max-cache-bytes lots",
-       "mea bench attention: --max-cache-bytes 'lots' is not a size.*"},
+       "mea bench attention: --max-cache-bytes: 'lots' is not a size.*"},
       {"bench serve --server 127.0.0.1:1", "mea bench serve: no server at 127.0.0.1:1 .*"},
       {"bench serve --openai http://127.0.0.1:1",
        "mea bench serve: no server at http://127.0.0.1:1 .*"},
@@ -204,7 +204,7 @@ TEST(CliTest, EvalTakesTheCacheThatItsTextsNeed) {
   std::ofstream(dir + "/config.json") << config;
   std::ofstream(dir + "/text") << "Once upon a time there was a boy.";
   const std::string eval = "eval " + dir + " --text " + dir + "/text";
-  Outcome outcome = RunMea(eval + " --kv-cache-bytes 64KiB --json");
+  Outcome outcome = RunMea(eval + " --kv-cache-bytes 64KiB --max-num-seqs 0 --json");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto score = nlohmann::json::parse(outcome.out)["texts"][0];
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
