@@ -65,7 +65,9 @@ class EngineCore {
   };
   const Deadlines& deadlines() const { return deadlines_; }
   EngineStats stats() const;
-  Outlook MakeOutlook() const { return scheduler_.MakeOutlook(request_limits().max_context); }
+  LoadForecast MakeForecast() const {
+    return scheduler_.MakeForecast(request_limits().max_context);
+  }
 
  private:
   void FinishExpired(absl::Time now);

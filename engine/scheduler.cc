@@ -240,24 +240,24 @@ void Scheduler::Commit(const Schedule& schedule) {
   }
 }
 
-Outlook Scheduler::MakeOutlook(int max_context) const {
+LoadForecast Scheduler::MakeForecast(int max_context) const {
   const KvCacheStats kv = kv_->stats();
-  Outlook outlook{.num_steps = num_steps_,
-                  .steps_per_priority = limits_.steps_per_priority,
-                  .max_num_seqs = limits_.max_num_seqs,
-                  .max_batch_tokens = limits_.max_batch_tokens,
-                  .max_context = max_context,
-                  .layout = &kv_->layout(),
-                  .num_available_pages = kv.free_pages + kv.cached_pages,
-                  .output_share = output_share_.value(),
-                  .cached_share = cached_share_.value()};
-  outlook.work.reserve(running_.size() + waiting_.size());
+  LoadForecast forecast{.num_steps = num_steps_,
+                        .steps_per_priority = limits_.steps_per_priority,
+                        .max_num_seqs = limits_.max_num_seqs,
+                        .max_batch_tokens = limits_.max_batch_tokens,
+                        .max_context = max_context,
+                        .layout = &kv_->layout(),
+                        .num_available_pages = kv.free_pages + kv.cached_pages,
+                        .output_share = output_share_.value(),
+                        .cached_share = cached_share_.value()};
+  forecast.work.reserve(running_.size() + waiting_.size());
   const auto output_left = [&](const Sequence& sequence) {
-    const int expected = ExpectedOutput(sequence.request, outlook.output_share, max_context);
+    const int expected = ExpectedOutput(sequence.request, forecast.output_share, max_context);
     return std::max(1, expected - sequence.num_output());
   };
   for (const auto& sequence : running_) {
-    outlook.work.push_back(
+    forecast.work.push_back(
         {.turn = sequence->turn,
          .is_running = true,
          .prompt_tokens = sequence->is_decoding() ? 0 : sequence->num_to_compute(),
@@ -265,19 +265,19 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
          .num_pages = sequence->pages.num_pages()});
   }
   for (const auto& sequence : waiting_) {
-    Work work = ExpectedWork(outlook, sequence->request);
+    Work work = ExpectedWork(forecast, sequence->request);
     work.turn = sequence->turn;
     work.prompt_tokens += sequence->num_output();
     work.output_tokens = output_left(*sequence);
-    outlook.work.push_back(work);
+    forecast.work.push_back(work);
   }
   for (const auto& sibling : siblings_) {
-    outlook.work.push_back({.turn = sibling->turn,
-                            .prompt_tokens = 1,
-                            .output_tokens = output_left(*sibling),
-                            .num_pages = kv_->layout().num_groups()});
+    forecast.work.push_back({.turn = sibling->turn,
+                             .prompt_tokens = 1,
+                             .output_tokens = output_left(*sibling),
+                             .num_pages = kv_->layout().num_groups()});
   }
-  return outlook;
+  return forecast;
 }
 
 }  // namespace mea

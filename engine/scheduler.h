@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/outlook.h"
+#include "engine/load_forecast.h"
 #include "engine/sequence.h"
 #include "kvcache/kv_cache.h"
 
@@ -78,7 +78,7 @@ class Scheduler {
   void Commit(const Schedule& schedule);
 
   // All work, with what is known of its future. The caller fills in the times.
-  Outlook MakeOutlook(int max_context) const;
+  LoadForecast MakeForecast(int max_context) const;
 
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
