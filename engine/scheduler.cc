@@ -89,7 +89,7 @@ void Scheduler::BeginSiblings(const Sequence& first) {
 void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
   const int num_tokens = first.prompt_length() - 1;
   sibling->waits_for = nullptr;
-  ExpectOutput(*sibling);
+  ReserveTables(*sibling);
   if (!kv_->Fork(first.pages, num_tokens, sibling->pages) ||
       !kv_->Reserve(sibling->pages, num_tokens, sibling->num_tokens())) {
     sibling->pages.Clear();
@@ -188,18 +188,18 @@ void Scheduler::AdmitWaiting(Schedule& schedule, int& budget) {
   }
 }
 
-void Scheduler::ExpectOutput(Sequence& sequence) const {
+void Scheduler::ReserveTables(Sequence& sequence) const {
   const int64_t most = sequence.prompt_length() + int64_t{sequence.request.stopping.max_tokens};
   const int num_tokens = static_cast<int>(std::min<int64_t>(most, kv_->max_tokens()));
   sequence.tokens.reserve(num_tokens);
-  kv_->Expect(sequence.pages, num_tokens);
+  kv_->ReserveCapacity(sequence.pages, num_tokens);
 }
 
 // Pages for all known tokens, so that a prompt that has begun never stops for lack of pages. Tokens
 // in the prefix cache are not computed, unless the logits of the prompt are wanted.
 bool Scheduler::TakePages(Sequence& sequence) {
   const Request& request = sequence.request;
-  ExpectOutput(sequence);
+  ReserveTables(sequence);
   const bool looks_up = !request.bypass_prefix_cache && !request.prompt_logprobs;
   const int found =
       looks_up ? kv_->MatchPrefix(sequence.pages, sequence.tokens, request.cache_salt) : 0;

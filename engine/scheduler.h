@@ -92,7 +92,7 @@ class Scheduler {
   void AdmitWaiting(Schedule& schedule, int& budget);
   static void Append(Schedule& schedule, int& budget, Sequence& sequence);
   // Allocates the sequence's tables for its greatest length, so that decoding allocates nothing.
-  void ExpectOutput(Sequence& sequence) const;
+  void ReserveTables(Sequence& sequence) const;
   // All pages that a waiting sequence needs, or none.
   bool TakePages(Sequence& sequence);
   // Makes room for the next step of all running sequences, if need be by preempting those whose
