@@ -30,8 +30,8 @@ nlohmann::ordered_json ToJson(const BenchRow& row) {
   json["tokens_per_second"] = row.tokens_per_second();
   json["bytes"] = row.cost.bytes;
   json["flops"] = row.cost.flops;
-  json["ceilings"] = {{"bytes_per_second", row.ceilings.bytes_per_second},
-                      {"flops_per_second", row.ceilings.flops_per_second}};
+  json["roofline"] = {{"bytes_per_second", row.roofline.bytes_per_second},
+                      {"flops_per_second", row.roofline.flops_per_second}};
   json["floor_seconds"] = row.floor_seconds();
   json["share_of_floor"] = row.share_of_floor();
   return json;
@@ -40,8 +40,8 @@ nlohmann::ordered_json ToJson(const BenchRow& row) {
 }  // namespace
 
 double BenchRow::floor_seconds() const {
-  return std::max(static_cast<double>(cost.bytes) / ceilings.bytes_per_second,
-                  static_cast<double>(cost.flops) / ceilings.flops_per_second);
+  return std::max(static_cast<double>(cost.bytes) / roofline.bytes_per_second,
+                  static_cast<double>(cost.flops) / roofline.flops_per_second);
 }
 
 BenchMachine DescribeMachine(Device device, int num_threads) {

@@ -35,8 +35,8 @@ Examples:
       --uncompressed --json b.json
 
 A step is timed from the batch to the drawn tokens, over a cache of arbitrary numbers. "floor" is the
-share of what this machine could do at most: the bytes and flops that the step needs at least, at the
-memory and arithmetic rates read in the same rounds. "mea=" marks batches of equal memory.
+share of this machine's roofline: the bytes and flops that the step needs at least, at the memory and
+arithmetic rates read in the same rounds. "mea=" marks batches of equal memory.
 )";
 constexpr char kAttentionExamples[] = R"(
 Examples:
@@ -155,7 +155,7 @@ absl::Status Resolve(BenchFlags& flags) {
       device == Device::kCpu ? ReadMachineLimits().memory_bytes / 2 : 0);
   if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
   if (flags.prefill_kernel != "auto") flags.options.prefill_kernel = flags.prefill_kernel;
-  flags.options.ceilings.num_threads = flags.num_threads;
+  flags.options.roofline.num_threads = flags.num_threads;
   if (flags.options.page_size == 0) flags.options.page_size = DefaultsOf(device).page_size;
   return CheckPageSize(flags.options.page_size, device);
 }

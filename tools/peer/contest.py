@@ -130,9 +130,9 @@ def result_of(contender, rows, why):
         return {**result, "skipped": why}
     if contender.system != "mea":
         return {**result, "seconds": spread([row["seconds"] for row in rows])}
-    ceilings = {
-        name: statistics.median(row["ceilings"][name] for row in rows)
+    roofline = {
+        name: statistics.median(row["roofline"][name] for row in rows)
         for name in ("bytes_per_second", "flops_per_second")
     }
     kept = {name: rows[0][name] for name in ("bytes", "flops", "cache_bytes")}
-    return {**result, **kept, "seconds": spread([row["seconds"]["median"] for row in rows]), "ceilings": ceilings}
+    return {**result, **kept, "seconds": spread([row["seconds"]["median"] for row in rows]), "roofline": roofline}

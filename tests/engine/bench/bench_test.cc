@@ -28,7 +28,7 @@ EngineBenchOptions Quick() {
   options.contexts = {40};
   options.prefill_chunks = {8};
   options.page_size = 16;
-  options.ceilings.num_threads = 1;
+  options.roofline.num_threads = 1;
   options.beyond_caches_bytes = 1 << 20;
   options.rounds = 2;
   options.round_seconds = 0;
@@ -166,7 +166,7 @@ TEST(ReportTest, JsonHasWhatTheTableHas) {
                           .tokens = 1,
                           .seconds = {.median = 0.5, .min = 0.4, .max = 0.7, .rounds = 3},
                           .cost = {.bytes = 100, .flops = 50},
-                          .ceilings = {.bytes_per_second = 1000, .flops_per_second = 100}};
+                          .roofline = {.bytes_per_second = 1000, .flops_per_second = 100}};
   const BenchRow skipped{.bench = "decode", .storage = "one-hot", .skipped = "does not fit"};
   const std::string file = ::testing::TempDir() + "report_test.json";
   ASSERT_TRUE(
