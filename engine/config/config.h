@@ -93,7 +93,7 @@ struct ModelConfig {
 
   std::vector<int> layer_windows;  // [num_layers] tokens, the present one included; 0 = no window
   RopeConfig rope;
-  // Layers that turn otherwise, or not at all.
+  // Layers that rotate otherwise, or not at all.
   std::optional<RopeConfig> other_rope;
   std::vector<bool> other_rope_layers;  // [num_layers] where there is another
 

@@ -5,7 +5,7 @@
 
 namespace mea {
 
-// How a family says what it turns by.
+// How a family says what it rotates by.
 struct RopeFields {
   double theta = 10000.0;  // where it is not given
   const char* theta_field = "rope_theta";

@@ -16,7 +16,7 @@ namespace mea {
 struct ComputeRopeArgs {
   TensorView positions;           // [num_tokens] i32
   TensorView inv_freq;            // [head_dim / 2] f64; 0: a pair that stays as it is
-  double attention_factor = 1.0;  // scale of the pairs that turn: YaRN's and LongRoPE's
+  double attention_factor = 1.0;  // scale of the pairs that rotate: YaRN's and LongRoPE's
   // P: each token stands for P neighbouring ones, its row n * P + p for position P * positions[n] +
   // p
   int pseudo_heads = 1;

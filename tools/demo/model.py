@@ -169,7 +169,7 @@ class Decoder(nn.Module):
 
         Recall is matching on top of looking a few tokens back, and waiting for both to appear by
         chance is what makes it slow to learn. Feature 0 is the same for all tokens; queries and
-        keys read it into the fastest `pairs` of RoPE's frequencies, the queries turned by their
+        keys read it into the fastest `pairs` of RoPE's frequencies, the queries rotated by their
         offset.
         """
         s, first = self.shape, self.layers[0].self_attn

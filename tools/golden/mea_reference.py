@@ -112,15 +112,15 @@ def rope_frequencies(config):
         return plain / factor, 1.0
     context = r.get("original_max_position_embeddings") or r["max_position_embeddings"]
     if kind == "llama3":
-        # Turns within the old context: many turns, frequency kept; few, divided by factor; between, a straight line.
+        # Rotations within the old context: many rotations, frequency kept; few, divided by factor; between, a straight line.
         low, high = r["low_freq_factor"], r["high_freq_factor"]
-        turns = context * plain / (2 * math.pi)
-        keep = ((turns - low) / (high - low)).clamp(0, 1)
+        rotations = context * plain / (2 * math.pi)
+        keep = ((rotations - low) / (high - low)).clamp(0, 1)
         return keep * plain + (1 - keep) * plain / factor, 1.0
     assert kind == "yarn", kind
 
-    def index_of(turns):  # the (fractional) frequency index that turns this often within the old context
-        return d * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    def index_of(rotations):  # the (fractional) frequency index that rotates this often within the old context
+        return d * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = index_of(r.get("beta_fast") or 32), index_of(r.get("beta_slow") or 1)
     if r.get("truncate", True):
@@ -145,7 +145,7 @@ def rms_norm(x, weight, eps):
 
 
 def rotate(x, inv_freq, attention_factor):
-    """RoPE of x [N, heads, d], half-split convention: element i turns with element i + d/2; token n stands at n."""
+    """RoPE of x [N, heads, d], half-split convention: element i rotates with element i + d/2; token n stands at n."""
     angle = torch.arange(x.shape[0], dtype=torch.float64)[:, None, None] * inv_freq
     cos, sin = attention_factor * angle.cos(), attention_factor * angle.sin()
     a, b = x.chunk(2, dim=-1)

@@ -100,7 +100,7 @@ class MeaAttention(nn.Module):
         scales = self._key_scales(keys)
         if scales is not None:
             keys = self.k_norm.weight * keys
-        # RoPE commutes with HLC: all heads turn alike.
+        # RoPE commutes with HLC: all heads rotate alike.
         queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(_pack(keys, scales), values, self.layer_idx)

@@ -1,4 +1,4 @@
-"""Programs that measure a point when asked, and rounds in which they take turns."""
+"""Programs that measure a point when asked, and rounds in which they alternate."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def spread(seconds):
 HOPELESS = 1.25
 
 
-def take_turns(contenders, point, options):
+def alternate(contenders, point, options):
     """A result for each contender: rows of `mea bench`, {"seconds": ...} alone of peers, or {"skipped": why}."""
     rows = {contender: [] for contender in contenders}
     skipped = {}

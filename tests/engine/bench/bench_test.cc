@@ -95,7 +95,7 @@ TEST(EngineBenchTest, PointsThatDoNotFitAreSaidToBeSkipped) {
   EXPECT_EQ(rows[3].seconds.rounds, 0);
 }
 
-TEST(PacedTest, AnswersEveryLineInTurn) {
+TEST(PacedTest, AnswersEveryLineInOrder) {
   EngineBenchOptions options = Quick();
   options.storages = {HeadStorage::kAsConfigured};
   options.rounds = 1;
