@@ -38,7 +38,7 @@ struct KvCacheStats {
   int64_t prefix_hits = 0;
 };
 
-// The paged cache of physical heads: owns the storage of every layer and the pool of page ids.
+// The paged cache of component heads: owns the storage of every layer and the pool of page ids.
 // Everything is allocated in Create; serving allocates nothing. Engine thread only; the back end
 // must outlive it.
 class KvCache {

@@ -52,7 +52,7 @@ struct LayerDesign {
   // q, k and v, or gate and up, in one tensor of self_attn or mlp.
   std::string_view qkv_proj = "";
   std::string_view gate_up_proj = "";
-  bool qk_norm = false;      // RMSNorm over head_dim of each query and composite key before RoPE
+  bool qk_norm = false;      // RMSNorm over head_dim of each query and virtual key before RoPE
   bool qk_row_norm = false;  // or over all queries, and all keys, of a token
   Activation activation = Activation::kSilu;  // of the gate of a dense feed-forward network
   struct {

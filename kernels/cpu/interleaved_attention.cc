@@ -1,5 +1,5 @@
 // Interleaved pseudo heads on the kernel of composed heads. Pseudo head r of head j, as a key, is
-// the virtual head j * P + r composed of the physical ones; the P pseudo queries of head j, rotated
+// the virtual head j * P + r composed of the components; the P pseudo queries of head j, rotated
 // back by r, are its group. So its scores are ordinary, except that some rows see one token less;
 // the softmax of a pseudo query over all keys merges its P records, as those of splits are merged.
 #undef HWY_TARGET_INCLUDE

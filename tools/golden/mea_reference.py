@@ -1,6 +1,6 @@
 """The whole model family in plain float64 PyTorch: the oracle that the engine is tested against.
 
-Written from the papers and the checkpoint format alone. It shares no formula with the engine: composite heads are
+Written from the papers and the checkpoint format alone. It shares no formula with the engine: virtual heads are
 expanded in full (the einsum of arXiv 2601.19611), normalised, rotated and attended; there is no cache, no narrow form,
 no folded weight and no stored scalar. Slow, short, and meant to be read.
 
@@ -23,7 +23,7 @@ BASE_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
 @dataclass
 class Config:
-    """config.json with its defaults resolved. Symbols as in the paper: h composite KV heads, H query heads, d."""
+    """config.json with its defaults resolved. Symbols as in the paper: h virtual KV heads, H query heads, d."""
 
     base: str  # one of BASE_MODELS
     vocab: int
@@ -170,7 +170,7 @@ def attention(config, tensors, layer, x):
         q, k = rms_norm(q, w["q_norm.weight"], c.norm_eps), rms_norm(k, w["k_norm.weight"], c.norm_eps)
     inv_freq, attention_factor = rope_frequencies(c)
     q, k = rotate(q, inv_freq, attention_factor), rotate(k, inv_freq, attention_factor)
-    k, v = (t.repeat_interleave(c.H // c.h, dim=1) for t in (k, v))  # query head i reads composite head i // (H / h)
+    k, v = (t.repeat_interleave(c.H // c.h, dim=1) for t in (k, v))  # query head i reads virtual head i // (H / h)
 
     i, j = torch.arange(N)[:, None], torch.arange(N)[None]
     visible = (j <= i) & ((i - j < c.windows[layer]) if c.windows[layer] else True)

@@ -125,7 +125,7 @@ TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
   BenchOptions options = Quick();
   options.contexts = {16, 100};
   options.prefill_chunks = {0};
-  // Normalised composite keys: their scalars are part of the cache.
+  // Normalised virtual keys: their scalars are part of the cache.
   const std::vector<BenchRow> rows =
       *BenchAttention(MakeConfig({.qk_norm = true}), options, OneThread);
   ASSERT_EQ(rows.size(), 8u);

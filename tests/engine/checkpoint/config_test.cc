@@ -260,7 +260,7 @@ TEST(ConfigTest, WindowsOfPseudoHeadsRepeatOverTheLayers) {
   EXPECT_EQ(AttentionOf(config).KindOf(config, 0).pseudo_heads, 2);
   EXPECT_EQ(config.layer_heads[2], (LayerHeads{4, 4}));
   EXPECT_EQ(AttentionOf(config).KindOf(config, 2).pseudo_heads, 0) << "an ordinary layer";
-  // Physical heads alone: what multi-head attention caches.
+  // Component heads alone: what multi-head attention caches.
   EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{4, 4, 8, DType::kBf16, 0}));
 }
 
