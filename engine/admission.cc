@@ -9,7 +9,7 @@
 namespace mea {
 namespace {
 
-// The engine thread spends up to 0.3 ms on an outlook of a thousand requests. An old one stays
+// The engine thread spends up to 0.3 ms on a forecast of a thousand requests. An old one stays
 // valid, since it counts from its own time.
 constexpr absl::Duration kLeastAge = absl::Milliseconds(50);
 // If nobody has asked for this long, no more are made.
@@ -37,19 +37,19 @@ absl::Duration AsRetryDelay(absl::Duration duration) {
 Admission::Snapshot Admission::Ask(absl::Time now) {
   std::lock_guard lock(mutex_);
   last_asked_ = now;
-  return {outlook_, recent_, factor_};
+  return {forecast_, recent_, factor_};
 }
 
 absl::Status Admission::Check(const Request& request, absl::Time now) {
   if (request.deadline == absl::InfiniteFuture()) return absl::OkStatus();
   const Snapshot snapshot = Ask(now);
-  const Outlook* outlook = snapshot.outlook.get();
-  if (outlook == nullptr || !outlook->is_known) return absl::OkStatus();
-  const Work own = LeastWork(*outlook, request);
+  const LoadForecast* forecast = snapshot.forecast.get();
+  if (forecast == nullptr || !forecast->is_known) return absl::OkStatus();
+  const Work own = LeastWork(*forecast, request);
   const auto expected = [&](double seconds) { return absl::Seconds(snapshot.factor * seconds); };
   const absl::Time end =
-      std::max(outlook->time + expected(SecondsUntilEnd(*outlook, snapshot.recent, own)),
-               now + expected(SecondsAlone(*outlook, own)));
+      std::max(forecast->time + expected(SecondsUntilEnd(*forecast, snapshot.recent, own)),
+               now + expected(SecondsAlone(*forecast, own)));
   if (end <= request.deadline) return absl::OkStatus();
   return ResourceExhausted(
       absl::StrCat("the deadline in ", absl::FormatDuration(request.deadline - now),
@@ -60,20 +60,20 @@ absl::Status Admission::Check(const Request& request, absl::Time now) {
 
 absl::Duration Admission::UntilRoom(int num_requests, int64_t num_tokens, absl::Time now) {
   const Snapshot snapshot = Ask(now);
-  const Outlook* outlook = snapshot.outlook.get();
-  if (outlook == nullptr || !outlook->is_known) return kDefaultRetryDelay;
-  const double seconds = SecondsUntilBegun(*outlook, snapshot.recent, num_requests, num_tokens);
-  return AsRetryDelay(outlook->time + absl::Seconds(seconds) - now);
+  const LoadForecast* forecast = snapshot.forecast.get();
+  if (forecast == nullptr || !forecast->is_known) return kDefaultRetryDelay;
+  const double seconds = SecondsUntilBegun(*forecast, snapshot.recent, num_requests, num_tokens);
+  return AsRetryDelay(forecast->time + absl::Seconds(seconds) - now);
 }
 
 void Admission::Submitted(const Request& request, int num_completions) {
   std::lock_guard lock(mutex_);
-  if (outlook_ == nullptr) return;
-  Work work = ExpectedWork(*outlook_, request);
+  if (forecast_ == nullptr) return;
+  Work work = ExpectedWork(*forecast_, request);
   recent_.push_back(work);
   // Only the tokens of the others: the prompt is computed once.
   work.prompt_tokens = 1;
-  work.num_pages = outlook_->layout->num_groups();
+  work.num_pages = forecast_->layout->num_groups();
   recent_.insert(recent_.end(), num_completions - 1, work);
 }
 
@@ -86,22 +86,22 @@ void Admission::Learn(int64_t met, int64_t missed) {
                        kMostFactor);
 }
 
-bool Admission::WantsOutlook(absl::Time now) const {
+bool Admission::WantsForecast(absl::Time now) const {
   std::lock_guard lock(mutex_);
-  if (now - last_asked_ > kAskedLately) return outlook_ != nullptr;
-  return outlook_ == nullptr || now - outlook_->time >= kLeastAge;
+  if (now - last_asked_ > kAskedLately) return forecast_ != nullptr;
+  return forecast_ == nullptr || now - forecast_->time >= kLeastAge;
 }
 
-void Admission::Publish(Outlook outlook, int num_in_inbox, absl::Time now) {
-  outlook.time = now;
-  auto published = std::make_shared<const Outlook>(std::move(outlook));
+void Admission::Publish(LoadForecast forecast, int num_in_inbox, absl::Time now) {
+  forecast.time = now;
+  auto published = std::make_shared<const LoadForecast>(std::move(forecast));
   std::lock_guard lock(mutex_);
   if (now - last_asked_ > kAskedLately) {
-    outlook_ = nullptr;
+    forecast_ = nullptr;
     recent_.clear();
     return;
   }
-  outlook_ = std::move(published);
+  forecast_ = std::move(published);
   const int known = std::max(0, static_cast<int>(recent_.size()) - num_in_inbox);
   recent_.erase(recent_.begin(), recent_.begin() + known);
 }

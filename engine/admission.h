@@ -6,12 +6,12 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "engine/outlook.h"
+#include "engine/load_forecast.h"
 
 namespace mea {
 
 // Decides when a request is submitted whether it could end before its deadline. The engine thread
-// publishes an outlook from time to time; submitting threads calculate with it themselves and wait
+// publishes a forecast from time to time; submitting threads calculate with it themselves and wait
 // for nobody. In doubt a request is admitted: while too few steps were measured, or if nobody has
 // asked lately. The calculation also assumes the least time that the request can take. Thread-safe.
 class Admission {
@@ -28,14 +28,14 @@ class Admission {
   // How many requests have ended before their deadlines, and how many because of them, since the
   // start. If too many are late, the forecasts are too short and are discounted less.
   void Learn(int64_t met, int64_t missed);
-  // Whether to publish an outlook: somebody has asked lately, and the last one is no longer fresh.
-  bool WantsOutlook(absl::Time now) const;
-  // `outlook` does not yet have the newest `num_in_inbox` submitted completions.
-  void Publish(Outlook outlook, int num_in_inbox, absl::Time now);
+  // Whether to publish a forecast: somebody has asked lately, and the last one is no longer fresh.
+  bool WantsForecast(absl::Time now) const;
+  // `forecast` does not yet have the newest `num_in_inbox` submitted completions.
+  void Publish(LoadForecast forecast, int num_in_inbox, absl::Time now);
 
  private:
   struct Snapshot {
-    std::shared_ptr<const Outlook> outlook;
+    std::shared_ptr<const LoadForecast> forecast;
     std::vector<Work> recent;
     double factor = 1;
   };
@@ -48,8 +48,8 @@ class Admission {
   int64_t missed_ = 0;
   mutable std::mutex mutex_;
   // Guarded by mutex_:
-  std::shared_ptr<const Outlook> outlook_;  // shared with those that ask; null: nobody asked
-  std::vector<Work> recent_;                // submitted since
+  std::shared_ptr<const LoadForecast> forecast_;  // shared with those that ask; null: nobody asked
+  std::vector<Work> recent_;                      // submitted since
   absl::Time last_asked_ = absl::InfinitePast();
   double factor_ = kLeastFactor;  // applied to forecasts
 };

@@ -48,9 +48,9 @@ void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
 
 void Batch::FillPageTables(const Schedule& schedule) {
   max_pages_ = 0;
-  int max_expected = 0;
+  int max_capacity = 0;
   for (const ScheduledChunk& chunk : schedule) {
-    max_expected = std::max(max_expected, chunk.sequence->pages.num_expected());
+    max_capacity = std::max(max_capacity, chunk.sequence->pages.capacity());
     for (int group = 0; group < num_groups(); ++group) {
       const auto size = static_cast<int>(chunk.sequence->pages.pages(group).size());
       max_pages_ = std::max(max_pages_, size);
@@ -58,7 +58,7 @@ void Batch::FillPageTables(const Schedule& schedule) {
   }
   for (int group = 0; group < num_groups(); ++group) {
     std::vector<int32_t>& table = groups_[group].page_table;
-    table.reserve(schedule.size() * max_expected);
+    table.reserve(schedule.size() * max_capacity);
     table.assign(schedule.size() * max_pages_, 0);
     for (size_t i = 0; i < schedule.size(); ++i) {
       const std::span<const int32_t> pages = schedule[i].sequence->pages.pages(group);

@@ -18,16 +18,26 @@ const DeviceDefaults& DefaultsOf(Device device) {
   return device == Device::kCuda ? kCuda : kCpu;
 }
 
+absl::Status CheckPageSize(int page_size, Device device) {
+  const int multiple = DefaultsOf(device).page_size_multiple;
+  if (page_size % multiple == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--page-size ", page_size, " is not a multiple of ", multiple));
+}
+
+absl::Status CheckDeviceName(const std::string& device) {
+  if (device == "auto" || device == "cpu" || device == "cuda") return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
+}
+
 int64_t MemoryShare(int64_t total_bytes, double utilization) {
   return static_cast<int64_t>(static_cast<double>(total_bytes) * utilization);
 }
 
 absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
                                           const CudaOptions& options) {
-  if (device != "auto" && device != "cpu" && device != "cuda") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
-  }
+  MEA_RETURN_IF_ERROR(CheckDeviceName(device));
   OpenedBackend opened;
   if (device != "cpu") {
     absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend(options);

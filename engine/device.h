@@ -21,6 +21,10 @@ struct DeviceDefaults {
   bool bf16_only = false;       // of weights and cache
 };
 const DeviceDefaults& DefaultsOf(Device device);
+// INVALID_ARGUMENT, naming the flag, where the device cannot have pages of so many tokens.
+absl::Status CheckPageSize(int page_size, Device device);
+// INVALID_ARGUMENT unless it is "auto", "cpu" or "cuda".
+absl::Status CheckDeviceName(const std::string& device);
 
 // The part of a device's memory that an engine may use.
 int64_t MemoryShare(int64_t total_bytes, double utilization);

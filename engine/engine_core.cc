@@ -87,7 +87,7 @@ bool EngineCore::Launch(absl::Time now) {
   for (const ScheduledChunk& chunk : step.schedule) {
     Sequence& sequence = *chunk.sequence;
     ++sequence.num_steps_in_flight;
-    if (!std::exchange(sequence.was_scheduled, true)) EventsOf(&sequence).scheduled = now;
+    if (!std::exchange(sequence.was_scheduled, true)) outbox_.EventsOf(&sequence).scheduled = now;
     step.wants_prompt_logprobs |= sequence.request.prompt_logprobs;
     (chunk.is_decode ? step.report.num_decode_tokens : step.report.num_prefill_tokens) +=
         chunk.num_tokens;
@@ -172,7 +172,7 @@ StepReport EngineCore::Collect() {
   for (const ScheduledChunk& chunk : step.schedule) --chunk.sequence->num_steps_in_flight;
   oldest_ = (oldest_ + 1) % 2;
   --num_steps_in_flight_;
-  std::erase_if(lingering_, [](const auto& s) { return s->num_steps_in_flight == 0; });
+  outbox_.DropDelivered();
   ++num_steps_;
   prompt_tokens_ += step.report.num_prefill_tokens;
   return step.report;
@@ -183,8 +183,7 @@ StepReport EngineCore::Fail(absl::Status status) {
   FinishAll(device_status_);
   // The results of steps in flight are dropped.
   num_steps_in_flight_ = 0;
-  for (const auto& sequence : retired_) sequence->num_steps_in_flight = 0;
-  lingering_.clear();
+  outbox_.ForgetSteps();
   return {};
 }
 
@@ -213,7 +212,7 @@ absl::Status EngineCore::ComputePromptLogprobs(Step& step) {
         *model_, step.batch.first_row(static_cast<int>(s)) - chunk.begin, chunk.end(), sequence));
     const size_t now = sequence.prompt_logprobs.size();
     if (now > known && now + 1 == sequence.request.prompt.size()) {
-      EventsOf(&sequence).prompt_logprobs = sequence.prompt_logprobs;
+      outbox_.EventsOf(&sequence).prompt_logprobs = sequence.prompt_logprobs;
     }
   }
   return absl::OkStatus();
@@ -278,7 +277,7 @@ void EngineCore::AcceptToken(const Draw& draw, TokenEvent event) {
   absl::StatusOr<bool> is_complete = false;
   if (sequence->grammar.has_value()) is_complete = sequence->grammar->Accept(token, is_stop);
   if (!is_complete.ok()) return Retire(sequence, {.status = is_complete.status()});
-  EventsOf(sequence).tokens.push_back(std::move(event));
+  outbox_.EventsOf(sequence).tokens.push_back(std::move(event));
 
   if (*is_complete && !is_stop) {
     Retire(sequence, {.reason = FinishReason::kStop});
@@ -348,52 +347,31 @@ void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
       .cached_tokens = sequence->num_cached,
       .kv_bytes = sequence->pages.num_pages() * layout.PageBytes(),
       .kv_bytes_uncompressed = sequence->pages.num_pages() * layout.UncompressedPageBytes()};
-  EventsOf(sequence).finish = std::move(finish);
+  outbox_.EventsOf(sequence).finish = std::move(finish);
   const auto request = in_flight_.find(sequence->request.id);
   std::erase(request->second, sequence);
   if (request->second.empty()) in_flight_.erase(request);
-  retired_.push_back(scheduler_.Remove(sequence));
-  MEA_CHECK(retired_.back() != nullptr);
-  sequence->pages.Clear();
-}
-
-SequenceEvents& EngineCore::EventsOf(Sequence* sequence) {
-  if (!std::exchange(sequence->has_events, true)) with_events_.push_back(sequence);
-  return sequence->events;
-}
-
-void EngineCore::Deliver() {
-  for (Sequence* sequence : with_events_) {
-    SequenceEvents& events = sequence->events;
-    sequence->has_events = false;
-    TokenSink& sink = *sequence->sink;
-    if (events.scheduled.has_value()) sink.OnScheduled(*events.scheduled);
-    if (!events.prompt_logprobs.empty()) sink.OnPromptLogprobs(events.prompt_logprobs);
-    for (const TokenEvent& token : events.tokens) sink.OnToken(token);
-    if (events.finish.has_value()) sink.OnFinish(*events.finish);
-    events.Clear();
-  }
-  with_events_.clear();
-  for (auto& sequence : retired_) {
-    if (sequence->num_steps_in_flight > 0) lingering_.push_back(std::move(sequence));
-  }
-  retired_.clear();
+  std::unique_ptr<Sequence> ended = scheduler_.Remove(sequence);
+  MEA_CHECK(ended != nullptr);
+  ended->pages.Clear();
+  outbox_.Keep(std::move(ended));
 }
 
 std::vector<std::string> EngineCore::finished_ids() const {
   std::vector<std::string> ids;
-  for (const auto& sequence : retired_) {
+  for (const auto& sequence : outbox_.ended()) {
     if (!in_flight_.contains(sequence->request.id)) ids.push_back(sequence->request.id);
   }
   return ids;
 }
 
-Outlook EngineCore::MakeOutlook() const {
-  Outlook outlook = scheduler_.MakeOutlook(request_limits().max_context);
-  outlook.prompt_budget = std::min(outlook.prompt_budget, budget_.PromptTokens(scheduler_.load()));
-  outlook.step_time = budget_.step_time().Fit();
-  outlook.is_known = budget_.step_time().is_known();
-  return outlook;
+LoadForecast EngineCore::MakeForecast() const {
+  LoadForecast forecast = scheduler_.MakeForecast(request_limits().max_context);
+  forecast.prompt_budget =
+      std::min(forecast.prompt_budget, budget_.PromptTokens(scheduler_.load()));
+  forecast.step_time = budget_.step_time().Fit();
+  forecast.is_known = budget_.step_time().is_known();
+  return forecast;
 }
 
 EngineStats EngineCore::stats() const {

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/model/model.h"
+#include "engine/outbox.h"
 #include "engine/scheduler.h"
 #include "engine/step.h"
 
@@ -53,7 +54,7 @@ class EngineCore {
   StepReport RunStep(absl::Time now) { return Launch(now) ? Collect() : StepReport{}; }
   // How long a step took, for the budgets of later ones and for forecasts.
   void Observe(const StepReport& report) { budget_.Observe(report); }
-  void Deliver();
+  void Deliver() { outbox_.Deliver(); }
 
   bool has_work() const { return !scheduler_.empty() || num_steps_in_flight_ > 0; }
   // INTERNAL once the device has failed: every request has ended with it, and none can succeed.
@@ -67,7 +68,7 @@ class EngineCore {
   };
   const Deadlines& deadlines() const { return deadlines_; }
   EngineStats stats() const;
-  Outlook MakeOutlook() const;
+  LoadForecast MakeForecast() const;
 
  private:
   void FinishExpired(absl::Time now);
@@ -90,8 +91,6 @@ class EngineCore {
   void Retire(Sequence* sequence, FinishEvent finish);
   // Whether the sequence ends at this many tokens.
   bool HasAllTokens(const Sequence& sequence, int num_tokens) const;
-  // Where to collect the events for the sequence's sink.
-  SequenceEvents& EventsOf(Sequence* sequence);
   bool IsStopToken(const Sequence& sequence, int32_t token) const;
   std::vector<int32_t> StopTokens(const Sequence& sequence) const;
 
@@ -106,9 +105,7 @@ class EngineCore {
   int num_steps_in_flight_ = 0;
   absl::Status device_status_;  // once it is not OK, nothing is computed any more
   std::unordered_map<std::string, std::vector<Sequence*>> in_flight_;  // completions by request
-  std::vector<Sequence*> with_events_;                // in the order of their first event
-  std::vector<std::unique_ptr<Sequence>> retired_;    // without pages; kept for their last events
-  std::vector<std::unique_ptr<Sequence>> lingering_;  // delivered, but in a step in flight
+  Outbox outbox_;
   int64_t num_arrivals_ = 0;
   Deadlines deadlines_;
   int64_t prompt_tokens_ = 0;

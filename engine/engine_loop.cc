@@ -222,15 +222,15 @@ bool EngineLoop::DrainInbox() {
 
 void EngineLoop::Announce() {
   const absl::Time now = Now();
-  std::optional<Outlook> outlook;
+  std::optional<LoadForecast> forecast;
   admission_.Learn(core_.deadlines().met, core_.deadlines().missed);
-  if (admission_.WantsOutlook(now)) outlook = core_.MakeOutlook();
+  if (admission_.WantsForecast(now)) forecast = core_.MakeForecast();
   {
     std::lock_guard lock(mutex_);
-    if (outlook) {
+    if (forecast) {
       int num_in_inbox = 0;
       for (const Arrival& arrival : inbox_) num_in_inbox += static_cast<int>(arrival.sinks.size());
-      admission_.Publish(*std::move(outlook), num_in_inbox, now);
+      admission_.Publish(*std::move(forecast), num_in_inbox, now);
     }
     stats_ = core_.stats();
     stats_.device = CountersSinceStart();

@@ -86,6 +86,8 @@ class EngineLoop final : public Engine {
   std::atomic<int64_t> heartbeat_ns_;
   Admission admission_;  // locked after mutex_
 
+  // The standard library's, as all of this room: the thread sanitizer does not see Abseil's, whose
+  // waits with a timeout go by the wall clock besides.
   mutable std::mutex mutex_;
   std::condition_variable work_arrived_;   // for the engine thread
   std::condition_variable request_ended_;  // for Drain

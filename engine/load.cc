@@ -17,7 +17,7 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
   if (name == "bf16") return DType::kBf16;
   if (name == "int8") return DType::kI8;
   return absl::InvalidArgumentError(
-      absl::StrCat("--weight-dtype \"", name, "\" is none of auto, f32, bf16, int8"));
+      absl::StrCat("--weight-dtype \"", name, "\" is none of ", kWeightDTypes));
 }
 
 absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
@@ -81,7 +81,19 @@ absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device) {
   if (name == "f32") return DType::kF32;
   if (name == "int8") return DType::kI8;
   return absl::InvalidArgumentError(
-      absl::StrCat("--kv-dtype \"", name, "\" is none of bf16, f32, int8"));
+      absl::StrCat("--kv-dtype \"", name, "\" is none of ", kKvDTypes));
+}
+
+ModelLimits ResolveLimits(ModelLimits limits, Device device) {
+  const DeviceDefaults& defaults = DefaultsOf(device);
+  const auto fill = [](int& limit, int value) {
+    if (limit == 0) limit = value;
+  };
+  fill(limits.page_size, defaults.page_size);
+  fill(limits.max_batch_tokens, defaults.max_batch_tokens);
+  fill(limits.max_num_seqs, std::min(defaults.max_num_seqs, limits.max_batch_tokens));
+  limits.max_logit_rows = limits.max_num_seqs;
+  return limits;
 }
 
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes) {

@@ -13,6 +13,10 @@ namespace mea {
 
 // The steps of starting an engine, for callers that want one without its thread (eval, tests).
 
+// The dtypes in flags, as messages and --help list them.
+inline constexpr char kWeightDTypes[] = "auto, f32, bf16, int8";
+inline constexpr char kKvDTypes[] = "bf16, f32, int8";
+
 // "auto" keeps the checkpoint's dtypes (returns nothing); "f32" and "bf16" convert every matrix,
 // "int8" quantises them.
 absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
@@ -42,6 +46,10 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
 
 // "bf16", on the CPU also "f32" and "int8".
 absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device = Device::kCpu);
+
+// `limits` with the device's default for each of page_size, max_batch_tokens and max_num_seqs that
+// is 0, and a row of logits for each sequence.
+ModelLimits ResolveLimits(ModelLimits limits, Device device);
 
 // Pages of a cache of at most `bytes` bytes.
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);

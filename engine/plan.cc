@@ -59,8 +59,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
                      defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt));
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, options.device.device));
   MEA_ASSIGN_OR_RETURN(const int64_t weights, weight_bytes(weight_dtype));
-  ModelLimits limits = options.limits;
-  limits.page_size = options.page_size;
+  const ModelLimits& limits = options.limits;
   absl::StatusOr<BackendBytes> backend = BackendBytes{};
   if (options.device.backend_bytes) {
     backend = options.device.backend_bytes(MakeBackendLimits(config, limits));
@@ -93,10 +92,7 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
 }  // namespace
 
 absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device) {
-  if (device != "auto" && device != "cpu" && device != "cuda") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--device \"", device, "\" is none of auto, cpu, cuda"));
-  }
+  MEA_RETURN_IF_ERROR(CheckDeviceName(device));
   if (device == "cpu") return PlannedDevice{};
   const absl::StatusOr<CudaDeviceInfo> found = DescribeCudaDevice();
   if (device == "auto" && !found.ok()) return PlannedDevice{};

@@ -30,8 +30,7 @@ struct PlanOptions {
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
   int context = 0;  // tokens per sequence, prompt and output together; 0 = the model's
-  int page_size = 32;
-  ModelLimits limits;  // its page_size is the one above
+  ModelLimits limits{.page_size = 32};
 };
 
 // What a cache of one layout could hold.

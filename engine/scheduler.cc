@@ -100,7 +100,7 @@ void Scheduler::BeginSiblings(const Sequence& first) {
 void Scheduler::Fork(const Sequence& first, std::unique_ptr<Sequence> sibling) {
   const int num_tokens = first.prompt_length() - 1;
   sibling->waits_for = nullptr;
-  ExpectOutput(*sibling);
+  ReserveTables(*sibling);
   if (!kv_->Fork(first.pages, num_tokens, sibling->pages) ||
       !kv_->Reserve(sibling->pages, num_tokens, sibling->num_tokens())) {
     sibling->pages.Clear();
@@ -236,18 +236,18 @@ void Scheduler::AdmitWaiting(int budget) {
   }
 }
 
-void Scheduler::ExpectOutput(Sequence& sequence) const {
+void Scheduler::ReserveTables(Sequence& sequence) const {
   const int64_t most = sequence.prompt_length() + int64_t{sequence.request.stopping.max_tokens};
   const int num_tokens = static_cast<int>(std::min<int64_t>(most, kv_->max_tokens()));
   sequence.tokens.reserve(num_tokens);
-  kv_->Expect(sequence.pages, num_tokens);
+  kv_->ReserveCapacity(sequence.pages, num_tokens);
 }
 
 // Pages for all known tokens, so that a prompt that has begun never stops for lack of pages. Tokens
 // in the prefix cache are not computed, unless the logits of the prompt are wanted.
 bool Scheduler::TakePages(Sequence& sequence) {
   const Request& request = sequence.request;
-  ExpectOutput(sequence);
+  ReserveTables(sequence);
   const bool looks_up = !request.bypass_prefix_cache && !request.prompt_logprobs;
   const int found =
       looks_up ? kv_->MatchPrefix(sequence.pages, sequence.tokens, request.cache_salt) : 0;
@@ -288,25 +288,25 @@ void Scheduler::Commit(const Schedule& schedule) {
   }
 }
 
-Outlook Scheduler::MakeOutlook(int max_context) const {
+LoadForecast Scheduler::MakeForecast(int max_context) const {
   const KvCacheStats kv = kv_->stats();
-  Outlook outlook{.num_steps = num_steps_,
-                  .steps_per_priority = limits_.steps_per_priority,
-                  .max_num_seqs = limits_.max_num_seqs,
-                  .max_batch_tokens = limits_.max_batch_tokens,
-                  .prompt_budget = limits_.max_batch_tokens,
-                  .max_context = max_context,
-                  .layout = &kv_->layout(),
-                  .num_available_pages = kv.free_pages + kv.cached_pages,
-                  .output_share = output_share_.value(),
-                  .cached_share = cached_share_.value()};
-  outlook.work.reserve(running_.size() + waiting_.size());
+  LoadForecast forecast{.num_steps = num_steps_,
+                        .steps_per_priority = limits_.steps_per_priority,
+                        .max_num_seqs = limits_.max_num_seqs,
+                        .max_batch_tokens = limits_.max_batch_tokens,
+                        .prompt_budget = limits_.max_batch_tokens,
+                        .max_context = max_context,
+                        .layout = &kv_->layout(),
+                        .num_available_pages = kv.free_pages + kv.cached_pages,
+                        .output_share = output_share_.value(),
+                        .cached_share = cached_share_.value()};
+  forecast.work.reserve(running_.size() + waiting_.size());
   const auto output_left = [&](const Sequence& sequence) {
-    const int expected = ExpectedOutput(sequence.request, outlook.output_share, max_context);
+    const int expected = ExpectedOutput(sequence.request, forecast.output_share, max_context);
     return std::max(1, expected - sequence.num_output());
   };
   for (const auto& sequence : running_) {
-    outlook.work.push_back(
+    forecast.work.push_back(
         {.turn = sequence->turn,
          .priority = sequence->request.priority,
          .is_running = true,
@@ -315,20 +315,20 @@ Outlook Scheduler::MakeOutlook(int max_context) const {
          .num_pages = sequence->pages.num_pages()});
   }
   for (const auto& sequence : waiting_) {
-    Work work = ExpectedWork(outlook, sequence->request);
+    Work work = ExpectedWork(forecast, sequence->request);
     work.turn = sequence->turn;
     work.prompt_tokens += sequence->num_output();
     work.output_tokens = output_left(*sequence);
-    outlook.work.push_back(work);
+    forecast.work.push_back(work);
   }
   for (const auto& sibling : siblings_) {
-    outlook.work.push_back({.turn = sibling->turn,
-                            .priority = sibling->request.priority,
-                            .prompt_tokens = 1,
-                            .output_tokens = output_left(*sibling),
-                            .num_pages = kv_->layout().num_groups()});
+    forecast.work.push_back({.turn = sibling->turn,
+                             .priority = sibling->request.priority,
+                             .prompt_tokens = 1,
+                             .output_tokens = output_left(*sibling),
+                             .num_pages = kv_->layout().num_groups()});
   }
-  return outlook;
+  return forecast;
 }
 
 }  // namespace mea

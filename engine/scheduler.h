@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/outlook.h"
+#include "engine/load_forecast.h"
 #include "engine/sequence.h"
 #include "engine/step_budget.h"
 #include "kvcache/kv_cache.h"
@@ -83,7 +83,7 @@ class Scheduler {
 
   // All work, with what is known of its future. The caller fills in the times, and the budget if
   // steps have a smaller one than max_batch_tokens.
-  Outlook MakeOutlook(int max_context) const;
+  LoadForecast MakeForecast(int max_context) const;
 
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
@@ -102,7 +102,7 @@ class Scheduler {
   std::vector<Sequence*> Prompts() const;
   static void Append(Schedule& schedule, Sequence& sequence, int num_tokens);
   // Allocates the sequence's tables for its greatest length, so that decoding allocates nothing.
-  void ExpectOutput(Sequence& sequence) const;
+  void ReserveTables(Sequence& sequence) const;
   // All pages that a waiting sequence needs, or none.
   bool TakePages(Sequence& sequence);
   // Makes room for the next step of all running sequences, if need be by preempting those whose

@@ -28,7 +28,7 @@ absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
       absl::StrCat("--", name, " ", value, " is outside ", low, "..", high));
 }
 
-absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) {
+absl::Status CheckOptions(const EngineOptions& o, Device device) {
   constexpr int kMaxBatchTokens = 1 << 16;
   for (const absl::Status& status : {
            CheckOption("threads", o.num_threads, 0, 1024),
@@ -43,21 +43,7 @@ absl::Status CheckOptions(const EngineOptions& o, const DeviceDefaults& device) 
        }) {
     MEA_RETURN_IF_ERROR(status);
   }
-  if (o.page_size % device.page_size_multiple != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--page-size ", o.page_size, " is not a multiple of ", device.page_size_multiple));
-  }
-  return absl::OkStatus();
-}
-
-void FillIn(EngineOptions& options, const DeviceDefaults& device) {
-  const auto fill = [](int& option, int value) {
-    if (option == 0) option = value;
-  };
-  fill(options.page_size, device.page_size);
-  fill(options.max_batch_tokens, device.max_batch_tokens);
-  fill(options.max_num_seqs, std::min(device.max_num_seqs, options.max_batch_tokens));
-  fill(options.num_threads, UsableCpus());
+  return CheckPageSize(o.page_size, device);
 }
 
 // The configuration of a model that is not loaded yet and, unless the weights are random, its
@@ -155,16 +141,18 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.device = std::string(parts.backend->name());
   options.device_name = std::move(opened.name);
   options.device_note = std::move(opened.note);
-  const DeviceDefaults& device = DefaultsOf(parts.backend->device());
-  FillIn(options, device);
+  const Device device = parts.backend->device();
+  const ModelLimits limits = ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
+                                            .max_num_seqs = options.max_num_seqs,
+                                            .page_size = options.page_size},
+                                           device);
+  options.max_batch_tokens = limits.max_batch_tokens;
+  options.max_num_seqs = limits.max_num_seqs;
+  options.page_size = limits.page_size;
+  if (options.num_threads == 0) options.num_threads = UsableCpus();
   MEA_RETURN_IF_ERROR(CheckOptions(options, device));
-  MEA_ASSIGN_OR_RETURN(const DType kv_dtype,
-                       ParseKvDType(options.kv_dtype, parts.backend->device()));
+  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
 
-  const ModelLimits limits{.max_batch_tokens = options.max_batch_tokens,
-                           .max_num_seqs = options.max_num_seqs,
-                           .max_logit_rows = options.max_num_seqs,
-                           .page_size = options.page_size};
   const bool on_host = !parts.backend->memory().has_value();
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,

@@ -71,7 +71,7 @@ class Backend {
     Call("Download", CopyArgs{.from = device, .to = host}, &Backend::DoDownload);
   }
   // Copies within the device, likewise; ordered with the ops, but no part of a forward pass. Forks
-  // pages of the cache; its rate is the ceiling that others are measured by.
+  // pages of the cache; its rate is the roofline that others are measured by.
   void Copy(const CopyArgs& args) { Call("Copy", args, &Backend::DoCopy); }
 
   // Runs `ops`, which calls ops of this back end and nothing else. A device may keep them as a

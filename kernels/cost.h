@@ -67,7 +67,7 @@ OpCost PagedAttentionCost(const AttentionShape& shape, std::span<const SequenceL
 
 // With P pseudo heads for each of shape.kv_heads = q_heads. Bytes: the visible cache once, P
 // queries and outputs for each head. Flops: every pseudo query meets P pseudo keys of each visible
-// token, and these are composed from the physical heads once.
+// token, and these are composed from the component heads once.
 OpCost InterleavedAttentionCost(const AttentionShape& shape, int pseudo_heads,
                                 std::span<const SequenceLengths> sequences, DType compute);
 

@@ -231,4 +231,13 @@ int UsableCpus() {
   return cpus;
 }
 
+std::string ProcessorName(const std::filesystem::path& root) {
+  std::ifstream info(root / "proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
 }  // namespace mea

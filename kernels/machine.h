@@ -23,4 +23,7 @@ MachineLimits ReadMachineLimits(const std::filesystem::path& root = "/");
 // MachineLimits::cpus, read once.
 int UsableCpus();
 
+// "AMD EPYC 9B14", as the kernel names it, or "unknown".
+std::string ProcessorName(const std::filesystem::path& root = "/");
+
 }  // namespace mea

@@ -5,8 +5,7 @@
 namespace mea {
 
 // What one token leaves in the cache in one layer. The only source of byte counts; may differ by
-// layer. Physical (component) heads are stored; attention sees virtual (composite) heads, which are
-// never stored.
+// layer. Component heads are stored; attention sees virtual heads, which never are.
 struct KvSpec {
   int key_heads = 0;    // h'_K
   int value_heads = 0;  // h'_V; may differ from h'_K
@@ -46,7 +45,7 @@ struct PagedKvView {
 };
 
 // Head-level linear composition (MEA, arXiv 2601.19611): virtual head g = sum_c W_lc[c, g] *
-// component c. Absent views mean that physical heads are the virtual heads (MHA, GQA).
+// component c. Absent views mean that component heads are the virtual heads (MHA, GQA).
 struct HeadMix {
   TensorView key;    // [key_heads, kv_heads] f32, W_lc^K
   TensorView value;  // [value_heads, kv_heads] f32, W_lc^V

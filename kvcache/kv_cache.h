@@ -38,7 +38,7 @@ struct KvCacheStats {
   int64_t prefix_hits = 0;
 };
 
-// The paged cache of physical heads: owns the storage of every layer and the pool of page ids.
+// The paged cache of component heads: owns the storage of every layer and the pool of page ids.
 // Everything is allocated in Create; serving allocates nothing. Engine thread only; the back end
 // must outlive it.
 class KvCache {
@@ -73,8 +73,8 @@ class KvCache {
   // back first. Without windows, this is room for all tokens.
   [[nodiscard]] bool Reserve(PageTable& table, int num_computed, int num_tokens);
   // Prepares the table for a sequence of up to `num_tokens`, so that growing it allocates nothing.
-  void Expect(PageTable& table, int num_tokens) const {
-    table.Expect((num_tokens + layout_.page_size - 1) / layout_.page_size);
+  void ReserveCapacity(PageTable& table, int num_tokens) const {
+    table.ReserveCapacity((num_tokens + layout_.page_size - 1) / layout_.page_size);
   }
   // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
   // pages are shared, and a partly filled last page is copied. False, and no change, if there is no

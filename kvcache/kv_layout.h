@@ -9,7 +9,7 @@
 namespace mea {
 
 // Every byte count of a cache comes from here and from KvBytesPerToken in kernels/paged_kv.h. h'_K
-// and h'_V physical heads, h virtual heads, d = head_dim.
+// and h'_V component heads, h virtual heads, d = head_dim.
 
 // Bytes that the same token would take if all h virtual heads were stored: 2 * h * d elements.
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads);
@@ -38,7 +38,7 @@ struct KvLayout {
   int64_t UncompressedPageBytes() const {
     return UncompressedBytesPerToken() * page_size / num_groups();
   }
-  // Physical over uncompressed bytes: 0.5 if half of the heads are cached.
+  // Stored over uncompressed bytes: 0.5 if half of the heads are cached.
   double CompressionRatio() const;
 
   // The pages of the group that a sequence needs for its next step and for what may still be read,

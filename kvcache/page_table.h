@@ -50,10 +50,10 @@ class PageTable {
     return true;
   }
   // Allocates this many entries for each group, so that growing to them allocates nothing.
-  void Expect(int num_entries) {
+  void ReserveCapacity(int num_entries) {
     for (Group& g : groups_) g.pages.reserve(num_entries);
   }
-  int num_expected() const { return static_cast<int>(groups_[0].pages.capacity()); }
+  int capacity() const { return static_cast<int>(groups_[0].pages.capacity()); }
   // For a single group.
   [[nodiscard]] bool Grow(int end) {
     MEA_CHECK(num_groups() == 1);

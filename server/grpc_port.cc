@@ -72,7 +72,7 @@ void GrpcPort::Stop() {
 // while; until then a plain shutdown would leave the client's bytes unread.
 void GrpcPort::Cut(const std::string& peer) {
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     const int fd = connections_.Find(peer);
     if (fd < 0) return;
     const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
@@ -110,7 +110,7 @@ bool GrpcPort::AcceptSome() {
 void GrpcPort::HandOver(int fd) {
   bool counted = false;
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     counted = connections_.Add(fd);
   }
   if (!counted) {
@@ -127,7 +127,7 @@ void GrpcPort::HandOver(int fd) {
 
 void GrpcPort::Warn(std::string_view what) {
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     const absl::Time now = Now();
     if (now < next_warning_ || !options_.warn) return;
     next_warning_ = now + kWarnPeriod;

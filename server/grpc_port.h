@@ -4,13 +4,13 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/address.h"
 #include "server/open_connections.h"
@@ -56,7 +56,7 @@ class GrpcPort {
   const GrpcPortOptions options_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> to_;
   std::thread thread_;
-  std::mutex mu_;
+  absl::Mutex mu_;
   OpenConnections connections_ ABSL_GUARDED_BY(mu_);
   absl::Time next_warning_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };

@@ -19,13 +19,13 @@ constexpr int kMaxLines = 10;  // in a period
 constexpr absl::Duration kPeriod = absl::Seconds(10);
 constexpr absl::Duration kLastWordTimeout = absl::Seconds(1);
 
-std::mutex current_mu;
+ABSL_CONST_INIT absl::Mutex current_mu(absl::kConstInit);
 LibraryLog* current ABSL_GUARDED_BY(current_mu) = nullptr;
 void (*assertion_handler)(const char* message) = nullptr;  // set before there are threads
 thread_local ProtobufComplaint* complaint = nullptr;
 
 void Pass(LogLevel level, std::string_view library, std::string_view message) {
-  const std::lock_guard lock(current_mu);
+  absl::MutexLock lock(&current_mu);
   if (current != nullptr) current->Write(level, library, message);
 }
 
@@ -69,12 +69,12 @@ void LibraryLog::Silence(void (*on_assertion)(const char* message)) {
 }
 
 LibraryLog::LibraryLog(Log& log) : log_(log) {
-  const std::lock_guard lock(current_mu);
+  absl::MutexLock lock(&current_mu);
   current = this;
 }
 
 LibraryLog::~LibraryLog() {
-  const std::lock_guard lock(current_mu);
+  absl::MutexLock lock(&current_mu);
   if (current == this) current = nullptr;
 }
 
@@ -83,7 +83,7 @@ void LibraryLog::Write(LogLevel level, std::string_view library, std::string_vie
   std::vector<LogField> fields = {{"library", std::string(library)},
                                   {"message", std::string(message)}};
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     const absl::Time now = Now();
     if (now >= period_end_) {
       period_end_ = now + kPeriod;

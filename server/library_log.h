@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <string_view>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/log.h"
 
@@ -29,7 +29,7 @@ class LibraryLog {
 
  private:
   Log& log_;
-  std::mutex mu_;
+  absl::Mutex mu_;
   absl::Time period_end_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   int lines_ ABSL_GUARDED_BY(mu_) = 0;  // in this period
   int64_t left_out_ ABSL_GUARDED_BY(mu_) = 0;

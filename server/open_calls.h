@@ -32,7 +32,7 @@ class OpenCalls {
   }
 
  private:
-  std::mutex mutex_;
+  std::mutex mutex_;  // Abseil's waits with a timeout go by the wall clock
   std::condition_variable none_;
   int count_ = 0;  // guarded by mutex_
 };

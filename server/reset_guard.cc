@@ -14,7 +14,7 @@ constexpr int kMaxConnectionsKept = 10'000;  // that are counted
 
 void ResetGuard::Count(const std::string& peer) {
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     const absl::Time now = Now();
     if (now >= period_end_ || std::ssize(resets_) >= kMaxConnectionsKept) {
       resets_.clear();

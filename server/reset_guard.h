@@ -1,11 +1,11 @@
 #pragma once
 
 #include <functional>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 namespace mea {
@@ -23,7 +23,7 @@ class ResetGuard {
 
  private:
   std::function<void(const std::string& peer)> cut_;
-  std::mutex mu_;
+  absl::Mutex mu_;
   absl::Time period_end_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   std::unordered_map<std::string, int> resets_ ABSL_GUARDED_BY(mu_);  // in this period
 };

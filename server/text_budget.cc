@@ -8,7 +8,7 @@ namespace mea {
 absl::StatusOr<TextLease> TextBudget::Take(int64_t bytes) {
   const bool large = bytes > kLargeTextBytes;
   {
-    const std::lock_guard lock(mu_);
+    absl::MutexLock lock(&mu_);
     if (taken_ + bytes > kMaxTextBytes ||
         (large && taken_by_large_ + bytes > kMaxLargeTextsBytes)) {
       return ResourceExhausted(
@@ -25,13 +25,13 @@ absl::StatusOr<TextLease> TextBudget::Take(int64_t bytes) {
 }
 
 void TextBudget::GiveBack(int64_t bytes) {
-  const std::lock_guard lock(mu_);
+  absl::MutexLock lock(&mu_);
   taken_ -= bytes;
   if (bytes > kLargeTextBytes) taken_by_large_ -= bytes;
 }
 
 int64_t TextBudget::taken() const {
-  const std::lock_guard lock(mu_);
+  absl::MutexLock lock(&mu_);
   return taken_;
 }
 

@@ -2,10 +2,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "server/limits.h"
 
 namespace mea {
@@ -29,7 +29,7 @@ class TextBudget {
  private:
   void GiveBack(int64_t bytes);
 
-  mutable std::mutex mu_;
+  mutable absl::Mutex mu_;
   int64_t taken_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t taken_by_large_ ABSL_GUARDED_BY(mu_) = 0;
 };

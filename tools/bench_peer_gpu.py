@@ -61,7 +61,7 @@ class Report:
         }
         self.write()
 
-    def add(self, row, seconds=None, runs_at_once=1, ceilings=None, skipped=None):
+    def add(self, row, seconds=None, runs_at_once=1, roofline=None, skipped=None):
         if skipped is not None:
             row["skipped"] = skipped
         else:
@@ -74,9 +74,9 @@ class Report:
                 "rounds": len(seconds),
             }
             row["tokens_per_second"] = row["batch"] * row["tokens"] / median
-            row["ceilings"] = ceilings
+            row["roofline"] = roofline
             row["floor_seconds"] = max(
-                row["bytes"] / ceilings["bytes_per_second"], row["flops"] / ceilings["flops_per_second"]
+                row["bytes"] / roofline["bytes_per_second"], row["flops"] / roofline["flops_per_second"]
             )
             row["share_of_floor"] = row["floor_seconds"] / median
         self.rows.append(row)
@@ -98,7 +98,7 @@ class Report:
         self.file.write_text(json.dumps(report, indent=1) + "\n")
 
 
-class Ceilings:
+class Roofline:
     """Copy rate (bytes read and written) and rate of a large product, read anew for every result."""
 
     def __init__(self, clock, device):
@@ -216,7 +216,7 @@ def attention_systems(device):
     return systems
 
 
-def bench_attention(shape, options, report, clock, ceilings):
+def bench_attention(shape, options, report, clock, roofline):
     systems = attention_systems(options.device)
     for batch in options.batch:
         for context in options.context:
@@ -253,7 +253,7 @@ def bench_attention(shape, options, report, clock, ceilings):
                 except Exception as error:  # a kernel that does not take this shape
                     report.add(rows[name], skipped=first_line(error))
                     continue
-                report.add(rows[name], seconds, runs_at_once=layers, ceilings=ceilings.read())
+                report.add(rows[name], seconds, runs_at_once=layers, roofline=roofline.read())
             del q, k, v
 
 
@@ -292,7 +292,7 @@ def generate_steps(model, clock, batch, context, steps):
     return [b - a for a, b in zip(times.times, times.times[1:])]
 
 
-def bench_generate(shape, options, report, clock, ceilings):
+def bench_generate(shape, options, report, clock, roofline):
     from transformers import AutoModelForCausalLM
 
     steps = options.steps
@@ -323,7 +323,7 @@ def bench_generate(shape, options, report, clock, ceilings):
             except Exception as error:
                 report.add(row, skipped=first_line(error))
                 continue
-            report.add(row, seconds, ceilings=ceilings.read())
+            report.add(row, seconds, roofline=roofline.read())
     del model
 
 
@@ -363,13 +363,13 @@ def main():
     options = parse_options()
     clock = Clock(options.device)
     report = Report(options.json, options.device)
-    ceilings = Ceilings(clock, options.device)
+    roofline = Roofline(clock, options.device)
     for directory in options.shapes:
         shape = Shape(directory)
         if "attention" in options.what:
-            bench_attention(shape, options, report, clock, ceilings)
+            bench_attention(shape, options, report, clock, roofline)
         if "decode" in options.what:
-            bench_generate(shape, options, report, clock, ceilings)
+            bench_generate(shape, options, report, clock, roofline)
         if options.device == "cuda":
             torch.cuda.empty_cache()
 

@@ -96,13 +96,13 @@ def conversations():
     """(name, messages, options)"""
     prompt = {"add_generation_prompt": True}
     go_on = {"continue_final_message": True}
-    yield "one turn", [USER], prompt
-    yield "one turn, no prompt", [USER], {}
+    yield "one message", [USER], prompt
+    yield "one message, no prompt", [USER], {}
     yield "system", [SYSTEM, USER], prompt
     yield "system, no prompt", [SYSTEM, USER], {}
     yield "system only", [SYSTEM], prompt
     yield "developer", [{"role": "developer", "content": "Be brief."}, USER], prompt
-    yield "several turns", [SYSTEM, USER, assistant("Sunny."), user("And tomorrow?"), assistant("Rain."),
+    yield "several messages", [SYSTEM, USER, assistant("Sunny."), user("And tomorrow?"), assistant("Rain."),
                             user("Thanks")], prompt
     yield "ends with assistant", [USER, assistant("Sunny.")], {}
     yield "ends with assistant, prompt", [USER, assistant("Sunny.")], prompt
@@ -130,7 +130,7 @@ def conversations():
     yield "call with empty content", [USER, calls(call("get_weather", {"city": "Bern"}), content=""), result("ok")], {"tools": TOOLS, **prompt}
     yield "parallel calls", [USER, calls(call("get_weather", {"city": "A"}, "aaaaaaaaa"), call("plan", {"steps": []}, "bbbbbbbbb")),
                              result("1", "get_weather", "aaaaaaaaa"), result("2", "plan", "bbbbbbbbb")], {"tools": TOOLS, **prompt}
-    yield "calls in turns", [*ONE, result("1"), calls(call("plan", {"steps": [{"name": "x"}]}, "ccccccccc")), result("2", "plan", "ccccccccc"),
+    yield "calls in several messages", [*ONE, result("1"), calls(call("plan", {"steps": [{"name": "x"}]}, "ccccccccc")), result("2", "plan", "ccccccccc"),
                              assistant("done"), user("more"), calls(call("ping", {})), result("pong", "ping")], {"tools": TOOLS, **prompt}
     yield "odd arguments", [USER, calls(call("plan", ODD)), result("ok")], {"tools": TOOLS, **prompt}
     yield "empty arguments", [USER, calls(call("ping", {})), result("")], {"tools": TOOLS, **prompt}

@@ -104,7 +104,7 @@ class Random:
 
 
 def pairs_side_by_side(rows, head_dim):
-    """llama.cpp turns neighbours of a head, checkpoints its halves."""
+    """llama.cpp rotates neighbours of a head, checkpoints its halves."""
     halves = rows.reshape(-1, 2, head_dim // 2, rows.shape[1])
     return numpy.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 #include "engine/weights/place_tensors.h"
 #include "kernels/status_macros.h"
@@ -31,7 +31,7 @@ absl::Status CheckBase(const FieldReader& in, const ModelConfig& config) {
   }
   if (config.layers.qk_norm || config.layers.qk_row_norm || config.other_rope) {
     return refuse("base_model_type",
-                  "a model without QK-norm, whose layers turn alike, below interleaved heads",
+                  "a model without QK-norm, whose layers rotate alike, below interleaved heads",
                   ShownName(config.base_model_type));
   }
   for (const int window : config.layer_windows) {

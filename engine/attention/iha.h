@@ -8,7 +8,7 @@ namespace mea {
 class FieldReader;
 
 // Interleaved Head Attention (arXiv 2602.21371): each head has P pseudo heads, mixed of all heads,
-// which stand at P virtual positions for every token. The cache holds physical heads alone; pseudo
+// which stand at P virtual positions for every token. The cache holds component heads alone; pseudo
 // queries are mixed before attention, pseudo keys and values within it, and the P * h outputs
 // collapse to h after it. Layers with a window are of this kind; the others are ordinary ones.
 //

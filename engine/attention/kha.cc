@@ -1,6 +1,6 @@
 #include "engine/attention/kha.h"
 
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 
 namespace mea {
@@ -14,7 +14,7 @@ absl::StatusOr<std::shared_ptr<const AttentionVariant>> KhaAttention::Read(Field
   }
   if (!RotaryOrder(config.rope, config.head_dim).empty() || config.layers.qk_row_norm) {
     in.Refuse("kind",
-              "a base model whose heads turn whole, each normalised by itself, below \"kha\"",
+              "a base model whose heads rotate whole, each normalised by itself, below \"kha\"",
               ShownName(config.base_model_type));
   }
   if (!in.status().ok()) return in.status();

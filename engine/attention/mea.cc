@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/mismatch.h"
 
 namespace mea {
@@ -93,7 +93,7 @@ void MeaAttention::ListTensors(const ModelConfig& config, int layer, const std::
   }
 }
 
-// With QK-norm the composite keys' norms are cached as one scalar per (token, virtual head): exact,
+// With QK-norm the virtual keys' norms are cached as one scalar per (token, virtual head): exact,
 // since the norm divides each logit by a number that does not depend on the query.
 void MeaAttention::BeforeCache(const LayerWeights& layer, AttentionStep& step) const {
   step.append.key_mix = layer.mix.key;

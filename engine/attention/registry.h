@@ -2,7 +2,7 @@
 
 #include "absl/status/status.h"
 #include "engine/config/config.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 

@@ -111,7 +111,7 @@ class AttentionVariant {
  protected:
   // Changes new keys and values on their way into the cache.
   virtual void BeforeCache(const LayerWeights& /*layer*/, AttentionStep& /*step*/) const {}
-  // Says how cached (physical) heads become attended (virtual) heads, and what happens to their
+  // Says how cached (component) heads become attended (virtual) heads, and what happens to their
   // outputs.
   virtual void AtRead(const LayerWeights& /*layer*/, AttentionStep& /*step*/) const {}
 };

@@ -225,7 +225,7 @@ absl::StatusOr<std::vector<BenchRow>> BenchAttention(const ModelConfig& config,
                                                      const BenchOptions& options,
                                                      const BackendFactory& backends,
                                                      const RowObserver& observer) {
-  MEA_ASSIGN_OR_RETURN(std::unique_ptr<CeilingMeter> meter, MakeMeter(options, backends));
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<RooflineMeter> meter, MakeMeter(options, backends));
   std::vector<AttentionSubject> subjects;
   for (const HeadStorage storage : options.storages) {
     MEA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, backends());

@@ -49,7 +49,7 @@ struct Subject {
 class LoadedBench : public EngineBench {
  public:
   LoadedBench(const ModelConfig& config, const EngineBenchOptions& options,
-              std::unique_ptr<CeilingMeter> meter)
+              std::unique_ptr<RooflineMeter> meter)
       : config_(config), options_(options), points_(MakePoints(options)), meter_(std::move(meter)) {
     for (const StepPoint& point : points_) {
       config_.max_position = std::max(config_.max_position, point.context);
@@ -208,7 +208,7 @@ class LoadedBench : public EngineBench {
   ModelConfig config_;
   const EngineBenchOptions options_;
   const std::vector<StepPoint> points_;
-  const std::unique_ptr<CeilingMeter> meter_;
+  const std::unique_ptr<RooflineMeter> meter_;
   std::vector<Subject> subjects_;
 };
 
@@ -218,7 +218,7 @@ absl::StatusOr<std::unique_ptr<EngineBench>> EngineBench::Create(const ModelConf
                                                                  const EngineBenchOptions& options,
                                                                  const BackendFactory& backends,
                                                                  const WeightsSource& weights) {
-  MEA_ASSIGN_OR_RETURN(std::unique_ptr<CeilingMeter> meter, MakeMeter(options, backends));
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<RooflineMeter> meter, MakeMeter(options, backends));
   auto bench = std::make_unique<LoadedBench>(config, options, std::move(meter));
   for (const HeadStorage storage : options.storages) {
     MEA_RETURN_IF_ERROR(bench->AddSubject(storage, backends, weights));

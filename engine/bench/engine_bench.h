@@ -34,7 +34,7 @@ struct BenchOptions {
   std::vector<int> prefill_chunks = {512};
   DType kv_dtype = DType::kBf16;
   int page_size = 64;
-  CeilingSizes ceilings;
+  RooflineSizes roofline;
   // The most bytes of all caches together; a point that needs more is reported as skipped. 0:
   // whatever the back end allocates.
   int64_t max_cache_bytes = 0;

@@ -44,10 +44,10 @@ absl::StatusOr<std::vector<BenchRow>> MeasureOps(EngineBench& bench, const StepP
       ops[kind].cost = {.bytes = total.cost.bytes / num_steps,
                         .flops = total.cost.flops / num_steps};
     }
-    bytes_per_second.push_back(step.ceilings.bytes_per_second);
-    flops_per_second.push_back(step.ceilings.flops_per_second);
+    bytes_per_second.push_back(step.roofline.bytes_per_second);
+    flops_per_second.push_back(step.roofline.flops_per_second);
   }
-  step.ceilings = {.bytes_per_second = MedianOf(bytes_per_second),
+  step.roofline = {.bytes_per_second = MedianOf(bytes_per_second),
                    .flops_per_second = MedianOf(flops_per_second)};
   std::vector<BenchRow> rows;
   for (auto& [kind, rounds] : ops) rows.push_back(RowOf(kind, std::move(rounds), step));

@@ -8,9 +8,9 @@
 namespace mea {
 
 // Measures a point whenever a line asks for it, until the input ends, so that another program can
-// time mea and other engines turn by turn. A line is "BATCH CONTEXT TOKENS", one of bench.points();
-// its answer is one line of JSON: {"results": [...]}, rows as WriteJson writes them, or {"error":
-// TEXT} if there is no such point or its measurement fails.
+// time mea and other engines one after the other. A line is "BATCH CONTEXT TOKENS", one of
+// bench.points(); its answer is one line of JSON: {"results": [...]}, rows as WriteJson writes
+// them, or {"error": TEXT} if there is no such point or its measurement fails.
 void MeasureOnRequest(EngineBench& bench, std::istream& requests, std::ostream& answers);
 
 }  // namespace mea

@@ -1,7 +1,6 @@
 #include "engine/bench/report.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -14,15 +13,6 @@
 
 namespace mea {
 namespace {
-
-std::string ProcessorName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
-  }
-  return "unknown";
-}
 
 nlohmann::ordered_json ToJson(const BenchRow& row) {
   nlohmann::ordered_json json = {
@@ -40,8 +30,8 @@ nlohmann::ordered_json ToJson(const BenchRow& row) {
   json["tokens_per_second"] = row.tokens_per_second();
   json["bytes"] = row.cost.bytes;
   json["flops"] = row.cost.flops;
-  json["ceilings"] = {{"bytes_per_second", row.ceilings.bytes_per_second},
-                      {"flops_per_second", row.ceilings.flops_per_second}};
+  json["roofline"] = {{"bytes_per_second", row.roofline.bytes_per_second},
+                      {"flops_per_second", row.roofline.flops_per_second}};
   json["floor_seconds"] = row.floor_seconds();
   json["share_of_floor"] = row.share_of_floor();
   return json;
@@ -50,8 +40,8 @@ nlohmann::ordered_json ToJson(const BenchRow& row) {
 }  // namespace
 
 double BenchRow::floor_seconds() const {
-  return std::max(static_cast<double>(cost.bytes) / ceilings.bytes_per_second,
-                  static_cast<double>(cost.flops) / ceilings.flops_per_second);
+  return std::max(static_cast<double>(cost.bytes) / roofline.bytes_per_second,
+                  static_cast<double>(cost.flops) / roofline.flops_per_second);
 }
 
 BenchMachine DescribeMachine(Device device, int num_threads) {

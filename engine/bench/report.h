@@ -6,9 +6,9 @@
 
 #include "absl/status/status.h"
 #include "engine/bench/timing.h"
-#include "kernels/ceilings.h"
 #include "kernels/cost.h"
 #include "kernels/dtype.h"
+#include "kernels/roofline.h"
 
 namespace mea {
 
@@ -26,11 +26,11 @@ struct BenchRow {
   int64_t cache_bytes = 0;  // that these sequences occupy
   Spread seconds;           // of one step, or of one op
   OpCost cost;
-  Ceilings ceilings;    // medians of the same rounds
+  Roofline roofline;    // medians of the same rounds
   std::string skipped;  // why there is no measurement, or empty
 
   double tokens_per_second() const { return batch * double(tokens) / seconds.median; }
-  // The least time at these ceilings: for moving the bytes or computing the flops.
+  // The least time under this roofline: for moving the bytes or computing the flops.
   double floor_seconds() const;
   double share_of_floor() const { return floor_seconds() / seconds.median; }
 };

@@ -31,10 +31,10 @@ absl::StatusOr<int> WarmUp(const Contender& contender, double round_seconds) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
-                                                        const BackendFactory& backends) {
+absl::StatusOr<std::unique_ptr<RooflineMeter>> MakeMeter(const BenchOptions& options,
+                                                         const BackendFactory& backends) {
   MEA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, backends());
-  return CreateCeilingMeter(std::move(backend), options.ceilings);
+  return CreateRooflineMeter(std::move(backend), options.roofline);
 }
 
 std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options) {
@@ -43,7 +43,7 @@ std::string BenchName(const std::string& bench, int tokens, const BenchOptions& 
 }
 
 absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOptions& options,
-                               CeilingMeter& meter) {
+                               RooflineMeter& meter) {
   std::vector<int> counts(contenders.size());
   std::vector<std::vector<double>> seconds(contenders.size());
   for (size_t i = 0; i < contenders.size(); ++i) {
@@ -52,21 +52,21 @@ absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOp
   }
   std::vector<double> bytes_per_second, flops_per_second;
   for (int round = 0; round < options.rounds; ++round) {
-    MEA_ASSIGN_OR_RETURN(const Ceilings ceilings, meter.Read());
-    bytes_per_second.push_back(ceilings.bytes_per_second);
-    flops_per_second.push_back(ceilings.flops_per_second);
+    MEA_ASSIGN_OR_RETURN(const Roofline roofline, meter.Read());
+    bytes_per_second.push_back(roofline.bytes_per_second);
+    flops_per_second.push_back(roofline.flops_per_second);
     for (size_t i = 0; i < contenders.size(); ++i) {
       if (counts[i] == 0) continue;
       MEA_ASSIGN_OR_RETURN(const double run, TimeRuns(contenders[i], counts[i]));
       seconds[i].push_back(run / contenders[i].runs_at_once);
     }
   }
-  const Ceilings medians{.bytes_per_second = MedianOf(bytes_per_second),
+  const Roofline medians{.bytes_per_second = MedianOf(bytes_per_second),
                          .flops_per_second = MedianOf(flops_per_second)};
   for (size_t i = 0; i < contenders.size(); ++i) {
     if (counts[i] == 0) continue;
     contenders[i].row.seconds = SpreadOf(seconds[i]);
-    contenders[i].row.ceilings = medians;
+    contenders[i].row.roofline = medians;
   }
   return absl::OkStatus();
 }

@@ -8,13 +8,13 @@
 #include "absl/status/statusor.h"
 #include "engine/bench/engine_bench.h"
 #include "engine/bench/timing.h"
-#include "kernels/ceilings.h"
+#include "kernels/roofline.h"
 
 namespace mea {
 
 // Of the machine that these back ends use.
-absl::StatusOr<std::unique_ptr<CeilingMeter>> MakeMeter(const BenchOptions& options,
-                                                        const BackendFactory& backends);
+absl::StatusOr<std::unique_ptr<RooflineMeter>> MakeMeter(const BenchOptions& options,
+                                                         const BackendFactory& backends);
 
 // The report's name: "decode", or "decode/wgmma" if a kernel was chosen for this number of query
 // rows.
@@ -27,9 +27,9 @@ struct Contender {
   int runs_at_once = 1;               // how many of the row's steps one `run` does
 };
 
-// Fills in seconds and ceilings: a few runs to warm up, then rounds in which every contender runs
-// in turn and the machine's ceilings are read once.
+// Fills in seconds and the roofline: a few runs to warm up, then rounds in which the contenders run
+// one after the other and the roofline is read once.
 absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOptions& options,
-                               CeilingMeter& meter);
+                               RooflineMeter& meter);
 
 }  // namespace mea

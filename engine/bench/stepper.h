@@ -48,7 +48,7 @@ class Stepper {
   Batch batch_;
   std::vector<int32_t> rows_;  // whose logits are wanted
   std::vector<SampleRow> draws_;
-  std::array<std::vector<SampledToken>, 2> tokens_;  // of two steps, by turns
+  std::array<std::vector<SampledToken>, 2> tokens_;  // of two steps, alternately
   int last_ = 0;
 };
 

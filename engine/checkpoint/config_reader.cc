@@ -7,6 +7,8 @@
 #include "engine/attention/registry.h"
 #include "engine/family/family.h"
 #include "engine/family/rope_reader.h"
+#include "engine/family/window_reader.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/file.h"
 #include "engine/storage/json.h"
 #include "kernels/status_macros.h"
@@ -26,8 +28,6 @@ constexpr IntRange kHeadDimRange{2, 4096};
 constexpr IntRange kExpertRange{1, 4096};
 constexpr IntRange kPositionRange{1, 1 << 30};
 constexpr NumberRange kEpsRange{0.0, 1.0};
-
-constexpr int kDefaultMaxWindowLayers = 28;  // of qwen2 and qwen3
 
 // Fields of related models that change what the layers compute but not the tensors. They may be
 // absent, null or neutral.
@@ -146,62 +146,6 @@ void ReadDetails(FieldReader& in, const Family& family, ModelConfig& config) {
   const std::vector<int> bos = in.IntOrList("bos_token_id", token_range);
   if (!bos.empty()) config.bos_token_id = bos.front();
   config.eos_token_ids = in.IntOrList("eos_token_id", token_range);
-}
-
-// The window of layer i, or 0, where layer_types is absent.
-int DefaultWindow(const Family& family, int window, int first_windowed_layer, int layer) {
-  switch (family.window) {
-    case WindowRule::kNone:
-    case WindowRule::kOwn:
-      return 0;
-    case WindowRule::kEveryLayer:
-    case WindowRule::kEveryLayerIfUsed:
-      return window;
-    case WindowRule::kLastLayers:
-      return layer >= first_windowed_layer ? window : 0;
-  }
-  return 0;
-}
-
-// transformers uses layer_types for qwen2 and qwen3 and ignores it for the others, where it must
-// agree with the rule.
-void ReadLayerTypes(FieldReader& in, const Family& family, int window, ModelConfig& config) {
-  if (!in.Has("layer_types")) return;
-  const std::vector<bool> sliding = ReadSlidingLayers(in, config.num_layers, {});
-  if (!in.status().ok()) return;
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    const std::string name = absl::StrCat("layer_types[", layer, "]");
-    if (sliding[layer] && window == 0) {
-      in.Refuse(name, "\"full_attention\", since no sliding window is in use",
-                "\"sliding_attention\"");
-    } else if (family.window != WindowRule::kLastLayers && !sliding[layer] && window > 0) {
-      in.Refuse(name, "\"sliding_attention\", since sliding_window is set", "\"full_attention\"");
-    }
-    config.layer_windows[layer] = sliding[layer] ? window : 0;
-  }
-}
-
-void ReadWindows(FieldReader& in, const Family& family, ModelConfig& config) {
-  const IntRange range{1, kPositionRange.max};
-  int window = 0;
-  int first_windowed_layer = 0;
-  const bool is_used = family.window == WindowRule::kEveryLayer ||
-                       (family.window != WindowRule::kNone && family.window != WindowRule::kOwn &&
-                        in.Bool("use_sliding_window", false));
-  if (is_used) {
-    // Absent means the default, null means none.
-    window =
-        in.Int("sliding_window", range, in.IsNull("sliding_window") ? 0 : family.default_window);
-  }
-  if (is_used && family.window == WindowRule::kLastLayers) {
-    first_windowed_layer =
-        in.Int("max_window_layers", {0, kLayerRange.max}, kDefaultMaxWindowLayers);
-  }
-  config.layer_windows.resize(config.num_layers);
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    config.layer_windows[layer] = DefaultWindow(family, window, first_windowed_layer, layer);
-  }
-  if (family.window != WindowRule::kOwn) ReadLayerTypes(in, family, window, config);
 }
 
 // Which layers have experts, by decoder_sparse_step and mlp_only_layers.

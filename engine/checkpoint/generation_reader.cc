@@ -1,5 +1,6 @@
 #include "engine/checkpoint/generation_reader.h"
 
+#include "engine/storage/field_reader.h"
 #include "engine/storage/file.h"
 #include "engine/storage/json.h"
 #include "kernels/status_macros.h"

@@ -52,7 +52,7 @@ struct LayerDesign {
   // q, k and v, or gate and up, in one tensor of self_attn or mlp.
   std::string_view qkv_proj = "";
   std::string_view gate_up_proj = "";
-  bool qk_norm = false;      // RMSNorm over head_dim of each query and composite key before RoPE
+  bool qk_norm = false;      // RMSNorm over head_dim of each query and virtual key before RoPE
   bool qk_row_norm = false;  // or over all queries, and all keys, of a token
   Activation activation = Activation::kSilu;  // of the gate of a dense feed-forward network
   struct {
@@ -93,7 +93,7 @@ struct ModelConfig {
 
   std::vector<int> layer_windows;  // [num_layers] tokens, the present one included; 0 = no window
   RopeConfig rope;
-  // Layers that turn otherwise, or not at all.
+  // Layers that rotate otherwise, or not at all.
   std::optional<RopeConfig> other_rope;
   std::vector<bool> other_rope_layers;  // [num_layers] where there is another
 

@@ -47,7 +47,7 @@ double LongRopeAttentionFactor(const RopeConfig& rope) {
   return std::sqrt(1.0 + std::log(rope.factor) / std::log(rope.original_max_position));
 }
 
-// The frequency index that turns `rotations` times within the original context.
+// The frequency index that rotates `rotations` times within the original context.
 double YarnCorrectionIndex(const RopeConfig& rope, int head_dim, double rotations) {
   return head_dim * std::log(rope.original_max_position / (rotations * 2.0 * std::numbers::pi)) /
          (2.0 * std::log(rope.theta));
@@ -107,12 +107,12 @@ RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim, int
 
 std::vector<int> RotaryOrder(const RopeConfig& rope, int head_dim) {
   if (rope.rotary_dim == 0 || rope.rotary_dim == head_dim) return {};
-  const int turning = rope.rotary_dim / 2;
+  const int rotating = rope.rotary_dim / 2;
   const int half = head_dim / 2;
   std::vector<int> order(head_dim);
   for (int i = 0; i < half; ++i) {
-    order[i] = i < turning ? i : rope.rotary_dim + i - turning;
-    order[half + i] = i < turning ? turning + i : half + i;
+    order[i] = i < rotating ? i : rope.rotary_dim + i - rotating;
+    order[half + i] = i < rotating ? rotating + i : half + i;
   }
   return order;
 }

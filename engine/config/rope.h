@@ -13,7 +13,7 @@ enum class RopeKind : uint8_t { kNone, kDefault, kLinear, kLlama3, kYarn, kLongR
 struct RopeConfig {
   RopeKind kind = RopeKind::kDefault;
   double theta = 10000.0;
-  int rotary_dim = 0;             // the first elements of a head, which turn; 0: all do
+  int rotary_dim = 0;             // the first elements of a head, which rotate; 0: all do
   double factor = 1.0;            // linear, llama3, yarn: context stretched by this much
   int original_max_position = 0;  // llama3, yarn, longrope: context before stretching, in tokens
   double low_freq_factor = 1.0;   // llama3
@@ -41,12 +41,12 @@ struct RopeFrequencies {
 
 // Inverse frequencies as Hugging Face transformers computes them (modeling_rope_utils.py), in
 // double precision.
-// Elements that do not turn have frequency 0. LongRoPE chooses by `max_position`, the context that
-// is served: all sequences turn alike, however short, since cached keys are turned already.
+// Elements that do not rotate have frequency 0. LongRoPE chooses by `max_position`, the context
+// that is served: all sequences rotate alike, however short, since cached keys are rotated already.
 RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim, int max_position);
 
-// The order of a head's elements in which those that turn together are half a head apart: element i
-// in memory is element order[i] of the checkpoint. Empty where they are so already.
+// The order of a head's elements in which those that rotate together are half a head apart: element
+// i in memory is element order[i] of the checkpoint. Empty where they are so already.
 std::vector<int> RotaryOrder(const RopeConfig& rope, int head_dim);
 
 }  // namespace mea

@@ -18,16 +18,16 @@ using Eigen::MatrixXd;
 constexpr double kWeightFloor = 1e-6;
 
 // The problem. With y_jf = sqrt(weight) w_jf, K_f = Q_f y_f:
-//   minimise sum_f sum_j |y_jf - s_jf sum_c A_cj K_cf|^2,   s_jf = sqrt(weight) * turn.
+//   minimise sum_f sum_j |y_jf - s_jf sum_c A_cj K_cf|^2,   s_jf = sqrt(weight) * rotation.
 // Components are eliminated: Q_f is the pseudo-inverse of D_f = diag(s_f) A^T.
 struct KeyState {
-  MatrixXd mix;     // A [h', h]
-  MatrixXcd turns;  // s [h, F]
+  MatrixXd mix;         // A [h', h]
+  MatrixXcd rotations;  // s [h, F]
 
   // `step` times as far as from `before` to here, and beyond.
   static KeyState Beyond(const KeyState& before, const KeyState& here, double step) {
     return {here.mix + step * (here.mix - before.mix),
-            here.turns + step * (here.turns - before.turns)};
+            here.rotations + step * (here.rotations - before.rotations)};
   }
 };
 
@@ -53,8 +53,8 @@ class KeySolver {
     }
   }
 
-  // One round of least squares: components, then turns, then mixes. Returns the error before the
-  // turns and mixes moved.
+  // One round of least squares: components, then rotations, then mixes. Returns the error before
+  // the rotations and mixes moved.
   double Sweep(State& state) const {
     double error = 0;
     std::vector<MatrixXd> normal(heads_, MatrixXd::Zero(components_, components_));
@@ -67,12 +67,12 @@ class KeySolver {
       for (int j = 0; j < heads_; ++j) {
         const Complex along = (cross.row(j) * mix.row(j).transpose())(0);             // <y_j, z_j>
         const double length = (mix.row(j) * own * mix.row(j).transpose())(0).real();  // <z_j, z_j>
-        const Complex s = state.turns(j, f);
+        const Complex s = state.rotations(j, f);
         error += gram_[f](j, j).real() - 2 * (std::conj(s) * along).real() + std::norm(s) * length;
-        if (length > 0) state.turns(j, f) = Allowed(along, length, j, f, s);
-        const Complex turned = state.turns(j, f);
-        normal[j] += std::norm(turned) * own.real();
-        right.col(j) += (std::conj(turned) * cross.row(j).transpose()).real();
+        if (length > 0) state.rotations(j, f) = Allowed(along, length, j, f, s);
+        const Complex rotated = state.rotations(j, f);
+        normal[j] += std::norm(rotated) * own.real();
+        right.col(j) += (std::conj(rotated) * cross.row(j).transpose()).real();
       }
     }
     for (int j = 0; j < heads_; ++j) {
@@ -97,7 +97,7 @@ class KeySolver {
   void Project(State& state) const {
     for (int f = 0; f < frequencies(); ++f) {
       for (int j = 0; j < heads_; ++j) {
-        state.turns(j, f) = Allowed(state.turns(j, f), 1.0, j, f, state.turns(j, f));
+        state.rotations(j, f) = Allowed(state.rotations(j, f), 1.0, j, f, state.rotations(j, f));
       }
     }
   }
@@ -109,7 +109,7 @@ class KeySolver {
   int frequencies() const { return problem_.num_frequencies(); }
 
   MatrixXcd Design(const State& state, int f) const {  // [h, h']
-    return state.turns.col(f).asDiagonal() * state.mix.transpose().cast<Complex>();
+    return state.rotations.col(f).asDiagonal() * state.mix.transpose().cast<Complex>();
   }
 
   MatrixXcd Components(const State& state, int f) const {  // Q [h', h]
@@ -143,21 +143,21 @@ class KeySolver {
   std::vector<MatrixXcd> gram_;  // [F] of [h, h], of the y_jf; traces sum to 1
 };
 
-// Turns that align all heads with the strongest common direction at each frequency.
+// Rotations that align all heads with the strongest common direction at each frequency.
 MatrixXcd KeySolver::Synchronised() const {
-  MatrixXcd turns(heads_, frequencies());
+  MatrixXcd rotations(heads_, frequencies());
   for (int f = 0; f < frequencies(); ++f) {
     const Eigen::SelfAdjointEigenSolver<MatrixXcd> eigen(gram_[f]);
     for (int j = 0; j < heads_; ++j) {
       const Complex along = eigen.eigenvectors()(j, heads_ - 1);
       const Complex phase = std::abs(along) > 1e-150 ? along / std::abs(along) : Complex(1);
-      turns(j, f) = Allowed(phase * root_(j, f), 1.0, j, f, root_(j, f));
+      rotations(j, f) = Allowed(phase * root_(j, f), 1.0, j, f, root_(j, f));
     }
   }
-  return turns;
+  return rotations;
 }
 
-// How similar two heads are after the best turn, 0..1.
+// How similar two heads are after the best rotation, 0..1.
 Matrix KeySolver::Affinity() const {
   MatrixXd common = MatrixXd::Zero(heads_, heads_);
   for (const MatrixXcd& g : gram_) common += g.cwiseAbs();
@@ -186,7 +186,7 @@ KeyState KeySolver::FromClusters(const Clusters& clusters) const {
       const Eigen::SelfAdjointEigenSolver<MatrixXcd> eigen(part);
       for (int a = 0; a < size; ++a) {
         const Complex along = eigen.eigenvectors()(a, size - 1);
-        state.turns(members[a], f) = Allowed(along, 1.0, members[a], f, root_(members[a], f));
+        state.rotations(members[a], f) = Allowed(along, 1.0, members[a], f, root_(members[a], f));
       }
     }
   }
@@ -196,14 +196,15 @@ KeyState KeySolver::FromClusters(const Clusters& clusters) const {
 std::vector<KeyState> KeySolver::Starts(Random& random) const {
   constexpr int kRandomClusterings = 3;
   std::vector<State> starts;
-  // Without turns: the solution of the SVD.
+  // Without rotations: the solution of the SVD.
   starts.push_back({AsEigen(ComposeKeysBySvd(problem_, components_).mix), root_.cast<Complex>()});
   // The same after all heads have been aligned.
   State aligned{MatrixXd(components_, heads_), Synchronised()};
   MatrixXd common = MatrixXd::Zero(heads_, heads_);
   for (int f = 0; f < frequencies(); ++f) {
-    const Eigen::VectorXcd turns = aligned.turns.col(f).cwiseQuotient(root_.col(f).cast<Complex>());
-    common += (turns.conjugate().asDiagonal() * gram_[f] * turns.asDiagonal()).real();
+    const Eigen::VectorXcd rotations =
+        aligned.rotations.col(f).cwiseQuotient(root_.col(f).cast<Complex>());
+    common += (rotations.conjugate().asDiagonal() * gram_[f] * rotations.asDiagonal()).real();
   }
   const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(common);
   for (int c = 0; c < components_; ++c) {
@@ -220,23 +221,23 @@ std::vector<KeyState> KeySolver::Starts(Random& random) const {
 // Undoes the weights. Free scales are chosen so that the numbers in W_q, in the components and in
 // W_lc are near 1 and round well in half precision.
 KeyComposition KeySolver::Finish(const State& state) const {
-  MatrixXcd turns = state.turns.cwiseQuotient(root_.cast<Complex>());
+  MatrixXcd rotations = state.rotations.cwiseQuotient(root_.cast<Complex>());
   MatrixXd mix = state.mix;
   KeyComposition out;
   std::vector<MatrixXcd> combine;
   for (int f = 0; f < frequencies(); ++f) {
     combine.push_back(Components(state, f) * root_.col(f).cast<Complex>().asDiagonal());
     if (problem_.freedom[f] != KeyFreedom::kComplex) continue;
-    const double size = std::exp(turns.col(f).cwiseAbs().cwiseMax(1e-150).array().log().mean());
-    turns.col(f) /= size;
+    const double size = std::exp(rotations.col(f).cwiseAbs().cwiseMax(1e-150).array().log().mean());
+    rotations.col(f) /= size;
     combine[f] *= size;
   }
   const bool scalable = std::all_of(problem_.freedom.begin(), problem_.freedom.end(),
                                     [](KeyFreedom f) { return f == KeyFreedom::kComplex; });
   for (int j = 0; scalable && j < heads_; ++j) {
-    const double size = turns.row(j).norm() / std::sqrt(static_cast<double>(frequencies()));
+    const double size = rotations.row(j).norm() / std::sqrt(static_cast<double>(frequencies()));
     if (size < 1e-150) continue;
-    turns.row(j) /= size;
+    rotations.row(j) /= size;
     mix.col(j) *= size;
   }
   double head_energy = 0;
@@ -254,7 +255,7 @@ KeyComposition KeySolver::Finish(const State& state) const {
   }
   out.mix = FromEigen(mix);
   for (const MatrixXcd& m : combine) out.combine.push_back(FromEigen(m));
-  out.turn = FromEigen(turns);
+  out.rotation = FromEigen(rotations);
   return out;
 }
 

@@ -100,9 +100,9 @@ class ValueSolver {
   MatrixXd GramTimesDesign(const State& state) const {  // G D [h*d, h'*d]
     MatrixXd product = MatrixXd::Zero(heads_ * d_, components_ * d_);
     for (int j = 0; j < heads_; ++j) {
-      const MatrixXd turned = gram_.middleCols(j * d_, d_) * state.bases[j];
+      const MatrixXd rotated = gram_.middleCols(j * d_, d_) * state.bases[j];
       for (int c = 0; c < components_; ++c) {
-        product.middleCols(c * d_, d_) += state.mix(c, j) * turned;
+        product.middleCols(c * d_, d_) += state.mix(c, j) * rotated;
       }
     }
     return product;
@@ -111,9 +111,9 @@ class ValueSolver {
   MatrixXd DesignTransposed(const State& state, const MatrixXd& right) const {  // D^T right
     MatrixXd product = MatrixXd::Zero(components_ * d_, right.cols());
     for (int j = 0; j < heads_; ++j) {
-      const MatrixXd turned = state.bases[j].transpose() * right.middleRows(j * d_, d_);
+      const MatrixXd rotated = state.bases[j].transpose() * right.middleRows(j * d_, d_);
       for (int c = 0; c < components_; ++c) {
-        product.middleRows(c * d_, d_) += state.mix(c, j) * turned;
+        product.middleRows(c * d_, d_) += state.mix(c, j) * rotated;
       }
     }
     return product;

@@ -38,15 +38,15 @@ Matrix CombinePairs(const Matrix& in, int head_dim,
   return out;
 }
 
-// q_i <- conj(turn of its key head) q_i, since Re(conj(q) a k) = Re(conj(conj(a) q) k).
-Matrix TurnQueries(const Matrix& q, int head_dim, const ComplexMatrix& turn) {
-  if (q.empty() || turn.empty()) return q;
+// q_i <- conj(rotation of its key head) q_i, since Re(conj(q) a k) = Re(conj(conj(a) q) k).
+Matrix RotateQueries(const Matrix& q, int head_dim, const ComplexMatrix& rotation) {
+  if (q.empty() || rotation.empty()) return q;
   Matrix out(q.rows, q.cols);
   const int64_t q_heads = q.rows / head_dim;
-  const int64_t group = q_heads / turn.rows;
+  const int64_t group = q_heads / rotation.rows;
   for (int64_t i = 0; i < q_heads; ++i) {
     for (int f = 0; f < head_dim / 2; ++f) {
-      const Complex factor = std::conj(turn(i / group, f));
+      const Complex factor = std::conj(rotation(i / group, f));
       SetPair(factor * Pair(q, i * head_dim, f, head_dim), i * head_dim, f, head_dim, out);
     }
   }
@@ -80,8 +80,8 @@ AttentionWeights Compose(const AttentionWeights& plain, int head_dim, const KeyC
     out.k = CombinePairs(plain.k, head_dim, keys->combine);
     out.k_bias = CombinePairs(plain.k_bias, head_dim, keys->combine);
     out.k_hlc = keys->mix;
-    out.q = TurnQueries(plain.q, head_dim, keys->turn);
-    out.q_bias = TurnQueries(plain.q_bias, head_dim, keys->turn);
+    out.q = RotateQueries(plain.q, head_dim, keys->rotation);
+    out.q_bias = RotateQueries(plain.q_bias, head_dim, keys->rotation);
   }
   if (values != nullptr) {
     out.v = CombineRows(plain.v, values->combine);
@@ -97,8 +97,8 @@ Matrix ExpandKeys(const Matrix& k, int head_dim, const KeyComposition& keys) {
   for (size_t f = 0; f < keys.combine.size(); ++f) {
     RowMajor<Complex> head =
         AsEigen(keys.mix).transpose().cast<Complex>() * AsEigen(keys.combine[f]);
-    if (!keys.turn.empty()) {
-      head = (AsEigen(keys.turn).col(static_cast<Index>(f)).asDiagonal() * head).eval();
+    if (!keys.rotation.empty()) {
+      head = (AsEigen(keys.rotation).col(static_cast<Index>(f)).asDiagonal() * head).eval();
     }
     heads.push_back(FromEigen(head));
   }

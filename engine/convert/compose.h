@@ -33,11 +33,11 @@ struct KeyProblem {
   int num_frequencies() const { return head_dim / 2; }
 };
 
-// K_jf ~ turn(j, f) * sum_c mix(c, j) K_cf, where K_cf = sum_k combine[f](c, k) w_kf.
+// K_jf ~ rotation(j, f) * sum_c mix(c, j) K_cf, where K_cf = sum_k combine[f](c, k) w_kf.
 struct KeyComposition {
   Matrix mix;                          // [h', h] W_lc^K
   std::vector<ComplexMatrix> combine;  // [F] of [h', h]
-  ComplexMatrix turn;                  // [h, F]; empty: all 1
+  ComplexMatrix rotation;              // [h, F]; empty: all 1
   int components() const { return static_cast<int>(mix.rows); }
 };
 

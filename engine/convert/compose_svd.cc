@@ -81,8 +81,8 @@ double KeyError(const KeyProblem& problem, const KeyComposition& composition) {
   const Eigen::MatrixXcd mix = AsEigen(composition.mix).transpose().cast<Complex>();  // [h, h']
   for (int f = 0; f < problem.num_frequencies(); ++f) {
     Eigen::MatrixXcd left = -(mix * AsEigen(composition.combine[f]));
-    if (!composition.turn.empty()) {
-      left = AsEigen(composition.turn).col(f).asDiagonal() * left;
+    if (!composition.rotation.empty()) {
+      left = AsEigen(composition.rotation).col(f).asDiagonal() * left;
     }
     left.diagonal().array() += 1.0;
     const auto gram = AsEigen(problem.gram[f]);

@@ -60,7 +60,8 @@ LayerPlan HeadPlan::Given() const {
   return plan;
 }
 
-// Items are keys and values of each layer in turn; choices its candidates, then all heads.
+// Items are keys and values of each layer, one after the other; choices its candidates, then all
+// heads.
 absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>& profile) const {
   const int h = config_.kv_heads;
   const std::vector<int> candidates = Candidates();

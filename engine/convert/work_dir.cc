@@ -158,7 +158,7 @@ std::optional<KeyComposition> WorkDir::LoadKeys(int layer, int heads) const {
   KeyComposition keys;
   in.Read(keys.mix);
   in.Read(keys.combine);
-  in.Read(keys.turn);
+  in.Read(keys.rotation);
   if (!in.whole() || keys.components() != heads) return std::nullopt;
   return keys;
 }
@@ -179,7 +179,7 @@ absl::Status WorkDir::Save(int layer, const KeyComposition& keys) const {
   Packer out;
   out.Add(keys.mix);
   out.Add(keys.combine);
-  out.Add(keys.turn);
+  out.Add(keys.rotation);
   return ReplaceFile(SolvedFile(layer, "keys", keys.components()), out.bytes());
 }
 

@@ -4,7 +4,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "engine/config/config.h"
 
@@ -12,8 +11,8 @@ namespace mea {
 
 class FieldReader;
 
-// Where a window applies when layer_types does not say.
-// kOwn: Family::read sees to it.
+// Where a window applies when layer_types does not say: window_reader.h. kOwn: Family::read reads
+// it.
 enum class WindowRule : uint8_t { kNone, kEveryLayer, kEveryLayerIfUsed, kLastLayers, kOwn };
 
 // How the layers with experts are told.
@@ -46,10 +45,6 @@ struct Family {
   // What rows do not say, after everything else but head_composition has been read.
   void (*read)(FieldReader& in, ModelConfig& config) = nullptr;
 };
-
-// Which layers slide, from layer_types; `by_default` where it is absent.
-std::vector<bool> ReadSlidingLayers(FieldReader& in, int num_layers,
-                                    const std::vector<bool>& by_default);
 
 // Null where there is none of that name.
 const Family* FindFamily(std::string_view name);

@@ -3,13 +3,13 @@
 
 #include "engine/family/families.h"
 #include "engine/family/rope_reader.h"
-#include "engine/storage/json.h"
+#include "engine/family/window_reader.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 namespace {
 
 constexpr NumberRange kScalarRange{1e-3, 1e6};
-constexpr IntRange kGemmaWindowRange{1, 1 << 30};
 constexpr IntRange kPatternRange{1, 4096};
 constexpr std::array<std::string_view, 1> kGemmaFields = {"query_pre_attn_scalar"};
 
@@ -21,10 +21,11 @@ void ReadGemma(FieldReader& in, ModelConfig& config) {
   config.embedding_scale = std::sqrt(static_cast<double>(config.hidden_size));
   config.attention_scale = 1.0 / std::sqrt(in.Number("query_pre_attn_scalar", kScalarRange, 256.0));
   const int pattern = in.Int("sliding_window_pattern", kPatternRange, 6);
-  std::vector<bool> by_pattern;
-  for (int i = 0; i < config.num_layers; ++i) by_pattern.push_back((i + 1) % pattern != 0);
-  const std::vector<bool> sliding = ReadSlidingLayers(in, config.num_layers, by_pattern);
-  const int window = in.Int("sliding_window", kGemmaWindowRange, 4096);
+  WindowUse windows{.default_window = 4096, .layer_types_decides = true};
+  for (int i = 0; i < config.num_layers; ++i)
+    windows.sliding_layers.push_back((i + 1) % pattern != 0);
+  if (in.IsNull("sliding_window")) in.Refuse("sliding_window", "an integer", "null");
+  ReadWindows(in, windows, config);
   config.rope = ReadRope(in, config, {.theta = 1e6, .nested = "full_attention"});
   config.other_rope = ReadRope(in, config,
                                {.theta = 1e4,
@@ -32,8 +33,7 @@ void ReadGemma(FieldReader& in, ModelConfig& config) {
                                 .nested = "sliding_attention",
                                 .reads_scaling = false});
   if (!in.status().ok()) return;
-  config.other_rope_layers = sliding;
-  for (int i = 0; i < config.num_layers; ++i) config.layer_windows[i] = sliding[i] ? window : 0;
+  for (const int window : config.layer_windows) config.other_rope_layers.push_back(window > 0);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include <array>
 
 #include "engine/family/families.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 namespace {

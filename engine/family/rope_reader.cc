@@ -45,7 +45,7 @@ void ReadYarn(FieldReader& rope, int max_position, RopeConfig& config) {
   }
 }
 
-// A factor for each pair of elements that turns.
+// A factor for each pair of elements that rotates.
 std::vector<double> ReadFactors(FieldReader& rope, const char* name, int rotary_dim) {
   std::vector<double> factors = rope.NumberList(name, kFactorListRange);
   if (rope.status().ok() && std::ssize(factors) != rotary_dim / 2) {

@@ -1,11 +1,11 @@
 #pragma once
 
 #include "engine/config/config.h"
-#include "engine/storage/json.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 
-// How a family says what it turns by.
+// How a family says what it rotates by.
 struct RopeFields {
   double theta = 10000.0;  // where it is not given
   const char* theta_field = "rope_theta";

@@ -2,13 +2,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/family/families.h"
-#include "engine/storage/json.h"
+#include "engine/family/window_reader.h"
+#include "engine/storage/field_reader.h"
 
 namespace mea {
 namespace {
 
 constexpr IntRange kIntervalRange{1, 4096};
-constexpr IntRange kSmolLmWindowRange{1, 1 << 30};
 
 // no_rope_layers has a 1 for every layer with rotary embedding. Those without have the window, if
 // there is one, unless layer_types says otherwise.
@@ -25,13 +25,11 @@ void ReadSmolLm(FieldReader& in, ModelConfig& config) {
   if (!in.status().ok()) return;
   config.other_rope = RopeConfig{.kind = RopeKind::kNone};
   for (int i = 0; i < config.num_layers; ++i) config.other_rope_layers.push_back(has_rope[i] == 0);
-  const bool is_used = in.Bool("use_sliding_window", false) || in.Has("layer_types");
-  const int window =
-      is_used && in.Has("sliding_window") ? in.Int("sliding_window", kSmolLmWindowRange) : 0;
-  const std::vector<bool> sliding =
-      ReadSlidingLayers(in, config.num_layers, config.other_rope_layers);
-  if (!in.status().ok()) return;
-  for (int i = 0; i < config.num_layers; ++i) config.layer_windows[i] = sliding[i] ? window : 0;
+  ReadWindows(in,
+              {.is_used = in.Bool("use_sliding_window", false) || in.Has("layer_types"),
+               .sliding_layers = config.other_rope_layers,
+               .layer_types_decides = true},
+              config);
 }
 
 }  // namespace

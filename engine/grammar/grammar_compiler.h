@@ -76,7 +76,7 @@ class GrammarCompiler {
 
   const std::unique_ptr<grammar::XgrammarLibrary> library_;
   const Options options_;
-  // Guards all below. A std::mutex, because the thread sanitizer does not see Abseil's.
+  // Guards all below.
   mutable std::mutex mutex_;
   std::condition_variable compiled_;  // a grammar is no longer being compiled
   std::list<Entry> cache_;            // the last used first

@@ -21,7 +21,7 @@ class KeyBiases {
   static int64_t PlannedBytes(const ModelConfig& config, Device device, DType wide);
 
   // Absent if the cache holds the whole key: under QK-norm, for pseudo heads, in models whose
-  // layers do not all turn alike, or without a bias.
+  // layers do not all rotate alike, or without a bias.
   KeyBias layer(int index) const;
   int64_t num_bytes() const;
 

@@ -138,8 +138,9 @@ void Model::Attention(int layer, const KvCache& cache) {
   const int group = cache.layout().group_of(layer);
   const int n = num_rows();
   const KvSpec& spec = kv.spec;
-  const bool turns_otherwise = config_.other_rope && config_.other_rope_layers[layer];
-  const TensorView cos_sin = turns_otherwise ? workspace_.other_cos_sin(n) : workspace_.cos_sin(n);
+  const bool rotates_otherwise = config_.other_rope && config_.other_rope_layers[layer];
+  const TensorView cos_sin =
+      rotates_otherwise ? workspace_.other_cos_sin(n) : workspace_.cos_sin(n);
   const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);
   const TensorView q_heads = q.Split(config_.q_heads);
   const TensorView attended = workspace_.attended(n);

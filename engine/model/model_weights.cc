@@ -49,7 +49,7 @@ class Lister {
     int64_t rows;
     TensorView& weight;
     TensorView& bias;
-    bool turns = false;  // its heads are turned
+    bool rotates = false;  // its heads do
   };
 
   void Norm(const std::string& prefix, std::string_view name, TensorView& view) {
@@ -80,7 +80,7 @@ class Lister {
           spec.stored_shape = shape_of(all_rows);
           spec.first_row = first_row;
         }
-        if (part.turns) spec.head_rows = rotary_order_;
+        if (part.rotates) spec.head_rows = rotary_order_;
         list_.Add(std::move(spec));
         first_row += part.rows;
       }
@@ -94,8 +94,8 @@ class Lister {
     const int64_t q_rows = config_.q_heads * d;
     const int64_t k_rows = heads.key_heads * d;
     Product(prefix, design_.qkv_proj,
-            {{"q_proj", q_rows, w.q_proj, w.q_bias, /*turns=*/true},
-             {"k_proj", k_rows, w.k_proj, w.k_bias, /*turns=*/true},
+            {{"q_proj", q_rows, w.q_proj, w.q_bias, /*rotates=*/true},
+             {"k_proj", k_rows, w.k_proj, w.k_bias, /*rotates=*/true},
              {"v_proj", heads.value_heads * d, w.v_proj, w.v_bias}},
             hidden, config_.qkv_bias);
     Product(prefix, "", {{"o_proj", hidden, w.o_proj, w.o_bias}}, q_rows, config_.o_bias);

@@ -6,7 +6,8 @@
 
 namespace mea {
 
-// How the layers of a model turn queries and keys: all alike, or some of them otherwise. Immutable.
+// How the layers of a model rotate queries and keys: all alike, or some of them otherwise.
+// Immutable.
 class Rotations {
  public:
   static absl::StatusOr<Rotations> Create(const ModelConfig& config, Backend& backend);

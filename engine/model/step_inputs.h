@@ -48,11 +48,11 @@ class StepInputs {
   class Staging {
    public:
     Tensor parts[2];
-    TensorView Next() { return parts[turn_ ^= 1].view(); }
-    TensorView present() const { return parts[turn_].view(); }
+    TensorView Next() { return parts[current_ ^= 1].view(); }
+    TensorView present() const { return parts[current_].view(); }
 
    private:
-    int turn_ = 0;
+    int current_ = 0;
   };
 
   // On a device: one flat array of everything except the page tables, so a step needs two copies.

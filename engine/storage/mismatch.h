@@ -2,15 +2,17 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace mea {
 
-// "<file>: <what>: expected <expected>, found <found>": the form of every refusal in this room.
+// "<file>: <what>: expected <expected>, found <found>": the form of refusals of files.
 std::string Mismatch(const std::string& file, const std::string& what, const std::string& expected,
                      const std::string& found);
 
-// A name from a file as a message shows it: quoted, printable, shortened.
-std::string ShownName(const std::string& name);
+// A text from a file or a client as a message shows it: quoted as JSON does, shortened to whole
+// code points.
+std::string ShownName(std::string_view name);
 // Text for a message, cut so that the message stays one line.
 std::string Shortened(std::string text);
 // 1234567 -> "1,234,567".

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "engine/storage/field_reader.h"
 #include "engine/storage/json.h"
 #include "kernels/status_macros.h"
 

@@ -1,36 +1,8 @@
 #include "engine/text/json_node.h"
 
-#include <algorithm>
-
-#include "engine/text/utf8.h"
+#include "engine/storage/mismatch.h"
 
 namespace mea {
-namespace {
-
-using Json = nlohmann::json;
-
-// Follows a parse to know the place where it fails.
-struct ErrorPosition : nlohmann::json_sax<Json> {
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return true; }
-  bool key(string_t&) override { return true; }
-  bool end_object() override { return true; }
-  bool start_array(std::size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t position, const std::string&, const Json::exception&) override {
-    byte = position;
-    return false;
-  }
-  std::size_t byte = 0;
-};
-
-}  // namespace
 
 void JsonErrors::Add(const std::string& what) {
   if (status_.ok()) status_ = absl::InvalidArgumentError(file_ + ": " + what);
@@ -94,7 +66,7 @@ std::vector<std::pair<std::string, JsonNode>> JsonNode::Members() const {
   nodes.reserve(value_->size());
   for (const auto& item : value_->items()) {
     nodes.emplace_back(item.key(),
-                       JsonNode(&item.value(), path_ + "[" + Quoted(item.key()) + "]", errors_));
+                       JsonNode(&item.value(), path_ + "[" + ShownName(item.key()) + "]", errors_));
   }
   return nodes;
 }
@@ -105,29 +77,9 @@ void JsonNode::Fail(const std::string& what) const {
 
 void JsonNode::FailValue(const std::string& what) const {
   if (value_ == nullptr) return Fail(what);
-  if (is_string()) return Fail(Quoted(value_->get_ref<const std::string&>()) + " " + what);
+  if (is_string()) return Fail(ShownName(value_->get_ref<const std::string&>()) + " " + what);
   if (value_->is_structured()) return Fail(std::string("(an ") + value_->type_name() + ") " + what);
   Fail(value_->dump() + " " + what);
-}
-
-std::optional<Json> ParseJson(std::string_view text, JsonErrors* errors) {
-  Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!document.is_discarded()) return document;
-  ErrorPosition position;
-  Json::sax_parse(text, &position);
-  errors->Add("not JSON at byte " + std::to_string(position.byte) + " of " +
-              std::to_string(text.size()));
-  return std::nullopt;
-}
-
-std::string Quoted(std::string_view value) {
-  constexpr size_t kShown = 60;
-  std::string shown(value.substr(0, kShown));
-  if (value.size() > kShown) {
-    shown.resize(CodePointBefore(value, kShown + 1));  // whole code points
-    shown += "...";
-  }
-  return Json(std::move(shown)).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace mea

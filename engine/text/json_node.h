@@ -4,9 +4,8 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mea {
@@ -73,11 +72,5 @@ class JsonNode {
   std::string path_;
   JsonErrors* errors_;
 };
-
-// Reads a document; nothing, with an error naming the byte, if it is not JSON.
-std::optional<nlohmann::json> ParseJson(std::string_view text, JsonErrors* errors);
-
-// `value` for messages: as JSON on one line, shortened.
-std::string Quoted(std::string_view value);
 
 }  // namespace mea

@@ -26,7 +26,7 @@ struct EncodeOptions {
   bool repeats_prefix = true;
   // Reads "<|eot|>" inside the text as that one token, as Hugging Face does. Turn it off for
   // untrusted text: special tokens are then encoded as ordinary characters, so nobody can end a
-  // turn or open a system prompt by typing it. Added tokens that are not special are still
+  // message or open a system prompt by typing it. Added tokens that are not special are still
   // recognised.
   bool parse_special = true;
   // Bytes [first, second) of the text in which special tokens are ordinary text, sorted and

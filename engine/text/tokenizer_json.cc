@@ -4,8 +4,11 @@
 #include <optional>
 #include <utility>
 
+#include "engine/storage/json.h"
+#include "engine/storage/mismatch.h"
 #include "engine/text/json_node.h"
 #include "engine/text/utf8.h"
+#include "kernels/status_macros.h"
 
 namespace mea {
 namespace {
@@ -44,7 +47,7 @@ std::optional<Regex> ReadPattern(const JsonNode& node) {
   const JsonNode pattern = node.Get("Regex");
   absl::StatusOr<Regex> regex = Regex::Compile(pattern.String());
   if (regex.ok()) return *std::move(regex);
-  pattern.FailValue("is not supported: " + Quoted(std::string(regex.status().message())));
+  pattern.FailValue("is not supported: " + ShownName(std::string(regex.status().message())));
   return std::nullopt;
 }
 
@@ -62,7 +65,7 @@ std::string ReadCodePoint(const JsonNode& node) {
 // The id of a token that the model must have.
 int32_t RequireToken(const Vocabulary& vocabulary, const JsonNode& node, const std::string& token) {
   const std::optional<int32_t> id = vocabulary.IdOf(token);
-  if (!id.has_value()) node.Fail("names " + Quoted(token) + ", which model.vocab lacks");
+  if (!id.has_value()) node.Fail("names " + ShownName(token) + ", which model.vocab lacks");
   return id.value_or(0);
 }
 
@@ -70,7 +73,7 @@ void ReadVocabulary(const JsonNode& node, Vocabulary* vocabulary) {
   for (const auto& [token, id_node] : node.Members()) {
     const int32_t id = static_cast<int32_t>(id_node.Int(0, Vocabulary::kMaxId));
     if (vocabulary->Add(token, id)) continue;
-    id_node.FailValue("is the id of " + Quoted(vocabulary->TokenOf(id)) + " too");
+    id_node.FailValue("is the id of " + ShownName(vocabulary->TokenOf(id)) + " too");
     return;
   }
   if (node.is_object() && vocabulary->size() == 0) node.Fail("is empty");
@@ -143,10 +146,10 @@ void ReadAddedTokens(const JsonNode& node, TokenizerSpec* spec) {
     if (token.content.empty()) return content.Fail("is empty");
     if (spec->vocabulary.IdOf(token.content).value_or(token.id) != token.id) {
       return id.FailValue("is not " + std::to_string(*spec->vocabulary.IdOf(token.content)) +
-                          ", the id of " + Quoted(token.content));
+                          ", the id of " + ShownName(token.content));
     }
     if (!spec->vocabulary.Add(token.content, token.id)) {
-      return id.FailValue("is the id of " + Quoted(spec->vocabulary.TokenOf(token.id)) + " too");
+      return id.FailValue("is the id of " + ShownName(spec->vocabulary.TokenOf(token.id)) + " too");
     }
     seen.resize(spec->vocabulary.size());
     if (seen[token.id]) return content.FailValue("is there twice");
@@ -349,10 +352,9 @@ DecoderSpec ReadDecoder(const JsonNode& node) {
 }  // namespace
 
 absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const std::string& name) {
+  MEA_ASSIGN_OR_RETURN(const nlohmann::json document, ParseJson(json, name));
   JsonErrors errors(name);
-  const auto document = ParseJson(json, &errors);
-  if (!document.has_value()) return errors.status();
-  const JsonNode root(&*document, &errors);
+  const JsonNode root(&document, &errors);
   TokenizerSpec spec;
   spec.normalizer = ReadNormalizer(root.Find("normalizer"));
   spec.pre_tokenizer = ReadPreTokenizer(root.Find("pre_tokenizer"));

@@ -1,22 +1,26 @@
 #include "engine/weights/tensor_spec.h"
 
-#include <algorithm>
-
 #include "kernels/check.h"
 
 namespace mea {
 
 const TensorSpec* TensorList::Find(const TensorView& view) const {
-  // From the end: most lookups are for an entry that was added recently.
-  const auto spec = std::find_if(specs_.rbegin(), specs_.rend(),
-                                 [&](const TensorSpec& s) { return s.view == &view; });
-  return spec == specs_.rend() ? nullptr : &*spec;
+  const size_t index = IndexOf(view);
+  return index == specs_.size() ? nullptr : &specs_[index];
 }
 
 TensorSpec& TensorList::Of(const TensorView& view) {
-  const TensorSpec* spec = Find(view);
-  MEA_CHECK(spec != nullptr);
-  return const_cast<TensorSpec&>(*spec);
+  const size_t index = IndexOf(view);
+  MEA_CHECK(index < specs_.size());
+  return specs_[index];
+}
+
+size_t TensorList::IndexOf(const TensorView& view) const {
+  // From the end: most lookups are for an entry that was added recently.
+  for (size_t i = specs_.size(); i > 0; --i) {
+    if (specs_[i - 1].view == &view) return i - 1;
+  }
+  return specs_.size();
 }
 
 std::vector<std::span<const TensorSpec>> RunsOf(const TensorList& list) {

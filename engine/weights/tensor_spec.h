@@ -61,6 +61,8 @@ class TensorList {
   const std::vector<TensorSpec>& specs() const { return specs_; }
 
  private:
+  size_t IndexOf(const TensorView& view) const;  // specs().size(): not listed
+
   std::vector<TensorSpec> specs_;
   std::deque<TensorView> temporaries_;
 };

@@ -162,7 +162,7 @@ class BlockAttention {
     }
   }
 
-  // 1 / rms of the composite keys of one head, for the tokens of the block.
+  // 1 / rms of the virtual keys of one head, for the tokens of the block.
   HWY_INLINE void LoadKeyNorms(const Batch& batch, int head, float* norms) const {
     const TensorView& key_norms = work_.args.kv.key_norms;
     const int page_size = work_.args.kv.page_size;

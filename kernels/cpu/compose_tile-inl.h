@@ -146,8 +146,8 @@ HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int ro
 }
 
 // MultiplyComposed of kCount components, or, if that is 0, of more than kMixedTogether. The first
-// of the tile's vectors prefetches what is needed next, of all components in turn, so memory is
-// read in distant streams.
+// of the tile's vectors prefetches what is needed next, of one component after the other, so memory
+// is read in distant streams.
 template <int kCount, typename Rows>
 void MultiplyComposedOf(bool accumulate, int num_heads, const float* const* a, int k,
                         const Components<Rows>& b, MixWeights mix, float* const* c) {

@@ -1,5 +1,5 @@
 // Interleaved pseudo heads on the kernel of composed heads. Pseudo head r of head j, as a key, is
-// the virtual head j * P + r composed of the physical ones; the P pseudo queries of head j, rotated
+// the virtual head j * P + r composed of the components; the P pseudo queries of head j, rotated
 // back by r, are its group. So its scores are ordinary, except that some rows see one token less;
 // the softmax of a pseudo query over all keys merges its P records, as those of splits are merged.
 #undef HWY_TARGET_INCLUDE
@@ -32,7 +32,7 @@ HWY_INLINE int QueryHead(const InterleavedAttentionArgs& args, int j, int p) {
   return p * args.paged.kv_heads + j;
 }
 
-void LoadTurnedQueries(const InterleavedAttentionArgs& args, const AttentionWork& work) {
+void LoadRotatedQueries(const InterleavedAttentionArgs& args, const AttentionWork& work) {
   const TensorView& q = args.paged.q;
   const float scale = static_cast<float>(args.paged.scale);
   float* target = work.queries;
@@ -69,7 +69,7 @@ void FinishItem(const InterleavedAttentionArgs& args, const AttentionWork& work)
 void RunInterleaved(const InterleavedAttentionArgs& args, const AttentionItem& item,
                     float* scratch) {
   const AttentionWork work(args.paged, cpu::HeadShapeOf(args), item, scratch);
-  LoadTurnedQueries(args, work);
+  LoadRotatedQueries(args, work);
   RunItem(work);
   if (item.partials == nullptr) FinishItem(args, work);
 }

@@ -11,7 +11,8 @@
 namespace mea::cpu {
 namespace {
 
-// Highway dispatches through a process-wide choice; hold it still while one table is filled.
+// Highway dispatches through a process-wide choice; hold it still while one table is filled. The
+// thread sanitizer sees a std::mutex, and not Abseil's.
 KernelTable KernelsOf(int64_t target) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);

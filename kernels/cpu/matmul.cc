@@ -112,7 +112,7 @@ struct Accumulators {
 };
 
 // Few rows: the weights are widened in registers and come from memory once. Tiles of at most four
-// rows take turns with the weights while these are in the first-level cache. The outputs of a tile
+// rows alternate with the weights while these are in the first-level cache. The outputs of a tile
 // lie `out_step` apart, and the next tile takes their neighbours: memory is read in several streams
 // far from each other that go straight on, which is twice as fast as in one.
 constexpr int kStreamedRows = 4;

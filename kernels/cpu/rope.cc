@@ -55,7 +55,7 @@ void StoreHead(const float* x, int64_t head_dim, int8_t* slab, int64_t page_size
   for (int64_t i = 0; i < head_dim; ++i) slab[offset_of(i)] = integers[i];
 }
 
-// 1 / rms of every composite key of the token.
+// 1 / rms of every virtual key of the token.
 void StoreKeyNorms(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
   const KvSpec& spec = args.kv.spec;
   const float* k = args.k.row<float>(token);

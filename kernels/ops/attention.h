@@ -16,7 +16,7 @@ namespace mea {
 struct ComputeRopeArgs {
   TensorView positions;           // [num_tokens] i32
   TensorView inv_freq;            // [head_dim / 2] f64; 0: a pair that stays as it is
-  double attention_factor = 1.0;  // scale of the pairs that turn: YaRN's and LongRoPE's
+  double attention_factor = 1.0;  // scale of the pairs that rotate: YaRN's and LongRoPE's
   // P: each token stands for P neighbouring ones, its row n * P + p for position P * positions[n] +
   // p
   int pseudo_heads = 1;
@@ -41,7 +41,7 @@ OpCost Cost(const PrepareQueriesArgs& args, ActivationDTypes dtypes);
 //   without a gain:                RoPE(y_c)
 //   with key_norm_heads == 0:      RoPE(g * y_c / rms(y_c)), plain QK-norm
 //   with key_norm_heads == h:      RoPE(g * y_c), and r_j = 1 / rms(sum_c W[c,j] y_c)
-// The last is QK-norm of the composite keys, exactly: engine/README.md, "The mathematics".
+// The last is QK-norm of the virtual keys, exactly: engine/README.md, "The mathematics".
 // Values are stored as they come.
 struct AppendKvArgs {
   TensorView k;        // [num_tokens, key_heads, head_dim]
@@ -108,7 +108,7 @@ struct PagedAttentionArgs {
 void Check(const PagedAttentionArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const PagedAttentionArgs& args, ActivationDTypes dtypes);
 
-// Attention of interleaved pseudo heads (IHA, arXiv 2602.21371) from a cache of physical heads.
+// Attention of interleaved pseudo heads (IHA, arXiv 2602.21371) from a cache of component heads.
 // Each of h heads has P pseudo heads; pseudo head p of token n stands at virtual position n * P +
 // p, sees the positions up to its own and, where there is a window of W tokens, no more than the
 // last W * P. With a_K, a_V the mixing tensors of keys and values and K_m(t), V_m(t) what is cached

@@ -57,10 +57,10 @@ class PseudoQuery {
     for (PseudoKey& key : keys_) {
       double score = 0;
       for (int64_t m = 0; m < paged_.kv_heads; ++m) {
-        const int64_t physical = HeadOf(paged_.kv.keys, key.t, m);
+        const int64_t component = HeadOf(paged_.kv.keys, key.t, m);
         double dot = 0;
         for (size_t i = 0; i < q.size(); ++i) {
-          dot += rotated[key.r][i] * Load(paged_.kv.keys, physical + static_cast<int64_t>(i));
+          dot += rotated[key.r][i] * Load(paged_.kv.keys, component + static_cast<int64_t>(i));
         }
         score += Mix(paged_.mix.key, m, key.r) * dot;
       }
@@ -75,9 +75,9 @@ class PseudoQuery {
   void AddValue(const PseudoKey& key, std::vector<double>& out) const {
     for (int64_t m = 0; m < paged_.kv_heads; ++m) {
       const double weight = key.weight * Mix(paged_.mix.value, m, key.r);
-      const int64_t physical = HeadOf(paged_.kv.values, key.t, m);
+      const int64_t component = HeadOf(paged_.kv.values, key.t, m);
       for (size_t i = 0; i < out.size(); ++i) {
-        out[i] += weight * Load(paged_.kv.values, physical + static_cast<int64_t>(i));
+        out[i] += weight * Load(paged_.kv.values, component + static_cast<int64_t>(i));
       }
     }
   }
@@ -98,7 +98,7 @@ class PseudoQuery {
     return Load(mix, Offset(mix, m, j_ * args_.pseudo_heads + r));
   }
 
-  // Element 0 of physical head m of token t.
+  // Element 0 of component head m of token t.
   int64_t HeadOf(const TensorView& slabs, int64_t t, int64_t m) const {
     const int64_t page_size = paged_.kv.page_size;
     return Offset(slabs, paged_.page_table.row<int32_t>(seq_)[t / page_size], m, t % page_size);

@@ -16,7 +16,7 @@ namespace mea {
 // The server's KV cache at the moment when requests held most of it.
 struct CachePeak {
   int64_t used_bytes = 0;
-  int64_t used_bytes_uncompressed = 0;  // the same pages with every composite head stored
+  int64_t used_bytes_uncompressed = 0;  // the same pages with every virtual head stored
   int64_t total_bytes = 0;
 };
 

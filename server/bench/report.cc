@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "kernels/human_bytes.h"
+#include "kernels/machine.h"
 #include "server/build_info.h"
 
 namespace mea {
@@ -186,11 +186,10 @@ std::string ServeReport(const ServeBenchSetup& setup, const Measurement& m,
 
 std::string ServeReportJson(const ServeBenchSetup& setup, const Measurement& m,
                             const std::optional<CachePeak>& cache) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
   OrderedJson json = {
       {"command", "mea bench serve"},
       {"date", absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone())},
-      {"client_machine", DeviceName(cores)},
+      {"client_machine", DeviceName(UsableCpus())},
       {"system", setup.system},
       {"server", setup.server},
       {"model", setup.model},

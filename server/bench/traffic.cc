@@ -22,7 +22,7 @@ double CpuSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-struct Turn {
+struct Departure {
   int64_t number;
   BenchClock::time_point due;
 };
@@ -34,7 +34,7 @@ class Schedule {
       : options_(options), arrivals_(options.arrivals) {}
 
   // Nothing if there are no more.
-  std::optional<Turn> Next() {
+  std::optional<Departure> Next() {
     absl::MutexLock lock(&mu_);
     if (options_.num_requests > 0 && num_given_ >= options_.num_requests) return std::nullopt;
     const auto now = BenchClock::now();
@@ -44,7 +44,7 @@ class Schedule {
     if (options_.duration_s > 0 && SecondsBetween(start_, due) >= options_.duration_s) {
       return std::nullopt;
     }
-    return Turn{options_.first_number + num_given_++, due};
+    return Departure{options_.first_number + num_given_++, due};
   }
 
   BenchClock::time_point start() const { return start_; }
@@ -73,10 +73,10 @@ TrafficResult RunTraffic(const TrafficOptions& options, const Prompts& prompts,
   const double cpu_before = CpuSeconds();
   Schedule schedule(options);
   const auto run_stream = [&](BenchClient& client) {
-    while (const std::optional<Turn> turn = schedule.Next()) {
-      const BenchRequest request = prompts.Make(turn->number);
-      std::this_thread::sleep_until(turn->due);
-      RequestRecord record = client.Run(request, turn->due, live);
+    while (const std::optional<Departure> departure = schedule.Next()) {
+      const BenchRequest request = prompts.Make(departure->number);
+      std::this_thread::sleep_until(departure->due);
+      RequestRecord record = client.Run(request, departure->due, live);
       absl::MutexLock lock(&mu);
       result.records.push_back(std::move(record));
     }

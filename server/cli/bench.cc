@@ -19,6 +19,7 @@
 #include "engine/model/model_weights.h"
 #include "kernels/status_macros.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
@@ -34,8 +35,8 @@ Examples:
       --uncompressed --json b.json
 
 A step is timed from the batch to the drawn tokens, over a cache of arbitrary numbers. "floor" is the
-share of what this machine could do at most: the bytes and flops that the step needs at least, at the
-memory and arithmetic rates read in the same rounds. "mea=" marks batches of equal memory.
+share of this machine's roofline: the bytes and flops that the step needs at least, at the memory and
+arithmetic rates read in the same rounds. "mea=" marks batches of equal memory.
 )";
 constexpr char kAttentionExamples[] = R"(
 Examples:
@@ -63,8 +64,7 @@ struct BenchFlags {
   std::string uncompressed;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
-  std::string max_cache;
-  std::string equal_memory;
+  std::optional<int64_t> max_cache_bytes;
   std::string decode_kernel = "auto";
   std::string prefill_kernel = "auto";
   std::string json;
@@ -74,9 +74,7 @@ struct BenchFlags {
 };
 
 void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
-  command.add_option("--device", flags.device, "cpu, cuda, or auto: the GPU where there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+  AddDevice(command, flags.device);
   command.add_option("--batch", flags.options.batches, "Sequences in a step")
       ->delimiter(',')
       ->check(InRange(1, 1 << 16))
@@ -91,21 +89,15 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       "--uncompressed{one-hot}", flags.uncompressed,
       "Also measure the same shape with every virtual head stored: through a mix that is the "
       "identity (one-hot, the default), or without a mix (--uncompressed=plain)");
-  command.add_option("--kv-dtype", flags.kv_dtype, "Format of the KV cache: bf16, f32, int8")
-      ->capture_default_str();
-  command.add_option("--page-size", flags.options.page_size, "Tokens per page")
-      ->check(InRange(16, 1024))
-      ->capture_default_str();
+  AddKvDType(command, flags.kv_dtype);
+  AddPageSize(command, flags.options.page_size);
   command
-      .add_option("--max-cache-bytes", flags.max_cache,
+      .add_option("--max-cache-bytes", flags.max_cache_bytes,
                   "Most memory of all caches together; what needs more is skipped. Default: half "
                   "of the RAM, or all of the GPU's")
+      ->transform(SizeInBytes())
       ->type_name("SIZE");
-  command
-      .add_option("--threads", flags.num_threads,
-                  "CPU threads; 0: one for each core that the program may use")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
+  AddThreads(command, flags.num_threads);
   command
       .add_option("--decode-kernel", flags.decode_kernel,
                   "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
@@ -159,22 +151,13 @@ absl::Status Resolve(BenchFlags& flags) {
     MEA_ASSIGN_OR_RETURN(const HeadStorage twin, ParseUncompressed(flags.uncompressed));
     flags.options.storages.push_back(twin);
   }
-  if (device == Device::kCpu) flags.options.max_cache_bytes = ReadMachineLimits().memory_bytes / 2;
-  for (const auto& [flag, text, bytes] :
-       {std::tuple("--max-cache-bytes", &flags.max_cache, &flags.options.max_cache_bytes),
-        std::tuple("--equal-memory", &flags.equal_memory, &flags.options.equal_memory_bytes)}) {
-    if (text->empty()) continue;
-    MEA_ASSIGN_OR_RETURN(*bytes, ParseSize(flag, *text));
-  }
+  flags.options.max_cache_bytes = flags.max_cache_bytes.value_or(
+      device == Device::kCpu ? ReadMachineLimits().memory_bytes / 2 : 0);
   if (flags.decode_kernel != "auto") flags.options.kernel = flags.decode_kernel;
   if (flags.prefill_kernel != "auto") flags.options.prefill_kernel = flags.prefill_kernel;
-  flags.options.ceilings.num_threads = flags.num_threads;
-  const int multiple = DefaultsOf(device).page_size_multiple;
-  if (flags.options.page_size % multiple != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--page-size ", flags.options.page_size, " is not a multiple of ", multiple));
-  }
-  return absl::OkStatus();
+  flags.options.roofline.num_threads = flags.num_threads;
+  if (flags.options.page_size == 0) flags.options.page_size = DefaultsOf(device).page_size;
+  return CheckPageSize(flags.options.page_size, device);
 }
 
 absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelConfig& config,
@@ -277,19 +260,13 @@ absl::Status RunAttentionBench(BenchFlags flags) {
 
 std::shared_ptr<BenchFlags> AddStepFlags(CLI::App& command) {
   auto flags = std::make_shared<BenchFlags>();
-  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
-      ->transform(CheckpointDir())
-      ->type_name("DIR");
+  AddModelDir(command, flags->model_dir);
   command
       .add_option("--random-weights", flags->random_dir,
                   "Directory of a config.json: random weights of this shape")
       ->type_name("DIR");
   AddCommonFlags(command, *flags);
-  command
-      .add_option(
-          "--weight-dtype", flags->weight_dtype,
-          "Format of the matrices: f32, bf16, int8, or auto: as stored, bf16 for random ones")
-      ->capture_default_str();
+  AddWeightDType(command, flags->weight_dtype);
   return flags;
 }
 
@@ -299,8 +276,9 @@ void AddEngineBench(CLI::App& bench, Action& action) {
   command.footer(kEngineExamples);
   const auto flags = AddStepFlags(command);
   command
-      .add_option("--equal-memory", flags->equal_memory,
+      .add_option("--equal-memory", flags->options.equal_memory_bytes,
                   "Decode also with as many sequences as a cache of this size holds")
+      ->transform(SizeInBytes())
       ->type_name("SIZE");
   command.add_flag("--paced", flags->is_paced,
                    "Measure a point whenever stdin names it (\"BATCH CONTEXT TOKENS\") and answer "

@@ -49,7 +49,7 @@ constexpr absl::Duration kFilePeriod = absl::Seconds(10);
 constexpr int64_t kWarmupNumber = int64_t{1} << 40;  // prompts of no measured request
 
 struct ServeBenchFlags {
-  std::string server = "127.0.0.1:50051";
+  std::string server = kDefaultServer;
   ClientCredentials credentials;
   std::string openai;
   std::string arrivals = "inf";
@@ -317,9 +317,7 @@ void AddServeBench(CLI::App& bench, Action& action) {
       *bench.add_subcommand("serve", "Load a running server and time what its clients see");
   command.footer(kBenchServeExamples);
   auto flags = std::make_shared<ServeBenchFlags>();
-  command.add_option("--server", flags->server, "gRPC address of a mea server")
-      ->type_name("HOST:PORT")
-      ->capture_default_str();
+  AddClientFlags(command, flags->server, flags->credentials);
   command
       .add_option(
           "--openai", flags->openai,
@@ -336,7 +334,6 @@ void AddServeBench(CLI::App& bench, Action& action) {
                   "Count requests within these, e.g. ttft:500ms,tpot:50ms,e2e:10s")
       ->type_name("LIMITS");
   command.add_option("--json", flags->json, "Also write the results here")->type_name("FILE");
-  AddClientFlags(command, flags->credentials);
   AddLoadFlags(command, *flags);
   AddPromptFlags(command, *flags);
   command.callback([flags, &action] { action = [flags] { return RunServeBench(*flags); }; });

@@ -21,6 +21,7 @@
 #include "server/cli/command.h"
 #include "server/cli/interrupts.h"
 #include "server/cli/line_editor.h"
+#include "server/cli/sampling_flags.h"
 
 namespace mea {
 namespace {
@@ -49,14 +50,13 @@ constexpr char kHelp[] =
 constexpr char kTextMark[] = "\"\"\"";
 
 struct ChatFlags {
-  std::string server = "127.0.0.1:50051";
+  std::string server = kDefaultServer;
   ClientCredentials credentials;
   std::string model;
   std::string system;
   std::string template_kwargs;
-  std::optional<float> temperature, top_p, min_p;
-  std::optional<int> top_k, max_tokens;
-  std::optional<uint64_t> seed;
+  SamplingFlags sampling;
+  std::optional<int> max_tokens;
 };
 
 void Print(const std::string& text) {
@@ -205,12 +205,7 @@ class ChatClient {
     request.set_model(flags_.model);
     *request.mutable_chat() = chat_;
     request.mutable_chat()->set_template_kwargs(flags_.template_kwargs);
-    v1::SamplingParams& sampling = *request.mutable_sampling();
-    if (flags_.temperature) sampling.set_temperature(*flags_.temperature);
-    if (flags_.top_p) sampling.set_top_p(*flags_.top_p);
-    if (flags_.min_p) sampling.set_min_p(*flags_.min_p);
-    if (flags_.top_k) sampling.set_top_k(*flags_.top_k);
-    if (flags_.seed) sampling.set_seed(*flags_.seed);
+    flags_.sampling.Set(*request.mutable_sampling());
     if (flags_.max_tokens) request.mutable_stopping()->set_max_tokens(*flags_.max_tokens);
     return request;
   }
@@ -309,20 +304,13 @@ void AddChat(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("chat", "Talk with a model on a server");
   command.footer(kChatExamples);
   auto flags = std::make_shared<ChatFlags>();
-  command.add_option("--server", flags->server, "gRPC address of the server")
-      ->type_name("HOST:PORT")
-      ->capture_default_str();
+  AddClientFlags(command, flags->server, flags->credentials);
   command.add_option("--model", flags->model, "Name of the model; default: the one that is served");
   command.add_option("--system", flags->system, "System message");
   command.add_option("--template-kwargs", flags->template_kwargs,
                      "Variables of the chat template as JSON, e.g. '{\"enable_thinking\": false}'");
-  command.add_option("--temperature", flags->temperature, "0..2; 0 takes the most likely token");
-  command.add_option("--top-k", flags->top_k, "Keep the k most likely tokens; 0 keeps all");
-  command.add_option("--top-p", flags->top_p, "Keep the most likely tokens up to this probability");
-  command.add_option("--min-p", flags->min_p, "Drop tokens this much less likely than the first");
-  command.add_option("--seed", flags->seed, "The same seed gives the same answers");
+  flags->sampling.AddTo(command);
   command.add_option("--max-tokens", flags->max_tokens, "Most tokens of an answer");
-  AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return Chat(*flags); }; });
 }
 

@@ -2,7 +2,10 @@
 
 namespace mea {
 
-void AddClientFlags(CLI::App& command, ClientCredentials& credentials) {
+void AddClientFlags(CLI::App& command, std::string& server, ClientCredentials& credentials) {
+  command.add_option("--server", server, "gRPC address of the server")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
   const char* group = "TLS and keys";
   command
       .add_option("--tls-ca", credentials.tls_ca,

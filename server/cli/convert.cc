@@ -7,6 +7,7 @@
 #include "engine/storage/output_file.h"
 #include "kernels/status_macros.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/progress.h"
@@ -144,11 +145,7 @@ void AddConvert(CLI::App& program, Action& action) {
                   "Measure on this text what each layer can spare, and print JSON; writes no OUT")
       ->type_name("FILE");
   command.add_option("--report", flags->report, "Also write the report as JSON")->type_name("FILE");
-  command
-      .add_option("--threads", options.num_threads,
-                  "CPU threads; 0: one for each core that the program may use")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
+  AddThreads(command, options.num_threads);
   command.callback([flags, &action] { action = [flags] { return RunConvert(*flags); }; });
 }
 

@@ -19,9 +19,9 @@
 #include "kernels/human_bytes.h"
 #include "kernels/status_macros.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
-#include "server/cli/size.h"
 
 namespace mea {
 namespace {
@@ -41,9 +41,8 @@ struct EvalFlags {
   std::vector<std::string> tasks;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
-  std::string kv_cache_bytes = "0";
-  int max_num_seqs = 16;
-  int max_batch_tokens = 512;
+  int64_t kv_cache_bytes = 0;
+  ModelLimits limits{.max_num_seqs = 16, .page_size = 32};
   int max_context = 0;
   int num_threads = 0;
   bool json = false;
@@ -108,7 +107,6 @@ absl::StatusOr<EvalRequests> RequestsOf(const EvalInputs& inputs, const Tokenize
 absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& checkpoint,
                                    const EvalRequests& requests, const KvLayout& layout,
                                    const ModelLimits& limits) {
-  MEA_ASSIGN_OR_RETURN(const int64_t asked, ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
   MEA_ASSIGN_OR_RETURN(const auto dtype, ParseWeightDType(flags.weight_dtype));
   MEA_ASSIGN_OR_RETURN(const int64_t weights,
                        PlannedWeightBytes(checkpoint, {.weight_dtype = dtype}));
@@ -119,7 +117,7 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
        .workspace_bytes = Model::PlannedWorkspaceBytes(checkpoint.config, limits, Device::kCpu),
        .page_bytes = layout.PageBytes(),
        .wanted_bytes = at_once * pages_of_longest * layout.PageBytes(),
-       .asked_bytes = asked},
+       .asked_bytes = flags.kv_cache_bytes},
       ReadMachineLimits());
   if (bytes.ok() && *bytes < pages_of_longest * layout.PageBytes()) {
     return absl::ResourceExhaustedError(
@@ -131,7 +129,6 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
 }
 
 absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& inputs) {
-  constexpr int kPageSize = 32;
   EvalEngine engine;
   MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
   MEA_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(flags.model_dir));
@@ -142,10 +139,7 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& 
   }
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(flags.kv_dtype));
   MEA_ASSIGN_OR_RETURN(engine.tokenizer, Tokenizer::Load(flags.model_dir + "/tokenizer.json"));
-  const ModelLimits limits{.max_batch_tokens = flags.max_batch_tokens,
-                           .max_num_seqs = flags.max_num_seqs,
-                           .max_logit_rows = flags.max_num_seqs,
-                           .page_size = kPageSize};
+  const ModelLimits& limits = flags.limits;
   const KvLayout layout = MakeKvLayout(config, kv_dtype, limits);
   MEA_ASSIGN_OR_RETURN(const auto requests, RequestsOf(inputs, *engine.tokenizer, checkpoint));
   MEA_ASSIGN_OR_RETURN(const int64_t cache_bytes,
@@ -155,8 +149,9 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& 
   MEA_ASSIGN_OR_RETURN(engine.model,
                        LoadModel(checkpoint, flags.weight_dtype, engine.backend.get(), limits));
   MEA_ASSIGN_OR_RETURN(engine.kv, CreateKvCache(*engine.backend, layout, cache_bytes));
-  engine.core = std::make_unique<EngineCore>(
-      engine.model.get(), engine.kv.get(), flags.max_num_seqs, checkpoint.generation.eos_token_ids);
+  engine.core =
+      std::make_unique<EngineCore>(engine.model.get(), engine.kv.get(), limits.max_num_seqs,
+                                   checkpoint.generation.eos_token_ids);
   engine.end_tokens = checkpoint.generation.eos_token_ids;
   return engine;
 }
@@ -208,14 +203,15 @@ void Print(const nlohmann::ordered_json& report) {
   }
 }
 
-absl::Status Eval(const EvalFlags& flags) {
+absl::Status Eval(EvalFlags flags) {
   if (flags.texts.empty() && flags.tasks.empty()) {
     return absl::InvalidArgumentError("nothing to measure: give --text or --task");
   }
-  if (flags.max_num_seqs > flags.max_batch_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("--max-num-seqs ", flags.max_num_seqs,
+  flags.limits = ResolveLimits(flags.limits, Device::kCpu);
+  if (flags.limits.max_num_seqs > flags.limits.max_batch_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-num-seqs ", flags.limits.max_num_seqs,
                                                    " exceeds --max-batch-tokens ",
-                                                   flags.max_batch_tokens));
+                                                   flags.limits.max_batch_tokens));
   }
   MEA_ASSIGN_OR_RETURN(const EvalInputs inputs, ReadInputs(flags));
   MEA_ASSIGN_OR_RETURN(EvalEngine engine, MakeEngine(flags, inputs));
@@ -240,45 +236,23 @@ void AddEval(CLI::App& program, Action& action) {
       *program.add_subcommand("eval", "Measure loss on texts and accuracy on tasks");
   command.footer(kEvalExamples);
   auto flags = std::make_shared<EvalFlags>();
-  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
-      ->required()
-      ->transform(CheckpointDir())
-      ->type_name("DIR");
+  AddModelDir(command, flags->model_dir).required();
   command.add_option("--text", flags->texts, "Text to measure the loss on; may be repeated")
       ->type_name("FILE");
   command.add_option("--task", flags->tasks, "Questions and answers; may be repeated")
       ->type_name("FILE.jsonl");
-  command
-      .add_option("--weight-dtype", flags->weight_dtype,
-                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
-      ->capture_default_str();
-  command.add_option("--kv-dtype", flags->kv_dtype, "Format of the KV cache: bf16, f32, int8")
-      ->capture_default_str();
-  command
-      .add_option("--kv-cache-bytes", flags->kv_cache_bytes,
-                  "Memory of the KV cache, e.g. 4GiB; 0: what the texts need, at most a quarter of "
-                  "the machine's or container's memory")
-      ->type_name("SIZE")
-      ->capture_default_str();
+  AddWeightDType(command, flags->weight_dtype);
+  AddKvDType(command, flags->kv_dtype);
+  AddKvCacheBytes(command, flags->kv_cache_bytes,
+                  "what the texts need, at most a quarter of the machine's or container's memory");
   command
       .add_option("--max-context", flags->max_context,
                   "Tokens of one window of a text; 0: the model's context")
       ->check(InRange(0, 1 << 30))
       ->capture_default_str();
-  command.add_option("--max-num-seqs", flags->max_num_seqs, "Most sequences computed at once")
-      ->check(InRange(1, 1024))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--max-batch-tokens", flags->max_batch_tokens,
-          "Most tokens in one step; a longer text takes several steps; at least --max-num-seqs")
-      ->check(InRange(1, 1 << 16))
-      ->capture_default_str();
-  command
-      .add_option("--threads", flags->num_threads,
-                  "CPU threads; 0: one for each core that the program may use")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
+  AddMaxNumSeqs(command, flags->limits.max_num_seqs);
+  AddMaxBatchTokens(command, flags->limits.max_batch_tokens);
+  AddThreads(command, flags->num_threads);
   command.add_flag("--json", flags->json, "Print the results as JSON");
   command.callback([flags, &action] { action = [flags] { return Eval(*flags); }; });
 }

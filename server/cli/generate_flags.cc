@@ -1,15 +1,12 @@
 #include "server/cli/generate_flags.h"
 
-#include "server/cli/client_flags.h"
 #include "server/cli/in_range.h"
 
 namespace mea {
 
 void GenerateFlags::AddTo(CLI::App& command) {
   command.add_option("-p,--prompt", prompt, "Text to continue; default: read from standard input");
-  command.add_option("--server", server, "gRPC address of the server")
-      ->type_name("HOST:PORT")
-      ->capture_default_str();
+  AddClientFlags(command, server, credentials);
   command.add_option("--model", model, "Name of the model; default: the one that is served");
   command.add_option("--request-id", request_id, "Id of the request; default: one is made up");
   command.add_flag("--stream,!--no-stream", stream,
@@ -22,19 +19,13 @@ void GenerateFlags::AddTo(CLI::App& command) {
   command.add_option("--n", n, "Completions of the prompt, 1..16")->check(InRange(1, 16));
   command.add_flag("--echo", echo, "Print the prompt before each completion");
 
-  const char* how = "Sampling (default: what the model recommends)";
-  command.add_option("--temperature", temperature, "0..2; 0 takes the most likely token")
-      ->group(how);
-  command.add_option("--top-k", top_k, "Keep the k most likely tokens; 0 keeps all")->group(how);
-  command.add_option("--top-p", top_p, "Keep the most likely tokens up to this probability")
-      ->group(how);
-  command.add_option("--min-p", min_p, "Drop tokens this much less likely than the first")
-      ->group(how);
+  sampling.AddTo(command);
   command.add_option("--repetition-penalty", repetition_penalty, "0.01..10; 1 is neutral")
-      ->group(how);
-  command.add_option("--presence-penalty", presence_penalty, "-2..2; 0 is neutral")->group(how);
-  command.add_option("--frequency-penalty", frequency_penalty, "-2..2; 0 is neutral")->group(how);
-  command.add_option("--seed", seed, "The same seed gives the same tokens")->group(how);
+      ->group(kSamplingGroup);
+  command.add_option("--presence-penalty", presence_penalty, "-2..2; 0 is neutral")
+      ->group(kSamplingGroup);
+  command.add_option("--frequency-penalty", frequency_penalty, "-2..2; 0 is neutral")
+      ->group(kSamplingGroup);
 
   const char* when = "Stopping";
   command.add_option("--max-tokens", max_tokens, "Most tokens to generate")->group(when);
@@ -51,7 +42,6 @@ void GenerateFlags::AddTo(CLI::App& command) {
   command.add_flag("--include-stop", include_stop, "Keep the stop in the text")->group(when);
   command.add_option("--logprobs", logprobs,
                      "With --json: log-probabilities of this many tokens at each place");
-  AddClientFlags(command, credentials);
 }
 
 v1::GenerateRequest GenerateFlags::ToRequest() const {
@@ -60,16 +50,12 @@ v1::GenerateRequest GenerateFlags::ToRequest() const {
   request.set_model(model);
   request.set_text(prompt);
   request.set_priority(priority);
-  v1::SamplingParams& sampling = *request.mutable_sampling();
-  if (temperature) sampling.set_temperature(*temperature);
-  if (top_k) sampling.set_top_k(*top_k);
-  if (top_p) sampling.set_top_p(*top_p);
-  if (min_p) sampling.set_min_p(*min_p);
-  if (repetition_penalty) sampling.set_repetition_penalty(*repetition_penalty);
-  if (presence_penalty) sampling.set_presence_penalty(*presence_penalty);
-  if (frequency_penalty) sampling.set_frequency_penalty(*frequency_penalty);
-  if (seed) sampling.set_seed(*seed);
-  sampling.set_n(n);
+  v1::SamplingParams& params = *request.mutable_sampling();
+  sampling.Set(params);
+  if (repetition_penalty) params.set_repetition_penalty(*repetition_penalty);
+  if (presence_penalty) params.set_presence_penalty(*presence_penalty);
+  if (frequency_penalty) params.set_frequency_penalty(*frequency_penalty);
+  params.set_n(n);
   v1::StoppingParams& stopping = *request.mutable_stopping();
   if (max_tokens) stopping.set_max_tokens(*max_tokens);
   if (min_tokens) stopping.set_min_tokens(*min_tokens);

@@ -1,19 +1,20 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "mea/v1/inference.pb.h"
+#include "server/cli/client_flags.h"
+#include "server/cli/sampling_flags.h"
 #include "server/client.h"
 
 namespace mea {
 
 // The flags of `mea generate`. What is not given is left to the server.
 struct GenerateFlags {
-  std::string server = "127.0.0.1:50051";
+  std::string server = kDefaultServer;
   ClientCredentials credentials;
   std::string prompt;
   std::string model;
@@ -25,10 +26,8 @@ struct GenerateFlags {
   int n = 1;  // completions
   bool echo = false;
 
-  std::optional<float> temperature, top_p, min_p;
+  SamplingFlags sampling;
   std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int> top_k;
-  std::optional<uint64_t> seed;
   std::optional<int> max_tokens, min_tokens, logprobs;
   std::vector<std::string> stop;
   std::vector<int> stop_token_ids;

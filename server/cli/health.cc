@@ -20,7 +20,7 @@ Examples:
 )";
 
 struct HealthFlags {
-  std::string server = "127.0.0.1:50051";
+  std::string server = kDefaultServer;
   ClientCredentials credentials;
   std::string service;
   double timeout_s = 5;
@@ -51,15 +51,12 @@ void AddHealth(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("health", "Ask a server whether it is SERVING");
   command.footer(kHealthExamples);
   auto flags = std::make_shared<HealthFlags>();
-  command.add_option("--server", flags->server, "gRPC address of the server")
-      ->type_name("HOST:PORT")
-      ->capture_default_str();
+  AddClientFlags(command, flags->server, flags->credentials);
   command.add_option("--service", flags->service,
                      "gRPC service, e.g. mea.v1.Inference; default: the server as a whole");
   command.add_option("--timeout", flags->timeout_s, "Seconds to wait for the answer")
       ->check(InRange(0.0, 3600.0))
       ->capture_default_str();
-  AddClientFlags(command, flags->credentials);
   command.callback([flags, &action] { action = [flags] { return CheckHealth(*flags); }; });
 }
 

@@ -8,6 +8,7 @@
 #include "engine/load.h"
 #include "kernels/status_macros.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/inspect_text.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
@@ -48,12 +49,8 @@ void AddInspect(CLI::App& program, Action& action) {
   CLI::App& command = *program.add_subcommand("inspect", "Show what a checkpoint holds");
   command.footer(kInspectExamples);
   auto flags = std::make_shared<InspectFlags>();
-  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
-      ->required()
-      ->transform(CheckpointDir())
-      ->type_name("DIR");
-  command.add_option("--kv-dtype", flags->kv_dtype, "Format of the KV cache: bf16, f32, int8")
-      ->capture_default_str();
+  AddModelDir(command, flags->model_dir).required();
+  AddKvDType(command, flags->kv_dtype);
   command.add_flag("--tensors", flags->tensors, "List every tensor");
   command.callback([flags, &action] { action = [flags] { return Inspect(*flags); }; });
 }

@@ -31,7 +31,6 @@ a token that is lost is replaced by a new one. A running server takes a new line
 struct NewKeyFlags {
   ApiKey key;
   std::vector<std::string> rights = {"inference"};
-  std::string kv_cache_bytes = "0";
   std::string file;
 };
 
@@ -68,8 +67,6 @@ absl::Status MakeKey(NewKeyFlags flags) {
     MEA_ASSIGN_OR_RETURN(const Right right, ParseRight(name));
     flags.key.rights[static_cast<size_t>(right)] = true;
   }
-  MEA_ASSIGN_OR_RETURN(flags.key.limits.kv_cache_bytes,
-                       ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
   MEA_ASSIGN_OR_RETURN(const std::string token, NewToken());
   flags.key.hash = HashOf(token);
   constexpr char kUse[] =
@@ -122,8 +119,9 @@ void AddKey(CLI::App& program, Action& action) {
                   "line, and the token on standard error")
       ->type_name("FILE");
   command
-      .add_option("--kv-cache-bytes", flags->kv_cache_bytes,
+      .add_option("--kv-cache-bytes", flags->key.limits.kv_cache_bytes,
                   "Most cache that its requests may hold at once, e.g. 1GiB; 0: no limit")
+      ->transform(SizeInBytes())
       ->type_name("SIZE");
   command.callback([flags, &action] { action = [flags] { return MakeKey(*flags); }; });
 }

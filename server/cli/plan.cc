@@ -1,6 +1,7 @@
-#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -9,10 +10,12 @@
 #include "engine/checkpoint/config_reader.h"
 #include "engine/device.h"
 #include "engine/engine.h"
+#include "engine/load.h"
 #include "engine/plan.h"
 #include "kernels/human_bytes.h"
 #include "kernels/status_macros.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/size.h"
@@ -30,12 +33,11 @@ Examples:
 struct PlanFlags {
   std::string model_dir;
   std::string device = "auto";
-  std::string memory;
-  std::string device_memory;
+  std::optional<int64_t> memory_bytes;
+  std::optional<int64_t> device_memory_bytes;
   double utilization = EngineOptions().gpu_memory_utilization;
   bool random_weights = false;
-  int max_num_seqs = 0;
-  PlanOptions options{.page_size = 0, .limits = {.max_batch_tokens = 0}};
+  PlanOptions options{.limits = {.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}};
 };
 
 void Print(const Plan& plan, const PlanOptions& options) {
@@ -79,12 +81,9 @@ void Print(const Plan& plan, const PlanOptions& options) {
 
 // The engine gets all of --memory, but only its share of a device's memory.
 absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& device) {
-  if (!flags.memory.empty()) return ParseSize("--memory", flags.memory);
+  if (flags.memory_bytes) return *flags.memory_bytes;
   if (device.device == Device::kCpu) return ReadMachineLimits().memory_bytes;
-  int64_t total_bytes = device.total_bytes;
-  if (!flags.device_memory.empty()) {
-    MEA_ASSIGN_OR_RETURN(total_bytes, ParseSize("--device-memory", flags.device_memory));
-  }
+  const int64_t total_bytes = flags.device_memory_bytes.value_or(device.total_bytes);
   if (total_bytes == 0) {
     return absl::InvalidArgumentError("no CUDA device here: --device-memory is required");
   }
@@ -104,17 +103,10 @@ absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) 
 absl::Status MakePlan(const PlanFlags& flags) {
   PlanOptions options = flags.options;
   // With the memory of a GPU the plan is for a GPU, which need not be in this machine.
-  const bool names_gpu = flags.device == "auto" && !flags.device_memory.empty();
+  const bool names_gpu = flags.device == "auto" && flags.device_memory_bytes.has_value();
   MEA_ASSIGN_OR_RETURN(options.device, DescribePlannedDevice(names_gpu ? "cuda" : flags.device));
   MEA_ASSIGN_OR_RETURN(options.memory_bytes, MemoryOf(flags, options.device));
-  const DeviceDefaults& defaults = DefaultsOf(options.device.device);
-  const auto or_default = [](int value, int fallback) { return value == 0 ? fallback : value; };
-  options.page_size = or_default(options.page_size, defaults.page_size);
-  ModelLimits& limits = options.limits;
-  limits.max_batch_tokens = or_default(limits.max_batch_tokens, defaults.max_batch_tokens);
-  limits.max_num_seqs =
-      or_default(flags.max_num_seqs, std::min(defaults.max_num_seqs, limits.max_batch_tokens));
-  limits.max_logit_rows = limits.max_num_seqs;
+  options.limits = ResolveLimits(options.limits, options.device.device);
   MEA_ASSIGN_OR_RETURN(const Plan plan, PlanOf(flags, options));
   MEA_RETURN_IF_ERROR(plan.refusal);
   Print(plan, options);
@@ -128,27 +120,20 @@ void AddPlan(CLI::App& program, Action& action) {
       *program.add_subcommand("plan", "Show what a checkpoint takes in memory, without loading it");
   command.footer(kPlanExamples);
   auto flags = std::make_shared<PlanFlags>();
-  command.add_option("model,--model", flags->model_dir, "Checkpoint directory")
-      ->required()
-      ->transform(CheckpointDir())
-      ->type_name("DIR");
-  command.add_option("--device", flags->device, "cpu, cuda, or auto: the GPU where there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+  AddModelDir(command, flags->model_dir).required();
+  AddDevice(command, flags->device);
   command
-      .add_option("--memory", flags->memory,
+      .add_option("--memory", flags->memory_bytes,
                   "Memory for weights, cache and all else, e.g. 24GiB; default: what this machine "
                   "or container allows, or the GPU's share")
+      ->transform(SizeInBytes())
       ->type_name("SIZE");
   command
-      .add_option("--device-memory", flags->device_memory,
+      .add_option("--device-memory", flags->device_memory_bytes,
                   "The GPU's own memory, e.g. 141GiB; default: that of the GPU in this machine")
+      ->transform(SizeInBytes())
       ->type_name("SIZE");
-  command
-      .add_option("--gpu-memory-utilization", flags->utilization,
-                  "Share of the GPU's memory that the program may use")
-      ->check(InRange(0.01, 1.0))
-      ->capture_default_str();
+  AddGpuMemoryUtilization(command, flags->utilization);
   command.add_flag("--random-weights", flags->random_weights,
                    "As for serve: DIR needs config.json only");
   command
@@ -156,26 +141,11 @@ void AddPlan(CLI::App& program, Action& action) {
                   "Tokens per sequence, like --max-context of serve; 0: the model's context")
       ->check(InRange(0, 1 << 30))
       ->capture_default_str();
-  command
-      .add_option("--weight-dtype", flags->options.weight_dtype,
-                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
-      ->capture_default_str();
-  command
-      .add_option("--kv-dtype", flags->options.kv_dtype, "Format of the KV cache: bf16, f32, int8")
-      ->capture_default_str();
-  command.add_option("--page-size", flags->options.page_size, "Tokens per page; 0: the device's")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
-  command
-      .add_option("--max-num-seqs", flags->max_num_seqs,
-                  "Sequences computed at once; 0: the device's default")
-      ->check(InRange(0, 1 << 16))
-      ->capture_default_str();
-  command
-      .add_option("--max-batch-tokens", flags->options.limits.max_batch_tokens,
-                  "Tokens in one step; 0: the device's default")
-      ->check(InRange(0, 1 << 16))
-      ->capture_default_str();
+  AddWeightDType(command, flags->options.weight_dtype);
+  AddKvDType(command, flags->options.kv_dtype);
+  AddPageSize(command, flags->options.limits.page_size);
+  AddMaxNumSeqs(command, flags->options.limits.max_num_seqs);
+  AddMaxBatchTokens(command, flags->options.limits.max_batch_tokens);
   command.callback([flags, &action] { action = [flags] { return MakePlan(*flags); }; });
 }
 

@@ -16,12 +16,12 @@
 #include "kernels/status_macros.h"
 #include "server/cli/access_flags.h"
 #include "server/cli/command.h"
+#include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
 #include "server/cli/load_log.h"
 #include "server/cli/load_text.h"
 #include "server/cli/model_dir.h"
 #include "server/cli/signals.h"
-#include "server/cli/size.h"
 #include "server/cli/start_log.h"
 #include "server/descriptors.h"
 #include "server/log.h"
@@ -75,7 +75,6 @@ struct ServeFlags {
   AccessFlags access;
   std::string log_level = "info";
   std::string log_format = "text";
-  std::string kv_cache_bytes = "0";
   std::string target_itl = "auto";
   std::string metrics_compat = "none";
   double drain_timeout_s = 30;
@@ -85,10 +84,7 @@ struct ServeFlags {
 
 void AddFlags(CLI::App& command, ServeFlags& flags) {
   EngineOptions& engine = flags.engine;
-  command.add_option("model,--model", engine.model_dir, "Checkpoint directory")
-      ->required()
-      ->transform(CheckpointDir())
-      ->type_name("DIR");
+  AddModelDir(command, engine.model_dir).required();
   command.add_option("--model-name", flags.server.model_name,
                      "Name that clients see; default: the directory's as it was typed, or ORG/NAME "
                      "in Hugging Face's cache");
@@ -128,35 +124,19 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "How it sets its reasoning apart: " + ReasoningParserNames())
       ->type_name("NAME")
       ->capture_default_str();
-  command
-      .add_option("--kv-cache-bytes", flags.kv_cache_bytes,
-                  "Memory of the KV cache: 4GiB, 4Gi or 4G, 4GB for powers of ten. 0: on the CPU "
-                  "enough for --max-num-seqs full contexts, but at most a quarter of the machine's "
-                  "or container's memory; on a GPU all that is left")
-      ->type_name("SIZE")
-      ->capture_default_str();
+  AddKvCacheBytes(
+      command, engine.kv_cache_bytes,
+      "on the CPU enough for --max-num-seqs full contexts, but at most a quarter of the "
+      "machine's or container's memory; on a GPU all that is left");
   command
       .add_option(
           "--max-context", engine.max_context,
           "Most tokens of one request, prompt and output together; 0: the model's own context")
       ->check(InRange(0, 1 << 30))
       ->capture_default_str();
-  command
-      .add_option("--gpu-memory-utilization", engine.gpu_memory_utilization,
-                  "Share of the GPU's memory that the program may use")
-      ->check(InRange(0.01, 1.0))
-      ->capture_default_str();
-  command
-      .add_option("--max-num-seqs", engine.max_num_seqs,
-                  "Most sequences computed at once; 0: 64 on the CPU, 256 on a GPU")
-      ->check(InRange(0, 1 << 16))
-      ->capture_default_str();
-  command
-      .add_option("--max-batch-tokens", engine.max_batch_tokens,
-                  "Most tokens in one step; a longer prompt takes several steps; 0: 512 on the "
-                  "CPU, 2048 on a GPU")
-      ->check(InRange(0, 1 << 16))
-      ->capture_default_str();
+  AddGpuMemoryUtilization(command, engine.gpu_memory_utilization);
+  AddMaxNumSeqs(command, engine.max_num_seqs);
+  AddMaxBatchTokens(command, engine.max_batch_tokens);
   command
       .add_option("--target-itl", flags.target_itl,
                   "Longest time of a step while sequences decode, e.g. 50ms: prompts get what is "
@@ -175,30 +155,16 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
                   "Most prompt tokens that may wait; more are refused")
       ->check(InRange(1, 1 << 30))
       ->capture_default_str();
-  command
-      .add_option("--weight-dtype", engine.weight_dtype,
-                  "Format of the weights in memory: auto (as stored), f32, bf16, int8")
-      ->capture_default_str();
+  AddWeightDType(command, engine.weight_dtype);
   command.add_flag("!--no-weight-check", engine.check_weights,
                    "Do not look for infinities and NaNs in the weights: a slightly faster start");
-  command.add_option("--kv-dtype", engine.kv_dtype, "Format of the KV cache: bf16, f32, int8")
-      ->capture_default_str();
-  command
-      .add_option("--page-size", engine.page_size,
-                  "Tokens per page of the KV cache; 0: 32 on the CPU, 64 on a GPU")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
-  command.add_option("--device", engine.device, "cpu, cuda, or auto: the GPU where there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
+  AddKvDType(command, engine.kv_dtype);
+  AddPageSize(command, engine.page_size);
+  AddDevice(command, engine.device);
   command.add_flag(
       "--random-weights", engine.random_weights,
       "Make up the weights, to measure speed: DIR needs config.json and tokenizer.json only");
-  command
-      .add_option("--threads", engine.num_threads,
-                  "CPU threads; 0: one for each core that the program may use")
-      ->check(InRange(0, 1024))
-      ->capture_default_str();
+  AddThreads(command, engine.num_threads);
   command
       .add_option("--drain-timeout", flags.drain_timeout_s,
                   "Seconds that running requests may take to finish after SIGTERM")
@@ -240,8 +206,6 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
 absl::Status Serve(ServeFlags flags) {
   static Signals& signals = *new Signals(
       "mea serve: interrupted before it was ready");  // its thread lives as long as the program
-  MEA_ASSIGN_OR_RETURN(flags.engine.kv_cache_bytes,
-                       ParseSize("--kv-cache-bytes", flags.kv_cache_bytes));
   MEA_ASSIGN_OR_RETURN(flags.engine.target_itl, ParseTargetItl(flags.target_itl));
   flags.server.stall_timeout = absl::Seconds(flags.stall_timeout_s);
   flags.server.stats_interval = absl::Seconds(flags.stats_interval_s);

@@ -1,6 +1,8 @@
 #include "server/cli/size.h"
 
 #include <cmath>
+#include <cstdint>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -9,14 +11,12 @@
 
 namespace mea {
 
-absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& text) {
-  const auto refuse = [&] {
-    return absl::InvalidArgumentError(
-        absl::StrCat(flag, " '", text, "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB"));
-  };
+namespace {
+
+std::optional<int64_t> ParseSize(const std::string& text) {
   const size_t digits = text.find_first_not_of("0123456789.");
   double number = 0;
-  if (!absl::SimpleAtod(text.substr(0, digits), &number)) return refuse();
+  if (!absl::SimpleAtod(text.substr(0, digits), &number)) return std::nullopt;
   std::string unit = digits == text.npos ? "" : text.substr(digits);
   absl::StripAsciiWhitespace(&unit);
   absl::AsciiStrToLower(&unit);
@@ -25,13 +25,27 @@ absl::StatusOr<int64_t> ParseSize(const std::string& flag, const std::string& te
     const std::string rest = unit.substr(1);
     if (power == std::string::npos ||
         (!rest.empty() && rest != "b" && rest != "i" && rest != "ib")) {
-      return refuse();
+      return std::nullopt;
     }
     number *= std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
   }
   constexpr double kMostBytes = 1e18;
-  if (!(number <= kMostBytes)) return refuse();
+  if (!(number <= kMostBytes)) return std::nullopt;
   return static_cast<int64_t>(number);
+}
+
+}  // namespace
+
+CLI::Validator SizeInBytes() {
+  const auto transform = [](std::string& text) -> std::string {
+    const std::optional<int64_t> bytes = ParseSize(text);
+    if (!bytes) {
+      return absl::StrCat("'", text, "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB");
+    }
+    text = absl::StrCat(*bytes);
+    return "";
+  };
+  return CLI::Validator(transform, "");
 }
 
 std::string MachineText(const MachineLimits& machine) {

@@ -27,7 +27,7 @@ struct HttpSite {
   HttpRoutes routes;
   std::atomic<int64_t> bodies_bytes = 0;           // of requests that are being read
   std::atomic<bool> closes_after_answers = false;  // about to end
-  std::mutex mutex;
+  std::mutex mutex;  // Abseil's waits with a timeout go by the wall clock
   std::condition_variable all_closed;
   int num_connections = 0;  // guarded by mutex
 

@@ -10,7 +10,7 @@
 namespace mea::openai {
 namespace {
 
-// The items of `input` as messages of a chat: calls belong to the assistant's turn before them.
+// The items of `input` as messages of a chat: calls belong to the assistant's message before them.
 class Conversation {
  public:
   explicit Conversation(JsonReader& reader) : reader_(reader) {}
@@ -27,7 +27,7 @@ class Conversation {
       const auto arguments = inside.String("arguments");
       if (!call_id) return inside.Invalid("call_id", "is not set");
       if (!function) return inside.Invalid("name", "is not set");
-      AssistantTurn()["tool_calls"].push_back(
+      AssistantMessage()["tool_calls"].push_back(
           {{"id", *call_id},
            {"type", "function"},
            {"function", {{"name", *function}, {"arguments", arguments.value_or("{}")}}}});
@@ -73,7 +73,7 @@ class Conversation {
     }
     messages_.push_back(std::move(message));
   }
-  Json& AssistantTurn() {
+  Json& AssistantMessage() {
     if (messages_.empty() || messages_.back()["role"] != "assistant") {
       messages_.push_back({{"role", "assistant"}, {"content", ""}});
       if (!reasoning_.empty()) {
@@ -85,7 +85,7 @@ class Conversation {
 
   JsonReader& reader_;
   std::vector<Json> messages_;
-  std::string reasoning_;  // of the next turn of the assistant
+  std::string reasoning_;  // of the assistant's next message
 };
 
 void ReadInput(JsonReader& reader, v1::Chat& to) {

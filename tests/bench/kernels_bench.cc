@@ -1,4 +1,4 @@
-// Speed of the CPU back end's large ops beside the machine's own ceilings, measured in the same
+// Speed of the CPU back end's large ops beside the machine's own roofline, measured in the same
 // run. Bytes and flops come from kernels/cost. Run it on a quiet machine, for example
 //   kernels_bench --benchmark_min_time=1 --benchmark_repetitions=5
 //       --benchmark_report_aggregates_only=true
@@ -16,7 +16,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cost.h"
-#include "kernels/cpu/ceilings.h"
+#include "kernels/cpu/roofline.h"
 #include "kernels/int8_rows.h"
 
 namespace mea {

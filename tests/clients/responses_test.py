@@ -30,7 +30,7 @@ def test_an_answer_that_ends_by_itself_is_completed(client, server):
     assert (answer.status, answer.output_text) == ("completed", '"The end."')
 
 
-def test_instructions_and_turns_are_the_conversation(client, server, chat):
+def test_instructions_and_messages_are_the_conversation(client, server, chat):
     answer = client.responses.create(model=server.model, instructions="Be short.", temperature=0, max_output_tokens=10, input=[
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hi"},

@@ -16,7 +16,7 @@ Request RequestOf(int max_tokens, absl::Duration patience) {
 }
 
 // A step takes 10 ms.
-Outlook IdleOutlook() {
+LoadForecast IdleForecast() {
   static const KvLayout layout{.page_size = 16};
   return {.step_time = {.step = 0.01},
           .is_known = true,
@@ -30,10 +30,10 @@ Outlook IdleOutlook() {
 
 TEST(AdmissionTest, RefusesWhatCannotEndInTimeAndSaysHowLateItWouldBe) {
   Admission admission;
-  EXPECT_FALSE(admission.WantsOutlook(kStart)) << "nobody has asked";
+  EXPECT_FALSE(admission.WantsForecast(kStart)) << "nobody has asked";
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
-  ASSERT_TRUE(admission.WantsOutlook(kStart));
-  admission.Publish(IdleOutlook(), 0, kStart);
+  ASSERT_TRUE(admission.WantsForecast(kStart));
+  admission.Publish(IdleForecast(), 0, kStart);
   // 500 tokens take five seconds, four with the caution that is taken.
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(5)), kStart).ok());
   const absl::Status status = admission.Check(RequestOf(500, absl::Seconds(1)), kStart);
@@ -47,35 +47,35 @@ TEST(AdmissionTest, RefusesWhatCannotEndInTimeAndSaysHowLateItWouldBe) {
 TEST(AdmissionTest, RefusesNobodyBeforeEnoughStepsWereMeasured) {
   Admission admission;
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
-  Outlook unknown = IdleOutlook();
+  LoadForecast unknown = IdleForecast();
   unknown.is_known = false;
   admission.Publish(unknown, 0, kStart);
   EXPECT_TRUE(admission.Check(RequestOf(500, absl::Seconds(1)), kStart).ok());
   EXPECT_EQ(admission.UntilRoom(1, 0, kStart), absl::Seconds(1));
 }
 
-TEST(AdmissionTest, CountsWhatWasSubmittedSinceTheOutlook) {
+TEST(AdmissionTest, CountsWhatWasSubmittedSinceTheForecast) {
   Admission admission;
   const Request request = RequestOf(100, absl::Seconds(1.5));
   EXPECT_TRUE(admission.Check(request, kStart).ok());
-  admission.Publish(IdleOutlook(), 0, kStart);
+  admission.Publish(IdleForecast(), 0, kStart);
   EXPECT_TRUE(admission.Check(request, kStart).ok());
   admission.Submitted(request);
   EXPECT_FALSE(admission.Check(request, kStart).ok()) << "one place, and another goes first";
-  // In the inbox still when the next outlook is made: the outlook does not know it.
-  admission.Publish(IdleOutlook(), 1, kStart);
+  // In the inbox still when the next forecast is made: the forecast does not know it.
+  admission.Publish(IdleForecast(), 1, kStart);
   EXPECT_FALSE(admission.Check(request, kStart).ok());
-  admission.Publish(IdleOutlook(), 0, kStart);
+  admission.Publish(IdleForecast(), 0, kStart);
   EXPECT_TRUE(admission.Check(request, kStart).ok());
   admission.Submitted(RequestOf(40, absl::InfiniteDuration()), 3);
   EXPECT_FALSE(admission.Check(request, kStart).ok()) << "each completion counts";
 }
 
-TEST(AdmissionTest, AnOldOutlookCountsFromItsOwnTime) {
+TEST(AdmissionTest, AnOldForecastCountsFromItsOwnTime) {
   Admission admission;
   const absl::Time later = kStart + absl::Seconds(5);
   EXPECT_TRUE(admission.Check(RequestOf(100, absl::Seconds(1)), kStart).ok());
-  Outlook busy = IdleOutlook();
+  LoadForecast busy = IdleForecast();
   busy.work = {{.is_running = true, .output_tokens = 600, .num_pages = 1}};
   admission.Publish(busy, 0, kStart);
   EXPECT_FALSE(admission.Check(RequestOf(100, absl::Seconds(5)), kStart).ok());
@@ -88,7 +88,7 @@ TEST(AdmissionTest, WhereManyAreLateForecastsCountMore) {
   Admission admission;
   const Request request = RequestOf(100, absl::Milliseconds(900));  // takes a second
   EXPECT_TRUE(admission.Check(request, kStart).ok());
-  admission.Publish(IdleOutlook(), 0, kStart);
+  admission.Publish(IdleForecast(), 0, kStart);
   EXPECT_TRUE(admission.Check(request, kStart).ok());
   admission.Learn(100, 0);
   EXPECT_TRUE(admission.Check(request, kStart).ok());
@@ -98,16 +98,16 @@ TEST(AdmissionTest, WhereManyAreLateForecastsCountMore) {
   EXPECT_TRUE(admission.Check(request, kStart).ok()) << "since then nobody was late";
 }
 
-TEST(AdmissionTest, OutlooksAreMadeWhileSomebodyAsks) {
+TEST(AdmissionTest, ForecastsAreMadeWhileSomebodyAsks) {
   Admission admission;
   EXPECT_TRUE(admission.Check(RequestOf(1, absl::Seconds(1)), kStart).ok());
-  admission.Publish(IdleOutlook(), 0, kStart);
-  EXPECT_FALSE(admission.WantsOutlook(kStart + absl::Milliseconds(5))) << "the last is new";
-  EXPECT_TRUE(admission.WantsOutlook(kStart + absl::Seconds(1)));
+  admission.Publish(IdleForecast(), 0, kStart);
+  EXPECT_FALSE(admission.WantsForecast(kStart + absl::Milliseconds(5))) << "the last is new";
+  EXPECT_TRUE(admission.WantsForecast(kStart + absl::Seconds(1)));
   const absl::Time quiet = kStart + absl::Seconds(11);
-  EXPECT_TRUE(admission.WantsOutlook(quiet)) << "once more, to drop it";
-  admission.Publish(IdleOutlook(), 0, quiet);
-  EXPECT_FALSE(admission.WantsOutlook(quiet));
+  EXPECT_TRUE(admission.WantsForecast(quiet)) << "once more, to drop it";
+  admission.Publish(IdleForecast(), 0, quiet);
+  EXPECT_FALSE(admission.WantsForecast(quiet));
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ TEST_P(CudaFailureTest, EveryRequestEndsInternalWhicheverKernelFails) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Launches, CudaFailureTest, ::testing::Bool(),
-                         [](const auto& ahead) { return ahead.param ? "Ahead" : "InTurn"; });
+                         [](const auto& ahead) { return ahead.param ? "Ahead" : "OneByOne"; });
 
 }  // namespace
 }  // namespace mea::testing

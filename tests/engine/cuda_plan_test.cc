@@ -26,10 +26,10 @@ PlannedDevice Emulated(const Backend* backend) {
 }
 
 PlanOptions Options(const Backend* backend) {
-  return {.memory_bytes = MemoryShare(200 << 20, 0.9),
-          .device = Emulated(backend),
-          .page_size = 64,
-          .limits = {.max_batch_tokens = 64, .max_num_seqs = 8, .max_logit_rows = 8}};
+  return {
+      .memory_bytes = MemoryShare(200 << 20, 0.9),
+      .device = Emulated(backend),
+      .limits = {.max_batch_tokens = 64, .max_num_seqs = 8, .max_logit_rows = 8, .page_size = 64}};
 }
 
 int64_t BytesInUse(const Backend& backend) {
@@ -67,9 +67,7 @@ TEST(CudaPlanTest, ACheckpointTakesWhatWasPlanned) {
   const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
   const PlanOptions options = Options(device.get());
   const Plan plan = PlanMemory(checkpoint, options).value();
-  ModelLimits limits = options.limits;
-  limits.page_size = options.page_size;
-  auto model = LoadModel(checkpoint, "auto", device.get(), limits).value();
+  auto model = LoadModel(checkpoint, "auto", device.get(), options.limits).value();
   const Backend& backend = *device;
   const auto engine = Start(std::move(device), std::move(model), plan);
   ExpectPlanned(*engine, plan, BytesInUse(backend) - before);
@@ -106,9 +104,7 @@ void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
   const ModelConfig config = MakeConfig(spec);
   const PlanOptions options = Options(device.get());
   const Plan plan = PlanRandomModel(config, options).value();
-  ModelLimits limits = options.limits;
-  limits.page_size = options.page_size;
-  auto model = MakeRandomModel(config, "auto", 1, device.get(), limits).value();
+  auto model = MakeRandomModel(config, "auto", 1, device.get(), options.limits).value();
   const Backend& backend = *device;
   auto engine = Start(std::move(device), std::move(model), plan);
   const int64_t device_bytes = BytesInUse(backend) - before;

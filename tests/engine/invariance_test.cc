@@ -116,7 +116,7 @@ TEST_P(InvarianceTest, PreemptedEqualsUninterrupted) {
   for (size_t i = 0; i < sinks.size(); ++i) EXPECT_EQ(OutcomeOf(*sinks[i]), outcomes[i]) << i;
 }
 
-// Conversations that begin alike, and whose next turn repeats the last one's answer.
+// Conversations that begin alike, and whose next message repeats the last one's answer.
 TEST_P(InvarianceTest, APrefixHitEqualsAColdRun) {
   std::vector<Request> requests = MixedRequests(6, spec().vocab_size);
   const std::vector<int32_t> opening = RandomRequest(7, 45, 1, spec().vocab_size).prompt;

@@ -82,18 +82,30 @@ TEST(PlanTest, TooLittleMemoryHoldsNothing) {
 
 TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {
   const Checkpoint checkpoint = OpenCheckpoint(kModel).value();
-  const DeviceDefaults& defaults = DefaultsOf(Device::kCpu);
-  PlanOptions options{.memory_bytes = ReadMachineLimits().memory_bytes,
-                      .page_size = defaults.page_size,
-                      .limits = {.max_batch_tokens = defaults.max_batch_tokens,
-                                 .max_num_seqs = defaults.max_num_seqs,
-                                 .max_logit_rows = defaults.max_num_seqs}};
+  PlanOptions options{
+      .memory_bytes = ReadMachineLimits().memory_bytes,
+      .limits =
+          ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCpu)};
   const auto engine = StartEngine({.model_dir = kModel, .device = "cpu", .num_threads = 1}).value();
   const Plan plan = PlanMemory(checkpoint, options).value();
   EXPECT_EQ(plan.default_cache_bytes, engine->memory_plan().kv_cache_bytes);
   EXPECT_EQ(plan.by_default.num_sequences, engine->memory_plan().max_sequences);
   options.memory_bytes = 240 << 20;
   EXPECT_EQ(PlanMemory(checkpoint, options)->default_cache_bytes, 60 << 20);  // a quarter
+}
+
+TEST(PlanTest, ALimitOfZeroIsTheDevices) {
+  const ModelLimits limits =
+      ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCuda);
+  EXPECT_EQ(limits.max_batch_tokens, 2048);
+  EXPECT_EQ(limits.max_num_seqs, 256);
+  EXPECT_EQ(limits.max_logit_rows, 256);
+  EXPECT_EQ(limits.page_size, 64);
+  const ModelLimits asked =
+      ResolveLimits({.max_batch_tokens = 8, .max_num_seqs = 0, .page_size = 16}, Device::kCuda);
+  EXPECT_EQ(asked.max_batch_tokens, 8);
+  EXPECT_EQ(asked.max_num_seqs, 8);  // no more than a step has tokens
+  EXPECT_EQ(asked.page_size, 16);
 }
 
 TEST(PlanTest, OptionsOutOfRangeAreNamed) {

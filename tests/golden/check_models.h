@@ -23,7 +23,7 @@ inline const Variant kReference = {.page_sizes = {1, 3, 16, 40},
                                    .cache = DType::kF64,
                                    .tolerance = 1e-12,
                                    .safe_margin = 1e-5};
-// 2^-24 per operation, grown by up to three layers and the cancellation of composite keys.
+// 2^-24 per operation, grown by up to three layers and the cancellation of virtual keys.
 inline const Variant kFloat = {.page_sizes = {16, 32, 48},
                                .weights = DType::kF32,
                                .cache = DType::kF32,

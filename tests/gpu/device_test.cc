@@ -6,8 +6,8 @@
 #include <iostream>
 #include <random>
 
-#include "kernels/ceilings.h"
 #include "kernels/cuda_module.h"
+#include "kernels/roofline.h"
 
 namespace mea {
 namespace {
@@ -38,15 +38,15 @@ TEST(DeviceTest, CopiesComeBackAsTheyWent) {
   EXPECT_EQ(std::memcmp(host.view().data, back.view().data, host.num_bytes()), 0);
 }
 
-TEST(DeviceTest, ItsCeilingsCanBeRead) {
-  const auto meter = CreateCeilingMeter(OpenCudaBackend().value());
+TEST(DeviceTest, ItsRooflineCanBeRead) {
+  const auto meter = CreateRooflineMeter(OpenCudaBackend().value());
   ASSERT_TRUE(meter.ok()) << meter.status();
-  const absl::StatusOr<Ceilings> ceilings = (*meter)->Read();
-  ASSERT_TRUE(ceilings.ok()) << ceilings.status();
-  std::cout << "copies " << 1e-9 * ceilings->bytes_per_second << " GB/s, product "
-            << 1e-12 * ceilings->flops_per_second << " TFLOP/s\n";
-  EXPECT_GT(ceilings->bytes_per_second, 0);
-  EXPECT_GT(ceilings->flops_per_second, 0);
+  const absl::StatusOr<Roofline> roofline = (*meter)->Read();
+  ASSERT_TRUE(roofline.ok()) << roofline.status();
+  std::cout << "copies " << 1e-9 * roofline->bytes_per_second << " GB/s, product "
+            << 1e-12 * roofline->flops_per_second << " TFLOP/s\n";
+  EXPECT_GT(roofline->bytes_per_second, 0);
+  EXPECT_GT(roofline->flops_per_second, 0);
 }
 
 }  // namespace

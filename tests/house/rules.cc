@@ -39,10 +39,11 @@ const std::vector<Direction>& Directions() {
         "kernels/check.h"}},
       {"engine/", {"engine/", "kvcache/", "kernels/"}},
       {"proto/", {"mea/v1/"}},
-      // How sizes read and statuses travel is the same in all rooms; what has memory is not the
-      // server's.
+      // How sizes read, how statuses travel and what this machine is are the same in all rooms;
+      // what has memory is not the server's.
       {"server/",
-       {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h", "kernels/status_macros.h"}},
+       {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h", "kernels/machine.h",
+        "kernels/status_macros.h"}},
       {"tests/", {""}},
       {"tools/", {""}},
   };

@@ -10,7 +10,7 @@ namespace mea {
 struct AttentionCase {
   int q_heads = 4;
   int kv_heads = 4;   // virtual
-  int key_heads = 4;  // physical
+  int key_heads = 4;  // components
   int value_heads = 4;
   int head_dim = 64;
   DType dtype = DType::kF32;   // of the cache

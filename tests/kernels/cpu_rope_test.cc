@@ -73,7 +73,7 @@ struct Cache {
 struct KvCase {
   DType dtype;
   bool gain;
-  bool composed;  // QK-norm over composite keys
+  bool composed;  // QK-norm over virtual keys
 };
 
 Cache Append(Backend& backend, int head_dim, const KvCase& c) {

@@ -166,6 +166,12 @@ TEST_F(MachineTest, FilesOfNoUseDoNotLimit) {
   EXPECT_GE(Read().cpus, 1);
 }
 
+TEST_F(MachineTest, TheProcessorHasTheNameThatTheKernelGivesIt) {
+  EXPECT_EQ(ProcessorName(root_), "unknown");
+  Write("proc/cpuinfo", "processor\t: 0\nmodel name\t: AMD EPYC 9B14\ncpu MHz\t: 2600.0\n");
+  EXPECT_EQ(ProcessorName(root_), "AMD EPYC 9B14");
+}
+
 TEST(ThisMachineTest, HasMemoryAndProcessors) {
   const MachineLimits limits = ReadMachineLimits();
   EXPECT_GT(limits.memory_bytes, 0);

@@ -106,7 +106,7 @@ class ReferenceTest : public ::testing::Test {
     return out;
   }
 
-  // Ordinary attention of the last token over composite heads that are built, normed and rotated
+  // Ordinary attention of the last token over virtual heads that are built, normed and rotated
   // one by one: the definition of MEA in its paper.
   Tensor Expected(const Tensor& k, const Tensor& v, const Tensor& q, const Tensor& gain,
                   const HeadMix& mix) {
@@ -319,7 +319,7 @@ class InterleavedTest : public ::testing::Test {
   Tensor keys_, values_, offsets_, lens_, table_;
 };
 
-TEST_F(InterleavedTest, PhysicalHeadsGiveWhatAttentionOverPseudoTokensGives) {
+TEST_F(InterleavedTest, ComponentHeadsGiveWhatAttentionOverPseudoTokensGives) {
   for (const int pseudo_heads : {1, 2, 3}) {
     const int64_t num_pseudo = int64_t{kTokens} * pseudo_heads;
     const int64_t mixed_heads = int64_t{kHeads} * pseudo_heads;

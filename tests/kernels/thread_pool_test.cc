@@ -26,7 +26,7 @@ TEST(ThreadPoolTest, EveryItemRunsExactlyOnce) {
 }
 
 // A worker late for a short loop must not take an item of the longer one that is being set up.
-TEST(ThreadPoolTest, ShortAndLongLoopsInTurnKeepTheirItemsApart) {
+TEST(ThreadPoolTest, AlternatingShortAndLongLoopsKeepTheirItemsApart) {
   ThreadPool pool(4);
   std::vector<int> visits(40, 0);
   for (int round = 0; round < 20000; ++round) {

@@ -107,7 +107,7 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
       {"serve /nonexistent --listen 127.0.0.1:0 --http off --admin off",
        "mea serve: .*/nonexistent.*"},
       {"serve /nonexistent --kv-cache-bytes lots",
-       "mea serve: --kv-cache-bytes 'lots' is not a size.*"},
+       "mea serve: --kv-cache-bytes: 'lots' is not a size.*"},
       {"serve /nonexistent --target-itl 50",
        "mea serve: --target-itl '50' is not auto, off, or a duration in 1ms..1m"},
       {"serve /nonexistent --target-itl 2h", "mea serve: --target-itl '2h' is not .*"},
@@ -117,7 +117,7 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
        "mea serve: --log-level: loud not in \\{trace,debug,info,warning,error,off\\}.*"},
       {"inspect /nonexistent", "mea inspect: .*/nonexistent.*"},
       {"plan /nonexistent", "mea plan: .*/nonexistent.*"},
-      {"plan /nonexistent --memory 5x", "mea plan: --memory '5x' is not a size.*"},
+      {"plan /nonexistent --memory 5x", "mea plan: --memory: '5x' is not a size.*"},
       {"bench", "mea bench: a command is required .*"},
       {"bench everything", "mea bench: .*everything.*"},
       {"bench engine", "mea bench engine: give a checkpoint's directory, or --random-weights .*"},
@@ -126,7 +126,7 @@ TEST(CliTest, FailuresAreOneLineOnStderr) {
        "mea bench engine: /nonexistent/config.json.*"},
       {"bench attention /nonexistent", "mea bench attention: /nonexistent/config.json.*"},
       {"bench attention /nonexistent --max-cache-bytes lots",
-       "mea bench attention: --max-cache-bytes 'lots' is not a size.*"},
+       "mea bench attention: --max-cache-bytes: 'lots' is not a size.*"},
       {"bench serve --server 127.0.0.1:1", "mea bench serve: no server at 127.0.0.1:1 .*"},
       {"bench serve --openai http://127.0.0.1:1",
        "mea bench serve: no server at http://127.0.0.1:1 .*"},
@@ -207,7 +207,7 @@ TEST(CliTest, EvalTakesTheCacheThatItsTextsNeed) {
   std::ofstream(dir + "/config.json") << config;
   std::ofstream(dir + "/text") << "Once upon a time there was a boy.";
   const std::string eval = "eval " + dir + " --text " + dir + "/text";
-  Outcome outcome = RunMea(eval + " --kv-cache-bytes 64KiB --json");
+  Outcome outcome = RunMea(eval + " --kv-cache-bytes 64KiB --max-num-seqs 0 --json");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto score = nlohmann::json::parse(outcome.out)["texts"][0];
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

@@ -113,8 +113,9 @@ TEST(UsageTest, SizesAreTakenInEveryUsualSpelling) {
   }
   EXPECT_THAT(RunMea(plan + "4GB").out, HasSubstr("3.73 GiB"));
   for (const char* bad : {"4iB", "4Gib/s", "G", "four", "-4G", "4E"}) {
-    EXPECT_EQ(RunMea(plan + bad).err, "mea plan: --memory '" + std::string(bad) +
-                                          "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB\n");
+    EXPECT_EQ(RunMea(plan + bad).err,
+              "mea plan: --memory: '" + std::string(bad) +
+                  "' is not a size such as 512MiB, 4GiB, 4Gi, 4G or 4GB (see mea plan --help)\n");
   }
 }
 

@@ -41,7 +41,7 @@ struct CUstream_st {
   int64_t num_queued = 0;  // ever
   int64_t num_done = 0;    // ever
   bool blocking = true;    // not cudaStreamNonBlocking
-  // The kernel at the head of the queue, if it has run ahead of its turn.
+  // The kernel at the head of the queue, if it has run ahead of its time.
   std::unique_ptr<mea::simt::GridRun> head;
   std::unique_ptr<CUgraph_st> capture;
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;

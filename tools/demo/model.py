@@ -66,7 +66,7 @@ class Attention(nn.Module):
             self.v_hlc = one_hot_composition(s.component_heads, s.heads)
             self.head_norm = RmsNorm(s.head_dim, s.norm_eps)
 
-    def _composite(self, projection, hlc):
+    def _virtual(self, projection, hlc):
         """[h*d, hidden]: composing the weights once a step costs less than every token."""
         component = projection.weight.view(self.shape.component_heads, -1)
         return (hlc.T @ component).view(-1, self.shape.hidden)
@@ -75,8 +75,8 @@ class Attention(nn.Module):
         s, (rows, tokens, _) = self.shape, x.shape
         wk, wv = self.k_proj.weight, self.v_proj.weight
         if s.composed:
-            wk = self._composite(self.k_proj, self.k_hlc)
-            wv = self._composite(self.v_proj, self.v_hlc)
+            wk = self._virtual(self.k_proj, self.k_hlc)
+            wv = self._virtual(self.v_proj, self.v_hlc)
         qkv = F.linear(x, torch.cat([self.q_proj.weight, wk, wv]))
         q, k, v = qkv.view(rows, tokens, 3, s.heads, s.head_dim).permute(2, 0, 3, 1, 4)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
 
         Recall is matching on top of looking a few tokens back, and waiting for both to appear by
         chance is what makes it slow to learn. Feature 0 is the same for all tokens; queries and
-        keys read it into the fastest `pairs` of RoPE's frequencies, the queries turned by their
+        keys read it into the fastest `pairs` of RoPE's frequencies, the queries rotated by their
         offset.
         """
         s, first = self.shape, self.layers[0].self_attn

@@ -2,7 +2,7 @@
 
 The PyTorch definition of a `mea` (kind "mea") or `llama` checkpoint: it shares no code with the
 training model. Keys and values are projected to h' component heads, rotated, composed into h
-composite heads, attended.
+virtual heads, attended.
 """
 
 import json
@@ -82,7 +82,7 @@ class MeaForCausalLM:
             k = torch.einsum("ncd,ch->nhd", k, w["self_attn.k_hlc.weight"])
         if "self_attn.v_hlc.weight" in w:
             v = torch.einsum("ncd,ch->nhd", v, w["self_attn.v_hlc.weight"])
-        group = heads // kv_heads  # query head i reads composite head i // group
+        group = heads // kv_heads  # query head i reads virtual head i // group
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         scores = torch.einsum("qhd,khd->hqk", q, k) / d**0.5
         future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)

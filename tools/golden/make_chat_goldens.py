@@ -169,11 +169,11 @@ CHATML = ("{%- for m in messages -%}{{ '<|im_start|>' + m.role + '\\n' + m.conte
 TRIMMED = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[/{{ m.role }}]{% endfor %}"
 PARTS = "{% for m in messages %}{% for p in m.content %}{{ p.type }}:{{ p.text }};{% endfor %}{% endfor %}"
 REASONING = "{% for m in messages %}{{ m.reasoning_content }}/{{ m.thinking }}/{{ m.reasoning }}/{{ m.content }};{% endfor %}{{ messages | tojson }}"
-TURN = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is \n"}]
+MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "It is \n"}]
 
 CHATS = [
-    (CHATML, {"add_generation_prompt": True}), (CHATML, {}), (CHATML, {"messages": TURN, "continue_final_message": True}), (TRIMMED, {"messages": TURN, "continue_final_message": True}),
-    (CHATML, {"messages": [{"role": "user", "content": "q"}, {"role": "assistant"}], "continue_final_message": True}), ("{{ messages | length }}", {"messages": TURN, "continue_final_message": True}), ("{{ messages[0].content }}", {"messages": TURN, "continue_final_message": True}),
+    (CHATML, {"add_generation_prompt": True}), (CHATML, {}), (CHATML, {"messages": MESSAGES, "continue_final_message": True}), (TRIMMED, {"messages": MESSAGES, "continue_final_message": True}),
+    (CHATML, {"messages": [{"role": "user", "content": "q"}, {"role": "assistant"}], "continue_final_message": True}), ("{{ messages | length }}", {"messages": MESSAGES, "continue_final_message": True}), ("{{ messages[0].content }}", {"messages": MESSAGES, "continue_final_message": True}),
     (PARTS, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}), (PARTS, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b "}]}], "continue_final_message": True}), (PARTS, {"messages": [{"role": "user", "content": []}]}),
     (REASONING, {"messages": [{"role": "assistant", "content": "a", "reasoning_content": "r"}, {"role": "assistant", "content": "b", "thinking": "t"}, {"role": "assistant", "reasoning": "s", "content": None}, {"role": "assistant", "content": "c", "reasoning_content": None, "thinking": "u"}]}),
     ("{{ tools }}|{{ documents }}", {"tools": None}), ("{{ documents | tojson }}{% for d in documents %}{{ d.title }}{% endfor %}", {"documents": [{"title": "T", "text": "x"}]}), ("{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}", {}),

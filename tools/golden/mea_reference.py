@@ -1,6 +1,6 @@
 """The whole model family in plain float64 PyTorch: the oracle that the engine is tested against.
 
-Written from the papers and the checkpoint format alone. It shares no formula with the engine: composite heads are
+Written from the papers and the checkpoint format alone. It shares no formula with the engine: virtual heads are
 expanded in full (the einsum of arXiv 2601.19611), normalised, rotated and attended; there is no cache, no narrow form,
 no folded weight and no stored scalar. Slow, short, and meant to be read.
 
@@ -23,7 +23,7 @@ BASE_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
 @dataclass
 class Config:
-    """config.json with its defaults resolved. Symbols as in the paper: h composite KV heads, H query heads, d."""
+    """config.json with its defaults resolved. Symbols as in the paper: h virtual KV heads, H query heads, d."""
 
     base: str  # one of BASE_MODELS
     vocab: int
@@ -112,15 +112,15 @@ def rope_frequencies(config):
         return plain / factor, 1.0
     context = r.get("original_max_position_embeddings") or r["max_position_embeddings"]
     if kind == "llama3":
-        # Turns within the old context: many turns, frequency kept; few, divided by factor; between, a straight line.
+        # Rotations within the old context: many rotations, frequency kept; few, divided by factor; between, a straight line.
         low, high = r["low_freq_factor"], r["high_freq_factor"]
-        turns = context * plain / (2 * math.pi)
-        keep = ((turns - low) / (high - low)).clamp(0, 1)
+        rotations = context * plain / (2 * math.pi)
+        keep = ((rotations - low) / (high - low)).clamp(0, 1)
         return keep * plain + (1 - keep) * plain / factor, 1.0
     assert kind == "yarn", kind
 
-    def index_of(turns):  # the (fractional) frequency index that turns this often within the old context
-        return d * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    def index_of(rotations):  # the (fractional) frequency index that rotates this often within the old context
+        return d * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = index_of(r.get("beta_fast") or 32), index_of(r.get("beta_slow") or 1)
     if r.get("truncate", True):
@@ -145,7 +145,7 @@ def rms_norm(x, weight, eps):
 
 
 def rotate(x, inv_freq, attention_factor):
-    """RoPE of x [N, heads, d], half-split convention: element i turns with element i + d/2; token n stands at n."""
+    """RoPE of x [N, heads, d], half-split convention: element i rotates with element i + d/2; token n stands at n."""
     angle = torch.arange(x.shape[0], dtype=torch.float64)[:, None, None] * inv_freq
     cos, sin = attention_factor * angle.cos(), attention_factor * angle.sin()
     a, b = x.chunk(2, dim=-1)
@@ -170,7 +170,7 @@ def attention(config, tensors, layer, x):
         q, k = rms_norm(q, w["q_norm.weight"], c.norm_eps), rms_norm(k, w["k_norm.weight"], c.norm_eps)
     inv_freq, attention_factor = rope_frequencies(c)
     q, k = rotate(q, inv_freq, attention_factor), rotate(k, inv_freq, attention_factor)
-    k, v = (t.repeat_interleave(c.H // c.h, dim=1) for t in (k, v))  # query head i reads composite head i // (H / h)
+    k, v = (t.repeat_interleave(c.H // c.h, dim=1) for t in (k, v))  # query head i reads virtual head i // (H / h)
 
     i, j = torch.arange(N)[:, None], torch.arange(N)[None]
     visible = (j <= i) & ((i - j < c.windows[layer]) if c.windows[layer] else True)

@@ -5,7 +5,7 @@
 The decoder is transformers' own of the family (llama, mistral, mixtral, qwen2, qwen3, qwen3_moe); only its attention's keys and
 values change: h' component heads are projected and cached, W_lc [h', h] composes them into the h heads that the
 attention kernels see. The cache holds what mea's server holds: component heads after RoPE and, where the family
-normalises keys, one scalar per token and composite head.
+normalises keys, one scalar per token and virtual head.
 """
 
 import json
@@ -31,7 +31,7 @@ from .configuration_mea import MeaConfig
 
 
 class HeadMix(nn.Module):
-    """W_lc [h', h] as the paper writes it: composes component heads into composite heads."""
+    """W_lc [h', h] as the paper writes it: composes component heads into virtual heads."""
 
     def __init__(self, components, heads):
         super().__init__()
@@ -100,7 +100,7 @@ class MeaAttention(nn.Module):
         scales = self._key_scales(keys)
         if scales is not None:
             keys = self.k_norm.weight * keys
-        # RoPE commutes with HLC: all heads turn alike.
+        # RoPE commutes with HLC: all heads rotate alike.
         queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(_pack(keys, scales), values, self.layer_idx)
@@ -122,12 +122,12 @@ class MeaAttention(nn.Module):
         return self.o_proj(heads.reshape(*hidden_states.shape[:-1], -1)), weights
 
     def _key_scales(self, keys):
-        """1 / rms over d of each composite key before RoPE, [batch, h, tokens, 1]; the gain of k_norm is the same for
+        """1 / rms over d of each virtual key before RoPE, [batch, h, tokens, 1]; the gain of k_norm is the same for
         all heads, so it goes into the components and this alone is left of the norm."""
         if self.k_norm is None:
             return None
-        composite = (keys if self.k_hlc is None else self.k_hlc(keys)).to(torch.float32)
-        mean_square = composite.pow(2).mean(-1, keepdim=True)
+        virtual = (keys if self.k_hlc is None else self.k_hlc(keys)).to(torch.float32)
+        mean_square = virtual.pow(2).mean(-1, keepdim=True)
         return torch.rsqrt(mean_square + self.k_norm.variance_epsilon).to(keys.dtype)
 
 
@@ -141,7 +141,7 @@ def _window(config, layer):
 
 
 def _pack(keys, scales):
-    """Component keys with the scalars of the composite heads in columns behind d, so that any Cache carries them."""
+    """Component keys with the scalars of the virtual heads in columns behind d, so that any Cache carries them."""
     if scales is None:
         return keys
     batch, components, tokens, _ = keys.shape

@@ -1,4 +1,4 @@
-"""Programs that measure a point when asked, and rounds in which they take turns."""
+"""Programs that measure a point when asked, and rounds in which they alternate."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def spread(seconds):
 HOPELESS = 1.25
 
 
-def take_turns(contenders, point, options):
+def alternate(contenders, point, options):
     """A result for each contender: rows of `mea bench`, {"seconds": ...} alone of peers, or {"skipped": why}."""
     rows = {contender: [] for contender in contenders}
     skipped = {}
@@ -130,9 +130,9 @@ def result_of(contender, rows, why):
         return {**result, "skipped": why}
     if contender.system != "mea":
         return {**result, "seconds": spread([row["seconds"] for row in rows])}
-    ceilings = {
-        name: statistics.median(row["ceilings"][name] for row in rows)
+    roofline = {
+        name: statistics.median(row["roofline"][name] for row in rows)
         for name in ("bytes_per_second", "flops_per_second")
     }
     kept = {name: rows[0][name] for name in ("bytes", "flops", "cache_bytes")}
-    return {**result, **kept, "seconds": spread([row["seconds"]["median"] for row in rows]), "ceilings": ceilings}
+    return {**result, **kept, "seconds": spread([row["seconds"]["median"] for row in rows]), "roofline": roofline}

@@ -21,9 +21,9 @@ def with_limits(results):
         cost = measured.get(of if of == HALF else PLAIN)
         if cost is None:
             continue
-        result.update({name: cost[name] for name in ("bytes", "flops", "cache_bytes", "ceilings")})
-        reading = cost["bytes"] / cost["ceilings"]["bytes_per_second"]
-        computing = cost["flops"] / cost["ceilings"]["flops_per_second"]
+        result.update({name: cost[name] for name in ("bytes", "flops", "cache_bytes", "roofline")})
+        reading = cost["bytes"] / cost["roofline"]["bytes_per_second"]
+        computing = cost["flops"] / cost["roofline"]["flops_per_second"]
         result["limit"] = "read" if reading > computing else "fma"
         result["floor_seconds"] = max(reading, computing)
         result["share_of_floor"] = result["floor_seconds"] / median
@@ -85,10 +85,10 @@ def grouped(report):
 def markdown(report):
     machine = report["machine"]
     lines = [f"{machine['processor']}, {machine['threads']} threads, {report['date']}, {machine['peer']}."]
-    for ceiling in report["ceilings"]:
-        spread = {name: ceiling[name] for name in ("bytes_per_second", "flops_per_second")}
+    for roofline in report["roofline"]:
+        spread = {name: roofline[name] for name in ("bytes_per_second", "flops_per_second")}
         rates = [f"{1e-9 * s['median']:.1f} ({1e-9 * s['min']:.1f}..{1e-9 * s['max']:.1f})" for s in spread.values()]
-        lines.append(f"Ceilings of {ceiling['threads']} threads: read {rates[0]} GB/s, FMA {rates[1]} GF/s.")
+        lines.append(f"Roofline of {roofline['threads']} threads: read {rates[0]} GB/s, FMA {rates[1]} GF/s.")
     most = max((result.get("others", 0) for result in report["results"]), default=0)
     quiet = "was quiet" if most < 0.1 else "WAS NOT QUIET"
     lines += report["checks"]

@@ -1,4 +1,4 @@
-"""Servers that take turns: each is started once, and stopped (SIGSTOP) while another is measured."""
+"""Servers that alternate: each is started once, and stopped (SIGSTOP) while another is measured."""
 
 import json
 import os

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <iterator>
 
+#include "engine/storage/mismatch.h"
 #include "engine/text/chat/content_format.h"
 #include "engine/text/chat/messages.h"
 #include "engine/text/jinja/interpreter.h"
 #include "engine/text/jinja/json_value.h"
 #include "engine/text/jinja/parser.h"
 #include "engine/text/jinja/unicode.h"
-#include "engine/text/json_node.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -165,7 +165,7 @@ absl::StatusOr<const ChatTemplate::Entry*> ChatTemplate::Choose(const ChatInput&
   return absl::InvalidArgumentError(
       input.template_name.empty()
           ? absl::StrCat("chat_template is missing: the model has several and no default: ", names)
-          : absl::StrCat("chat_template ", Quoted(input.template_name),
+          : absl::StrCat("chat_template ", ShownName(input.template_name),
                          " is not one of the model's: ", names));
 }
 

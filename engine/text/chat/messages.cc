@@ -7,8 +7,8 @@
 #include <iterator>
 #include <memory>
 
+#include "engine/storage/mismatch.h"
 #include "engine/text/jinja/json_value.h"
-#include "engine/text/json_node.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -96,7 +96,7 @@ class MessageReader {
     } else if (!role->is_string()) {
       Error(path + ".role", "is not a string").IgnoreError();
     } else if (!IsKnownRole(role->text())) {
-      Error(path + ".role", absl::StrCat(Quoted(role->text()), " is neither one of ",
+      Error(path + ".role", absl::StrCat(ShownName(role->text()), " is neither one of ",
                                          absl::StrJoin(kRoles, ", "), " nor in the chat template"))
           .IgnoreError();
     }
@@ -121,7 +121,7 @@ class MessageReader {
     }
     const std::string_view kind = type->text();
     if (kind != "text" && kind != "input_text" && kind != "output_text") {
-      Error(path + ".type", absl::StrCat(Quoted(kind), " is not supported")).IgnoreError();
+      Error(path + ".type", absl::StrCat(ShownName(kind), " is not supported")).IgnoreError();
       return Value::Missing();
     }
     const Value* text = part.dict().Find("text");

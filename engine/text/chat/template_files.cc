@@ -8,8 +8,8 @@
 #include <optional>
 #include <sstream>
 
+#include "engine/storage/json.h"
 #include "engine/text/chat/chat_template.h"
-#include "engine/text/json_node.h"
 #include "kernels/status_macros.h"
 
 // Where a checkpoint keeps its chat templates and the names of its special tokens.
@@ -17,7 +17,7 @@ namespace mea {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr uintmax_t kMaxConfigBytes = 64 << 20;  // added_tokens_decoder may list a whole vocabulary
 constexpr size_t kMaxTemplates = 100;
@@ -40,7 +40,7 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(const fs::path& path) {
 absl::StatusOr<Json> ReadObjectIfThere(const fs::path& path) {
   MEA_ASSIGN_OR_RETURN(std::optional<std::string> text, ReadIfThere(path));
   if (!text.has_value()) return Json::object();
-  Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  MEA_ASSIGN_OR_RETURN(Json json, ParseJson(*text, path.string()));
   if (!json.is_object()) {
     return absl::InvalidArgumentError(path.string() + ": is not a JSON object");
   }

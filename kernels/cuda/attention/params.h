@@ -37,7 +37,7 @@ struct AttentionParams {
   float head_norm_eps = 0.0f;
 
   __host__ __device__ constexpr SlabLayout layout() const { return {page_size, head_dim}; }
-  // Whether physical heads are the virtual heads: then a query head needs only one component.
+  // Whether component heads are the virtual heads: then a query head needs only one component.
   __host__ __device__ constexpr bool is_plain() const {
     return key_mix == nullptr && value_mix == nullptr;
   }

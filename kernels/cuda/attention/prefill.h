@@ -4,7 +4,7 @@
 
 namespace mea::cuda {
 
-// Keys or values of the virtual heads of one sequence: the cache itself if physical heads are the
+// Keys or values of the virtual heads of one sequence: the cache itself if component heads are the
 // virtual ones, or an expanded copy, whose tiles are in order. Either way a tile of 64 tokens of
 // one head is one run of memory in SlabLayout.
 struct HeadSlabs {

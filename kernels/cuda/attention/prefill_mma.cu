@@ -1,6 +1,6 @@
 // Flash attention: a block has 128 rows, a row being one query position of one query head, and all
 // heads of one virtual head share its keys and values. Tiles of 64 tokens pass through a ring of
-// shared memory, keys and values in turn; every warp has 16 rows.
+// shared memory, keys and values alternately; every warp has 16 rows.
 #include "kernels/cuda/attention/prefill_mma.h"
 
 #include "kernels/cuda/attention/mma_tile.h"

@@ -40,19 +40,19 @@ struct PrefillShape {
   static constexpr int kQueryChunkBytes = kGroupRows * 128;
   static constexpr int kQueryBytes = kChunks * kQueryChunkBytes;
 
-  // Shared memory: ring, queries, barriers of the ring, barriers of the consumers' turns.
+  // Shared memory: ring, queries, barriers of the ring, barriers by which consumers issue in order.
   static constexpr int kQueriesBegin = kSlots * kSlotBytes;
   static constexpr int kBarriersBegin = kQueriesBegin + kConsumers * kQueryBytes;
-  static constexpr int kTurnsBegin = kBarriersBegin + Barriers::kBytes;
-  static constexpr int kSharedBytes = kTurnsBegin + kConsumers * static_cast<int>(sizeof(MBarrier));
+  static constexpr int kIssueBegin = kBarriersBegin + Barriers::kBytes;
+  static constexpr int kSharedBytes = kIssueBegin + kConsumers * static_cast<int>(sizeof(MBarrier));
   static_assert(kSharedBytes <= 227 << 10);
 
   __device__ static std::byte* Memory(Slot slot) {
     return DynamicShared() + slot.index * kSlotBytes;
   }
   __device__ static Barriers RingBarriers() { return Barriers(DynamicShared() + kBarriersBegin); }
-  __device__ static MBarrier* Turn(int consumer) {
-    return reinterpret_cast<MBarrier*>(DynamicShared() + kTurnsBegin) + consumer;
+  __device__ static MBarrier* MayIssue(int consumer) {
+    return reinterpret_cast<MBarrier*>(DynamicShared() + kIssueBegin) + consumer;
   }
 };
 

@@ -2,8 +2,8 @@
 // position of one query head, and all share the keys and values of one virtual head. Warpgroup 0 is
 // the producer: one warp of it keeps a ring of slots filled by bulk copies. The others are the
 // consumers. Each issues the scores of the next tokens before the product with the last values, so
-// that its softmax runs during that product, and they take turns at issuing, so that the softmax of
-// one runs during the products of the others.
+// that its softmax runs during that product, and they issue one after the other, so that the
+// softmax of one runs during the products of the others.
 #include "kernels/cuda/attention/prefill_wgmma.h"
 
 #include <limits>
@@ -35,7 +35,7 @@ class Consumer {
         thread_(static_cast<int>(threadIdx.x) % S::kGroupThreads),
         lane_(thread_ % kWarpSize),
         first_row_(work.first_row + index * S::kGroupRows),
-        turn_parity_(index == 0 ? 1 : 0),
+        issue_parity_(index == 0 ? 1 : 0),
         scale_(params_.attention.scale * kLog2E),
         seen_by_all_(PrefillRow::AllSee(params_, g_, first_row_, S::kGroupRows)) {
 #pragma unroll
@@ -56,10 +56,10 @@ class Consumer {
     Round(s, weights);
 #pragma unroll 1
     for (int token = tokens_.begin + S::kTokens; token < tokens_.end; token += S::kTokens) {
-      WaitForTurn();
+      WaitToIssue();
       IssueScores(s);
       IssueValues(weights, o);
-      PassTurn();
+      LetNextIssue();
       WgmmaWait<1>(s);
       Release();
       Mask(token, s);
@@ -109,13 +109,13 @@ class Consumer {
     NamedBarrier(1 + index_, S::kGroupThreads);
   }
 
-  // Consumers issue in turn, the first one first.
-  __device__ __forceinline__ void WaitForTurn() {
-    Wait(S::Turn(index_), turn_parity_);
-    turn_parity_ ^= 1;
+  // Consumers issue one after the other, the first one first.
+  __device__ __forceinline__ void WaitToIssue() {
+    Wait(S::MayIssue(index_), issue_parity_);
+    issue_parity_ ^= 1;
   }
-  __device__ __forceinline__ void PassTurn() const {
-    if (lane_ == 0) Arrive(S::Turn(index_ + 1 < S::kConsumers ? index_ + 1 : 0));
+  __device__ __forceinline__ void LetNextIssue() const {
+    if (lane_ == 0) Arrive(S::MayIssue(index_ + 1 < S::kConsumers ? index_ + 1 : 0));
     SyncWarp();
   }
 
@@ -208,7 +208,7 @@ class Consumer {
   const int thread_;  // of the warpgroup
   const int lane_;
   const int first_row_;
-  int turn_parity_;
+  int issue_parity_;
   const float scale_;  // of scores, to powers of two
   const TokenRange seen_by_all_;
   TokenRange visible_[2];                        // of the lane's rows, as max and sum
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(PrefillShape<head_dim>::kThreads, 1)
     PrefillWgmma(const __grid_constant__ PrefillParams params) {
   using S = PrefillShape<head_dim>;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < S::kConsumers; ++i) Init(S::Turn(i), S::kGroupWarps);
+    for (int i = 0; i < S::kConsumers; ++i) Init(S::MayIssue(i), S::kGroupWarps);
     S::RingBarriers().Init(S::kConsumers * S::kGroupWarps);
   }
   SyncThreads();

@@ -5,7 +5,7 @@
 // begins at once. A fresh barrier is in phase 0.
 //   producer: Wait(empty, parity ^ 1); ArriveExpect(full, bytes); BulkCopy(slot, ..., full)
 //   consumer: Wait(full, parity); ... ; Arrive(empty)
-// with parity 0 in the first round of the ring, 1 in the second, and so on in turn.
+// with parity 0 in the first round of the ring, 1 in the second, and so on.
 
 #include "kernels/cuda/device/simt.h"
 

@@ -28,7 +28,7 @@ EngineBenchOptions Quick() {
   options.contexts = {40};
   options.prefill_chunks = {8};
   options.page_size = 16;
-  options.ceilings.num_threads = 1;
+  options.roofline.num_threads = 1;
   options.beyond_caches_bytes = 1 << 20;
   options.rounds = 2;
   options.round_seconds = 0;
@@ -95,7 +95,7 @@ TEST(EngineBenchTest, PointsThatDoNotFitAreSaidToBeSkipped) {
   EXPECT_EQ(rows[3].seconds.rounds, 0);
 }
 
-TEST(PacedTest, AnswersEveryLineInTurn) {
+TEST(PacedTest, AnswersEveryLineInOrder) {
   EngineBenchOptions options = Quick();
   options.storages = {HeadStorage::kAsConfigured};
   options.rounds = 1;
@@ -125,7 +125,7 @@ TEST(AttentionBenchTest, MeasuresEveryBatchAndContext) {
   BenchOptions options = Quick();
   options.contexts = {16, 100};
   options.prefill_chunks = {0};
-  // Normalised composite keys: their scalars are part of the cache.
+  // Normalised virtual keys: their scalars are part of the cache.
   const std::vector<BenchRow> rows =
       *BenchAttention(MakeConfig({.qk_norm = true}), options, OneThread);
   ASSERT_EQ(rows.size(), 8u);
@@ -166,7 +166,7 @@ TEST(ReportTest, JsonHasWhatTheTableHas) {
                           .tokens = 1,
                           .seconds = {.median = 0.5, .min = 0.4, .max = 0.7, .rounds = 3},
                           .cost = {.bytes = 100, .flops = 50},
-                          .ceilings = {.bytes_per_second = 1000, .flops_per_second = 100}};
+                          .roofline = {.bytes_per_second = 1000, .flops_per_second = 100}};
   const BenchRow skipped{.bench = "decode", .storage = "one-hot", .skipped = "does not fit"};
   const std::string file = ::testing::TempDir() + "report_test.json";
   ASSERT_TRUE(

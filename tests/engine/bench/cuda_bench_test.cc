@@ -24,7 +24,7 @@ EngineBenchOptions Quick() {
   options.batches = {1, 3};
   options.contexts = {70};
   options.prefill_chunks = {20};
-  options.ceilings = {.copy_bytes = 1 << 16, .product_size = 64};
+  options.roofline = {.copy_bytes = 1 << 16, .product_size = 64};
   options.beyond_caches_bytes = 0;
   options.rounds = 1;
   options.round_seconds = 0;
@@ -74,7 +74,7 @@ TEST(CudaBenchTest, StepsAreMeasured) {
   for (const BenchRow& row : *rows) {
     EXPECT_EQ(row.skipped, "");
     EXPECT_GT(row.seconds.median, 0);
-    EXPECT_GT(row.ceilings.bytes_per_second, 0);
+    EXPECT_GT(row.roofline.bytes_per_second, 0);
   }
 }
 

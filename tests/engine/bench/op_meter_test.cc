@@ -50,7 +50,7 @@ TEST(OpsBenchTest, TimesEveryKindOfOpOfEveryPoint) {
   options.contexts = {40};
   options.prefill_chunks = {8};
   options.page_size = 16;
-  options.ceilings.num_threads = 1;
+  options.roofline.num_threads = 1;
   options.rounds = 2;
   options.round_seconds = 0;
   const auto backends = [] { return CreateCpuBackend({.num_threads = 1}); };

@@ -191,6 +191,9 @@ TEST(ConfigRefusalsTest, OtherMathematicsIsRefused) {
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "config.json: layer_types[1]: expected \"full_attention\", since no sliding window is in "
        "use, found \"sliding_attention\""},
+      {R"({"model_type": "smollm3", "layer_types": ["full_attention", "sliding_attention"]})",
+       "config.json: layer_types[1]: expected \"full_attention\", since no sliding window is in "
+       "use, found \"sliding_attention\""},
       {R"({"layer_types": ["full_attention"]})",
        "config.json: layer_types: expected a list of num_hidden_layers = 2 names, found "
        "[\"full_attention\"]"},
@@ -345,7 +348,7 @@ TEST(ConfigRefusalsTest, BrokenPseudoHeadsAreRefused) {
        "config.json: num_key_value_heads: expected num_attention_heads 4, since pseudo heads mix "
        "queries, keys and values alike, found 2"},
       {R"({"base_model_type": "qwen3"})",
-       "config.json: base_model_type: expected a model without QK-norm, whose layers turn alike, "
+       "config.json: base_model_type: expected a model without QK-norm, whose layers rotate alike, "
        "below interleaved heads, "
        "found \"qwen3\""},
       {R"({"base_model_type": "mistral", "sliding_window": 16})",
@@ -368,13 +371,13 @@ TEST(ConfigRefusalsTest, CompositionsThatABaseCannotHaveAreRefused) {
   };
   const std::string knock = R"("kind": "kha", "knock": "mlp")";
   EXPECT_THAT(message(R"("base_model_type": "phi3", "partial_rotary_factor": 0.5)", knock),
-              ::testing::HasSubstr("heads turn whole"));
+              ::testing::HasSubstr("heads rotate whole"));
   EXPECT_EQ(message(R"("base_model_type": "phi3")", knock), "");
   EXPECT_THAT(message(R"("base_model_type": "olmo2")", knock),
               ::testing::HasSubstr("found \"olmo2\""));
   EXPECT_THAT(message(R"("base_model_type": "smollm3")",
                       R"("kind": "iha", "num_pseudo_heads": 2, "layer_windows": [8])"),
-              ::testing::HasSubstr("whose layers turn alike"));
+              ::testing::HasSubstr("whose layers rotate alike"));
   const auto mea = [&](int keys) {
     return message(R"("base_model_type": "olmo2")",
                    R"("kind": "mea", "num_component_value_heads": 2, "num_component_key_heads": )" +

@@ -28,13 +28,16 @@ ModelConfig Parsed(const std::string& text) {
 }
 
 // A configuration with only what every family must say, and `more`.
-ModelConfig Minimal(const std::string& model_type, const std::string& more = "{}") {
+std::string MinimalText(const std::string& model_type, const std::string& more) {
   json config = {{"model_type", model_type},      {"hidden_size", 1024},
                  {"num_hidden_layers", 4},        {"num_attention_heads", 64},
                  {"intermediate_size", 2048},     {"vocab_size", 1000},
                  {"max_position_embeddings", 512}};
   config.update(json::parse(more));
-  return Parsed(config.dump());
+  return config.dump();
+}
+ModelConfig Minimal(const std::string& model_type, const std::string& more = "{}") {
+  return Parsed(MinimalText(model_type, more));
 }
 
 TEST(ConfigTest, AbsentFieldsTakeTheDefaultsOfTheFamily) {
@@ -105,6 +108,22 @@ TEST(ConfigTest, WindowsFollowTheFamily) {
                     .layer_windows,
                 ElementsAre(8, 0, 8, 0));
   }
+}
+
+TEST(ConfigTest, WindowsOfFamiliesWithTwoKindsOfLayers) {
+  EXPECT_THAT(Minimal("smollm3", R"({"use_sliding_window": true})").layer_windows,
+              ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(
+      Minimal("smollm3", R"({"use_sliding_window": true, "sliding_window": 8})").layer_windows,
+      ElementsAre(0, 0, 0, 8));
+  const ModelConfig gemma =
+      Minimal("gemma3_text", R"({"sliding_window": 8, "sliding_window_pattern": 2})");
+  EXPECT_THAT(gemma.layer_windows, ElementsAre(8, 0, 8, 0));
+  EXPECT_THAT(gemma.other_rope_layers, ElementsAre(true, false, true, false));
+  EXPECT_EQ(ParseModelConfig(MinimalText("gemma3_text", R"({"sliding_window": null})"), "file")
+                .status()
+                .message(),
+            "file: sliding_window: expected an integer, found null");
 }
 
 TEST(ConfigTest, ExpertsFollowTheFamily) {
@@ -241,7 +260,7 @@ TEST(ConfigTest, WindowsOfPseudoHeadsRepeatOverTheLayers) {
   EXPECT_EQ(AttentionOf(config).KindOf(config, 0).pseudo_heads, 2);
   EXPECT_EQ(config.layer_heads[2], (LayerHeads{4, 4}));
   EXPECT_EQ(AttentionOf(config).KindOf(config, 2).pseudo_heads, 0) << "an ordinary layer";
-  // Physical heads alone: what multi-head attention caches.
+  // Component heads alone: what multi-head attention caches.
   EXPECT_EQ(config.LayerKvSpec(0, DType::kBf16), (KvSpec{4, 4, 8, DType::kBf16, 0}));
 }
 

@@ -200,7 +200,7 @@ TEST(SafeTensorsTest, NamesEnterMessagesEscapedAndShortened) {
   WriteText(dir.path() / "model.safetensors",
             SafeTensorsBytes(absl::StrCat("{\"", name, "\":1}"), ""));
   EXPECT_EQ(MessageIn(dir, SafeTensors::Open(dir.path()).status()),
-            absl::StrCat("model.safetensors: \"line\\nbreak", std::string(69, 'x'),
+            absl::StrCat("model.safetensors: \"line\\nbreak", std::string(70, 'x'),
                          "...\": expected an object, found 1"));
 }
 

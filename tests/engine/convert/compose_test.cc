@@ -158,13 +158,13 @@ TEST(ComposeTest, TurnsStayWithinWhatIsFree) {
   keys.freedom = {KeyFreedom::kSign, KeyFreedom::kRotation};
   const KeyComposition aligned = AlignKeys(keys, 3);
   for (int j = 0; j < kHeads; ++j) {
-    EXPECT_EQ(std::abs(aligned.turn(j, 0).real()), 1.0);
-    EXPECT_EQ(aligned.turn(j, 0).imag(), 0.0);
-    EXPECT_NEAR(std::abs(aligned.turn(j, 1)), 1.0, 1e-14);
+    EXPECT_EQ(std::abs(aligned.rotation(j, 0).real()), 1.0);
+    EXPECT_EQ(aligned.rotation(j, 0).imag(), 0.0);
+    EXPECT_NEAR(std::abs(aligned.rotation(j, 1)), 1.0, 1e-14);
   }
 }
 
-// Heads that are nothing but two components, turned: alignment must find that, the SVD cannot.
+// Heads that are nothing but two components, rotated: alignment must find that, the SVD cannot.
 TEST(ComposeTest, PlantedKeysAreFound) {
   Random random(8);
   const Matrix components = RandomMatrix(2 * kHeadDim, kHidden, random);
@@ -172,8 +172,9 @@ TEST(ComposeTest, PlantedKeysAreFound) {
   planted.mix = RandomMatrix(2, kHeads, random);
   planted.combine.assign(kHeadDim / 2, ComplexMatrix(2, 2));
   for (ComplexMatrix& m : planted.combine) m(0, 0) = m(1, 1) = 1;
-  planted.turn = ComplexMatrix(kHeads, kHeadDim / 2);
-  for (Complex& turn : planted.turn.values) turn = {random.Gaussian(), random.Gaussian()};
+  planted.rotation = ComplexMatrix(kHeads, kHeadDim / 2);
+  for (Complex& rotation : planted.rotation.values)
+    rotation = {random.Gaussian(), random.Gaussian()};
   AttentionWeights w = RandomWeights(9);
   w.k = ExpandKeys(components, kHeadDim, planted);
   w.k_bias = {};

@@ -106,18 +106,18 @@ Matrix Inverse(const Matrix& m) {  // Gauss and Jordan
 }
 
 // Each head a component of its own, but in another basis.
-KeyComposition RandomTurns(const KeyProblem& problem, Random& random) {
+KeyComposition RandomRotations(const KeyProblem& problem, Random& random) {
   const int h = problem.heads;
-  KeyComposition keys{.mix = Matrix(h, h), .turn = ComplexMatrix(h, problem.num_frequencies())};
+  KeyComposition keys{.mix = Matrix(h, h), .rotation = ComplexMatrix(h, problem.num_frequencies())};
   for (int j = 0; j < h; ++j) keys.mix(j, j) = 1;
   for (int f = 0; f < problem.num_frequencies(); ++f) {
     keys.combine.emplace_back(h, h);
     for (int j = 0; j < h; ++j) {
-      Complex turn(random.Gaussian(), random.Gaussian());
-      if (problem.freedom[f] == KeyFreedom::kRotation) turn /= std::abs(turn);
-      if (problem.freedom[f] == KeyFreedom::kSign) turn = turn.real() < 0 ? -1 : 1;
-      keys.turn(j, f) = turn;
-      keys.combine[f](j, j) = 1.0 / turn;
+      Complex rotation(random.Gaussian(), random.Gaussian());
+      if (problem.freedom[f] == KeyFreedom::kRotation) rotation /= std::abs(rotation);
+      if (problem.freedom[f] == KeyFreedom::kSign) rotation = rotation.real() < 0 ? -1 : 1;
+      keys.rotation(j, f) = rotation;
+      keys.combine[f](j, j) = 1.0 / rotation;
     }
   }
   return keys;
@@ -164,7 +164,7 @@ TEST(ExactnessTest, WhatIsFreeChangesNoLogit) {
       Random random(11);
       const auto compose = [&](int layer) -> absl::StatusOr<AttentionWeights> {
         const AttentionWeights w = ReadAttentionWeights(in, layer).value();
-        const KeyComposition keys = RandomTurns(MakeKeyProblem(in.config, w, nullptr), random);
+        const KeyComposition keys = RandomRotations(MakeKeyProblem(in.config, w, nullptr), random);
         const ValueComposition values = RandomBases(h, d, random);
         return Compose(w, d, &keys, &values);
       };

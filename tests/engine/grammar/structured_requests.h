@@ -16,7 +16,7 @@ inline const RandomModelSpec kStructuredModel{.vocab_size = 130, .head_norm = tr
 std::shared_ptr<const Grammar> CompileStructured(const GrammarSpec& spec);
 std::string StructuredText(const std::vector<int32_t>& tokens);  // the end is no text
 
-// Requests with several grammars and ways to sample, in turn.
+// Requests with several grammars and ways to sample, one after the other.
 std::vector<Request> StructuredRequests(int count);
 // Whether the text is what request i of these asks for.
 bool IsAsAsked(int i, const std::string& text);

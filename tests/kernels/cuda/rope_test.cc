@@ -31,7 +31,7 @@ void PrintTo(const Shape& s, std::ostream* out) {
   *out << "head_dim " << s.head_dim << ", page " << s.page_size << ", at " << s.left;
 }
 
-// QK-norm: none, of each key, of the composite keys.
+// QK-norm: none, of each key, of the virtual keys.
 enum class Norm { kNone, kPlain, kComposed };
 
 std::vector<float> Angles(int head_dim, const std::vector<int32_t>& positions) {

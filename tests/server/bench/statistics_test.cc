@@ -22,7 +22,7 @@ TEST(StatisticsTest, QuantilesLieBetweenTheNearestValues) {
 TEST(StatisticsTest, SummaryDoesNotDependOnTheOrder) {
   std::vector<double> values(101);
   std::iota(values.begin(), values.end(), 0.0);  // 0..100
-  for (int turn = 0; turn < 2; ++turn) {
+  for (int round = 0; round < 2; ++round) {
     const Summary s = Summarize(values);
     EXPECT_EQ(s.count, 101);
     EXPECT_DOUBLE_EQ(s.mean, 50);

@@ -105,6 +105,8 @@ TEST_F(ChatTemplateLoadTest, ABrokenOneIsNamedWithItsLine) {
   EXPECT_THAT(LoadError(), HasSubstr("chat_template.jinja: line 2: an expression is expected"));
   std::filesystem::remove(dir_ / "chat_template.jinja");
   Write("tokenizer_config.json", "{");
+  EXPECT_THAT(LoadError(), HasSubstr("tokenizer_config.json: expected JSON, found an error at"));
+  Write("tokenizer_config.json", "[]");
   EXPECT_THAT(LoadError(), HasSubstr("tokenizer_config.json: is not a JSON object"));
   Write("tokenizer_config.json", R"({"chat_template": 5})");
   EXPECT_THAT(LoadError(), HasSubstr("neither a string nor a list"));

@@ -1,4 +1,4 @@
-#include "engine/outlook.h"
+#include "engine/load_forecast.h"
 
 #include <gtest/gtest.h>
 
@@ -31,17 +31,17 @@ class TimedScheduler {
   SchedulerHarness& harness() { return harness_; }
   double now() const { return now_; }
 
-  Outlook MakeOutlook() {
-    Outlook outlook = harness_.scheduler().MakeOutlook(1 << 20);
-    outlook.prompt_budget = std::min(outlook.prompt_budget, NextPromptBudget());
-    outlook.step_time = kStepTime;
-    outlook.is_known = true;
-    return outlook;
+  LoadForecast MakeForecast() {
+    LoadForecast forecast = harness_.scheduler().MakeForecast(1 << 20);
+    forecast.prompt_budget = std::min(forecast.prompt_budget, NextPromptBudget());
+    forecast.step_time = kStepTime;
+    forecast.is_known = true;
+    return forecast;
   }
   // Seconds, as reckoned now, until a request that arrives now has ended.
   double Forecast(const Request& request) {
-    const Outlook outlook = MakeOutlook();
-    return SecondsUntilEnd(outlook, {}, LeastWork(outlook, request));
+    const LoadForecast forecast = MakeForecast();
+    return SecondsUntilEnd(forecast, {}, LeastWork(forecast, request));
   }
   void Step() {
     const Schedule schedule = harness_.scheduler().Next(NextPromptBudget());
@@ -65,28 +65,28 @@ class TimedScheduler {
   double now_ = 0;
 };
 
-TEST(OutlookTest, ARequestAloneTakesItsOwnSteps) {
+TEST(LoadForecastTest, ARequestAloneTakesItsOwnSteps) {
   TimedScheduler timed(100, {.max_num_seqs = 4, .max_batch_tokens = 32});
   const Request request = RequestOf(70, 11);
-  const double forecast = timed.Forecast(request);
+  const double seconds = timed.Forecast(request);
   timed.harness().Add(request);
   while (!timed.idle()) timed.Step();
-  EXPECT_DOUBLE_EQ(forecast, timed.now());
-  EXPECT_DOUBLE_EQ(forecast, 3 + 0.7 + 10 * 1.05);
-  const Outlook outlook = timed.MakeOutlook();
-  EXPECT_DOUBLE_EQ(SecondsAlone(outlook, LeastWork(outlook, request)), forecast);
+  EXPECT_DOUBLE_EQ(seconds, timed.now());
+  EXPECT_DOUBLE_EQ(seconds, 3 + 0.7 + 10 * 1.05);
+  const LoadForecast forecast = timed.MakeForecast();
+  EXPECT_DOUBLE_EQ(SecondsAlone(forecast, LeastWork(forecast, request)), seconds);
 }
 
-TEST(OutlookTest, AQueueIsReckonedToItsEnd) {
+TEST(LoadForecastTest, AQueueIsReckonedToItsEnd) {
   TimedScheduler timed(100, {.max_num_seqs = 2, .max_batch_tokens = 32});
   for (int i = 0; i < 6; ++i) timed.harness().Add(RequestOf(10, 20));
-  const double forecast = timed.Forecast(RequestOf(10, 20));
+  const double seconds = timed.Forecast(RequestOf(10, 20));
   timed.harness().Add(RequestOf(10, 20));
   while (!timed.idle()) timed.Step();
-  EXPECT_NEAR(forecast, timed.now(), 0.01 * timed.now());
+  EXPECT_NEAR(seconds, timed.now(), 0.01 * timed.now());
 }
 
-TEST(OutlookTest, AShortPromptIsReckonedBesideALongOne) {
+TEST(LoadForecastTest, AShortPromptIsForecastBehindALongOne) {
   TimedScheduler timed(700, {.max_num_seqs = 4, .max_batch_tokens = 512}, 20);
   timed.harness().Add(RequestOf(10, 1000));
   timed.Step();
@@ -100,7 +100,7 @@ TEST(OutlookTest, AShortPromptIsReckonedBesideALongOne) {
   EXPECT_NEAR(forecast, timed.now() - start, 0.1 * forecast);
 }
 
-TEST(OutlookTest, PagesAreWaitedForToo) {
+TEST(LoadForecastTest, PagesAreWaitedForToo) {
   TimedScheduler timed(4, {.max_num_seqs = 8, .max_batch_tokens = 100});
   timed.harness().Add(RequestOf(40, 8));  // three pages of four
   timed.Step();
@@ -110,7 +110,7 @@ TEST(OutlookTest, PagesAreWaitedForToo) {
   EXPECT_GT(large, 7);
 }
 
-TEST(OutlookTest, WhoMayEndEarlyIsExpectedToDrawWhatOthersDrew) {
+TEST(LoadForecastTest, WhoMayEndEarlyIsExpectedToDrawWhatOthersDrew) {
   Request request = RequestOf(10, 100);
   EXPECT_EQ(ExpectedOutput(request, 0.25, 1000), 100);
   EXPECT_EQ(ExpectedOutput(request, 0.25, 60), 50) << "the context ends it";
@@ -118,31 +118,31 @@ TEST(OutlookTest, WhoMayEndEarlyIsExpectedToDrawWhatOthersDrew) {
   EXPECT_EQ(ExpectedOutput(request, 0.25, 1000), 25);
   EXPECT_EQ(ExpectedOutput(request, 0, 1000), 1);
   const KvLayout layout{.page_size = 16};
-  Outlook outlook{.max_context = 1000, .layout = &layout, .output_share = 0.25};
-  EXPECT_EQ(LeastWork(outlook, request).output_tokens, 1);
-  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 10);
-  outlook.cached_share = 0.5;
-  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 1) << "all of it may be cached";
-  EXPECT_EQ(ExpectedWork(outlook, request).prompt_tokens, 5);
+  LoadForecast forecast{.max_context = 1000, .layout = &layout, .output_share = 0.25};
+  EXPECT_EQ(LeastWork(forecast, request).output_tokens, 1);
+  EXPECT_EQ(LeastWork(forecast, request).prompt_tokens, 10);
+  forecast.cached_share = 0.5;
+  EXPECT_EQ(LeastWork(forecast, request).prompt_tokens, 1) << "all of it may be cached";
+  EXPECT_EQ(ExpectedWork(forecast, request).prompt_tokens, 5);
   request.bypass_prefix_cache = true;
-  EXPECT_EQ(LeastWork(outlook, request).prompt_tokens, 10);
+  EXPECT_EQ(LeastWork(forecast, request).prompt_tokens, 10);
 }
 
-TEST(OutlookTest, TheQueueHasRoomWhenSoManyHaveBegun) {
+TEST(LoadForecastTest, TheQueueHasRoomWhenSoManyHaveBegun) {
   TimedScheduler timed(100, {.max_num_seqs = 1, .max_batch_tokens = 32});
   for (int i = 0; i < 4; ++i) timed.harness().Add(RequestOf(10, 5));
   timed.Step();
-  const Outlook outlook = timed.MakeOutlook();
-  const double one = SecondsUntilBegun(outlook, {}, 1, 0);
+  const LoadForecast forecast = timed.MakeForecast();
+  const double one = SecondsUntilBegun(forecast, {}, 1, 0);
   EXPECT_NEAR(one, 4 * 1.05, 0.2);
-  EXPECT_GT(SecondsUntilBegun(outlook, {}, 2, 0), one + 4);
-  EXPECT_EQ(SecondsUntilBegun(outlook, {}, 0, 20), SecondsUntilBegun(outlook, {}, 2, 0));
+  EXPECT_GT(SecondsUntilBegun(forecast, {}, 2, 0), one + 4);
+  EXPECT_EQ(SecondsUntilBegun(forecast, {}, 0, 20), SecondsUntilBegun(forecast, {}, 2, 0));
 }
 
 // What decides who is refused: nothing ends before the time that was reckoned when it arrived,
 // whoever came later; and that time is no idle one. Others may decode later than reckoned, and so
 // not in its time: a tenth is allowed for that, half of what Admission allows.
-TEST(OutlookTest, NoRequestEndsBeforeItsForecast) {
+TEST(LoadForecastTest, NoRequestEndsBeforeItsForecast) {
   const uint64_t seed = 20261121;
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
@@ -170,11 +170,11 @@ TEST(OutlookTest, NoRequestEndsBeforeItsForecast) {
           ++it;
           continue;
         }
-        const Forecast& forecast = it->second;
-        ASSERT_LE(0.9 * (forecast.end - forecast.arrival), timed.now() - forecast.arrival + 1e-9)
+        const Forecast& promised = it->second;
+        ASSERT_LE(0.9 * (promised.end - promised.arrival), timed.now() - promised.arrival + 1e-9)
             << "round " << round << ", step " << i;
-        forecast_sum += forecast.end - forecast.arrival;
-        truth_sum += timed.now() - forecast.arrival;
+        forecast_sum += promised.end - promised.arrival;
+        truth_sum += timed.now() - promised.arrival;
         it = open.erase(it);
       }
     }

@@ -1,4 +1,4 @@
-#include "engine/outlook.h"
+#include "engine/load_forecast.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,20 +17,21 @@ int MostOutput(const Request& request, int max_context) {
   return std::max(1, std::min(request.stopping.max_tokens, room));
 }
 
-Work NewWork(const Outlook& outlook, const Request& request, int prompt_tokens, int output_tokens) {
-  return {.turn = outlook.num_steps - int64_t{outlook.steps_per_priority} * request.priority,
+Work NewWork(const LoadForecast& forecast, const Request& request, int prompt_tokens,
+             int output_tokens) {
+  return {.turn = forecast.num_steps - int64_t{forecast.steps_per_priority} * request.priority,
           .priority = request.priority,
           .prompt_tokens = prompt_tokens,
           .output_tokens = output_tokens,
-          .num_pages = static_cast<int>(outlook.layout->PagesFor(prompt_tokens))};
+          .num_pages = static_cast<int>(forecast.layout->PagesFor(prompt_tokens))};
 }
 
 // Starts sequences one after the other, each as soon as a place and its pages are free. Running
 // ones come first.
 class Replay {
  public:
-  explicit Replay(const Outlook& outlook)
-      : outlook_(outlook), places_(outlook.max_num_seqs), pages_(outlook.num_available_pages) {}
+  explicit Replay(const LoadForecast& forecast)
+      : forecast_(forecast), places_(forecast.max_num_seqs), pages_(forecast.num_available_pages) {}
 
   void Begin(const Work& work) {
     if (!work.is_running) {
@@ -65,7 +66,7 @@ class Replay {
     }
     const Decodes& last = decodes_.back();
     const int64_t end = last.end + std::max<int64_t>(0, Steps(before) - last.begin);
-    const int64_t left = std::max<int64_t>(0, end * outlook_.prompt_budget - before);
+    const int64_t left = std::max<int64_t>(0, end * forecast_.prompt_budget - before);
     return Seconds(end, before + std::min(behind, left));
   }
 
@@ -84,10 +85,10 @@ class Replay {
     for (const Decodes& decodes : decodes_) {
       decoded += std::max<int64_t>(0, std::min(decodes.end, steps) - decodes.begin);
     }
-    return outlook_.step_time.Seconds(steps, prompt_tokens, decoded);
+    return forecast_.step_time.Seconds(steps, prompt_tokens, decoded);
   }
   int64_t Steps(int64_t prompt_tokens) const {
-    return CeilDiv(prompt_tokens, outlook_.max_batch_tokens);
+    return CeilDiv(prompt_tokens, forecast_.max_batch_tokens);
   }
   void AwaitRoom(int num_pages) {
     while ((places_ <= 0 || pages_ < num_pages) && !endings_.empty()) {
@@ -98,7 +99,7 @@ class Replay {
     }
   }
 
-  const Outlook& outlook_;
+  const LoadForecast& forecast_;
   int places_;
   int pages_;
   int64_t now_ = 0;
@@ -108,9 +109,9 @@ class Replay {
 };
 
 // Waiting sequences in the order in which they will begin: by turn, then by arrival.
-std::vector<Work> Waiting(const Outlook& outlook, std::span<const Work> recent) {
+std::vector<Work> Waiting(const LoadForecast& forecast, std::span<const Work> recent) {
   std::vector<Work> waiting;
-  for (const Work& work : outlook.work) {
+  for (const Work& work : forecast.work) {
     if (!work.is_running) waiting.push_back(work);
   }
   waiting.insert(waiting.end(), recent.begin(), recent.end());
@@ -130,47 +131,49 @@ int ExpectedOutput(const Request& request, double output_share, int max_context)
   return std::max(1, static_cast<int>(output_share * most));
 }
 
-Work ExpectedWork(const Outlook& outlook, const Request& request) {
+Work ExpectedWork(const LoadForecast& forecast, const Request& request) {
   const auto length = static_cast<double>(request.prompt.size());
-  const double cached = request.bypass_prefix_cache ? 0 : outlook.cached_share;
-  return NewWork(outlook, request, std::max(1, static_cast<int>(length * (1 - cached))),
-                 ExpectedOutput(request, outlook.output_share, outlook.max_context));
+  const double cached = request.bypass_prefix_cache ? 0 : forecast.cached_share;
+  return NewWork(forecast, request, std::max(1, static_cast<int>(length * (1 - cached))),
+                 ExpectedOutput(request, forecast.output_share, forecast.max_context));
 }
 
 // If prompts are found in the prefix cache at all, this one might be there as a whole.
-Work LeastWork(const Outlook& outlook, const Request& request) {
-  const bool may_be_cached = outlook.cached_share > 0 && !request.bypass_prefix_cache;
-  return NewWork(outlook, request, may_be_cached ? 1 : static_cast<int>(request.prompt.size()),
-                 EndsAtLengthOnly(request.stopping) ? MostOutput(request, outlook.max_context) : 1);
+Work LeastWork(const LoadForecast& forecast, const Request& request) {
+  const bool may_be_cached = forecast.cached_share > 0 && !request.bypass_prefix_cache;
+  return NewWork(
+      forecast, request, may_be_cached ? 1 : static_cast<int>(request.prompt.size()),
+      EndsAtLengthOnly(request.stopping) ? MostOutput(request, forecast.max_context) : 1);
 }
 
-double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, const Work& own) {
-  Replay replay(outlook);
-  for (const Work& work : outlook.work) {
+double SecondsUntilEnd(const LoadForecast& forecast, std::span<const Work> recent,
+                       const Work& own) {
+  Replay replay(forecast);
+  for (const Work& work : forecast.work) {
     if (!work.is_running) continue;
     // A sequence that comes after it may be preempted at any time.
     work.turn <= own.turn ? replay.Begin(work) : replay.Release(work.num_pages);
   }
-  for (const Work& work : Waiting(outlook, recent)) {
+  for (const Work& work : Waiting(forecast, recent)) {
     if (work.turn <= own.turn) replay.Begin(work);
   }
   replay.Begin(own);
   return replay.SecondsUntilEnd();
 }
 
-double SecondsAlone(const Outlook& outlook, const Work& own) {
-  Replay replay(outlook);
+double SecondsAlone(const LoadForecast& forecast, const Work& own) {
+  Replay replay(forecast);
   replay.Begin(own);
   return replay.SecondsUntilEnd();
 }
 
-double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
-                         int64_t num_tokens) {
-  Replay replay(outlook);
-  for (const Work& work : outlook.work) {
+double SecondsUntilBegun(const LoadForecast& forecast, std::span<const Work> recent,
+                         int num_requests, int64_t num_tokens) {
+  Replay replay(forecast);
+  for (const Work& work : forecast.work) {
     if (work.is_running) replay.Begin(work);
   }
-  for (const Work& work : Waiting(outlook, recent)) {
+  for (const Work& work : Waiting(forecast, recent)) {
     if (num_requests <= 0 && num_tokens <= 0) break;
     replay.Begin(work);
     --num_requests;

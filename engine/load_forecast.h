@@ -23,7 +23,7 @@ struct Work {
 
 // All work of an engine at one moment, as numbers. With them, any thread can tell when a request
 // would end without asking the engine.
-struct Outlook {
+struct LoadForecast {
   absl::Time time;
   StepTime step_time;
   bool is_known = false;  // step_time is reliable
@@ -48,20 +48,20 @@ struct Outlook {
 bool EndsAtLengthOnly(const StoppingParams& stopping);
 
 // What a request that has just arrived costs: expected, or at least.
-Work ExpectedWork(const Outlook& outlook, const Request& request);
-Work LeastWork(const Outlook& outlook, const Request& request);
+Work ExpectedWork(const LoadForecast& forecast, const Request& request);
+Work LeastWork(const LoadForecast& forecast, const Request& request);
 // The total number of output tokens to expect from a request.
 int ExpectedOutput(const Request& request, double output_share, int max_context);
 
-// Seconds from outlook.time until `own` has ended; `recent` have arrived since the outlook was
+// Seconds from forecast.time until `own` has ended; `recent` have arrived since the forecast was
 // made. Replays the scheduler with whole sequences: none needs more than its Work says, none is
 // preempted and none arrives later. So the result is about the least time that it takes.
-double SecondsUntilEnd(const Outlook& outlook, std::span<const Work> recent, const Work& own);
+double SecondsUntilEnd(const LoadForecast& forecast, std::span<const Work> recent, const Work& own);
 // Seconds that it takes if there is no other work.
-double SecondsAlone(const Outlook& outlook, const Work& own);
-// Seconds from outlook.time until `num_requests` of the waiting requests, with `num_tokens` prompt
+double SecondsAlone(const LoadForecast& forecast, const Work& own);
+// Seconds from forecast.time until `num_requests` of the waiting requests, with `num_tokens` prompt
 // tokens, have begun.
-double SecondsUntilBegun(const Outlook& outlook, std::span<const Work> recent, int num_requests,
-                         int64_t num_tokens);
+double SecondsUntilBegun(const LoadForecast& forecast, std::span<const Work> recent,
+                         int num_requests, int64_t num_tokens);
 
 }  // namespace mea

@@ -1,7 +1,7 @@
-#include "kernels/cpu/ceilings.h"
+#include "kernels/cpu/roofline.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/ceilings.cc"
+#define HWY_TARGET_INCLUDE "kernels/cpu/roofline.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which compiles this file once per target.
 #include <hwy/highway.h>

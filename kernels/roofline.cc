@@ -1,4 +1,4 @@
-#include "kernels/ceilings.h"
+#include "kernels/roofline.h"
 
 #include <array>
 #include <chrono>
@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "kernels/cost.h"
-#include "kernels/cpu/ceilings.h"
+#include "kernels/cpu/roofline.h"
 #include "kernels/random_fill.h"
 #include "kernels/status_macros.h"
 
@@ -20,14 +20,14 @@ double SecondsOf(Work work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-class HostMeter : public CeilingMeter {
+class HostMeter : public RooflineMeter {
  public:
   explicit HostMeter(int num_threads) : reader_(num_threads), fma_(num_threads) {}
 
-  absl::StatusOr<Ceilings> Read() override {
+  absl::StatusOr<Roofline> Read() override {
     const double reading = SecondsOf([&] { reader_.Run(); });
     const double computing = SecondsOf([&] { fma_.Run(); });
-    return Ceilings{.bytes_per_second = static_cast<double>(reader_.bytes()) / reading,
+    return Roofline{.bytes_per_second = static_cast<double>(reader_.bytes()) / reading,
                     .flops_per_second = static_cast<double>(fma_.flops()) / computing};
   }
 
@@ -36,10 +36,10 @@ class HostMeter : public CeilingMeter {
   FmaLoop fma_;
 };
 
-class DeviceMeter : public CeilingMeter {
+class DeviceMeter : public RooflineMeter {
  public:
-  static absl::StatusOr<std::unique_ptr<CeilingMeter>> Create(std::unique_ptr<Backend> owned,
-                                                              const CeilingSizes& sizes) {
+  static absl::StatusOr<std::unique_ptr<RooflineMeter>> Create(std::unique_ptr<Backend> owned,
+                                                               const RooflineSizes& sizes) {
     std::unique_ptr<DeviceMeter> meter(new DeviceMeter(std::move(owned)));
     Backend& backend = *meter->backend_;
     const int64_t n = sizes.product_size;
@@ -70,7 +70,7 @@ class DeviceMeter : public CeilingMeter {
     return meter;
   }
 
-  absl::StatusOr<Ceilings> Read() override {
+  absl::StatusOr<Roofline> Read() override {
     constexpr int kRepeats = 3;
     absl::Status status;
     const auto seconds = [&](auto op) {
@@ -86,7 +86,7 @@ class DeviceMeter : public CeilingMeter {
     MEA_RETURN_IF_ERROR(status);
     const int64_t n = x_.view().shape[0];
     const OpCost product = MatMulCost(n, n, n, w_.view().dtype, x_.view().dtype);
-    return Ceilings{
+    return Roofline{
         .bytes_per_second = 2.0 * static_cast<double>(from_.num_bytes()) * kRepeats / copying,
         .flops_per_second = static_cast<double>(product.flops) * kRepeats / computing};
   }
@@ -101,8 +101,8 @@ class DeviceMeter : public CeilingMeter {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CeilingMeter>> CreateCeilingMeter(std::unique_ptr<Backend> backend,
-                                                                 const CeilingSizes& sizes) {
+absl::StatusOr<std::unique_ptr<RooflineMeter>> CreateRooflineMeter(std::unique_ptr<Backend> backend,
+                                                                   const RooflineSizes& sizes) {
   if (backend->device() != Device::kCpu) return DeviceMeter::Create(std::move(backend), sizes);
   return std::make_unique<HostMeter>(sizes.num_threads);
 }
