@@ -25,10 +25,11 @@ void LoadQueries(const AttentionWork& work) {
   });
 }
 
+template <void (*kRunItem)(const AttentionWork&)>
 void RunAttention(const PagedAttentionArgs& args, const AttentionItem& item, float* scratch) {
   const AttentionWork work(args, cpu::HeadShapeOf(args), item, scratch);
   LoadQueries(work);
-  RunItem(work);
+  kRunItem(work);
   if (item.partials != nullptr) return;
   const float* record = work.total;
   ForRows(work, [&](int token, int head, int j) HWY_ATTR {
@@ -53,8 +54,10 @@ void MergeSplits(const PagedAttentionArgs& args, const cpu::MergeItem& item, flo
   }
 }
 
-cpu::AttentionKernels ChooseAttention() {
-  return {.scratch_floats = AttentionScratch, .run = RunAttention, .merge = MergeSplits};
+cpu::AttentionKernels ChooseAttention(bool by_dots) {
+  return {.scratch_floats = AttentionScratch,
+          .run = by_dots ? RunAttention<RunItemByDots> : RunAttention<RunItem>,
+          .merge = MergeSplits};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -66,7 +69,9 @@ namespace mea {
 HWY_EXPORT(ChooseAttention);
 
 namespace cpu {
-AttentionKernels GetAttentionKernels() { return HWY_DYNAMIC_DISPATCH(ChooseAttention)(); }
+AttentionKernels GetAttentionKernels(bool by_dots) {
+  return HWY_DYNAMIC_DISPATCH(ChooseAttention)(by_dots);
+}
 }  // namespace cpu
 }  // namespace mea
 #endif

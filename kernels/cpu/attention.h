@@ -108,8 +108,9 @@ struct AttentionKernelsOf {
 using AttentionKernels = AttentionKernelsOf<PagedAttentionArgs>;
 using InterleavedAttentionKernels = AttentionKernelsOf<InterleavedAttentionArgs>;
 
-// The kernels of the target that Highway has chosen.
-AttentionKernels GetAttentionKernels();
-InterleavedAttentionKernels GetInterleavedAttentionKernels();
+// The kernels of the target that Highway has chosen. With `by_dots`, for processors with
+// AVX512_BF16, those that multiply a BF16 cache by dot products of BF16 pairs.
+AttentionKernels GetAttentionKernels(bool by_dots);
+InterleavedAttentionKernels GetInterleavedAttentionKernels(bool by_dots);
 
 }  // namespace mea::cpu

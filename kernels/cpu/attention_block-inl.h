@@ -82,7 +82,7 @@ class BlockAttention {
 
   // Whether to multiply a slab in place: always if it needs no widening, else if the rows are so
   // few that widening in registers happens once.
-  bool reads_in_place() const { return std::is_same_v<T, float> || group_rows_ <= kMaxTileRows; }
+  bool reads_in_place() const { return !kWidens || group_rows_ <= kMaxTileRows; }
 
   // scores[head][row][token of the block] = q . K_head
   void Scores(const Batch& batch) const {
@@ -111,10 +111,10 @@ class BlockAttention {
       heads.num_plain = 0;
     }
     cache_.ComposeKeys(batch.block_begin, batch.seen, heads);
-    const float* keys = work_.composed + first_tile * head_dim_;
+    const Composed* keys = cache_.composed() + first_tile * head_dim_;
     ForComposed(heads, [&, this](int head) HWY_ATTR {
       const auto tile = [=, this](int i) HWY_ATTR { return keys + i * kTileTokens * head_dim_; };
-      multiply(head, InScratch(tile, num_tiles, kTileTokens));
+      multiply(head, InScratch(tile, num_tiles, kTileTokens * kRowsTogether<Composed>));
       keys += cache_.key_stride();
     });
   }
@@ -158,6 +158,7 @@ class BlockAttention {
         }
         SoftmaxRow(scores, visible, work_.part + (head * group_rows_ + row) * work_.record_floats,
                    work_.record_floats);
+        RoundOperand<T>(scores, kBlockTokens);
       }
     }
   }
@@ -189,19 +190,23 @@ class BlockAttention {
     }
     cache_.ComposeValues(batch.block_begin, batch.seen, heads);
     const int num_tiles = static_cast<int>(RoundUp(head_dim_, kTileColumns)) / kTileColumns;
-    const float* values = work_.composed + batch.seen.begin * head_dim_;
+    const TokenRange tokens = {.begin = batch.seen.begin / kTogether * kTogether,
+                               .end = batch.seen.end};
+    const Composed* values = cache_.composed() + tokens.begin * head_dim_;
     ForComposed(heads, [&, this](int head) HWY_ATTR {
-      const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns; };
-      AddValues(batch, head, batch.seen, InScratch(tile, num_tiles, head_dim_));
+      const auto tile = [=](int i) HWY_ATTR { return values + i * kTileColumns * kTogether; };
+      AddValues(batch, head, tokens, InScratch(tile, num_tiles, head_dim_ * kTogether));
       values += cache_.value_stride();
     });
   }
 
   void ValuesInPlace(const Batch& batch, const HeadsBySource& heads) const {
-    // From the first token's pair on: a partner before the window has weight zero.
+    // From the first token's pair on: a partner before the window has weight zero. As far as a page
+    // goes at a time.
     TokenRange tokens = {.begin = batch.seen.begin / kRowsTogether<T> * kRowsTogether<T>, .end = 0};
     for (; tokens.begin < batch.seen.end; tokens.begin = tokens.end) {
-      tokens.end = std::min(batch.seen.end, TileFloor(tokens.begin) + kTileTokens);
+      const int64_t left = work_.TokensLeftOnPage(batch.block_begin + tokens.begin);
+      tokens.end = static_cast<int>(std::min<int64_t>(batch.seen.end, tokens.begin + left));
       for (int i = 0; i < heads.num_plain; ++i) {
         const Components<ValueRows<T>> all =
             cache_.Values(batch.block_begin + tokens.begin, heads.component[i]);
@@ -218,11 +223,15 @@ class BlockAttention {
   HWY_INLINE void AddValues(const Batch& batch, int head, TokenRange tokens, const B& tiles) const {
     const int64_t row = head * group_rows_ + batch.first_row;
     const int64_t score_row = (head - batch.begin) * group_rows_ + batch.first_row;
-    Multiply<true>(work_.scores + score_row * kBlockTokens + tokens.begin, kBlockTokens,
+    const int first_word = tokens.begin / kWordElements<T>;
+    Multiply<true>(work_.scores + score_row * kBlockTokens + first_word, kBlockTokens,
                    batch.num_rows, tokens.end - tokens.begin, tiles,
                    work_.part + row * work_.record_floats + kRecordHeader, work_.record_floats);
   }
 
+  using Composed = ComposedElement<T>;
+  static constexpr bool kWidens = !std::is_same_v<T, Composed>;
+  static constexpr int kTogether = kRowsTogether<Composed>;
   static constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
 
   const AttentionWork& work_;

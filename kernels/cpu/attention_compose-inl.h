@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/attention_work.h"
+#include "kernels/cpu/bf16_compose-inl.h"
 #include "kernels/cpu/compose_tile-inl.h"
 #include "kernels/int8_rows.h"
 
@@ -33,9 +34,15 @@ using KeyRows = std::conditional_t<std::is_same_v<Stored, int8_t>, ColumnScaled,
 template <typename Stored>
 using ValueRows = std::conditional_t<std::is_same_v<Stored, int8_t>, RowScaled, const Stored*>;
 
+// What heads are composed in: floats, unless products take BF16.
+template <typename T>
+using ComposedElement = std::conditional_t<std::is_same_v<T, DotBf16>, DotBf16, float>;
+
 template <typename T>
 class CacheReader {
  public:
+  using Composed = ComposedElement<T>;
+
   explicit CacheReader(const AttentionWork& work) : work_(work), head_dim_(work.head_dim) {}
 
   // Makes a block readable: widens the scales of its visible part, if any, and prefetches those of
@@ -102,13 +109,14 @@ class CacheReader {
 
   int64_t key_component_stride() const { return work_.args.kv.keys.stride[1]; }
 
-  // Floats between the composed keys, or values, of two heads.
+  // Where composed heads begin, and elements between the keys, or values, of two.
+  Composed* composed() const { return reinterpret_cast<Composed*>(work_.composed); }
   int64_t key_stride() const { return int64_t{kBlockTokens} * head_dim_; }
   int64_t value_stride() const { return int64_t{kBlockTokens} * head_dim_ + kTileColumns; }
 
   // Composes the mixed heads of the block's visible tiles into work.composed, one after the other,
   // and widens the plain ones after them: for each, keys as [tile][head_dim][16 tokens], values as
-  // [token][head_dim].
+  // [token][head_dim]; in BF16 as slabs are, and none is plain.
   void ComposeKeys(int64_t block_begin, TokenRange seen, const HeadsBySource& heads) const {
     const auto find = [this](int64_t position, int component)
                           HWY_ATTR { return Keys(position, component); };
@@ -138,7 +146,7 @@ class CacheReader {
   }
 
  private:
-  // Heads in tiles of `rows` rows of `columns`, `stride` floats for each head.
+  // Heads in tiles of `rows` rows of `columns`, `stride` elements for each head.
   struct Composition {
     MixWeights mix;
     int rows, columns;
@@ -148,8 +156,8 @@ class CacheReader {
   HWY_INLINE const T* Slab(const TensorView& slabs, int64_t position, int head) const {
     const int page_size = work_.args.kv.page_size;
     const int64_t page = work_.pages[position / page_size];
-    return slabs.as<T>() + page * slabs.stride[0] + head * slabs.stride[1] +
-           position % page_size * head_dim_;
+    return reinterpret_cast<const T*>(slabs.as<Stored>()) + page * slabs.stride[0] +
+           head * slabs.stride[1] + position % page_size * head_dim_;
   }
 
   // The scales of slab n of the block, those of the keys before those of the values.
@@ -199,19 +207,22 @@ class CacheReader {
   HWY_INLINE void Compose(const Composition& to, const HeadsBySource& heads, int64_t block_begin,
                           TokenRange seen, Find find) const {
     for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
-      float* target = work_.composed + t * head_dim_;
+      Composed* target = composed() + t * head_dim_;
       if (heads.num_mixed > 0) {
         ComposeTile(find(block_begin + t, 0), heads.num_mixed, to.rows, to.columns, to.mix, target,
                     to.stride);
         target += heads.num_mixed * to.stride;
       }
-      for (int i = 0; i < heads.num_plain; ++i, target += to.stride) {
-        WidenTile(find(block_begin + t, heads.component[i]), to.rows, to.columns, target);
+      if constexpr (std::is_same_v<Composed, float>) {
+        for (int i = 0; i < heads.num_plain; ++i, target += to.stride) {
+          WidenTile(find(block_begin + t, heads.component[i]), to.rows, to.columns, target);
+        }
       }
     }
   }
 
   static constexpr bool kScaled = std::is_same_v<T, int8_t>;
+  using Stored = std::conditional_t<std::is_same_v<T, DotBf16>, Bf16, T>;
 
   const AttentionWork& work_;
   const int head_dim_;

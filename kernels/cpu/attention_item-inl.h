@@ -32,6 +32,10 @@ HWY_INLINE void ForRows(const AttentionWork& work, Body body) {
 // partial ones. Compiled once per target, in attention_item.cc.
 void RunItem(const AttentionWork& work);
 
+// The same with a BF16 cache's products by dot products of BF16 pairs, where this target has them
+// and the layout suits them.
+void RunItemByDots(const AttentionWork& work);
+
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
 HWY_AFTER_NAMESPACE();

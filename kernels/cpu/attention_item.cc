@@ -23,6 +23,7 @@ class ItemAttention {
   void Run() {
     const AttentionItem& item = work_.item;
     const KvSpec& spec = work_.args.kv.spec;
+    RoundQueries();
     LoadMix(work_.args.mix.key, item.sources->keys, spec.key_heads, work_.key_mix);
     LoadMix(work_.args.mix.value, item.sources->values, spec.value_heads, work_.value_mix);
     ClearRecords(work_.total);
@@ -40,13 +41,21 @@ class ItemAttention {
   }
 
  private:
+  void RoundQueries() {
+    for (int row = 0; row < work_.num_rows; ++row) {
+      RoundOperand<T>(work_.queries + int64_t{row} * work_.head_dim, work_.head_dim);
+    }
+  }
+
   // W[component, virtual head] of the item's mixed heads.
   void LoadMix(const TensorView& mix, const std::vector<int32_t>& sources, int components,
                float* target) {
     if (mix.empty()) return;
     for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
       if (sources[head] != cpu::kMixedHead) continue;
-      for (int c = 0; c < components; ++c) *target++ = mix.row<float>(c)[head];
+      for (int c = 0; c < components; ++c) target[c] = mix.row<float>(c)[head];
+      RoundOperand<T>(target, components);
+      target += components;
     }
   }
 
@@ -88,6 +97,17 @@ void RunItem(const AttentionWork& work) {
     default:
       MEA_CHECK(false);
   }
+}
+
+void RunItemByDots(const AttentionWork& work) {
+#if HWY_TARGET == HWY_AVX3
+  const KvSpec& spec = work.args.kv.spec;
+  // The bias is multiplied with queries in floats.
+  if (cpu::PairsValues(spec.dtype, spec.head_dim) && work.args.key_bias.empty()) {
+    return ItemAttention<DotBf16>(work).Run();
+  }
+#endif
+  RunItem(work);
 }
 
 }  // namespace HWY_NAMESPACE

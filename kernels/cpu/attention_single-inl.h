@@ -67,7 +67,7 @@ class SingleRows {
     Rows<ValueRows<T>> rows;
     const auto point = [&, this](const int* head, int count, int token, int column) HWY_ATTR {
       for (int i = 0; i < count; ++i) {
-        rows.a[i] = work_.scores + (head[i] - begin) * kBlockTokens + token;
+        rows.a[i] = work_.scores + (head[i] - begin) * kBlockTokens + token / kWordElements<T>;
         rows.c[i] = work_.part + head[i] * work_.record_floats + kRecordHeader + column;
       }
     };

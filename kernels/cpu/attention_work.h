@@ -41,6 +41,9 @@ struct AttentionWork {
                                const AttentionItem& item);
 
   int num_heads() const { return item.head_end - item.head_begin; }
+  int64_t TokensLeftOnPage(int64_t position) const {
+    return args.kv.page_size - position % args.kv.page_size;
+  }
   bool mixes_keys() const { return !args.mix.key.empty(); }
   bool mixes_values() const { return !args.mix.value.empty(); }
   // Heads [begin, end) of the item, at most kMaxTogether.

@@ -97,26 +97,6 @@ HWY_INLINE void AddComposed(const Components<Rows>& b, const Rows& first, int64_
   }
 }
 
-// Calls call(n) with a constant equal to `count`, in [1, kMixedTogether].
-template <typename Call>
-HWY_INLINE void WithCount(int count, Call call) {
-  static_assert(kMixedTogether == 6);
-  switch (count) {
-    case 1:
-      return call(std::integral_constant<int, 1>());
-    case 2:
-      return call(std::integral_constant<int, 2>());
-    case 3:
-      return call(std::integral_constant<int, 3>());
-    case 4:
-      return call(std::integral_constant<int, 4>());
-    case 5:
-      return call(std::integral_constant<int, 5>());
-    default:
-      return call(std::integral_constant<int, 6>());
-  }
-}
-
 // One step of all components: of kCount, or, if that is 0, of more than kMixedTogether.
 template <int kCount, int kRows, typename Rows>
 HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int row, int column,
@@ -138,7 +118,7 @@ HWY_INLINE void AddAllComposed(const Components<Rows>& b, int64_t offset, int ro
       AddComposed<kMixedTogether, kRows, false, false>(b, first, offset, row, column, mix,
                                                        num_heads, a, partial, sums);
     }
-    WithCount(left, [&](auto count) HWY_ATTR {
+    WithCount<kMixedTogether>(left, [&](auto count) HWY_ATTR {
       AddComposed<decltype(count)::value, kRows, false, true>(b, first, offset, row, column, mix,
                                                               num_heads, a, partial, sums);
     });
@@ -191,7 +171,7 @@ void MultiplyComposed(bool accumulate, int num_heads, const float* const* a, int
   if (b.count > kMixedTogether) {
     return MultiplyComposedOf<0>(accumulate, num_heads, a, k, b, mix, c);
   }
-  WithCount(b.count, [&](auto count) HWY_ATTR {
+  WithCount<kMixedTogether>(b.count, [&](auto count) HWY_ATTR {
     MultiplyComposedOf<decltype(count)::value>(accumulate, num_heads, a, k, b, mix, c);
   });
 }

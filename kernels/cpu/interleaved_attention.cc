@@ -66,11 +66,12 @@ void FinishItem(const InterleavedAttentionArgs& args, const AttentionWork& work)
   }
 }
 
+template <void (*kRunItem)(const AttentionWork&)>
 void RunInterleaved(const InterleavedAttentionArgs& args, const AttentionItem& item,
                     float* scratch) {
   const AttentionWork work(args.paged, cpu::HeadShapeOf(args), item, scratch);
   LoadRotatedQueries(args, work);
-  RunItem(work);
+  kRunItem(work);
   if (item.partials == nullptr) FinishItem(args, work);
 }
 
@@ -102,8 +103,10 @@ void MergeInterleaved(const InterleavedAttentionArgs& args, const cpu::MergeItem
   }
 }
 
-cpu::InterleavedAttentionKernels ChooseInterleavedAttention() {
-  return {.scratch_floats = InterleavedScratch, .run = RunInterleaved, .merge = MergeInterleaved};
+cpu::InterleavedAttentionKernels ChooseInterleavedAttention(bool by_dots) {
+  return {.scratch_floats = InterleavedScratch,
+          .run = by_dots ? RunInterleaved<RunItemByDots> : RunInterleaved<RunItem>,
+          .merge = MergeInterleaved};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -115,8 +118,8 @@ namespace mea {
 HWY_EXPORT(ChooseInterleavedAttention);
 
 namespace cpu {
-InterleavedAttentionKernels GetInterleavedAttentionKernels() {
-  return HWY_DYNAMIC_DISPATCH(ChooseInterleavedAttention)();
+InterleavedAttentionKernels GetInterleavedAttentionKernels(bool by_dots) {
+  return HWY_DYNAMIC_DISPATCH(ChooseInterleavedAttention)(by_dots);
 }
 }  // namespace cpu
 }  // namespace mea

@@ -35,12 +35,30 @@ constexpr int TilesFor(int rows) {
 // element by element (k even, k odd), which LoadHalf widens without shuffles. `stride` separates
 // rows, or pairs.
 template <typename T>
-inline constexpr int kRowsTogether = std::is_same_v<T, Bf16> ? 2 : 1;
+inline constexpr int kRowsTogether = 1;
+template <>
+inline constexpr int kRowsTogether<Bf16> = 2;
 
 // BF16 rows that are not paired.
 struct PlainBf16 {
   Bf16 value;
 };
+
+// BF16 rows in pairs that are multiplied as they are, by dot products (bf16_tile-inl.h). A is then
+// rounded to BF16 as well: one of its words, a float elsewhere, holds a pair of elements.
+struct DotBf16 {
+  Bf16 value;
+};
+template <>
+inline constexpr int kRowsTogether<DotBf16> = 2;
+
+// Elements of A in a word.
+template <typename T>
+inline constexpr int kWordElements = std::is_same_v<T, DotBf16> ? 2 : 1;
+
+// Makes `count` floats a row of A, in place, for rows of B that hold T.
+template <typename T>
+HWY_INLINE void RoundOperand(float* /*row*/, int /*count*/) {}
 
 // A pointer to rows of B: their first element, a const T*; for an 8-bit cache also the scales, one
 // per column (keys: per token) or one per row (values).
@@ -108,6 +126,15 @@ HWY_INLINE void ForRowsOfK(int k, int64_t stride, Step step) {
   }
   // The partner of an odd last row may be a token that does not exist: it is not used.
   if (i < k) step(kFirst, i, offset);
+}
+
+// Calls call(n) with a constant equal to `count`, in [1, kMost].
+template <int kMost, typename Call>
+HWY_INLINE void WithCount(int count, Call call) {
+  if constexpr (kMost > 1) {
+    if (count < kMost) return WithCount<kMost - 1>(count, call);
+  }
+  call(std::integral_constant<int, kMost>());
 }
 
 // The location of B: tile(i) is row 0 of the i-th tile. With kPrefetch, the elements `ahead` after

@@ -76,6 +76,8 @@ Tensor AllocateShape(std::span<const int64_t> shape, DType dtype) {
 
 std::vector<std::string> CpuTargets() { return cpu::AvailableTargets(); }
 
+bool MultipliesBf16(const std::string& target) { return target == "AVX3_BF16"; }
+
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads) {
   setenv("MEA_CPU_TARGET", target.c_str(), 1);
   auto backend = CreateCpuBackend({.num_threads = num_threads});

@@ -12,6 +12,8 @@ namespace mea {
 // The instruction sets of this build that this machine runs, for parameterised tests.
 std::vector<std::string> CpuTargets();
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads = 2);
+// Whether the target rounds its rows to BF16 before they meet weights in BF16.
+bool MultipliesBf16(const std::string& target);
 
 // The rows of an f32 matrix in 8 bits.
 Tensor Quantized(const Tensor& matrix);
@@ -59,6 +61,12 @@ struct Tolerance {
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
   // weights.
   static constexpr double kAttention = 1e-5;
+  // By dot products of BF16 pairs, softmax's weights are rounded by up to 2^-9 = 2e-3, each by
+  // itself; the root of the mean square is below 1e-3.
+  static constexpr double kBf16Weights = 1e-3;
+  // So are queries, mixes and composed heads, which moves scores by 2e-3 of their size. With up to
+  // 33 components of normal numbers that is up to 6; the exponential makes it a relative error.
+  static constexpr double kBf16Attention = 1.2e-2;
   // Rounding to BF16 moves a value by up to 2^-9; where the float and the double path straddle a
   // tie, two neighbours 2^-8 apart result, seldom.
   static constexpr double kBf16Store = 1e-4;
