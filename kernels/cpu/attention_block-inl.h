@@ -12,6 +12,7 @@
 #include "kernels/cpu/attention_compose-inl.h"
 #include "kernels/cpu/attention_record-inl.h"
 #include "kernels/cpu/attention_single-inl.h"
+#include "kernels/cpu/bf16_softmax-inl.h"
 #include "kernels/cpu/key_bias-inl.h"
 #include "kernels/cpu/tile-inl.h"
 
@@ -156,9 +157,9 @@ class BlockAttention {
             hn::StoreU(hn::Mul(LoadWide(scores + i), LoadWide(norms + i)), F32(), scores + i);
           }
         }
-        SoftmaxRow(scores, visible, work_.part + (head * group_rows_ + row) * work_.record_floats,
-                   work_.record_floats);
-        RoundOperand<T>(scores, kBlockTokens);
+        SoftmaxRow<T>(scores, visible,
+                      work_.part + (head * group_rows_ + row) * work_.record_floats,
+                      work_.record_floats);
       }
     }
   }

@@ -40,7 +40,9 @@ HWY_INLINE void ScaleRecord(float* record, int64_t record_floats, float factor) 
 }
 
 // One block: scores[kBlockTokens] become exp(score - max), zero where the row does not see, and
-// the record is rescaled to the new maximum; the weighted values are still to be added.
+// the record is rescaled to the new maximum; the weighted values are still to be added. The weights
+// are made for a cache of T.
+template <typename T>
 HWY_INLINE void SoftmaxRow(float* scores, TokenRange visible, float* record,
                            int64_t record_floats) {
   const F32 d;
