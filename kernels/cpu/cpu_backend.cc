@@ -87,10 +87,7 @@ class CpuBackend final : public Backend {
   }
 
   void DoMatMul(const MatMulArgs& args) override {
-    for (const auto& [w, bias, out] : args.projections) {
-      matmul_.Run({.x = args.x, .w = w, .bias = bias, .out = out}, kernels_.matmul, pool_,
-                  scratch_);
-    }
+    matmul_.Run(args, kernels_.matmul, pool_, scratch_);
   }
   void DoMoe(const MoeArgs& args) override { moe_.Run(args, kernels_, pool_, scratch_); }
 

@@ -322,8 +322,30 @@ void MultiplyInt8(const MatMulBlock& block, float* scratch) {
   }
 }
 
+constexpr int kLoopSums = 12;
+
+void LoopOfIntegers(int64_t rounds) {
+  Sums sums[kLoopSums];
+  for (Sums& sum : sums) sum = hn::Zero(I32());
+  Integers one = hn::Set(I16(), 1);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (Sums& sum : sums) {
+      one = InRegisterNow(one);
+      Sums unused = sum;
+      sum = hn::ReorderWidenMulAccumulate(I32(), one, one, sum, unused);
+    }
+  }
+  for (int i = 1; i < kLoopSums; ++i) sums[0] = hn::Add(sums[0], sums[i]);
+  volatile int32_t sink = hn::GetLane(sums[0]);
+  static_cast<void>(sink);
+}
+
 cpu::ProductKernels ChooseInt8MatMul() {
-  return {.pack_rows = RoundRows, .multiply = MultiplyInt8};
+  return {.packs_few_rows = true,
+          .row_floats = cpu::PackedInt8Floats,
+          .pack_rows = RoundRows,
+          .multiply = MultiplyInt8,
+          .loop = {.run = LoopOfIntegers, .flops = 2 * kLoopSums * kStep}};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -6,17 +6,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/cpu/bf16_matmul.h"
 #include "kernels/cpu/int8_matmul.h"
+#include "kernels/cpu/vnni_matmul.h"
 
 namespace mea::cpu {
 namespace {
 
-// A row above Highway's, whose 1.0.3 compiles no BF16 products.
+// A row above those of Highway, whose 1.0.3 compiles no dot products.
 constexpr char kBf16Target[] = "AVX3_BF16";
 
 bool HasBf16Target() {
-  return (hwy::SupportedAndGeneratedTargets().front() & HWY_AVX3) != 0 &&
-         __builtin_cpu_supports("avx512bf16") != 0;
+  return (hwy::SupportedAndGeneratedTargets().front() & HWY_AVX3) != 0 && HasBf16Products() &&
+         HasVnniProducts();
 }
 
 // Highway dispatches through a process-wide choice; hold it still while one table is filled. The
@@ -25,9 +27,12 @@ KernelTable KernelsOf(int64_t target, bool by_dots) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   hwy::GetChosenTarget().Update(target);
+  const ProductKernels floats = GetFloatMatMulKernels();
   const KernelTable table = {
       .target = by_dots ? kBf16Target : hwy::TargetName(target),
-      .matmul = {.floats = GetFloatMatMulKernels(), .int8 = GetInt8MatMulKernels()},
+      .matmul = {.floats = floats,
+                 .bf16 = by_dots ? GetBf16MatMulKernels() : floats,
+                 .int8 = by_dots ? GetVnniMatMulKernels() : GetInt8MatMulKernels()},
       .rows = GetRowKernels(),
       .attention = GetAttentionKernels(by_dots),
       .interleaved_attention = GetInterleavedAttentionKernels(by_dots)};

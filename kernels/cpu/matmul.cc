@@ -306,7 +306,30 @@ void MatMul(const MatMulBlock& block, float* scratch) {
   }
 }
 
-cpu::ProductKernels ChooseMatMul() { return {.pack_rows = PackRows, .multiply = MatMul}; }
+constexpr int kLoopSums = 12;
+
+void LoopOfFloats(int64_t rounds) {
+  Vec sums[kLoopSums];
+  for (int i = 0; i < kLoopSums; ++i) sums[i] = hn::Set(F32(), static_cast<float>(i));
+  const Vec factor = hn::Set(F32(), 0.999f);
+  const Vec term = hn::Set(F32(), 0.001f);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int i = 0; i < kLoopSums; ++i) sums[i] = hn::MulAdd(sums[i], factor, term);
+  }
+  for (int i = 1; i < kLoopSums; ++i) sums[0] = hn::Add(sums[0], sums[i]);
+  volatile float sink = Sum(sums[0]);
+  static_cast<void>(sink);
+}
+
+// For vectors of up to 16 lanes.
+int64_t RowFloats(int64_t k) { return (k + 15) / 16 * 16; }
+
+cpu::ProductKernels ChooseMatMul() {
+  return {.row_floats = RowFloats,
+          .pack_rows = PackRows,
+          .multiply = MatMul,
+          .loop = {.run = LoopOfFloats, .flops = 2 * kLoopSums * kLanes}};
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace mea
@@ -319,10 +342,6 @@ HWY_EXPORT(ChooseMatMul);
 namespace cpu {
 
 ProductKernels GetFloatMatMulKernels() { return HWY_DYNAMIC_DISPATCH(ChooseMatMul)(); }
-
-int64_t PackedFloats(int64_t num_rows, int64_t k, DType w_dtype) {
-  return num_rows * (w_dtype == DType::kI8 ? PackedInt8Floats(k) : (k + 15) / 16 * 16);
-}
 
 int64_t MatMulScratchFloats(int num_rows) {
   constexpr int kMaxLanes = 16;

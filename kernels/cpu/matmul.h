@@ -9,11 +9,11 @@ namespace mea::cpu {
 // A rectangle of out = x w^T + bias. Every element of out is one vector accumulator over all of k,
 // summed over its lanes at the end; neither the rectangle nor the number of rows changes a bit.
 struct MatMulBlock {
-  const float* x;  // [num_rows, k], or as pack_rows leaves it if IsPacked
+  const float* x;  // [num_rows, k], or as pack_rows leaves it if Packs(num_rows)
   int64_t x_stride;
   int num_rows;
   const void* w;  // [num_outs, k]
-  DType w_dtype;  // F32, BF16, F16 or I8 (kernels/cpu/int8_matmul.h)
+  DType w_dtype;  // F32, BF16, F16 or I8 (kernels/int8_rows.h)
   int64_t w_stride;
   int num_outs;
   int64_t k;
@@ -22,7 +22,7 @@ struct MatMulBlock {
   int64_t out_stride;
 };
 
-// Up to this many rows, weights stream from memory through registers and x is read in place. With
+// Up to so many rows, weights stream from memory through registers and x is read in place. With
 // more, x is packed once for all blocks, each block widens its weights into scratch memory, and
 // blocks have at most kPanelRows rows and kPanelOuts outputs, which fit the second-level cache.
 inline constexpr int kMaxStreamedRows = 16;
@@ -32,28 +32,40 @@ inline constexpr int kPanelOuts = 32;
 // first-level cache while the weights of the panel pass by.
 inline constexpr int kPanelDepth = 512;
 
+// Multiply-adds in registers, as many at a time as the processor can do: what limits a product.
+struct RegisterLoop {
+  void (*run)(int64_t rounds);
+  int64_t flops;  // of a round
+};
+
 // The operations for one kind of weights.
 struct ProductKernels {
-  // Packs the rows of one block, if IsPacked.
+  int max_streamed_rows = kMaxStreamedRows;  // the most that are few
+  bool packs_few_rows = false;               // whether x is packed for them, too
+  // Blocks should have a multiple of these outputs where rows are few, and so many where not.
+  int few_outs = 12;
+  int many_outs = kPanelOuts;
+  // Packed memory of a row. Rows are consecutive: a block begins behind those of the rows before.
+  int64_t (*row_floats)(int64_t k);
   void (*pack_rows)(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed);
   // `scratch` holds MatMulScratchFloats(num_rows), or is null if rows are few.
   void (*multiply)(const MatMulBlock& block, float* scratch);
+  RegisterLoop loop;
+
+  bool Streams(int64_t num_rows) const { return num_rows <= max_streamed_rows; }
+  bool Packs(int64_t num_rows) const { return packs_few_rows || !Streams(num_rows); }
 };
 
 struct MatMulKernels {
-  ProductKernels floats;
+  ProductKernels floats;  // F32 and F16
+  ProductKernels bf16;
   ProductKernels int8;
 
-  const ProductKernels& For(DType w_dtype) const { return w_dtype == DType::kI8 ? int8 : floats; }
+  const ProductKernels& For(DType w_dtype) const {
+    return w_dtype == DType::kI8 ? int8 : w_dtype == DType::kBf16 ? bf16 : floats;
+  }
 };
 
-// Whether rows go through pack_rows: if they are many, and always for integers.
-constexpr bool IsPacked(int64_t num_rows, DType w_dtype) {
-  return num_rows > kMaxStreamedRows || w_dtype == DType::kI8;
-}
-
-// Packed rows are consecutive: a block begins after PackedFloats of the preceding rows.
-int64_t PackedFloats(int64_t num_rows, int64_t k, DType w_dtype);
 int64_t MatMulScratchFloats(int num_rows);
 
 // The kernels of the target that Highway has chosen.

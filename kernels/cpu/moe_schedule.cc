@@ -53,7 +53,6 @@ void MoeSchedule::Run(const MoeArgs& args, const KernelTable& kernels, ThreadPoo
   if (args.x.shape[0] == 0) return;
   Route(args, kernels, pool, scratch);
   Group(args);
-  CutPanels();
   ForRows(pool, args.rows.shape[0], [&](int64_t row) {
     std::copy_n(args.x.row<float>(token_of_[row]), args.x.shape[1], args.rows.row<float>(row));
   });
@@ -67,10 +66,9 @@ void MoeSchedule::Route(const MoeArgs& args, const KernelTable& kernels, ThreadP
   const int64_t num_tokens = args.x.shape[0];
   const int64_t num_experts = args.router.shape[0];
   float* const logits = logits_.Ensure(num_tokens * num_experts);
-  router_.Run({.x = args.x,
-               .w = args.router,
-               .out = TensorView::Dense(logits, DType::kF32, {num_tokens, num_experts})},
-              kernels.matmul, pool, scratch);
+  const Projection router = {
+      .w = args.router, .out = TensorView::Dense(logits, DType::kF32, {num_tokens, num_experts})};
+  router_.Run({.x = args.x, .projections = {&router, 1}}, kernels.matmul, pool, scratch);
   const size_t top_k = args.top_k;
   chosen_.resize(num_tokens * top_k);
   gates_.resize(num_tokens * top_k);
@@ -96,12 +94,12 @@ void MoeSchedule::Group(const MoeArgs& args) {
   begin_[0] = 0;
 }
 
-void MoeSchedule::CutPanels() {
+void MoeSchedule::CutPanels(int max_streamed_rows) {
   panels_.clear();
   for (int e = 0; e + 1 < std::ssize(begin_); ++e) {
     const int num_rows = begin_[e + 1] - begin_[e];
     if (num_rows == 0) continue;
-    const bool has_many_rows = num_rows > kMaxStreamedRows;
+    const bool has_many_rows = num_rows > max_streamed_rows;
     const int count = has_many_rows ? static_cast<int>(CeilDiv(num_rows, kPanelRows)) : 1;
     for (int i = 0; i < count; ++i) {
       const int first = i * num_rows / count;
@@ -114,35 +112,38 @@ void MoeSchedule::CutPanels() {
   }
 }
 
-void MoeSchedule::CutBlocks(int64_t num_outs, int num_threads) {
+void MoeSchedule::CutBlocks(int64_t num_outs, const ProductKernels& product, int num_threads) {
+  CutPanels(product.max_streamed_rows);
   // The threads share the outputs of all panels.
-  const int64_t streamed = StreamedOuts(num_outs * std::ssize(panels_), num_threads);
+  const int64_t streamed =
+      StreamedOuts(num_outs * std::ssize(panels_), num_threads, product.few_outs);
   blocks_.clear();
   for (int panel = 0; panel < std::ssize(panels_); ++panel) {
-    const int64_t step = panels_[panel].has_many_rows ? kPanelOuts : streamed;
+    const int64_t step = panels_[panel].has_many_rows ? product.many_outs : streamed;
     for (int64_t out = 0; out < num_outs; out += step) {
       blocks_.push_back({.panel = panel, .out = out, .num_outs = std::min(step, num_outs - out)});
     }
   }
 }
 
-void MoeSchedule::Pack(TensorView x, DType w_dtype, const KernelTable& kernels, ThreadPool& pool) {
+void MoeSchedule::Pack(TensorView x, const ProductKernels& product, ThreadPool& pool) {
   const int64_t k = x.shape[1];
-  float* const packed = packed_.Ensure(PackedFloats(x.shape[0], k, w_dtype));
+  const int64_t row_floats = product.row_floats(k);
+  float* const packed = packed_.Ensure(x.shape[0] * row_floats);
   pool.ParallelFor(std::ssize(panels_), [&](int64_t i, int) {
     const Panel& panel = panels_[i];
-    if (!IsPacked(panel.num_rows, w_dtype)) return;
-    kernels.matmul.For(w_dtype).pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
-                                          packed + PackedFloats(panel.row, k, w_dtype));
+    if (!product.Packs(panel.num_rows)) return;
+    product.pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
+                      packed + panel.row * row_floats);
   });
 }
 
-MatMulBlock MoeSchedule::Product(const Block& block, TensorView x, TensorView w) const {
+MatMulBlock MoeSchedule::BlockOf(const Block& block, TensorView x, TensorView w,
+                                 const ProductKernels& product) const {
   const Panel& panel = panels_[block.panel];
   const int64_t k = x.shape[1];
-  return {.x = IsPacked(panel.num_rows, w.dtype)
-                   ? packed_.data() + PackedFloats(panel.row, k, w.dtype)
-                   : x.row<float>(panel.row),
+  return {.x = product.Packs(panel.num_rows) ? packed_.data() + panel.row * product.row_floats(k)
+                                             : x.row<float>(panel.row),
           .x_stride = x.stride[0],
           .num_rows = panel.num_rows,
           .w = w.Rows(block.out, block.num_outs).data,
@@ -154,9 +155,9 @@ MatMulBlock MoeSchedule::Product(const Block& block, TensorView x, TensorView w)
 
 void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                          std::vector<Scratch>& scratch) {
-  CutBlocks(args.inner.shape[1], pool.num_threads());
-  const DType dtype = args.experts[0].gate.dtype;
-  Pack(args.rows, dtype, kernels, pool);
+  const ProductKernels& product = kernels.matmul.For(args.experts[0].gate.dtype);
+  CutBlocks(args.inner.shape[1], product, pool.num_threads());
+  Pack(args.rows, product, pool);
   pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
     const Block& block = blocks_[item];
     const Panel& panel = panels_[block.panel];
@@ -165,14 +166,14 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
     float* const memory = scratch[thread].Ensure(for_product + panel.num_rows * block.num_outs);
     float* const product_scratch = panel.has_many_rows ? memory : nullptr;
 
-    MatMulBlock gate = Product(block, args.rows, expert.gate);
+    MatMulBlock gate = BlockOf(block, args.rows, expert.gate, product);
     gate.out = args.inner.row<float>(panel.row) + block.out;
     gate.out_stride = args.inner.stride[0];
-    kernels.matmul.For(dtype).multiply(gate, product_scratch);
-    MatMulBlock up = Product(block, args.rows, expert.up);
+    product.multiply(gate, product_scratch);
+    MatMulBlock up = BlockOf(block, args.rows, expert.up, product);
     up.out = memory + for_product;
     up.out_stride = block.num_outs;
-    kernels.matmul.For(dtype).multiply(up, product_scratch);
+    product.multiply(up, product_scratch);
     const TensorView inner =
         args.inner.Rows(panel.row, panel.num_rows).Columns(block.out, block.num_outs);
     const GatedActivationArgs activation = {
@@ -185,18 +186,18 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
 
 void MoeSchedule::Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                        std::vector<Scratch>& scratch) {
-  CutBlocks(args.rows.shape[1], pool.num_threads());
-  const DType dtype = args.experts[0].down.dtype;
-  Pack(args.inner, dtype, kernels, pool);
+  const ProductKernels& product = kernels.matmul.For(args.experts[0].down.dtype);
+  CutBlocks(args.rows.shape[1], product, pool.num_threads());
+  Pack(args.inner, product, pool);
   pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
     const Block& block = blocks_[item];
     const Panel& panel = panels_[block.panel];
-    MatMulBlock down = Product(block, args.inner, args.experts[panel.expert].down);
+    MatMulBlock down = BlockOf(block, args.inner, args.experts[panel.expert].down, product);
     down.out = args.rows.row<float>(panel.row) + block.out;
     down.out_stride = args.rows.stride[0];
     float* const product_scratch =
         panel.has_many_rows ? scratch[thread].Ensure(MatMulScratchFloats(panel.num_rows)) : nullptr;
-    kernels.matmul.For(dtype).multiply(down, product_scratch);
+    product.multiply(down, product_scratch);
   });
 }
 

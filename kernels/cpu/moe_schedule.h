@@ -36,13 +36,14 @@ class MoeSchedule {
   void Route(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
              std::vector<Scratch>& scratch);
   void Group(const MoeArgs& args);
-  void CutPanels();
+  void CutPanels(int max_streamed_rows);
   // The blocks of a product of all panels with matrices of num_outs rows.
-  void CutBlocks(int64_t num_outs, int num_threads);
-  // Packs rows of x, for panels that need it, for products with weights of that dtype.
-  void Pack(TensorView x, DType w_dtype, const KernelTable& kernels, ThreadPool& pool);
+  void CutBlocks(int64_t num_outs, const ProductKernels& product, int num_threads);
+  // Packs rows of x, for panels that need it.
+  void Pack(TensorView x, const ProductKernels& product, ThreadPool& pool);
   // A block's product with its expert's matrix w, except for its destination.
-  MatMulBlock Product(const Block& block, TensorView x, TensorView w) const;
+  MatMulBlock BlockOf(const Block& block, TensorView x, TensorView w,
+                      const ProductKernels& product) const;
   void GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
               std::vector<Scratch>& scratch);
   void Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,

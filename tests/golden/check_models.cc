@@ -6,6 +6,7 @@
 #include <functional>
 #include <iostream>
 
+#include "kernels/cpu/kernel_table.h"
 #include "tests/golden/offline_model.h"
 #include "tests/support/checkpoint_writer.h"
 
@@ -66,6 +67,14 @@ bool CheckGreedy(const RandomModel& model, double safe_margin, OfflineModel& off
 }
 
 }  // namespace
+
+bool CpuRoundsRows() { return cpu::AvailableTargets().front() == "AVX3_BF16"; }
+
+Variant CpuBfloat() {
+  Variant variant = kBfloat;
+  if (CpuRoundsRows()) variant.tolerance *= 2;
+  return variant;
+}
 
 int CheckAll(const std::vector<RandomModel>& models, Backend& backend, const Variant& variant,
              const char* what) {

@@ -36,6 +36,13 @@ inline const Variant kBfloat = {.page_sizes = {16, 32, 48},
                                 .tolerance = 2e-2,
                                 .safe_margin = 0};
 
+// Whether this machine's best CPU target rounds what meets BF16 to BF16: the rows of products with
+// weights, and what attention multiplies with the cache. Each carries 2^-8 then, beside the
+// roundings of the cache itself; up to 2.5 times the error was seen, 2.6e-2 with kBfloat's models.
+bool CpuRoundsRows();
+// kBfloat on that target.
+Variant CpuBfloat();
+
 // Activations are BF16 too: 2^-9 more for every op of up to three layers. 2.1e-2 was seen.
 inline const Variant kCuda = {.page_sizes = {64, 128},
                               .weights = DType::kBf16,

@@ -40,7 +40,7 @@ TEST(RandomModelsTest, CpuEqualsThePapersInFloat) {
 TEST(RandomModelsTest, CpuStaysNearThePapersInBfloat) {
   auto backend = CreateCpuBackend({.num_threads = 2});
   ASSERT_TRUE(backend.ok()) << backend.status();
-  CheckAll(RandomModels(), **backend, kBfloat, "the CPU with BF16 weights and cache");
+  CheckAll(RandomModels(), **backend, CpuBfloat(), "the CPU with BF16 weights and cache");
 }
 
 TEST(RandomModelsTest, EmulatedCudaStaysNearThePapersInBfloat) {
@@ -75,7 +75,7 @@ TEST(KnockedAndInterleavedModelsTest, CpuStaysNearThePapersInBfloat) {
   auto backend = CreateCpuBackend({.num_threads = 2});
   ASSERT_TRUE(backend.ok()) << backend.status();
   for (const bool is_linear : {false, true}) {
-    CheckAll(KnockedAndInterleaved(is_linear), **backend, kBfloat,
+    CheckAll(KnockedAndInterleaved(is_linear), **backend, CpuBfloat(),
              is_linear ? "the CPU in BF16 with folded knocks"
                        : "the CPU in BF16 with KHA's MLP and IHA");
   }

@@ -1,5 +1,6 @@
-// Products with weights in 8 bits on the CPU back end, which rounds its rows to 16 bits, on every
-// instruction set of this machine. Their invariances are tested beside those of other weights.
+// Products with weights in 8 bits on the CPU back end, which rounds its rows to 16 bits or 8, on
+// every instruction set of this machine. Their invariances are tested beside those of other
+// weights.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,22 +14,20 @@
 namespace mea {
 namespace {
 
-constexpr int64_t kStretch = 512;  // elements of a row that are rounded with one scale
-
-// How far element (row, out) of x w^T may be off: half a step of each stretch of x times the sum of
+// How far element (row, out) of x w^T may be off: half a step of every group of x times the sum of
 // |w|, and float32's share.
-double Bound(TensorView x, TensorView w, int64_t row, int64_t out) {
+double Bound(TensorView x, TensorView w, int64_t row, int64_t out, const Int8Rounding& rounding) {
   const float* const from = x.row<float>(row);
   const int8_t* const weights = w.row<int8_t>(out);
   const int64_t k = w.shape[1];
   double bound = 0;
-  for (int64_t begin = 0; begin < k; begin += kStretch) {
+  for (int64_t begin = 0; begin < k; begin += rounding.elements) {
     double largest = 0, sum = 0;
-    for (int64_t i = begin; i < std::min(k, begin + kStretch); ++i) {
+    for (int64_t i = begin; i < std::min(k, begin + rounding.elements); ++i) {
       largest = std::max(largest, std::abs(double{from[i]}));
       sum += std::abs(weights[i]);
     }
-    bound += largest * sum * (0.5 / 32767 + 1e-6);
+    bound += largest * sum * (0.5 / rounding.steps + 1e-6);
   }
   return bound * Int8Scale(weights, k);
 }
@@ -48,7 +47,7 @@ class CpuInt8Test : public ::testing::TestWithParam<std::string> {
     for (int64_t row = 0; row < x.view().shape[0]; ++row) {
       for (int64_t out = 0; out < w.view().shape[0]; ++out) {
         ASSERT_NEAR(actual.view().row<float>(row)[out], expected.view().row<double>(row)[out],
-                    Bound(x.view(), w.view(), row, out))
+                    Bound(x.view(), w.view(), row, out, Int8RoundingOf(GetParam())))
             << "row " << row << " out " << out;
       }
     }

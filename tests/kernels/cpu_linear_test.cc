@@ -1,8 +1,13 @@
 // The token-wise ops of the CPU back end (products, activations, mixes, lookups) against the
 // reference, on every instruction set of this machine.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
 
 #include "tests/kernels/gates.h"
 #include "tests/kernels/op_support.h"
@@ -30,7 +35,10 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
         ++seed;
         SCOPED_TRACE(::testing::Message() << shape.rows << "x" << shape.outs << "x" << shape.k
                                           << " " << DTypeName(dtype) << " seed " << seed);
-        const Tensor x = Random({shape.rows, shape.k}, DType::kF32, seed);
+        const bool is_rounded = dtype == DType::kBf16 && MultipliesBf16(GetParam());
+        const Tensor x =
+            Convert(Random({shape.rows, shape.k}, is_rounded ? DType::kBf16 : DType::kF32, seed),
+                    DType::kF32);
         const Tensor w = Random({shape.outs, shape.k}, dtype, seed + 1000);
         const Tensor bias = with_bias ? Random({shape.outs}, DType::kF32, seed + 2000) : Tensor();
         const Tensor actual = Poisoned({shape.rows, shape.outs}, DType::kF32);
@@ -38,7 +46,8 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
         backend_->MatMul(x.view(), {.w = w.view(), .bias = bias.view(), .out = actual.view()});
         reference_->MatMul(Convert(x, DType::kF64).view(),
                            {.w = w.view(), .bias = bias.view(), .out = expected.view()});
-        EXPECT_LE(RelativeError(actual.view(), expected.view()), Tolerance::MatMul(dtype));
+        EXPECT_LE(RelativeError(actual.view(), expected.view()),
+                  Tolerance::MatMul(dtype, GetParam()));
       }
     }
   }
@@ -51,7 +60,7 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
       const Tensor w = Random({50, k}, dtype, 6);
       const Tensor all = Poisoned({400, 50}, DType::kF32);
       backend_->MatMul(x.view(), {.w = w.view(), .out = all.view()});
-      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 12, 16, 17, 64, 193}) {
+      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 16, 17, 64, 193}) {
         const int64_t first = 400 - rows;
         const Tensor some = Poisoned({rows, 50}, DType::kF32);
         backend_->MatMul(x.view().Rows(first, rows), {.w = w.view(), .out = some.view()});
@@ -64,7 +73,7 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
 
 TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
   for (const DType dtype : {DType::kBf16, DType::kI8}) {
-    for (const int64_t rows : {1, 40}) {
+    for (const int64_t rows : {1, 12, 40}) {
       const Tensor x = Random({rows, 300}, DType::kF32, 7);
       const Tensor w = Random({203, 300}, dtype, 8);
       const Tensor expected = Poisoned({rows, 203}, DType::kF32);
@@ -74,6 +83,70 @@ TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
         MakeCpu(GetParam(), num_threads)->MatMul(x.view(), {.w = w.view(), .out = actual.view()});
         EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view()))
             << DTypeName(dtype) << " rows " << rows << " threads " << num_threads;
+      }
+    }
+  }
+}
+
+TEST_P(CpuLinearTest, ProjectionsOfTheSameRowsAreEachAsAlone) {
+  for (const int64_t rows : {1, 12, 230}) {
+    const Tensor x = Random({rows, 70}, DType::kF32, 11);
+    std::vector<Tensor> weights, together;
+    std::vector<Projection> projections;
+    for (const auto& [outs, dtype] : {std::pair(200, DType::kBf16), std::pair(30, DType::kBf16),
+                                      std::pair(140, DType::kI8), std::pair(33, DType::kF32)}) {
+      weights.push_back(Random({outs, 70}, dtype, 12 + outs));
+      together.push_back(Poisoned({rows, outs}, DType::kF32));
+      projections.push_back({.w = weights.back().view(), .out = together.back().view()});
+    }
+    backend_->MatMul({.x = x.view(), .projections = projections});
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Tensor alone = Poisoned({rows, weights[i].view().shape[0]}, DType::kF32);
+      backend_->MatMul(x.view(), {.w = weights[i].view(), .out = alone.view()});
+      EXPECT_TRUE(BitwiseEqual(together[i].view(), alone.view())) << rows << " rows, matrix " << i;
+    }
+  }
+}
+
+// A matrix right before memory that may not be read.
+class GuardedMatrix {
+ public:
+  explicit GuardedMatrix(const Tensor& from) : view_(from.view()) {
+    const int64_t bytes = view_.shape[0] * view_.stride[0] * DTypeSize(view_.dtype);
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    const int64_t kept = (bytes + page - 1) / page * page;
+    size_ = kept + page;
+    memory_ = static_cast<char*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    EXPECT_NE(memory_, MAP_FAILED);
+    EXPECT_EQ(mprotect(memory_ + kept, page, PROT_NONE), 0);
+    std::memcpy(memory_ + kept - bytes, view_.data, bytes);
+    view_.data = memory_ + kept - bytes;
+  }
+  GuardedMatrix(const GuardedMatrix&) = delete;
+  GuardedMatrix& operator=(const GuardedMatrix&) = delete;
+  ~GuardedMatrix() { munmap(memory_, size_); }
+
+  TensorView view() const { return view_; }
+
+ private:
+  TensorView view_;
+  char* memory_;
+  int64_t size_;
+};
+
+TEST_P(CpuLinearTest, MatMulReadsNothingBehindItsWeights) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
+    for (const int64_t k : {1, 36, 77, 516}) {
+      const Tensor w = Random({19, k}, dtype, 14);
+      const GuardedMatrix guarded(w);
+      for (const int64_t rows : {1, 5, 9, 30}) {
+        const Tensor x = Random({rows, k}, DType::kF32, 13);
+        const Tensor expected = Poisoned({rows, 19}, DType::kF32);
+        const Tensor actual = Poisoned({rows, 19}, DType::kF32);
+        backend_->MatMul(x.view(), {.w = w.view(), .out = expected.view()});
+        backend_->MatMul(x.view(), {.w = guarded.view(), .out = actual.view()});
+        EXPECT_TRUE(BitwiseEqual(actual.view(), expected.view())) << rows << " rows, k " << k;
       }
     }
   }

@@ -16,6 +16,7 @@ struct MoeCase {
   int top_k = 2;
   bool renormalise = true;
   DType weights = DType::kF32;
+  DType router = DType::kF32;
   DType inputs = DType::kF32;
   uint64_t seed = 1;
 };
@@ -25,7 +26,7 @@ class MoeData {
   explicit MoeData(const MoeCase& c)
       : c_(c),
         x_(Random({c.num_tokens, c.hidden}, c.inputs, c.seed)),
-        router_(Random({c.num_experts, c.hidden}, c.weights, c.seed + 1, Scale(c.hidden, 2.0))) {
+        router_(Random({c.num_experts, c.hidden}, c.router, c.seed + 1, Scale(c.hidden, 2.0))) {
     for (int e = 0; e < c.num_experts; ++e) {
       const uint64_t seed = c.seed + 10 + 3 * e;
       for (int i = 0; i < 2; ++i) {

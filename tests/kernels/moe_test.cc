@@ -131,19 +131,22 @@ TEST_P(CpuMoeTest, AgreesWithTheReference) {
     for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
       MoeCase c = shape;
       c.weights = dtype;
+      c.router = dtype == DType::kI8 ? DType::kF32 : dtype;
+      // The same experts must be chosen.
+      if (dtype == DType::kBf16 && MultipliesBf16(GetParam())) c.inputs = DType::kBf16;
       c.renormalise = seed % 2 == 0;
       c.seed = seed += 1000;
       SCOPED_TRACE(::testing::Message() << c.num_tokens << " rows, " << c.num_experts << " experts "
                                         << DTypeName(dtype) << " seed " << c.seed);
       const MoeData data(c);
       EXPECT_LE(RelativeError(data.Run(*backend_).view(), data.Run(*reference_).view()),
-                dtype == DType::kI8 ? Tolerance::kInt8Moe : Tolerance::kMoe);
+                Tolerance::Moe(dtype, GetParam()));
     }
   }
 }
 
 TEST_P(CpuMoeTest, ARowDependsOnThatRowAlone) {
-  for (const DType dtype : {DType::kF32, DType::kI8}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
     const MoeCase c{
         .num_tokens = 300, .hidden = 77, .ffn = 45, .num_experts = 6, .top_k = 2, .weights = dtype};
     const MoeData data(c);

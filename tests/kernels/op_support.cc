@@ -77,6 +77,10 @@ Tensor AllocateShape(std::span<const int64_t> shape, DType dtype) {
 std::vector<std::string> CpuTargets() { return cpu::AvailableTargets(); }
 
 bool MultipliesBf16(const std::string& target) { return target == "AVX3_BF16"; }
+Int8Rounding Int8RoundingOf(const std::string& target) {
+  if (target == "AVX3_BF16") return {.elements = 16, .steps = 127};
+  return {.elements = 512, .steps = 32767};
+}
 
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads) {
   setenv("MEA_CPU_TARGET", target.c_str(), 1);

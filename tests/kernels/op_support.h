@@ -14,6 +14,13 @@ std::vector<std::string> CpuTargets();
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads = 2);
 // Whether the target rounds its rows to BF16 before they meet weights in BF16.
 bool MultipliesBf16(const std::string& target);
+// How it rounds them before they meet weights in 8 bits: so many elements together, the largest to
+// so many steps.
+struct Int8Rounding {
+  int64_t elements;
+  int steps;
+};
+Int8Rounding Int8RoundingOf(const std::string& target);
 
 // The rows of an f32 matrix in 8 bits.
 Tensor Quantized(const Tensor& matrix);
@@ -38,7 +45,7 @@ bool BitwiseEqual(TensorView a, TensorView b);
 
 // The one table of tolerances: relative Frobenius error of an op of the CPU back end against the
 // reference on the same rounded inputs. Products and sums happen in float32 whatever the weights
-// are stored in, so the figure follows the op and not the storage; but for weights in 8 bits.
+// are stored in, so the figure follows the op and not the storage, except where rows are rounded.
 struct Tolerance {
   // Half an ulp of float32 is 6e-8. A product over k elements errs by about sqrt(k) / lanes of
   // that; 2e-6 leaves room for k = 8192 on the one-lane target.
@@ -47,8 +54,12 @@ struct Tolerance {
   // 512 elements, which for normal numbers is below 5 deviations, each element by itself: 8e-5 of
   // the result. cpu_int8_test holds every element to its own bound.
   static constexpr double kInt8MatMul = 1e-4;
-  static constexpr double MatMul(DType weights) {
-    return weights == DType::kI8 ? kInt8MatMul : kMatMul;
+  // To 8 bits: by at most 1/254 of the largest of 16, which is 1.8 deviations on average: 4e-3 of
+  // the result, and more where few elements are added.
+  static constexpr double kVnniMatMul = 1e-2;
+  static double MatMul(DType weights, const std::string& target) {
+    if (weights != DType::kI8) return kMatMul;
+    return Int8RoundingOf(target).steps == 127 ? kVnniMatMul : kInt8MatMul;
   }
   // A sum of squares, one square root, two products.
   static constexpr double kRowwise = 5e-7;
@@ -56,8 +67,18 @@ struct Tolerance {
   static constexpr double kGate = 5e-7;
   // Three products, and the routing's weights.
   static constexpr double kMoe = 4e-6;
+  // What SwiGLU makes is rounded to BF16 by up to 2^-8, each element by itself, so that the sum's
+  // error stays below half of that.
+  static constexpr double kBf16Moe = 2e-3;
   // What SwiGLU makes has a largest element of up to 20 deviations.
   static constexpr double kInt8Moe = 4e-4;
+  // Rounded twice.
+  static constexpr double kVnniMoe = 2e-2;
+  static double Moe(DType weights, const std::string& target) {
+    if (weights == DType::kBf16 && MultipliesBf16(target)) return kBf16Moe;
+    if (weights != DType::kI8) return kMoe;
+    return Int8RoundingOf(target).steps == 127 ? kVnniMoe : kInt8Moe;
+  }
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
   // weights.
   static constexpr double kAttention = 1e-5;

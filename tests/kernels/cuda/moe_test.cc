@@ -20,7 +20,7 @@ class CudaMoeTest : public ::testing::Test {
   }
 
   static MoeCase Bf16Case(MoeCase c) {
-    c.weights = c.inputs = DType::kBf16;
+    c.weights = c.router = c.inputs = DType::kBf16;
     return c;
   }
 

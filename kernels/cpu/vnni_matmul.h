@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/matmul.h"
+
+namespace mea::cpu {
+
+// Products with weights in 8 bits (kernels/int8_rows.h) on processors with AVX512_VNNI, whose
+// instruction multiplies 16 quads of bytes and adds the four products of each to an integer
+// (vpdpbusd: 64 multiply-adds). Each kGroup elements of a row of x, counted from k = 0, are rounded
+// to 8 bits and one scale, max|x| / 127:
+//
+//   out[row, o] = scale(w_o) * sum over groups of scale(x_row, group) *
+//                 (sum over its elements of int8 x * int8 w, exact) + bias[o]
+//
+// No step is off by more than half the scale, so the product by no more than half the scale times
+// the sum of |w|. An infinity or NaN in a group makes all products of its row NaN. Magnitudes below
+// 2^-108 round to zero.
+inline constexpr int kGroup = 16;
+
+// Whether this machine has the instruction.
+bool HasVnniProducts();
+
+// Their x is packed for any number of rows.
+ProductKernels GetVnniMatMulKernels();
+
+}  // namespace mea::cpu
