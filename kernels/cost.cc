@@ -45,8 +45,10 @@ OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType c
 }
 
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute) {
+  const int64_t flops = 2 * num_tokens * in * out;
   return {.bytes = WeightBytes(out, in, weights) + num_tokens * (in + out) * DTypeSize(compute),
-          .flops = 2 * num_tokens * in * out};
+          .flops = flops,
+          .product_flops = flops};
 }
 
 OpCost GatedActivationCost(int64_t num_tokens, int64_t width, DType compute) {
@@ -59,13 +61,14 @@ OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_
   const int64_t router = shape.num_experts * hidden;
   const int64_t expert = 3 * hidden * shape.ffn_size;
   const int64_t chosen = num_tokens * shape.top_k;
+  const int64_t products = 2 * (num_tokens * router + chosen * expert);
   const int64_t expert_bytes = 2 * WeightBytes(shape.ffn_size, hidden, weights) +
                                WeightBytes(hidden, shape.ffn_size, weights);
   return {.bytes = WeightBytes(shape.num_experts, hidden, weights) + num_reached * expert_bytes +
                    2 * num_tokens * hidden * DTypeSize(compute),
           // Products, SwiGLU as above, and the weighted sum.
-          .flops = 2 * num_tokens * router +
-                   chosen * (2 * expert + 5 * int64_t{shape.ffn_size} + 2 * hidden)};
+          .flops = products + chosen * (5 * int64_t{shape.ffn_size} + 2 * hidden),
+          .product_flops = products};
 }
 
 int64_t ExpectedExperts(const MoeShape& shape, int64_t num_tokens) {

@@ -14,10 +14,13 @@ namespace mea {
 struct OpCost {
   int64_t bytes = 0;
   int64_t flops = 0;  // a multiply-add is two
+  // Of these, in products with weights: a machine may have faster ones for them.
+  int64_t product_flops = 0;
 
   OpCost& operator+=(const OpCost& other) {
     bytes += other.bytes;
     flops += other.flops;
+    product_flops += other.product_flops;
     return *this;
   }
   friend OpCost operator+(OpCost a, const OpCost& b) { return a += b; }

@@ -22,18 +22,23 @@ double SecondsOf(Work work) {
 
 class HostMeter : public RooflineMeter {
  public:
-  explicit HostMeter(int num_threads) : reader_(num_threads), fma_(num_threads) {}
+  explicit HostMeter(int num_threads) : reader_(num_threads), loop_(num_threads) {}
 
-  absl::StatusOr<Roofline> Read() override {
+  absl::StatusOr<Roofline> Read(DType weights) override {
     const double reading = SecondsOf([&] { reader_.Run(); });
-    const double computing = SecondsOf([&] { fma_.Run(); });
     return Roofline{.bytes_per_second = static_cast<double>(reader_.bytes()) / reading,
-                    .flops_per_second = static_cast<double>(fma_.flops()) / computing};
+                    .flops_per_second = FlopsPerSecond(DType::kF32),
+                    .product_flops_per_second = FlopsPerSecond(weights)};
   }
 
  private:
+  double FlopsPerSecond(DType weights) {
+    const double seconds = SecondsOf([&] { loop_.Run(weights); });
+    return static_cast<double>(loop_.flops(weights)) / seconds;
+  }
+
   MemoryReader reader_;
-  FmaLoop fma_;
+  ProductLoop loop_;
 };
 
 class DeviceMeter : public RooflineMeter {
@@ -66,11 +71,11 @@ class DeviceMeter : public RooflineMeter {
       MEA_RETURN_IF_ERROR(FillRandom(backend, tensor->view(), {}));
     }
     // The first run of each includes choosing an algorithm and raising the clock rate.
-    MEA_RETURN_IF_ERROR(meter->Read().status());
+    MEA_RETURN_IF_ERROR(meter->Read(weights).status());
     return meter;
   }
 
-  absl::StatusOr<Roofline> Read() override {
+  absl::StatusOr<Roofline> Read(DType) override {
     constexpr int kRepeats = 3;
     absl::Status status;
     const auto seconds = [&](auto op) {
@@ -86,9 +91,11 @@ class DeviceMeter : public RooflineMeter {
     MEA_RETURN_IF_ERROR(status);
     const int64_t n = x_.view().shape[0];
     const OpCost product = MatMulCost(n, n, n, w_.view().dtype, x_.view().dtype);
+    const double flops_per_second = static_cast<double>(product.flops) * kRepeats / computing;
     return Roofline{
         .bytes_per_second = 2.0 * static_cast<double>(from_.num_bytes()) * kRepeats / copying,
-        .flops_per_second = static_cast<double>(product.flops) * kRepeats / computing};
+        .flops_per_second = flops_per_second,
+        .product_flops_per_second = flops_per_second};
   }
 
  private:

@@ -10,7 +10,8 @@ namespace mea {
 // The most that a machine can do.
 struct Roofline {
   double bytes_per_second = 0;
-  double flops_per_second = 0;
+  double flops_per_second = 0;          // of floats
+  double product_flops_per_second = 0;  // of products with weights
 };
 
 struct RooflineSizes {
@@ -26,8 +27,9 @@ struct RooflineSizes {
 class RooflineMeter {
  public:
   virtual ~RooflineMeter() = default;
-  // One reading of both.
-  virtual absl::StatusOr<Roofline> Read() = 0;
+  // One reading of all. `weights` are those of the products, which the host's kernels multiply with
+  // instructions of their own; a device has its own dtype.
+  virtual absl::StatusOr<Roofline> Read(DType weights = DType::kF32) = 0;
 };
 
 // The meter needs its own back end: what it prepares for is not what a model needs.

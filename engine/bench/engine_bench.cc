@@ -193,6 +193,7 @@ class LoadedBench : public EngineBench {
          .compute = subject.backend->compute_dtype()},
         std::vector<SequenceLengths>(batch, {.q_len = point.tokens, .kv_len = point.context}),
         batch);
+    contender.weights = subject.matrix_dtype;
     if (subject.backend->device() != Device::kCpu) contender.runs_at_once = kStepsAtOnce;
     contender.run = [&subject, &point, batch, count = contender.runs_at_once,
                      is_set = false]() mutable -> absl::Status {

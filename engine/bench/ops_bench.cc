@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/bench/op_meter.h"
+#include "engine/bench/rounds.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -31,7 +32,7 @@ BenchRow RowOf(const std::string& kind, OpRounds rounds, const BenchRow& step) {
 absl::StatusOr<std::vector<BenchRow>> MeasureOps(EngineBench& bench, const StepPoint& point,
                                                  int num_rounds, OpMeter& meter) {
   std::map<std::string, OpRounds> ops;
-  std::vector<double> bytes_per_second, flops_per_second;
+  std::vector<Roofline> readings;
   BenchRow step;
   for (int round = 0; round < num_rounds; ++round) {
     meter.Reset();
@@ -42,13 +43,12 @@ absl::StatusOr<std::vector<BenchRow>> MeasureOps(EngineBench& bench, const StepP
     for (const auto& [kind, total] : meter.totals()) {
       ops[kind].seconds.push_back(total.seconds / static_cast<double>(num_steps));
       ops[kind].cost = {.bytes = total.cost.bytes / num_steps,
-                        .flops = total.cost.flops / num_steps};
+                        .flops = total.cost.flops / num_steps,
+                        .product_flops = total.cost.product_flops / num_steps};
     }
-    bytes_per_second.push_back(step.roofline.bytes_per_second);
-    flops_per_second.push_back(step.roofline.flops_per_second);
+    readings.push_back(step.roofline);
   }
-  step.roofline = {.bytes_per_second = MedianOf(bytes_per_second),
-                   .flops_per_second = MedianOf(flops_per_second)};
+  step.roofline = MediansOf(readings);
   std::vector<BenchRow> rows;
   for (auto& [kind, rounds] : ops) rows.push_back(RowOf(kind, std::move(rounds), step));
   std::ranges::sort(rows, std::greater(), [](const BenchRow& row) { return row.seconds.median; });

@@ -30,6 +30,8 @@ struct BenchRow {
   std::string skipped;  // why there is no measurement, or empty
 
   double tokens_per_second() const { return batch * double(tokens) / seconds.median; }
+  // The least time of the flops under this roofline.
+  double computing_seconds() const;
   // The least time under this roofline: for moving the bytes or computing the flops.
   double floor_seconds() const;
   double share_of_floor() const { return floor_seconds() / seconds.median; }

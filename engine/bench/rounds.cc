@@ -37,6 +37,17 @@ absl::StatusOr<std::unique_ptr<RooflineMeter>> MakeMeter(const BenchOptions& opt
   return CreateRooflineMeter(std::move(backend), options.roofline);
 }
 
+Roofline MediansOf(const std::vector<Roofline>& readings) {
+  const auto median = [&](double Roofline::*rate) {
+    std::vector<double> values;
+    for (const Roofline& reading : readings) values.push_back(reading.*rate);
+    return MedianOf(values);
+  };
+  return {.bytes_per_second = median(&Roofline::bytes_per_second),
+          .flops_per_second = median(&Roofline::flops_per_second),
+          .product_flops_per_second = median(&Roofline::product_flops_per_second)};
+}
+
 std::string BenchName(const std::string& bench, int tokens, const BenchOptions& options) {
   const std::string& kernel = tokens == 1 ? options.kernel : options.prefill_kernel;
   return kernel.empty() ? bench : bench + "/" + kernel;
@@ -50,19 +61,17 @@ absl::Status MeasureSideBySide(std::vector<Contender>& contenders, const BenchOp
     if (!contenders[i].row.skipped.empty()) continue;
     MEA_ASSIGN_OR_RETURN(counts[i], WarmUp(contenders[i], options.round_seconds));
   }
-  std::vector<double> bytes_per_second, flops_per_second;
+  std::vector<Roofline> readings;
   for (int round = 0; round < options.rounds; ++round) {
-    MEA_ASSIGN_OR_RETURN(const Roofline roofline, meter.Read());
-    bytes_per_second.push_back(roofline.bytes_per_second);
-    flops_per_second.push_back(roofline.flops_per_second);
+    MEA_ASSIGN_OR_RETURN(const Roofline roofline, meter.Read(contenders.front().weights));
+    readings.push_back(roofline);
     for (size_t i = 0; i < contenders.size(); ++i) {
       if (counts[i] == 0) continue;
       MEA_ASSIGN_OR_RETURN(const double run, TimeRuns(contenders[i], counts[i]));
       seconds[i].push_back(run / contenders[i].runs_at_once);
     }
   }
-  const Roofline medians{.bytes_per_second = MedianOf(bytes_per_second),
-                         .flops_per_second = MedianOf(flops_per_second)};
+  const Roofline medians = MediansOf(readings);
   for (size_t i = 0; i < contenders.size(); ++i) {
     if (counts[i] == 0) continue;
     contenders[i].row.seconds = SpreadOf(seconds[i]);

@@ -25,7 +25,11 @@ struct Contender {
   BenchRow row;                       // everything except the times; not run if skipped
   std::function<absl::Status()> run;  // waits for the device
   int runs_at_once = 1;               // how many of the row's steps one `run` does
+  DType weights = DType::kF32;        // of its products
 };
+
+// Of at least one reading.
+Roofline MediansOf(const std::vector<Roofline>& readings);
 
 // Fills in seconds and the roofline: a few runs to warm up, then rounds in which the contenders run
 // one after the other and the roofline is read once.

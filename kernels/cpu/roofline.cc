@@ -1,5 +1,7 @@
 #include "kernels/cpu/roofline.h"
 
+#include "kernels/cpu/kernel_table.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/roofline.cc"
 #include <hwy/foreach_target.h>
@@ -11,27 +13,6 @@ namespace mea {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr int kChains = 12;
-
-// Returns the flops done, or with rounds == 0 those of a million rounds.
-int64_t MultiplyAdd(int64_t rounds) {
-  using D = hn::ScalableTag<float>;
-  const D d;
-  if (rounds == 0) return 1000000 * kChains * 2 * static_cast<int64_t>(hn::Lanes(d));
-  hn::Vec<D> sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = hn::Set(d, static_cast<float>(i));
-  const auto factor = hn::Set(d, 0.999f);
-  const auto term = hn::Set(d, 0.001f);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int i = 0; i < kChains; ++i) sums[i] = hn::MulAdd(sums[i], factor, term);
-  }
-  auto sum = sums[0];
-  for (int i = 1; i < kChains; ++i) sum = hn::Add(sum, sums[i]);
-  volatile float sink = hn::GetLane(sum);
-  static_cast<void>(sink);
-  return 0;
-}
 
 // In several sequential streams, far apart: one stream does not reach the rate of the memory.
 uint64_t Sum(const uint64_t* words, int64_t count) {
@@ -58,11 +39,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mea {
 
-HWY_EXPORT(MultiplyAdd);
 HWY_EXPORT(Sum);
 
 namespace {
 constexpr int64_t kItems = 64;
+constexpr int64_t kRounds = 100000;
 constexpr int64_t kReadBytes = int64_t{256} << 20;
 }  // namespace
 
@@ -78,11 +59,17 @@ void MemoryReader::Run() {
   });
 }
 
-void FmaLoop::Run() {
-  pool_.ParallelFor(kItems, [](int64_t, int) { HWY_DYNAMIC_DISPATCH(MultiplyAdd)(100000); });
+ProductLoop::ProductLoop(int num_threads)
+    : pool_(num_threads), kernels_(cpu::SelectKernels("")->matmul) {}
+
+void ProductLoop::Run(DType weights) {
+  const auto run = kernels_.For(weights).loop.run;
+  pool_.ParallelFor(kItems, [run](int64_t, int) { run(kRounds); });
 }
 
-int64_t FmaLoop::flops() const { return kItems * HWY_DYNAMIC_DISPATCH(MultiplyAdd)(0) / 10; }
+int64_t ProductLoop::flops(DType weights) const {
+  return kItems * kRounds * kernels_.For(weights).loop.flops;
+}
 
 }  // namespace mea
 #endif

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/tensor.h"
 
@@ -21,15 +22,16 @@ class MemoryReader {
   const Tensor memory_;
 };
 
-// Independent multiply-adds in registers, of the widest vectors the machine has.
-class FmaLoop {
+// Independent multiply-adds in registers, as the best target's products with such weights do them.
+class ProductLoop {
  public:
-  explicit FmaLoop(int num_threads) : pool_(num_threads) {}
-  void Run();
-  int64_t flops() const;
+  explicit ProductLoop(int num_threads);
+  void Run(DType weights);
+  int64_t flops(DType weights) const;
 
  private:
   ThreadPool pool_;
+  const cpu::MatMulKernels kernels_;
 };
 
 }  // namespace mea

@@ -71,10 +71,12 @@ void BM_ReadBandwidth(benchmark::State& state) {
   Report(state, {.bytes = reader.bytes(), .flops = 0});
 }
 
-void BM_FmaPeak(benchmark::State& state) {
-  FmaLoop loop(NumThreads());
-  for (auto _ : state) loop.Run();
-  Report(state, {.bytes = 0, .flops = loop.flops()});
+// Argument: dtype.
+void BM_ProductPeak(benchmark::State& state) {
+  const auto weights = static_cast<DType>(state.range(0));
+  ProductLoop loop(NumThreads());
+  for (auto _ : state) loop.Run(weights);
+  Report(state, {.bytes = 0, .flops = loop.flops(weights)});
 }
 
 // Arguments: rows, in, out, dtype. The weights rotate through enough copies to come from memory.
@@ -222,17 +224,20 @@ void Register() {
   const bool one_thread = NumThreads() == 1;
   std::vector<benchmark::internal::Benchmark*> all;
   all.push_back(benchmark::RegisterBenchmark("ReadBandwidth", BM_ReadBandwidth));
-  all.push_back(benchmark::RegisterBenchmark("FmaPeak", BM_FmaPeak));
   const auto bf16 = static_cast<int64_t>(DType::kBf16);
   const auto f16 = static_cast<int64_t>(DType::kF16);
   const auto f32 = static_cast<int64_t>(DType::kF32);
   const auto i8 = static_cast<int64_t>(DType::kI8);
-  all.push_back(benchmark::RegisterBenchmark("MatMul", BM_MatMul)
-                    ->ArgNames({"rows", "in", "out", "dtype"})
-                    ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8}})
-                    ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 64, 512}, {2048}, {2048}, {bf16, i8}})
-                    ->Args({512, 768, 2048, bf16})
-                    ->Args({512, 8192, 2048, bf16}));
+  all.push_back(benchmark::RegisterBenchmark("ProductPeak", BM_ProductPeak)
+                    ->ArgNames({"dtype"})
+                    ->ArgsProduct({{f32, bf16, i8}}));
+  all.push_back(
+      benchmark::RegisterBenchmark("MatMul", BM_MatMul)
+          ->ArgNames({"rows", "in", "out", "dtype"})
+          ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8}})
+          ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 32, 64, 512}, {2048}, {2048}, {bf16, i8}})
+          ->Args({512, 768, 2048, bf16})
+          ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)
                     ->ArgNames({"rows", "dtype"})
                     ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8}}));

@@ -86,6 +86,7 @@ TEST(CostTest, MatMulMovesItsWeightsOnce) {
   const OpCost cost = MatMulCost(3, 10, 20, DType::kBf16, DType::kF32);
   EXPECT_EQ(cost.bytes, 2 * 200 + 3 * 30 * 4);
   EXPECT_EQ(cost.flops, 2 * 3 * 200);
+  EXPECT_EQ(cost.product_flops, cost.flops);
 }
 
 TEST(CostTest, NormsCostByTheGainsThatAreThere) {
@@ -112,6 +113,7 @@ TEST(CostTest, OnlyExpertsThatARowReachesAreRead) {
   const OpCost cost = MoeCost(3, 10, shape, 5, DType::kBf16, DType::kF32);
   EXPECT_EQ(cost.bytes, 2 * (80 + 5 * 600) + 2 * 3 * 10 * 4);
   EXPECT_EQ(cost.flops, 2 * 3 * 80 + 6 * (2 * 600 + 5 * 20 + 2 * 10));
+  EXPECT_EQ(cost.product_flops, 2 * 3 * 80 + 6 * 2 * 600);
   EXPECT_EQ(ExpectedExperts(shape, 1), 2);
   EXPECT_EQ(ExpectedExperts(shape, 100), 8);
   EXPECT_EQ(ExpectedExperts({.num_experts = 4, .top_k = 4}, 1), 4);

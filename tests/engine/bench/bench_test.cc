@@ -157,16 +157,18 @@ TEST(AttentionBenchTest, MeasuresChunksBehindNothingAndEveryContext) {
 }
 
 TEST(ReportTest, JsonHasWhatTheTableHas) {
-  const BenchRow measured{.bench = "decode",
-                          .shape = "tiny",
-                          .system = "mea",
-                          .storage = "mea",
-                          .batch = 4,
-                          .context = 100,
-                          .tokens = 1,
-                          .seconds = {.median = 0.5, .min = 0.4, .max = 0.7, .rounds = 3},
-                          .cost = {.bytes = 100, .flops = 50},
-                          .roofline = {.bytes_per_second = 1000, .flops_per_second = 100}};
+  const BenchRow measured{
+      .bench = "decode",
+      .shape = "tiny",
+      .system = "mea",
+      .storage = "mea",
+      .batch = 4,
+      .context = 100,
+      .tokens = 1,
+      .seconds = {.median = 0.5, .min = 0.4, .max = 0.7, .rounds = 3},
+      .cost = {.bytes = 100, .flops = 60, .product_flops = 40},
+      .roofline = {
+          .bytes_per_second = 1000, .flops_per_second = 80, .product_flops_per_second = 160}};
   const BenchRow skipped{.bench = "decode", .storage = "one-hot", .skipped = "does not fit"};
   const std::string file = ::testing::TempDir() + "report_test.json";
   ASSERT_TRUE(
@@ -179,9 +181,10 @@ TEST(ReportTest, JsonHasWhatTheTableHas) {
   const nlohmann::json& row = json["results"][0];
   EXPECT_EQ(row["seconds"]["median"], 0.5);
   EXPECT_EQ(row["tokens_per_second"], 8);
-  // Computing 50 flops takes longest, half a second.
+  // Computing takes longest, half a second: 20 flops at 80 a second and 40 at 160.
   EXPECT_EQ(row["floor_seconds"], 0.5);
   EXPECT_EQ(row["share_of_floor"], 1);
+  EXPECT_EQ(row["roofline"]["flops_per_second"], 120);
   EXPECT_EQ(json["results"][1]["skipped"], "does not fit");
   EXPECT_FALSE(json["results"][1].contains("seconds"));
   EXPECT_FALSE(WriteJson("/nonexistent/x.json", "", {}, {}).ok());
