@@ -54,7 +54,7 @@ class BlockAttention {
     const TokenRange seen = {.begin = work_.Visible(first, block_begin).begin,
                              .end = work_.Visible(last - 1, block_begin).end};
     cache_.Open(block_begin, seen);
-    const int most = group_rows_ == 1 ? kMaxTogether : kMaxComposed;
+    const int most = composes_in_registers() ? kMaxTogether : kMaxComposed;
     for (int begin = 0; begin < work_.num_heads(); begin += most) {
       const Batch batch = {.block_begin = block_begin,
                            .seen = seen,
@@ -84,6 +84,11 @@ class BlockAttention {
   // Whether to multiply a slab in place: always if it needs no widening, else if the rows are so
   // few that widening in registers happens once.
   bool reads_in_place() const { return !kWidens || group_rows_ <= kMaxTileRows; }
+
+  // In place, a tile must not reach beyond head_dim: there may be no memory after the last slab.
+  bool has_whole_tiles() const { return head_dim_ % kTileColumns == 0; }
+
+  bool composes_in_registers() const { return has_whole_tiles() && group_rows_ == 1; }
 
   // scores[head][row][token of the block] = q . K_head
   void Scores(const Batch& batch) const {
@@ -179,13 +184,11 @@ class BlockAttention {
 
   // records.values += weights . V_head
   void WeightedValues(const Batch& batch) const {
-    // In place, a tile must not reach beyond head_dim: there may be no memory after the last slab.
-    const bool in_place = head_dim_ % kTileColumns == 0;
-    if (in_place && group_rows_ == 1) {
+    if (composes_in_registers()) {
       return single_.WeightedValues(batch.block_begin, batch.seen, batch.begin, batch.end);
     }
     HeadsBySource heads = work_.ValueHeads(batch.begin, batch.end);
-    if (in_place && reads_in_place()) {
+    if (has_whole_tiles() && reads_in_place()) {
       ValuesInPlace(batch, heads);
       heads.num_plain = 0;
     }

@@ -234,6 +234,25 @@ TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
   }
 }
 
+// On one thread an item has all of a sequence's heads.
+TEST_P(CpuAttentionTest, ManyHeadsInAnItemAgreeWithTheReference) {
+  for (const int head_dim : {24, 64}) {
+    const AttentionCase c = {.q_heads = 40,
+                             .kv_heads = 40,
+                             .key_heads = 3,
+                             .value_heads = 2,
+                             .head_dim = head_dim,
+                             .dtype = DType::kBf16,
+                             .key_mix = true,
+                             .value_mix = true,
+                             .sequences = {{.kv_len = 150, .q_len = 1}}};
+    const AttentionData data(c);
+    const Tensor actual = data.Run(*MakeCpu(GetParam(), 1));
+    EXPECT_LE(RelativeError(actual.view(), data.Run(*reference_).view()), ToleranceFor(c))
+        << head_dim;
+  }
+}
+
 // Columns of the mixes that hold a single 1, among others that do not: heads of every second number
 // are components, other ones on the side of the values.
 AttentionData WithUnitColumns(const AttentionCase& c) {
