@@ -16,5 +16,6 @@ extern const Family kPhi3;
 extern const Family kSmolLm3;
 extern const Family kGranite;
 extern const Family kOlmo2;
+extern const Family kOlmo3;
 
 }  // namespace mea

@@ -6,9 +6,9 @@
 namespace mea {
 namespace {
 
-constexpr std::array<const Family*, 11> kFamilies = {
+constexpr std::array<const Family*, 12> kFamilies = {
     &kLlama,  &kMistral, &kMixtral, &kQwen2,   &kQwen3, &kQwen3Moe,
-    &kGemma3, &kPhi3,    &kSmolLm3, &kGranite, &kOlmo2,
+    &kGemma3, &kPhi3,    &kSmolLm3, &kGranite, &kOlmo2, &kOlmo3,
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 - exact: a model whose heads are mixes of fewer heads (a composed model of family_models.jsonl, its heads written out) is
   converted to as many: the 64 greedy tokens stay those of the golden;
-- halved: a model of independent heads is converted to half of the KV bytes by a text (OLMo-2: of the values' bytes). The
+- halved: a model of independent heads is converted to half of the KV bytes by a text (OLMo: of the values' bytes). The
   64 greedy tokens that mea draws are those of transformers on the converted checkpoint with its heads written out.
 
 mea serves in F32. Takes a minute or two of one core; exits with 1 where anything disagrees.
@@ -33,7 +33,7 @@ TEXT = ROOT / "models/eval/heldout.txt"
 TOKENIZER = ROOT / "models/demo-mha/tokenizer.json"
 VOCABULARY = 1009  # the tokenizer's
 PROMPT = [(7 * i * i + 3 * i + 1) % 500 for i in range(40)]
-FAMILIES = ("gemma3", "phi3", "smollm3", "olmo2", "granite")
+FAMILIES = ("gemma3", "phi3", "smollm3", "olmo2", "olmo3", "granite")
 
 
 def write_checkpoint(directory, config, tensors):
@@ -102,7 +102,7 @@ def check_halved(mea, directory, family):
     config = {**composed, "model_type": composed["base_model_type"], "vocab_size": VOCABULARY}
     del config["base_model_type"], config["head_composition"]
     h = config["num_key_value_heads"]
-    budget = ["--value-heads", str(h // 2)] if family == "olmo2" else ["--ratio", "0.5"]
+    budget = ["--value-heads", str(h // 2)] if family.startswith("olmo") else ["--ratio", "0.5"]
     for seed in range(20):
         here = directory / str(seed)
         write_checkpoint(here / "in", config, seeded_tensors(seed, tensor_shapes(config).items()))

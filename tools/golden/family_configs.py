@@ -35,6 +35,10 @@ def olmo2(**fields):
     return config("olmo2", **fields)
 
 
+def olmo3(**fields):
+    return config("olmo3", **fields)
+
+
 def granite(**fields):
     return config("granite", **fields)
 
@@ -85,6 +89,18 @@ OLMO2_GQA = dict(
 )  # fmt: skip
 OLMO2_MHA = dict(hidden_size=60, num_attention_heads=5, rope_theta=100.0, attention_bias=True)
 
+# Layers 1, 2, 3 and 5 see a window; the fourth is global, with the scaled RoPE of the default theta.
+OLMO3_PATTERN = dict(
+    num_hidden_layers=5, sliding_window=7, hidden_size=40, num_attention_heads=6, num_key_value_heads=3, head_dim=8,
+    rope_scaling=dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=32, attention_factor=1.25),
+)  # fmt: skip
+OLMO3_TYPES = dict(
+    layer_types=["full_attention", "sliding_attention", "full_attention"], sliding_window=12, hidden_size=60, num_attention_heads=5,
+    attention_bias=True, tie_word_embeddings=True,
+    rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=100.0),
+                         sliding_attention=dict(rope_type="linear", rope_theta=1000.0, factor=2.0)),
+)  # fmt: skip
+
 GRANITE_UNTIED = dict(
     hidden_size=64, num_attention_heads=4, num_key_value_heads=2, embedding_multiplier=4, attention_multiplier=0.5625,
     residual_multiplier=0.4375, logits_scaling=2, attention_bias=True, mlp_bias=True, rope_theta=3000.0,
@@ -114,6 +130,9 @@ MODELS = {
     "olmo2_gqa": (olmo2(**OLMO2_GQA), 23),
     "olmo2_mha": (olmo2(**OLMO2_MHA), 17),
     "olmo2_mea": (mea(olmo2(**OLMO2_GQA), [3, 3, 3], [1, 2, 1]), 26),
+    "olmo3_pattern": (olmo3(**OLMO3_PATTERN), 36),
+    "olmo3_types": (olmo3(**OLMO3_TYPES), 28),
+    "olmo3_mea": (mea(olmo3(**{**OLMO3_PATTERN, **COMPOSED}), [4] * 5, [1, 2, 3, 1, 2]), 29),
     "granite_untied": (granite(**GRANITE_UNTIED), 22),
     "granite_tied": (granite(**GRANITE_TIED), 39),
     "granite_defaults": (granite(**GRANITE_DEFAULTS), 12),

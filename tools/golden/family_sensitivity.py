@@ -46,7 +46,7 @@ MISTAKES = {
     "window forgotten": (lambda c: (c.get("sliding_window") or HUGE) < HUGE, put(sliding_window=HUGE)),
     "window + 1": (lambda c: (c.get("sliding_window") or HUGE) < HUGE, put(sliding_window=lambda c: c["sliding_window"] + 1)),
     "pattern of 6": (lambda c: "sliding_window_pattern" in c, without("sliding_window_pattern")),
-    "layer types swapped": (lambda c: c["model_type"] == "gemma3_text" and "layer_types" in c, put(layer_types=lambda c: c["layer_types"][::-1][1:] + ["full_attention"])),
+    "layer types swapped": (lambda c: c["model_type"] in ("gemma3_text", "olmo3") and "layer_types" in c, put(layer_types=lambda c: c["layer_types"][::-1][1:] + ["full_attention"])),
     "theta ignored": (lambda c: "rope_theta" in c, without("rope_theta")),
     "local theta ignored": (lambda c: "rope_local_base_freq" in c, without("rope_local_base_freq")),
     "rope scaling ignored": (lambda c: c.get("rope_scaling", {}).get("rope_type"), without("rope_scaling")),

@@ -23,7 +23,7 @@ from transformers_reference import TransformersModel, build, head_dim, plain_con
 NUM_GREEDY = 64
 MIN_MARGIN = 5e-3  # best minus second-best logit, at every step
 MIN_DISTINCT = 20  # different tokens among the greedy ones
-MIN_DISTINCT_OF_REPEATERS = 5  # tied models and OLMo-2, which has no norm before its blocks, like to repeat themselves
+MIN_DISTINCT_OF_REPEATERS = 5  # tied models and OLMo, which has no norm before its blocks, like to repeat themselves
 
 
 def tensor_shapes(config):
@@ -47,7 +47,7 @@ def tensor_shapes(config):
             components = composition[f"num_component_{side}_heads"][layer]
             if tensor.startswith((f"{letter}_proj.", "qkv_proj.")):
                 shape[0] -= (h - components) * d
-            # The identity may stay away where every head is stored: keys of OLMo-2, of which there is no other way.
+            # The identity may stay away where every head is stored: keys of OLMo, of which there is no other way.
             if tensor.startswith("o_proj.weight") and components < h:
                 composed[f"{prefix}self_attn.{letter}_hlc.weight"] = [components, h]
     return composed
@@ -56,7 +56,7 @@ def tensor_shapes(config):
 def golden(name):
     config, prompt_len = MODELS[name]
     shapes = tensor_shapes(config)
-    is_repeater = "lm_head.weight" not in shapes or name.startswith("olmo2")
+    is_repeater = "lm_head.weight" not in shapes or name.startswith("olmo")
     min_distinct = MIN_DISTINCT_OF_REPEATERS if is_repeater else MIN_DISTINCT
     for seed in range(1000):
         rng = random.Random(f"{name} {seed}")

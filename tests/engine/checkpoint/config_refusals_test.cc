@@ -71,9 +71,9 @@ TEST(ConfigRefusalsTest, BrokenArchitecturesAreRefused) {
        "config.json: model_type: expected a string, found no such field"},
       {R"({"model_type": 7})", "config.json: model_type: expected a string, found 7"},
       {R"({"model_type": "gpt2"})",
-       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, mea, found "gpt2")"},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, olmo3, mea, found "gpt2")"},
       {R"({"model_type": "a\nb"})",
-       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, mea, found "a\nb")"},
+       R"(config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, olmo3, mea, found "a\nb")"},
       {R"({"head_composition": {"kind": "mea"}})",
        R"(config.json: head_composition: expected no such field unless model_type is "mea", found an object)"},
       {R"({"hidden_size": null})",
@@ -170,7 +170,7 @@ TEST(ConfigRefusalsTest, BrokenExpertsAreRefused) {
        "found \"full_attention\""},
       {R"({"model_type": "qwen2_moe"})",
        "config.json: model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, "
-       "gemma3_text, phi3, smollm3, granite, olmo2, mea, found \"qwen2_moe\""},
+       "gemma3_text, phi3, smollm3, granite, olmo2, olmo3, mea, found \"qwen2_moe\""},
   };
   for (const Refusal& refusal : refusals) ExpectRefused(Patched(kPlain, refusal.patch), refusal);
 }
@@ -218,6 +218,9 @@ TEST(ConfigRefusalsTest, BrokenRopeIsRefused) {
        "config.json: rope_theta: expected a number in 1.0001..1e+15, found 1"},
       {R"({"rope_theta": "10000"})",
        "config.json: rope_theta: expected a number in 1.0001..1e+15, found \"10000\""},
+      {R"({"model_type": "olmo3", "rope_theta": 10000})",
+       "config.json: rope_theta: expected 500000, or rope_parameters with one for each kind of "
+       "layer, found 10000"},
       {R"({"rope_scaling": [4]})", "config.json: rope_scaling: expected an object, found [4]"},
       {R"({"rope_scaling": {"type": "dynamic", "factor": 2}})",
        "config.json: rope_scaling.type: expected one of default, linear, llama3, yarn, found "
@@ -261,7 +264,7 @@ TEST(ConfigRefusalsTest, BrokenHeadCompositionsAreRefused) {
        "config.json: base_model_type: expected a string, found no such field"},
       {R"({"base_model_type": "mea"})",
        "config.json: base_model_type: expected one of llama, mistral, mixtral, qwen2, qwen3, "
-       "qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, found \"mea\""},
+       "qwen3_moe, gemma3_text, phi3, smollm3, granite, olmo2, olmo3, found \"mea\""},
       {R"({"head_composition": null})",
        "config.json: head_composition: expected an object, found no such field"},
       {R"({"head_composition": ["mea"]})",

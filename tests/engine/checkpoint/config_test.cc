@@ -120,10 +120,16 @@ TEST(ConfigTest, WindowsOfFamiliesWithTwoKindsOfLayers) {
       Minimal("gemma3_text", R"({"sliding_window": 8, "sliding_window_pattern": 2})");
   EXPECT_THAT(gemma.layer_windows, ElementsAre(8, 0, 8, 0));
   EXPECT_THAT(gemma.other_rope_layers, ElementsAre(true, false, true, false));
-  EXPECT_EQ(ParseModelConfig(MinimalText("gemma3_text", R"({"sliding_window": null})"), "file")
-                .status()
-                .message(),
-            "file: sliding_window: expected an integer, found null");
+  const ModelConfig olmo = Minimal("olmo3");
+  EXPECT_THAT(olmo.layer_windows, ElementsAre(4096, 4096, 4096, 0));
+  EXPECT_THAT(olmo.other_rope_layers, ElementsAre(true, true, true, false));
+  EXPECT_EQ(olmo.rope.theta, 500000.0);
+  for (const char* family : {"gemma3_text", "olmo3"}) {
+    EXPECT_EQ(ParseModelConfig(MinimalText(family, R"({"sliding_window": null})"), "file")
+                  .status()
+                  .message(),
+              "file: sliding_window: expected an integer, found null");
+  }
 }
 
 TEST(ConfigTest, ExpertsFollowTheFamily) {
