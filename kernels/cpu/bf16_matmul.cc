@@ -75,7 +75,6 @@ void StreamOuts(const MatMulBlock& block) {
     for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
     for (int64_t i = 0; i < block.k; i += kStepDepth) {
       __m512i transposed[16];
-      for (int j = 0; j < 16; ++j, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0);
       LoadTransposed(rows, i, block.k, transposed);
       alignas(64) __m512i weights[16];
       for (int j = 0; j < 16; ++j) _mm512_store_si512(weights + j, transposed[j]);
@@ -83,7 +82,8 @@ void StreamOuts(const MatMulBlock& block) {
       // Not unrolled: the transposed weights would stay in registers, and the sums would leave
       // them.
       asm("" : "+m"(weights));
-      for (int64_t j = 0; j < num_pairs; ++j, x += kRows) {
+      for (int64_t j = 0; j < num_pairs; ++j, x += kRows, ahead += 64) {
+        _mm_prefetch(ahead, _MM_HINT_T0);  // one at a time: a burst would hold up the loads
         const __m512i w = _mm512_load_si512(weights + j);
         for (int r = 0; r < kRows; ++r) {
           sums[r] = AddProducts(sums[r], (__m512i)_mm512_set1_ps(x[r]), w);

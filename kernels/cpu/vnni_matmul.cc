@@ -158,13 +158,13 @@ void StreamBytes(const MatMulBlock& block) {
     for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
     for (int64_t i = 0; i < block.k; i += kStepDepth) {
       __m512i transposed[16];
-      for (int j = 0; j < 16; ++j, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0);
       LoadTransposed(rows, i, block.k, transposed);
       alignas(64) __m512i weights[16];
       for (int j = 0; j < 16; ++j) _mm512_store_si512(weights + j, transposed[j]);
       asm("" : "+m"(weights));
       const auto num_groups = static_cast<int>(std::min<int64_t>(4, GroupsOf(block.k - i)));
       for (int g = 0; g < num_groups; ++g) {
+        for (int j = 0; j < 4; ++j, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0);
         const float* scales = x;
         __m512i integers[kRows];
         for (int r = 0; r < kRows; ++r) integers[r] = InAllLanes(x[kRows + r]);
