@@ -66,9 +66,9 @@ int Scheduler::NumSiblings(const Sequence& first) const {
 }
 
 int Scheduler::NumPlacesTaken() const {
+  // Running sequences have pages, waiting ones have none.
   const auto holds_place = [](const auto& sibling) {
-    return sibling->waits_for->pages.num_pages() >
-           0;  // running sequences have pages, waiting ones have none
+    return sibling->waits_for->pages.num_pages() > 0;
   };
   return num_running() + static_cast<int>(std::ranges::count_if(siblings_, holds_place));
 }

@@ -48,8 +48,8 @@ struct Sequence {
   const int completion;   // of its request: 0, 1, ...
   int64_t turn = 0;       // who goes first, from its priority and its arrival; set by the scheduler
 
-  const Sequence* waits_for =
-      nullptr;  // the completion that computes their prompt; set by the scheduler
+  // The completion that computes their prompt; set by the scheduler.
+  const Sequence* waits_for = nullptr;
 
   std::vector<int32_t> tokens;  // prompt, then what was drawn
   int num_pending = 0;          // placeholders at the end of tokens

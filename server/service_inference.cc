@@ -83,8 +83,8 @@ class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<grpc::Byte
   v1::GenerateStreamResponse response_ ABSL_GUARDED_BY(mu_);
   grpc::ByteBuffer message_;  // owned by gRPC while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<absl::Status> abandoned_
-      ABSL_GUARDED_BY(mu_);  // the reason, until the write is done
+  // The reason, until the write is done.
+  std::optional<absl::Status> abandoned_ ABSL_GUARDED_BY(mu_);
 };
 
 // Leaves the output in the mailbox until it is complete.

@@ -74,8 +74,8 @@ struct Detokenizer::State {
   }
 
   const StopStrings stop_strings;
-  std::vector<std::pair<int32_t, int>>
-      stop_tokens;  // special tokens that are stop strings, and which
+  // Special tokens that are stop strings, and which.
+  std::vector<std::pair<int32_t, int>> stop_tokens;
   const bool include_stop;
   const int min_tokens;
   DecodeStream stream;

@@ -41,8 +41,8 @@ absl::StatusOr<Access::Entry> Access::Find(std::string_view authorization,
   const std::shared_ptr<const Keys> all = keys();
   const Sha256 hash = HashOf(token.substr(0, kMaxTokenBytes));
   const Entry* found = nullptr;
-  for (const Entry& entry :
-       *all) {  // compares all keys, so that the time does not reveal which one matched
+  // Compares all keys, so that the time does not reveal which one matched.
+  for (const Entry& entry : *all) {
     if (IsSameHash(entry.key.hash, hash)) found = &entry;
   }
   if (found == nullptr || token.size() > kMaxTokenBytes) {
