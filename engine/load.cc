@@ -84,7 +84,7 @@ absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device) {
       absl::StrCat("--kv-dtype \"", name, "\" is none of ", kKvDTypes));
 }
 
-ModelLimits ResolveLimits(ModelLimits limits, Device device) {
+absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device) {
   const DeviceDefaults& defaults = DefaultsOf(device);
   const auto fill = [](int& limit, int value) {
     if (limit == 0) limit = value;
@@ -93,6 +93,12 @@ ModelLimits ResolveLimits(ModelLimits limits, Device device) {
   fill(limits.max_batch_tokens, defaults.max_batch_tokens);
   fill(limits.max_num_seqs, std::min(defaults.max_num_seqs, limits.max_batch_tokens));
   limits.max_logit_rows = limits.max_num_seqs;
+  if (limits.max_num_seqs > limits.max_batch_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-num-seqs ", limits.max_num_seqs,
+                                                   " exceeds --max-batch-tokens ",
+                                                   limits.max_batch_tokens));
+  }
+  MEA_RETURN_IF_ERROR(CheckPageSize(limits.page_size, device));
   return limits;
 }
 

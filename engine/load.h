@@ -48,8 +48,9 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
 absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device = Device::kCpu);
 
 // `limits` with the device's default for each of page_size, max_batch_tokens and max_num_seqs that
-// is 0, and a row of logits for each sequence.
-ModelLimits ResolveLimits(ModelLimits limits, Device device);
+// is 0, and a row of logits for each sequence. INVALID_ARGUMENT, naming the flag, if no engine on
+// the device can have them.
+absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device);
 
 // Pages of a cache of at most `bytes` bytes.
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);

@@ -28,13 +28,13 @@ absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
       absl::StrCat("--", name, " ", value, " is outside ", low, "..", high));
 }
 
-absl::Status CheckOptions(const EngineOptions& o, Device device) {
+absl::Status CheckOptions(const EngineOptions& o) {
   constexpr int kMaxBatchTokens = 1 << 16;
   for (const absl::Status& status : {
            CheckOption("threads", o.num_threads, 0, 1024),
            CheckOption("page-size", o.page_size, 16, 1024),
            CheckOption("max-batch-tokens", o.max_batch_tokens, 1, kMaxBatchTokens),
-           CheckOption("max-num-seqs", o.max_num_seqs, 1, o.max_batch_tokens),
+           CheckOption("max-num-seqs", o.max_num_seqs, 1, kMaxBatchTokens),
            CheckOption("max-queued-requests", o.max_queued_requests, 1, 1 << 20),
            CheckOption("max-queued-tokens", o.max_queued_tokens, 1, 1 << 30),
            CheckOption("max-context", o.max_context, 0, 1 << 30),
@@ -43,7 +43,7 @@ absl::Status CheckOptions(const EngineOptions& o, Device device) {
        }) {
     MEA_RETURN_IF_ERROR(status);
   }
-  return CheckPageSize(o.page_size, device);
+  return absl::OkStatus();
 }
 
 // The configuration of a model that is not loaded yet and, unless the weights are random, its
@@ -142,15 +142,16 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.device_name = std::move(opened.name);
   options.device_note = std::move(opened.note);
   const Device device = parts.backend->device();
-  const ModelLimits limits = ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
-                                            .max_num_seqs = options.max_num_seqs,
-                                            .page_size = options.page_size},
-                                           device);
+  MEA_ASSIGN_OR_RETURN(const ModelLimits limits,
+                       ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
+                                      .max_num_seqs = options.max_num_seqs,
+                                      .page_size = options.page_size},
+                                     device));
   options.max_batch_tokens = limits.max_batch_tokens;
   options.max_num_seqs = limits.max_num_seqs;
   options.page_size = limits.page_size;
   if (options.num_threads == 0) options.num_threads = UsableCpus();
-  MEA_RETURN_IF_ERROR(CheckOptions(options, device));
+  MEA_RETURN_IF_ERROR(CheckOptions(options));
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
 
   const bool on_host = !parts.backend->memory().has_value();

@@ -207,12 +207,7 @@ absl::Status Eval(EvalFlags flags) {
   if (flags.texts.empty() && flags.tasks.empty()) {
     return absl::InvalidArgumentError("nothing to measure: give --text or --task");
   }
-  flags.limits = ResolveLimits(flags.limits, Device::kCpu);
-  if (flags.limits.max_num_seqs > flags.limits.max_batch_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("--max-num-seqs ", flags.limits.max_num_seqs,
-                                                   " exceeds --max-batch-tokens ",
-                                                   flags.limits.max_batch_tokens));
-  }
+  MEA_ASSIGN_OR_RETURN(flags.limits, ResolveLimits(flags.limits, Device::kCpu));
   MEA_ASSIGN_OR_RETURN(const EvalInputs inputs, ReadInputs(flags));
   MEA_ASSIGN_OR_RETURN(EvalEngine engine, MakeEngine(flags, inputs));
   const KvLayout& layout = engine.kv->layout();

@@ -106,7 +106,7 @@ absl::Status MakePlan(const PlanFlags& flags) {
   const bool names_gpu = flags.device == "auto" && flags.device_memory_bytes.has_value();
   MEA_ASSIGN_OR_RETURN(options.device, DescribePlannedDevice(names_gpu ? "cuda" : flags.device));
   MEA_ASSIGN_OR_RETURN(options.memory_bytes, MemoryOf(flags, options.device));
-  options.limits = ResolveLimits(options.limits, options.device.device);
+  MEA_ASSIGN_OR_RETURN(options.limits, ResolveLimits(options.limits, options.device.device));
   MEA_ASSIGN_OR_RETURN(const Plan plan, PlanOf(flags, options));
   MEA_RETURN_IF_ERROR(plan.refusal);
   Print(plan, options);

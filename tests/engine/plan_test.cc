@@ -85,7 +85,8 @@ TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {
   PlanOptions options{
       .memory_bytes = ReadMachineLimits().memory_bytes,
       .limits =
-          ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCpu)};
+          ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCpu)
+              .value()};
   const auto engine = StartEngine({.model_dir = kModel, .device = "cpu", .num_threads = 1}).value();
   const Plan plan = PlanMemory(checkpoint, options).value();
   EXPECT_EQ(plan.default_cache_bytes, engine->memory_plan().kv_cache_bytes);
@@ -96,16 +97,28 @@ TEST(PlanTest, TheDefaultCacheIsWhatAnEngineTakes) {
 
 TEST(PlanTest, ALimitOfZeroIsTheDevices) {
   const ModelLimits limits =
-      ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCuda);
+      ResolveLimits({.max_batch_tokens = 0, .max_num_seqs = 0, .page_size = 0}, Device::kCuda)
+          .value();
   EXPECT_EQ(limits.max_batch_tokens, 2048);
   EXPECT_EQ(limits.max_num_seqs, 256);
   EXPECT_EQ(limits.max_logit_rows, 256);
   EXPECT_EQ(limits.page_size, 64);
   const ModelLimits asked =
-      ResolveLimits({.max_batch_tokens = 8, .max_num_seqs = 0, .page_size = 16}, Device::kCuda);
+      ResolveLimits({.max_batch_tokens = 8, .max_num_seqs = 0, .page_size = 128}, Device::kCuda)
+          .value();
   EXPECT_EQ(asked.max_batch_tokens, 8);
   EXPECT_EQ(asked.max_num_seqs, 8);  // no more than a step has tokens
-  EXPECT_EQ(asked.page_size, 16);
+  EXPECT_EQ(asked.page_size, 128);
+}
+
+TEST(PlanTest, LimitsThatNoEngineCanHaveAreNamed) {
+  EXPECT_EQ(
+      ResolveLimits({.max_batch_tokens = 50, .max_num_seqs = 100}, Device::kCpu).status().message(),
+      "--max-num-seqs 100 exceeds --max-batch-tokens 50");
+  EXPECT_EQ(ResolveLimits({.page_size = 24}, Device::kCpu).status().message(),
+            "--page-size 24 is not a multiple of 16");
+  EXPECT_EQ(ResolveLimits({.page_size = 32}, Device::kCuda).status().message(),
+            "--page-size 32 is not a multiple of 64");
 }
 
 TEST(PlanTest, OptionsOutOfRangeAreNamed) {
