@@ -368,7 +368,7 @@ std::vector<std::string> EngineCore::finished_ids() const {
 LoadForecast EngineCore::MakeForecast() const {
   LoadForecast forecast = scheduler_.MakeForecast(request_limits().max_context);
   forecast.prompt_budget =
-      std::min(forecast.prompt_budget, budget_.PromptTokens(scheduler_.load()));
+      std::min(forecast.prompt_budget, budget_.UsualPromptTokens(scheduler_.load()));
   forecast.step_time = budget_.step_time().Fit();
   forecast.is_known = budget_.step_time().is_known();
   return forecast;

@@ -20,12 +20,18 @@ void StepBudget::Observe(const StepReport& report) {
   num_mixed_steps_ = report.num_prefill_tokens > 1 ? num_mixed_steps_ + 1 : 0;
 }
 
+bool StepBudget::IsLimited(StepLoad load) const {
+  return load.num_decodes > 0 && target_itl_ != absl::InfiniteDuration();
+}
+
 int StepBudget::PromptTokens(StepLoad load) const {
-  if (load.num_decodes == 0 || target_itl_ == absl::InfiniteDuration()) {
-    return kUnlimitedPromptTokens;
-  }
   // If all steps were alike, they would not tell the time of decodes from that of prompts.
-  if (num_mixed_steps_ >= kProbePeriod) return 1;
+  if (IsLimited(load) && num_mixed_steps_ >= kProbePeriod) return 1;
+  return UsualPromptTokens(load);
+}
+
+int StepBudget::UsualPromptTokens(StepLoad load) const {
+  if (!IsLimited(load)) return kUnlimitedPromptTokens;
   if (!step_time_.is_known()) return kLeastPromptTokens;
   const StepTime time = step_time_.Fit();
   const double decode_seconds = time.Seconds(1, 0, load.num_decodes);

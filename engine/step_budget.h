@@ -30,11 +30,16 @@ class StepBudget {
 
   // What a step took.
   void Observe(const StepReport& report);
+  // For the next step.
   int PromptTokens(StepLoad load) const;
+  // For all steps but the probes.
+  int UsualPromptTokens(StepLoad load) const;
 
   const StepTimeModel& step_time() const { return step_time_; }
 
  private:
+  bool IsLimited(StepLoad load) const;
+
   // Prompts beside decodes have a step in kProbePeriod with a single token.
   static constexpr int kProbePeriod = 32;
 

@@ -77,5 +77,24 @@ TEST(SharedStepsTest, BudgetsDoNotChangeWhatIsDrawn) {
   }
 }
 
+// One of many steps has a single prompt token, to learn the time of decodes alone. A forecast is
+// about all of them.
+TEST(SharedStepsTest, AForecastExpectsTheUsualBudget) {
+  const RandomModelSpec spec;
+  EngineHarness harness(spec, {.max_batch_tokens = 512, .target_itl = absl::Milliseconds(1)});
+  harness.Add(RandomRequest(1, 5, 80, spec.vocab_size));
+  std::set<int> budgets;
+  for (int step = 0; step < 60; ++step) {
+    harness.Add(RandomRequest(2 + step, 60, 1, spec.vocab_size));
+    StepReport report = harness.core().RunStep(absl::UnixEpoch());
+    report.seconds = 0.1;
+    harness.core().Observe(report);
+    harness.core().Deliver();
+    if (step > 0) budgets.insert(report.prompt_budget);
+    EXPECT_EQ(harness.core().MakeForecast().prompt_budget, StepBudget::kLeastPromptTokens) << step;
+  }
+  EXPECT_THAT(budgets, ::testing::ElementsAre(1, StepBudget::kLeastPromptTokens));
+}
+
 }  // namespace
 }  // namespace mea::testing
