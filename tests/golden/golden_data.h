@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct RandomModel {
   std::vector<int32_t> greedy;
   double min_margin = 0;  // least gap between best and second-best logit along `greedy`
 };
+// What a failed test shows of it.
+inline void PrintTo(const RandomModel& model, std::ostream* out) {
+  *out << model.name << " of seed " << model.seed;
+}
 
 // Of random_models.jsonl, kha_iha_models.jsonl or family_models.jsonl.
 std::vector<RandomModel> LoadRandomModels(const std::string& file);
