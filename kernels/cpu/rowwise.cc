@@ -95,9 +95,12 @@ void NormRows(const NormRowsArgs& args, int64_t row) {
 // x * sigmoid(gate)
 HWY_INLINE Vec TimesSigmoid(Vec x, Vec gate) {
   const F32 d;
-  // Beyond 88 the float exp overflows, and the sigmoid is 0 to float precision anyway.
-  const Vec negated = hn::Min(hn::Neg(gate), hn::Set(d, 88.0f));
-  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(negated)));
+  // Beyond 88 the float exp overflows, and the sigmoid is 0 to float precision anyway. Not hn::Min,
+  // which may lose a NaN.
+  const Vec most = hn::Set(d, 88.0f);
+  const Vec negated = hn::Neg(gate);
+  const Vec exponent = hn::IfThenElse(hn::Gt(negated, most), most, negated);
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), Exp(exponent)));
 }
 
 // x * sigmoid(2 u) = 0.5 x (1 + tanh(u))

@@ -186,6 +186,21 @@ TEST_P(CpuLinearTest, GatesAgreeWithTheReference) {
   }
 }
 
+TEST_P(CpuLinearTest, ANaNOfAGateStaysVisibleInItsRow) {
+  const Tensor up = Random({2, 37}, DType::kF32, 61);
+  for (const GateOp& op : kGates) {
+    const Tensor gate = Random({2, 37}, DType::kF32, 60);
+    for (const int column : {0, 36}) {
+      gate.view().row<float>(1)[column] = std::numeric_limits<float>::quiet_NaN();
+    }
+    op.call(*backend_, gate.view(), up.view(), gate.view());
+    for (int column = 0; column < 37; ++column) {
+      EXPECT_FALSE(std::isnan(gate.view().row<float>(0)[column])) << op.name;
+      EXPECT_EQ(std::isnan(gate.view().row<float>(1)[column]), column % 36 == 0) << op.name;
+    }
+  }
+}
+
 TEST_P(CpuLinearTest, GatesOfARowDependOnThatRowAlone) {
   const Tensor gate = Random({35, 37}, DType::kF32, 62, 2.0);
   const Tensor up = Random({35, 37}, DType::kF32, 63);
