@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <vector>
 
@@ -21,5 +22,8 @@ inline bool IsServedBefore(const PromptLeft& a, const PromptLeft& b) {
 // least a quarter, so it ends however many short prompts come. The rest goes to the prompts in the
 // order of IsServedBefore, equals in the order of their turns.
 std::vector<int> DividePromptBudget(int budget, std::span<const PromptLeft> prompts);
+
+// Whether DividePromptBudget gives prompts[place] any of a budget above 0, in linear time.
+bool GetsShare(int budget, std::span<const PromptLeft> prompts, size_t place);
 
 }  // namespace mea

@@ -214,7 +214,7 @@ bool Scheduler::WouldGetShare(const Sequence& waiting, int budget) const {
     left.push_back(LeftOf(*prompt));
   }
   left.insert(left.begin() + place, LeftOf(waiting));
-  return DividePromptBudget(budget, left)[place] > 0;
+  return GetsShare(budget, left, place);
 }
 
 // Whoever gets no share yet stays in the queue: its pages can be another's meanwhile, and what is

@@ -24,7 +24,7 @@ inline constexpr int kUnlimitedPromptTokens = std::numeric_limits<int>::max();
 // infinite. Engine thread only.
 class StepBudget {
  public:
-  static constexpr int kLeastPromptTokens = 48;
+  static constexpr int kLeastPromptTokens = 24;
 
   explicit StepBudget(std::optional<absl::Duration> target_itl) : target_itl_(target_itl) {}
 

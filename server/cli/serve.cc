@@ -140,7 +140,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   command
       .add_option("--target-itl", flags.target_itl,
                   "Longest time of a step while sequences decode, e.g. 50ms: prompts get what is "
-                  "left of it, but at least 48 tokens. auto: 3 times what the step takes without "
+                  "left of it, but at least 24 tokens. auto: 2.5 times what the step takes without "
                   "prompts, more where prompts pile up. off: prompts fill every step up to "
                   "--max-batch-tokens")
       ->type_name("DURATION")

@@ -385,8 +385,8 @@ std::pair<int, int> MostBesideDecodes(std::optional<absl::Duration> target_itl) 
 
 TEST(EngineLoopTest, PromptsBesideDecodesGetWhatTheTargetLeaves) {
   EXPECT_EQ(MostBesideDecodes(absl::InfiniteDuration()), std::pair(63, 63));
-  EXPECT_EQ(MostBesideDecodes(absl::Seconds(60)), std::pair(48, 63)) << "then times are known";
-  EXPECT_EQ(MostBesideDecodes(absl::Nanoseconds(1)), std::pair(48, 48));
+  EXPECT_EQ(MostBesideDecodes(absl::Seconds(60)), std::pair(24, 63)) << "then times are known";
+  EXPECT_EQ(MostBesideDecodes(absl::Nanoseconds(1)), std::pair(24, 24));
 }
 
 TEST(EngineLoopTest, AFailedDeviceEndsEveryRequestAndTakesNoMore) {

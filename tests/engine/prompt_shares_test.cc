@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+#include <vector>
+
 namespace mea::testing {
 namespace {
 
@@ -40,6 +43,25 @@ TEST(PromptSharesTest, NobodyGetsMoreThanIsLeft) {
   EXPECT_THAT(Divide(100, {3, 4}), ElementsAre(3, 4));
   EXPECT_THAT(Divide(100, {}), IsEmpty());
   EXPECT_THAT(Divide(0, {5}), ElementsAre(0));
+}
+
+TEST(PromptSharesTest, WhetherAPromptGetsAShareIsWhatTheDivisionSays) {
+  std::mt19937 random(1);
+  const auto below = [&](int bound) { return static_cast<int>(random() % bound); };
+  int num_without = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<PromptLeft> prompts(1 + below(8));
+    for (PromptLeft& prompt : prompts) {
+      prompt = {.priority = below(2), .num_tokens = 1 + below(30)};
+    }
+    const int budget = 1 + below(100);
+    const std::vector<int> shares = DividePromptBudget(budget, prompts);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      ASSERT_EQ(GetsShare(budget, prompts, i), shares[i] > 0) << round << " " << i;
+      num_without += shares[i] == 0;
+    }
+  }
+  EXPECT_GT(num_without, 100);
 }
 
 }  // namespace

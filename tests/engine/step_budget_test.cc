@@ -48,21 +48,21 @@ TEST(StepBudgetTest, AnInfiniteTargetIsNone) {
             kUnlimitedPromptTokens);
 }
 
-TEST(StepBudgetTest, WithoutATargetAStepTakesThriceWhatItsDecodesTake) {
+TEST(StepBudgetTest, WithoutATargetAStepTakesTwoAndAHalfTimesWhatItsDecodesTake) {
   const StepBudget budget = Trained(std::nullopt);
   for (const int decodes : {60, 100, 200}) {
-    const int tokens = budget.PromptTokens({.num_decodes = decodes, .num_prompts = decodes / 4});
+    const int tokens = budget.PromptTokens({.num_decodes = decodes, .num_prompts = decodes / 2});
     const double alone = kStepCost.Seconds(1, 0, decodes);
-    EXPECT_NEAR(kStepCost.Seconds(1, tokens, decodes), 3 * alone, 0.1 * alone);
+    EXPECT_NEAR(kStepCost.Seconds(1, tokens, decodes), 2.5 * alone, 0.1 * alone);
   }
 }
 
 TEST(StepBudgetTest, WherePromptsPileUpTheyGetMore) {
   const StepBudget budget = Trained(std::nullopt);
-  const int few = budget.PromptTokens({.num_decodes = 90, .num_prompts = 30});
-  EXPECT_EQ(budget.PromptTokens({.num_decodes = 90, .num_prompts = 1}), few);
-  EXPECT_NEAR(budget.PromptTokens({.num_decodes = 90, .num_prompts = 60}), 2 * few, 2);
-  EXPECT_NEAR(budget.PromptTokens({.num_decodes = 90, .num_prompts = 300}), 10 * few, 10);
+  const int few = budget.PromptTokens({.num_decodes = 80, .num_prompts = 60});
+  EXPECT_EQ(budget.PromptTokens({.num_decodes = 80, .num_prompts = 1}), few);
+  EXPECT_NEAR(budget.PromptTokens({.num_decodes = 80, .num_prompts = 120}), 2 * few, 2);
+  EXPECT_NEAR(budget.PromptTokens({.num_decodes = 80, .num_prompts = 600}), 10 * few, 10);
 }
 
 TEST(StepBudgetTest, WhileNothingIsKnownPromptsGetTheLeast) {
