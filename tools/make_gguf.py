@@ -109,6 +109,11 @@ def pairs_side_by_side(rows, head_dim):
     return numpy.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
+def rope_theta(config):
+    """Newer checkpoints have it among other parameters of RoPE."""
+    return config.get("rope_theta") or config.get("rope_parameters", {}).get("rope_theta", 10000.0)
+
+
 def write(config, path, dtype, weights):
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer = gguf.GGUFWriter(path, "llama")
@@ -121,7 +126,7 @@ def write(config, path, dtype, weights):
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(config.get("rope_theta", 10000.0))
+    writer.add_rope_freq_base(rope_theta(config))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(FILE_TYPES[dtype])

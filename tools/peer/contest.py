@@ -16,18 +16,22 @@ class Failure(Exception):
 
 class Contender:
     """A program that answers a line "BATCH CONTEXT TOKENS" with a line of JSON; it is started when first asked, and
-    again after a failure."""
+    again after a failure. A system may take part in several variants. One that has `refuses`, a reason, is never
+    started."""
 
-    def __init__(self, system, storage, command):
-        self.system, self.storage = system, storage
+    def __init__(self, system, variant, storage, command=(), environment=None, refuses=None):
+        self.system, self.variant, self.storage, self.refuses = system, variant, storage, refuses
         self.command = [str(word) for word in command]
+        self.environment = {**os.environ, **(environment or {})}
         self.process = None
         self.errors = tempfile.TemporaryFile("w+")
 
     def ask(self, point, seconds):
+        if self.refuses:
+            raise Failure(self.refuses)
         if self.process is None:
-            pipe = subprocess.PIPE
-            self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+            self.process = subprocess.Popen(self.command, env=self.environment, text=True, **pipes)
         try:
             self.process.stdin.write(f"{point.batch} {point.context} {point.tokens}\n")
             self.process.stdin.flush()
@@ -96,7 +100,7 @@ def spread(seconds):
     }
 
 
-# A variant of the peer so much slower than its best in the first round takes no part in the others.
+# A variant of a peer so much slower than its best in the first round takes no part in the others.
 HOPELESS = 1.25
 
 
@@ -117,15 +121,16 @@ def alternate(contenders, point, options):
                 skipped[contender] = str(failure)
         if number == 0:
             started = time.monotonic()  # the peer's first round fills its cache
-            peers = {c: rows[c][0]["seconds"] for c in contenders if c not in skipped and c.system != "mea"}
-            for contender, seconds in peers.items():
-                if seconds > HOPELESS * min(peers.values()):
-                    skipped[contender] = f"{seconds / min(peers.values()):.1f} times its other way in the first round"
+            first = {c: rows[c][0]["seconds"] for c in contenders if c not in skipped and c.system != "mea"}
+            for contender, seconds in first.items():
+                best = min(other for c, other in first.items() if c.system == contender.system)
+                if seconds > HOPELESS * best:
+                    skipped[contender] = f"{seconds / best:.1f} times its other way in the first round"
     return [result_of(contender, rows[contender], skipped.get(contender)) for contender in contenders]
 
 
 def result_of(contender, rows, why):
-    result = {"system": contender.system, "storage": contender.storage}
+    result = {"system": contender.system, "variant": contender.variant, "storage": contender.storage}
     if why is not None:
         return {**result, "skipped": why}
     if contender.system != "mea":

@@ -1,10 +1,14 @@
-"""The peer: finds or builds llama.cpp outside of this tree, and llama_steps, which times its steps."""
+"""Two peers: finds llama.cpp (or builds it, outside of this tree) and its fork ik_llama.cpp, and builds llama_steps,
+which times their steps."""
 
 import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from .contest import Contender
 
 HERE = Path(__file__).resolve().parent
 SDIST = "llama-cpp-python==0.3.36"  # it contains the source of llama.cpp
@@ -12,7 +16,20 @@ SDIST = "llama-cpp-python==0.3.36"  # it contains the source of llama.cpp
 CMAKE_FLAGS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"]
 CMAKE_FLAGS += ["-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]
 CMAKE_FLAGS += ["-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_UI=OFF", "-G", "Ninja"]
-LIBRARIES = ["llama", "ggml", "ggml-cpu", "ggml-base"]  # in the order of their needs
+
+FLASH, NO_FLASH = {"flash": 1, "repack": 0}, {"flash": 0, "repack": 0}
+
+
+@dataclass(frozen=True)
+class Project:
+    system: str
+    libraries: list  # in the order of their needs
+    ways: dict  # ways to run it: the best one counts
+    defines: list = field(default_factory=list)
+
+
+LLAMA = Project("llama.cpp", ["llama", "ggml", "ggml-cpu", "ggml-base"], {"flash": FLASH, "no flash": NO_FLASH})
+IK = Project("ik_llama.cpp", ["llama", "ggml"], {"flash": FLASH, "repacked": {"flash": 1, "repack": 1}}, ["PEER_IK_LLAMA"])
 
 
 def run(*command):
@@ -40,11 +57,11 @@ def library(build, name):
 
 
 class Llama:
-    """`directory` holds a source tree of llama.cpp, or an unpacked distribution of llama-cpp-python, and its build/;
-    None: both are made in `cache`."""
+    """`directory` is a build of the project, or holds one; None: llama.cpp is downloaded and built in `cache`."""
 
-    def __init__(self, directory, cache):
+    def __init__(self, project, directory, cache):
         cache.mkdir(parents=True, exist_ok=True)
+        self.project = project
         if directory is None:
             self.source, self.build = download(cache), cache / "build"
             if not (self.build / "bin" / "llama-bench").exists():
@@ -52,22 +69,44 @@ class Llama:
                 run("cmake", "-S", self.source, "-B", self.build, *CMAKE_FLAGS)
                 run("cmake", "--build", self.build, "-j", os.cpu_count(), "--target", "llama-bench")
         else:
-            self.source = next(directory.glob("**/include/llama.h")).parent.parent
-            self.build = next(directory.glob("**/CMakeCache.txt")).parent
+            self.build = find(directory, "CMakeCache.txt").parent
+            self.source = source_of(self.build)
         self.bench = self.build / "bin" / "llama-bench"
         self.gguf_py = self.source / "gguf-py"
-        self.steps = self.link(cache / "llama_steps")
+        self.steps = self.link(cache / f"{project.system}_steps")
 
     def link(self, program):
-        libraries = [library(self.build, name) for name in LIBRARIES]
+        libraries = [library(self.build, name) for name in self.project.libraries]
         paths = [f"-Wl,-rpath,{path.parent}" for path in libraries if path.suffix == ".so"]
-        includes = [f"-I{self.source}/include", f"-I{self.source}/ggml/include"]
-        flags = ["-std=c++20", "-O2", "-Wall", "-Wextra", "-fopenmp"]
-        run("c++", *flags, *includes, HERE / "llama_steps.cc", *libraries, *paths, "-lpthread", "-ldl", "-o", program)
+        flags = [f"-I{self.source}/include", f"-I{self.source}/ggml/include", "-std=c++20", "-O2", "-Wall", "-Wextra"]
+        flags += ["-fopenmp"] + [f"-D{name}" for name in self.project.defines]
+        run("c++", *flags, HERE / "llama_steps.cc", *libraries, *paths, "-lpthread", "-ldl", "-o", program)
         return program
+
+    def contenders(self, gguf, cache_type, states, options):
+        """One for each way to run it. `states` is a directory for filled caches."""
+        for name, way in self.project.ways.items():
+            kept = states / f"{self.project.system}-{cache_type}-{way['flash']}"
+            kept.mkdir(parents=True, exist_ok=True)
+            flags = [options.threads, way["flash"], way["repack"], cache_type, options.round_seconds, kept]
+            yield Contender(self.project.system, name, "plain", [self.steps, gguf, *flags])
 
     def version(self):
         for place in [self.source, *self.source.parents]:
             if place.name.startswith("llama_cpp_python-"):
-                return place.name
-        return self.source.name
+                return f"{self.project.system} of {place.name}"
+        git = ["git", "-C", str(self.source), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        return f"{self.project.system} {commit}".strip()
+
+
+def find(directory, name):
+    found = next(directory.rglob(name), None)
+    if found is None:
+        sys.exit(f"bench_peer: no {name} in {directory}")
+    return found
+
+
+def source_of(build):
+    cached = (build / "CMakeCache.txt").read_text().splitlines()
+    return Path(next(line for line in cached if line.startswith("CMAKE_HOME_DIRECTORY:")).split("=", 1)[1])

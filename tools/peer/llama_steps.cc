@@ -1,9 +1,10 @@
-// Times single steps of llama.cpp, as its own llama-bench does: llama_decode and
-// llama_synchronize, nothing else. tools/bench_peer builds it against a tree of llama.cpp and asks
-// it, line by line, what `mea bench engine --paced` is asked:
+// Times single steps of llama.cpp or ik_llama.cpp, as their own llama-bench does: llama_decode and
+// llama_synchronize, nothing else. tools/bench_peer builds it against a tree of either and asks it,
+// line by line, what `mea bench engine --paced` is asked:
 //
-//   llama_steps MODEL.gguf THREADS FLASH_ATTENTION(0|1) CACHE_TYPE ROUND_SECONDS STATE_DIR
+//   llama_steps MODEL.gguf THREADS FLASH_ATTENTION REPACK CACHE_TYPE ROUND_SECONDS STATE_DIR
 //
+// where FLASH_ATTENTION and REPACK are 0 or 1.
 // A line "BATCH CONTEXT TOKENS" is answered by {"seconds": S}, the time of a step of TOKENS rows of
 // each of BATCH sequences that see CONTEXT tokens, or by {"error": TEXT}, its last word. A cache of
 // some depth is filled once by llama.cpp's own prompt processing and kept in STATE_DIR, where later
@@ -12,7 +13,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -22,16 +22,15 @@
 #include <string>
 #include <vector>
 
-#include "ggml-cpu.h"
-#include "llama.h"
+#include "llama_api.h"
 
 namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-constexpr int kCellMultiple = 256;  // llama.cpp sees its cache in pieces of so many tokens
-constexpr int kMicroBatch = 512;    // rows that it computes at once by default
-constexpr int kWarmUpRuns = 3;      // as engine/bench/rounds.cc
+using api::kMicroBatch;
+
+constexpr int kWarmUpRuns = 3;  // as engine/bench/rounds.cc
 constexpr int kMostRuns = 10000;
 
 [[noreturn]] void Fail(const std::string& what) {
@@ -39,7 +38,9 @@ constexpr int kMostRuns = 10000;
   std::exit(1);
 }
 
-int RoundUp(int value) { return (value + kCellMultiple - 1) / kCellMultiple * kCellMultiple; }
+int RoundUp(int value) {
+  return (value + api::kCellMultiple - 1) / api::kCellMultiple * api::kCellMultiple;
+}
 
 ggml_type ParseType(const std::string& name) {
   const std::map<std::string, ggml_type> types = {{"f32", GGML_TYPE_F32},
@@ -55,6 +56,7 @@ struct Options {
   std::string model;
   int num_threads;
   bool flash_attention;
+  bool repack;
   ggml_type cache_type;
   double round_seconds;
   std::string state_dir;
@@ -63,24 +65,21 @@ struct Options {
 // Sequences of one capacity, each with a cache of its own.
 class Sequences {
  public:
-  Sequences(llama_model* model, ggml_threadpool* threads, const Options& options, int count,
+  Sequences(llama_model* model, const api::Threads& threads, const Options& options, int count,
             int capacity)
       : count_(count),
         capacity_(RoundUp(capacity)),
         num_tokens_(llama_vocab_n_tokens(llama_model_get_vocab(model))),
         batch_(llama_batch_init(std::max(kMicroBatch, count), 0, 1)) {
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = count_ * capacity_;
+    api::Describe(params, count_, capacity_, options.flash_attention);
     params.n_batch = params.n_ubatch = std::max(kMicroBatch, count);
     params.n_seq_max = count_;
     params.n_threads = params.n_threads_batch = options.num_threads;
-    params.flash_attn_type =
-        options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = params.type_v = options.cache_type;
-    params.kv_unified = false;  // one cache for all makes every sequence look at all cells
     context_ = llama_init_from_model(model, params);
     if (context_ == nullptr) Fail("no context of this size");
-    llama_attach_threadpool(context_, threads, nullptr);
+    threads.Attach(context_);
   }
   ~Sequences() {
     llama_batch_free(batch_);
@@ -95,28 +94,12 @@ class Sequences {
 
   // `state` is a sequence saved by a context of one.
   bool Restore(std::vector<uint8_t> state) {
-    // Behind a magic number and a sequence id stands for how many sequences the context has caches,
-    // then the cells of each: of one here, none of the others.
-    constexpr size_t kCountAt = 8;
-    const uint32_t count = count_;
-    if (state.size() < kCountAt + sizeof(count)) return false;
-    std::memcpy(state.data() + kCountAt, &count, sizeof(count));
-    state.resize(state.size() + (count - 1) * sizeof(uint32_t), 0);
-    for (int s = 0; s < count_; ++s) {
-      if (llama_state_seq_set_data(context_, state.data(), state.size(), s) == 0) return false;
-    }
-    return true;
+    return api::RestoreAll(context_, std::move(state), count_);
   }
-  std::vector<uint8_t> Save() {
-    std::vector<uint8_t> state(llama_state_seq_get_size(context_, 0));
-    state.resize(llama_state_seq_get_data(context_, state.data(), state.size(), 0));
-    return state;
-  }
+  std::vector<uint8_t> Save() { return api::Save(context_, 0); }
   // Forgets all from this position on.
   void Trim(int position) {
-    for (int s = 0; s < count_; ++s) {
-      llama_memory_seq_rm(llama_get_memory(context_), s, position, -1);
-    }
+    for (int s = 0; s < count_; ++s) api::Forget(context_, s, position);
   }
 
   // Computes `tokens` rows of every sequence behind `depth` tokens; logits of the last ones.
@@ -150,16 +133,15 @@ class Sequences {
 
 class Peer {
  public:
-  explicit Peer(const Options& options) : options_(options) {
-    model_ = llama_model_load_from_file(options.model.c_str(), llama_model_default_params());
+  explicit Peer(const Options& options) : options_(options), threads_(options.num_threads) {
+    llama_model_params params = llama_model_default_params();
+    if (!api::Repack(params, options.repack)) Fail("it cannot be asked to repack weights");
+    model_ = llama_model_load_from_file(options.model.c_str(), params);
     if (model_ == nullptr) Fail("cannot load " + options.model);
-    ggml_threadpool_params threads = ggml_threadpool_params_default(options.num_threads);
-    threads_ = ggml_threadpool_new(&threads);
   }
   ~Peer() {
     sequences_.reset();
-    ggml_threadpool_free(threads_);
-    llama_model_free(model_);
+    api::FreeModel(model_);
   }
 
   // Seconds of one step, averaged over those that fill a round.
@@ -230,8 +212,8 @@ class Peer {
   }
 
   const Options options_;
+  const api::Threads threads_;
   llama_model* model_ = nullptr;
-  ggml_threadpool* threads_ = nullptr;
   std::map<int, std::vector<uint8_t>> states_;  // by depth
   std::unique_ptr<Sequences> sequences_;        // of the last point
   int depth_ = 0;
@@ -240,8 +222,8 @@ class Peer {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 7) {
-    std::fprintf(stderr, "llama_steps: six arguments are needed, see its source\n");
+  if (argc != 8) {
+    std::fprintf(stderr, "llama_steps: seven arguments are needed, see its source\n");
     return 2;
   }
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
@@ -250,9 +232,10 @@ int main(int argc, char** argv) {
   Peer peer({.model = argv[1],
              .num_threads = std::atoi(argv[2]),
              .flash_attention = std::string(argv[3]) == "1",
-             .cache_type = ParseType(argv[4]),
-             .round_seconds = std::atof(argv[5]),
-             .state_dir = argv[6]});
+             .repack = std::string(argv[4]) == "1",
+             .cache_type = ParseType(argv[5]),
+             .round_seconds = std::atof(argv[6]),
+             .state_dir = argv[7]});
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     int batch = 0, context = 0, tokens = 0;

@@ -1,5 +1,6 @@
-"""One random model of a shape in every format that tools/bench_peer measures: the shape as mea's checkpoint with every
-head stored and with half of them, and the first of these as GGUF, through tools/make_gguf.py."""
+"""One model in every format that tools/bench_peer measures. Random weights of a shape: mea's checkpoint with every head
+stored and with half of them, and the first of these as GGUF, through tools/make_gguf.py. A real checkpoint: as it is,
+and as GGUF."""
 
 import json
 import os
@@ -18,15 +19,23 @@ SEED = 1
 @dataclass
 class Shape:
     name: str
-    directory: str  # of tests/bench/shapes: the shape with half of the heads
+    directory: str  # of tests/bench/shapes: the shape with half of the heads; None: a checkpoint is to be given
     depths: list  # cached tokens of decode
     batches: list
     prompt_depths: list  # cached tokens before a prompt's chunk
+    weights: list  # names of types
     changes: dict = field(default_factory=dict)  # to its config.json
+    checkpoint: Path = None  # a Hugging Face directory of a llama
 
-    def config(self, max_position):
+    @property
+    def max_position(self):
+        if self.checkpoint is not None:
+            return json.loads((self.checkpoint / "config.json").read_text())["max_position_embeddings"]
+        return max(self.depths + self.prompt_depths + [8192]) + 1024
+
+    def config(self):
         config = json.loads((SHAPES / self.directory / "config.json").read_text())
-        config.update(self.changes, max_position_embeddings=max_position)
+        config.update(self.changes, max_position_embeddings=self.max_position)
         return {name: value for name, value in config.items() if value is not None}
 
 
@@ -126,12 +135,14 @@ def write_gguf(path, checkpoint, dtype, gguf_py):
 
 
 def write_all(directory, shape, weights, gguf_py):
-    """Paths of the three: {"plain": checkpoint, "mea": checkpoint, "gguf": file}."""
-    max_position = max(shape.depths + shape.prompt_depths) + 1024
-    config = shape.config(max_position)
+    """Paths of all: {"plain": checkpoint, "mea": checkpoint, "gguf": file}; no "mea" of a real checkpoint."""
     stem = directory / f"{shape.name}-{weights.name}"
-    paths = {"plain": stem / "plain", "mea": stem / "mea-pivot", "gguf": stem / "peer.gguf"}
-    write_checkpoint(paths["plain"], plain(config), weights.checkpoint)
-    write_checkpoint(paths["mea"], config, weights.checkpoint)
+    paths = {"plain": shape.checkpoint or stem / "plain", "gguf": stem / "peer.gguf"}
+    stem.mkdir(parents=True, exist_ok=True)
+    if shape.checkpoint is None:
+        config = shape.config()
+        paths["mea"] = stem / "mea-pivot"
+        write_checkpoint(paths["plain"], plain(config), weights.checkpoint)
+        write_checkpoint(paths["mea"], config, weights.checkpoint)
     write_gguf(paths["gguf"], paths["plain"], weights.gguf, gguf_py)
     return paths

@@ -2,16 +2,23 @@
 
 import json
 
-HEAD = ["model", "step", "batch", "depth", "plain ms", "min..max", "half ms", "min..max", "peer ms", "min..max"]
-HEAD += ["peer/plain", "peer/half", "of limit: plain", "half", "peer", "others"]
 PLAIN, HALF = ("mea", "plain"), ("mea", "mea")
-STYLES = {"plain": "o-", "half": "s-", "peer": "^-", "limit of plain": "k--", "limit of half": "k:"}
+PEERS = ["llama.cpp", "ik_llama.cpp", "vLLM"]
+STYLES = {"plain": "o-", "half": "s-", "limit of plain": "k--", "limit of half": "k:"}
+STYLES |= dict(zip(PEERS, ["^-", "v-", "d-"]))
+
+
+def head(peers):
+    """Headings of Point.cells of these peers."""
+    columns = ["model", "step", "batch", "depth", "plain ms", "min..max", "half ms", "min..max"]
+    columns += [f"{peer} ms" for peer in peers]
+    return columns + ["best peer / plain", "/ half", "of limit: plain", "half", "best peer", "others"]
 
 
 def with_limits(results):
     """Adds rates and the share of the machine's limit: a peer must move and compute at least what mea with every head
     stored does."""
-    measured = {(r["system"], r["storage"]): r for r in results if "skipped" not in r}
+    measured = {(r["system"], r["storage"]): r for r in results if r["system"] == "mea" and "skipped" not in r}
     for result in results:
         of = (result["system"], result["storage"])
         if "skipped" in result:
@@ -35,21 +42,29 @@ class Point:
 
     def __init__(self, results):
         self.first = results[0]
-        by_kind = {(r["system"], r["storage"]): r for r in results if r["system"] == "mea"}
-        peers = [r for r in results if r["system"] != "mea"]
-        timed = [r for r in peers if "skipped" not in r]
-        self.plain, self.half = by_kind.get(PLAIN), by_kind.get(HALF)
-        self.peer = min(timed, key=lambda r: r["seconds"]["median"], default=peers[0] if peers else None)
+        ours = {(r["system"], r["storage"]): r for r in results if r["system"] == "mea"}
+        self.plain, self.half = ours.get(PLAIN), ours.get(HALF)
+        ways = {peer: [r for r in results if r["system"] == peer] for peer in PEERS}
+        self.peers = {peer: fastest(results) for peer, results in ways.items() if results}
+        self.best = fastest(list(self.peers.values()))
 
     def cells(self):
-        first, three = self.first, (self.plain, self.half, self.peer)
+        first = self.first
         cells = [first["shape"], first["bench"], first["batch"], first["depth"]]
-        for result in three:
-            cells += times(result)
-        cells[8] += f" ({self.peer['variant']})" if is_timed(self.peer) else ""
-        cells += [ratio(self.peer, self.plain), ratio(self.peer, self.half)]
-        cells += [f"{100 * r['share_of_floor']:.0f} %" if is_timed(r) and "share_of_floor" in r else "" for r in three]
+        cells += times(self.plain) + times(self.half)
+        for result in self.peers.values():
+            variant = f" ({result['variant']})" if is_timed(result) and result["variant"] else ""
+            cells.append(times(result)[0] + variant)
+        cells += [ratio(self.best, self.plain), ratio(self.best, self.half)]
+        limited = (self.plain, self.half, self.best)
+        cells += [f"{100 * r['share_of_floor']:.0f} %" if is_timed(r) and "share_of_floor" in r else "" for r in limited]
         return cells + [f"{first['others']:.2f}" if "others" in first else ""]
+
+
+def fastest(results):
+    """Of those that were timed; without any, the first."""
+    timed = [r for r in results if is_timed(r)]
+    return min(timed, key=lambda r: r["seconds"]["median"], default=results[0] if results else None)
 
 
 def is_timed(result):
@@ -84,7 +99,8 @@ def grouped(report):
 
 def markdown(report):
     machine = report["machine"]
-    lines = [f"{machine['processor']}, {machine['threads']} threads, {report['date']}, {machine['peer']}."]
+    peers = ", ".join(report["peers"])
+    lines = [f"{machine['processor']}, {machine['threads']} threads, {report['date']}, {peers}."]
     for roofline in report["roofline"]:
         spread = {name: roofline[name] for name in ("bytes_per_second", "flops_per_second")}
         rates = [f"{1e-9 * s['median']:.1f} ({1e-9 * s['min']:.1f}..{1e-9 * s['max']:.1f})" for s in spread.values()]
@@ -93,8 +109,10 @@ def markdown(report):
     quiet = "was quiet" if most < 0.1 else "WAS NOT QUIET"
     lines += report["checks"]
     lines.append(f"The machine {quiet}: others kept up to {most:.2f} cores busy (last column).")
-    lines += [f"`{report['command']}`", "", "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for points in grouped(report).values():
+    groups = grouped(report)
+    columns = head(next(iter(groups.values()))[0].peers) if groups else []
+    lines += [f"`{report['command']}`", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for points in groups.values():
         lines += ["| " + " | ".join(str(cell) for cell in point.cells()) + " |" for point in points]
     return "\n".join(lines) + "\n"
 
@@ -108,12 +126,12 @@ def series(points, axis):
         def add(name, result, seconds):
             lines[name].append((x, 1e3 * seconds / (result["batch"] * result["tokens"])))
 
-        named = {"plain": point.plain, "half": point.half, "peer": point.peer}
+        named = {"plain": point.plain, "half": point.half, **point.peers}
         for name, result in named.items():
             if not is_timed(result):
                 continue
             add(name, result, result["seconds"]["median"])
-            if name != "peer" and "floor_seconds" in result:
+            if name not in PEERS and "floor_seconds" in result:
                 add(f"limit of {name}", result, result["floor_seconds"])
     return {name: line for name, line in lines.items() if line}
 
