@@ -1,7 +1,9 @@
 """Two peers: finds llama.cpp (or builds it, outside of this tree) and its fork ik_llama.cpp, and builds llama_steps,
 which times their steps."""
 
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -17,6 +19,7 @@ CMAKE_FLAGS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED
 CMAKE_FLAGS += ["-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]
 CMAKE_FLAGS += ["-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_UI=OFF", "-G", "Ninja"]
 
+CACHES = {"bf16": "f16", "int8": "q8_0"}  # of mea: of both
 FLASH, NO_FLASH = {"flash": 1, "repack": 0}, {"flash": 0, "repack": 0}
 
 
@@ -26,10 +29,17 @@ class Project:
     libraries: list  # in the order of their needs
     ways: dict  # ways to run it: the best one counts
     defines: list = field(default_factory=list)
+    bench_has_depths: bool = True  # its llama-bench
 
 
 LLAMA = Project("llama.cpp", ["llama", "ggml", "ggml-cpu", "ggml-base"], {"flash": FLASH, "no flash": NO_FLASH})
-IK = Project("ik_llama.cpp", ["llama", "ggml"], {"flash": FLASH, "repacked": {"flash": 1, "repack": 1}}, ["PEER_IK_LLAMA"])
+IK = Project(
+    "ik_llama.cpp",
+    ["llama", "ggml"],
+    {"flash": FLASH, "repacked": {"flash": 1, "repack": 1}},
+    defines=["PEER_IK_LLAMA"],
+    bench_has_depths=False,
+)
 
 
 def run(*command):
@@ -83,13 +93,26 @@ class Llama:
         run("c++", *flags, HERE / "llama_steps.cc", *libraries, *paths, "-lpthread", "-ldl", "-o", program)
         return program
 
-    def contenders(self, gguf, cache_type, states, options):
-        """One for each way to run it. `states` is a directory for filled caches."""
+    def contenders(self, paths, shape, _weights, _points, options):
+        """One for each way to run it."""
+        cache_type = CACHES[options.cache_type]
         for name, way in self.project.ways.items():
-            kept = states / f"{self.project.system}-{cache_type}-{way['flash']}"
+            kept = options.cache / "states" / shape.name / f"{self.project.system}-{cache_type}-{way['flash']}"
             kept.mkdir(parents=True, exist_ok=True)
             flags = [options.threads, way["flash"], way["repack"], cache_type, options.round_seconds, kept]
-            yield Contender(self.project.system, name, "plain", [self.steps, gguf, *flags])
+            yield Contender(self.project.system, name, "plain", [self.steps, paths["gguf"], *flags])
+
+    def own_bench(self, gguf, chunk, depths, options):
+        """(tokens of a step, depth, its seconds) of the project's own llama-bench."""
+        cache_type = CACHES[options.cache_type]
+        flags = ["-m", gguf, "-t", options.threads, "-fa", 1, "-ctk", cache_type, "-ctv", cache_type, "-o", "json"]
+        flags += ["-r", options.rounds, "-p", chunk, "-n", 16]
+        flags += ["-d", ",".join(map(str, depths))] if self.project.bench_has_depths else []
+        command = [str(word) for word in [self.bench, *flags]]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=options.answer_seconds, check=True)
+        for row in json.loads(ended.stdout):
+            steps = 1 if row["n_prompt"] else row["n_gen"]
+            yield row["n_prompt"] or 1, row.get("n_depth", 0), 1e-9 * statistics.median(row["samples_ns"]) / steps
 
     def version(self):
         for place in [self.source, *self.source.parents]:

@@ -56,8 +56,7 @@ class Point:
             variant = f" ({result['variant']})" if is_timed(result) and result["variant"] else ""
             cells.append(times(result)[0] + variant)
         cells += [ratio(self.best, self.plain), ratio(self.best, self.half)]
-        limited = (self.plain, self.half, self.best)
-        cells += [f"{100 * r['share_of_floor']:.0f} %" if is_timed(r) and "share_of_floor" in r else "" for r in limited]
+        cells += [share(result) for result in (self.plain, self.half, self.best)]
         return cells + [f"{first['others']:.2f}" if "others" in first else ""]
 
 
@@ -78,6 +77,10 @@ def times(result):
         return [result["skipped"], ""]
     took = result["seconds"]
     return [f"{1e3 * took['median']:.4g}", f"{1e3 * took['min']:.4g}..{1e3 * took['max']:.4g}"]
+
+
+def share(result):
+    return f"{100 * result['share_of_floor']:.0f} %" if is_timed(result) and "share_of_floor" in result else ""
 
 
 def ratio(peer, ours):

@@ -1,4 +1,4 @@
-"""Times single steps of vLLM's CPU build: its engine's scheduler decides, its executor's part is timed, which prepares the
+"""Times single steps of vLLM's CPU build: its scheduler decides, what its executor does is timed, which prepares the
 batch, runs the model and draws tokens. tools/bench_peer runs it with the Python of vLLM's virtual environment and asks
 it, line by line, what `mea bench engine --paced` is asked:
 

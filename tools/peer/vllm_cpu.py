@@ -1,4 +1,4 @@
-"""A peer: vLLM's CPU build in a virtual environment."""
+"""A peer: vLLM's CPU build in a virtual environment. Not named vllm.py, which vllm_steps.py would import as vLLM."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ class Vllm:
         self.venv = venv.absolute()
         self.python = self.venv / "bin" / "python"
 
-    def contenders(self, checkpoint, shape, weights, points, options):
+    def contenders(self, paths, shape, weights, points, options):
         """It has BF16 weights beside a BF16 cache, or nothing that would compare."""
         if weights.name != "bf16" or options.cache_type != "bf16":
             yield Contender("vLLM", "", "plain", refuses="BF16 weights and cache only")
@@ -23,7 +23,7 @@ class Vllm:
         batch = max(point.batch for point in points)
         cached = max(point.batch * (point.context + ROOM) for point in points)
         numbers = [shape.max_position, batch, cached, options.round_seconds]
-        command = [self.python, HERE / "vllm_steps.py", checkpoint, *numbers]
+        command = [self.python, HERE / "vllm_steps.py", paths["plain"], *numbers]
         yield Contender("vLLM", "", "plain", command, self.environment(options.threads))
 
     def environment(self, threads):
