@@ -21,8 +21,9 @@ class Vllm:
             yield Contender("vLLM", "", "plain", refuses="BF16 weights and cache only")
             return
         batch = max(point.batch for point in points)
-        cached = max(point.batch * (point.context + ROOM) for point in points)
-        numbers = [shape.max_position, batch, cached, options.round_seconds]
+        context = min(max(point.context for point in points) + ROOM, shape.max_position)
+        cached = max(context, *(point.batch * (point.context + ROOM) for point in points))
+        numbers = [context, batch, cached, options.round_seconds]
         command = [self.python, HERE / "vllm_steps.py", paths["plain"], *numbers]
         yield Contender("vLLM", "", "plain", command, self.environment(options.threads))
 
