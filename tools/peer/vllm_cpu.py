@@ -28,14 +28,13 @@ class Vllm:
         yield Contender("vLLM", "", "plain", command, self.environment(options.threads))
 
     def environment(self, threads):
-        """What its documentation asks for, and its server sets for its worker."""
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+        """What its server sets for its workers: torch's own OpenMP, a core for each thread."""
+        cores = " ".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
         variables = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
         variables["PATH"] = f"{self.venv / 'bin'}:{os.environ['PATH']}"
-        openmp = self.venv / "lib" / "libiomp5.so"
-        if openmp.exists():
-            variables |= {"LD_PRELOAD": str(openmp), "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"}
-            variables["KMP_AFFINITY"] = f"granularity=fine,explicit,proclist=[{cores}]"
+        openmp = next(self.venv.glob("lib/python*/site-packages/torch/lib/libgomp*.so*"), None)
+        if openmp is not None:
+            variables |= {"LD_PRELOAD": str(openmp), "GOMP_CPU_AFFINITY": cores}
         return variables
 
     def version(self):
