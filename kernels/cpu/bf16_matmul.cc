@@ -30,7 +30,7 @@ struct Bf16Kind {
 
   // Two of few rows as well: half of the loads of x. Fewer rows wait for memory, which then came
   // later; of more, the sums would not fit the registers.
-  static constexpr int FewVectors(int rows) { return rows >= 4 && rows <= 12 ? 2 : 1; }
+  static constexpr int FewVectors(int rows) { return rows >= 6 && rows <= 12 ? 2 : 1; }
 
   static int64_t RowFloats(int64_t k) { return (k + 1) / 2; }
 
@@ -41,11 +41,14 @@ struct Bf16Kind {
                                   Floats (&sums)[kRows][kVectors]) {
     ahead.Read();
     Words w[kVectors];
+    MEA_UNROLL
     for (int c = 0; c < kVectors; ++c) w[c] = weights[c];
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) {
       auto pair = (Words)InAllLanes(x[r]);
       // In a register: GCC would make it a memory operand of all its uses.
       if constexpr (kVectors > 1) asm("" : "+v"(pair));
+      MEA_UNROLL
       for (int c = 0; c < kVectors; ++c) sums[r][c] = AddPairs(sums[r][c], pair, w[c]);
     }
     x += kRows;

@@ -33,6 +33,9 @@
 
 #include "kernels/cpu/matmul.h"
 
+// Before each loop over an array of sums: GCC keeps it in registers only if it sees no loop.
+#define MEA_UNROLL _Pragma("GCC unroll 16")
+
 HWY_PUSH_ATTRIBUTES(MEA_PRODUCT_TARGET)
 namespace mea::cpu {
 namespace {
@@ -136,18 +139,22 @@ void StreamTile(const MatMulBlock& block, int out) {
   using Weight = typename Kind::Weight;
   constexpr int kStepDepth = kVectorBytes / sizeof(Weight);
   const Weight* rows[kVectors][kLanes];
+  MEA_UNROLL
   for (int c = 0; c < kVectors; ++c) RowsOf(block, out + c * kLanes, rows[c]);
   ReadAhead<kVectors> ahead = {
       .next = reinterpret_cast<const char*>(rows[0][0] + kVectors * kLanes * block.w_stride),
       .step = kVectors * kVectorBytes};
   const float* x = block.x;
   Floats sums[kRows][kVectors];
-  for (auto& row_sums : sums) {
-    for (Floats& sum : row_sums) sum = Floats{};
+  MEA_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MEA_UNROLL
+    for (int c = 0; c < kVectors; ++c) sums[r][c] = Floats{};
   }
   for (int64_t i = 0; i < block.k; i += kStepDepth) {
     asm("" : "+m"(rows));
     Words in_memory[kLanes][kVectors];
+    MEA_UNROLL
     for (int c = 0; c < kVectors; ++c) {
       Words transposed[kLanes];
       LoadTransposed<Kind>(rows[c], i, block.k, transposed);
@@ -160,8 +167,10 @@ void StreamTile(const MatMulBlock& block, int out) {
     asm("" : "+r"(num_units));  // not unrolled: GCC would mix the units
     for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
   }
+  MEA_UNROLL
   for (int c = 0; c < kVectors; ++c) {
     const typename Kind::Finish finish(block, out + c * kLanes);
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) StoreResult(block, r, out + c * kLanes, finish(sums[r][c]));
   }
 }
@@ -187,6 +196,7 @@ struct Panel {
 template <typename Kind>
 void TransposePanel(const MatMulBlock& block, int out, Stretch k, Words* weights) {
   using Weight = typename Kind::Weight;
+  MEA_UNROLL
   for (int c = 0; c < kTileVectors; ++c) {
     const Weight* rows[kLanes];
     RowsOf(block, out + c * kLanes, rows);
@@ -208,7 +218,9 @@ void MultiplyPanel(const Panel& panel, int row, const float* x, ReadAhead<1>& re
   const MatMulBlock& block = panel.block;
   auto* const vectors = reinterpret_cast<Floats*>(kept);
   Floats sums[kRows][kTileVectors];
+  MEA_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    MEA_UNROLL
     for (int c = 0; c < kTileVectors; ++c) {
       sums[r][c] = panel.k.begin == 0 ? Floats{} : vectors[r * kTileVectors + c];
     }
@@ -219,14 +231,18 @@ void MultiplyPanel(const Panel& panel, int row, const float* x, ReadAhead<1>& re
   for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
   read_ahead = ahead;
   if (panel.k.end < block.k) {
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) {
+      MEA_UNROLL
       for (int c = 0; c < kTileVectors; ++c) vectors[r * kTileVectors + c] = sums[r][c];
     }
     return;
   }
+  MEA_UNROLL
   for (int c = 0; c < kTileVectors; ++c) {
     const int out = panel.out + c * kLanes;
     const typename Kind::Finish finish(block, out);
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) StoreResult(block, row + r, out, finish(sums[r][c]));
   }
 }

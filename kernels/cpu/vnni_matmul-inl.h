@@ -45,25 +45,32 @@ struct VnniKind {
                                   Floats (&sums)[kRows][kVectors]) {
     const float* const scales = x;
     Words integers[kRows][kVectors];
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) {
+      MEA_UNROLL
       for (int c = 0; c < kVectors; ++c) integers[r][c] = (Words)InAllLanes(x[kRows + r]);
     }
     x += 2 * kRows;
     for (int i = 0; i < kGroupQuads; ++i, x += kRows, weights += kVectors) {
       ahead.Read();
       Words w[kVectors];
+      MEA_UNROLL
       for (int c = 0; c < kVectors; ++c) w[c] = weights[c];
+      MEA_UNROLL
       for (int r = 0; r < kRows; ++r) {
         auto quads = (Words)InAllLanes(x[r]);
         // In registers: GCC would make the quads a memory operand of all their uses.
         if constexpr (kVectors > 1) asm("" : "+v"(quads));
+        MEA_UNROLL
         for (int c = 0; c < kVectors; ++c) {
           integers[r][c] = DotBytes(integers[r][c], w[c], quads);
           if constexpr (kVectors > 1) asm("" : "+v"(integers[r][c]));
         }
       }
     }
+    MEA_UNROLL
     for (int r = 0; r < kRows; ++r) {
+      MEA_UNROLL
       for (int c = 0; c < kVectors; ++c) {
         sums[r][c] = MulAdd(__builtin_convertvector(integers[r][c], Floats), InAllLanes(scales[r]),
                             sums[r][c]);
@@ -120,8 +127,7 @@ struct Rounded {
     const auto top = (Floats)bits;
     const Floats largest = top > kLeastTop ? top : InAllLanes(kLeastTop);
     const Floats inverse = is_finite ? 127.0f / largest : Floats{};
-    parts[0] = is_finite ? largest / 127.0f
-                         : InAllLanes(std::numeric_limits<float>::quiet_NaN());
+    parts[0] = is_finite ? largest / 127.0f : InAllLanes(std::numeric_limits<float>::quiet_NaN());
     Words sum = {};
     for (int j = 0; j < kGroupQuads; ++j) {
       Words quads = {};
