@@ -30,7 +30,7 @@ struct Bf16Kind {
 
   // Two of few rows as well: half of the loads of x. Fewer rows wait for memory, which then came
   // later; of more, the sums would not fit the registers.
-  static constexpr int FewVectors(int rows) { return rows >= 6 && rows <= 12 ? 2 : 1; }
+  static constexpr int FewVectors(int rows) { return rows >= 6 && rows <= 13 ? 2 : 1; }
 
   static int64_t RowFloats(int64_t k) { return (k + 1) / 2; }
 
