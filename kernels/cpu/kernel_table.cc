@@ -13,29 +13,48 @@
 namespace mea::cpu {
 namespace {
 
-// A row above those of Highway, whose 1.0.3 compiles no dot products.
-constexpr char kBf16Target[] = "AVX3_BF16";
+// A row of the table: an instruction set of Highway, and the products that its 1.0.3 does not know.
+struct Target {
+  const char* name;
+  int64_t base;
+  bool has_pairs = false;  // dot products of BF16, in attention as well
+  ProductKernels (*int8)() = GetInt8MatMulKernels;
+};
 
-bool HasBf16Target() {
-  return (hwy::SupportedAndGeneratedTargets().front() & HWY_AVX3) != 0 && HasBf16Products() &&
-         HasVnniProducts();
+// Those of this build and this machine, best first.
+std::vector<Target> Targets() {
+  std::vector<Target> targets;
+  for (const int64_t base : hwy::SupportedAndGeneratedTargets()) {
+    if (base == HWY_AVX3 && HasVnniProducts()) {
+      if (HasBf16Products()) {
+        targets.push_back(
+            {.name = "AVX3_BF16", .base = base, .has_pairs = true, .int8 = GetVnniMatMulKernels});
+      }
+      targets.push_back({.name = "AVX3_VNNI", .base = base, .int8 = GetVnniMatMulKernels});
+    }
+    if (base == HWY_AVX2 && HasAvxVnniProducts()) {
+      targets.push_back({.name = "AVX2_VNNI", .base = base, .int8 = GetAvxVnniMatMulKernels});
+    }
+    targets.push_back({.name = hwy::TargetName(base), .base = base});
+  }
+  return targets;
 }
 
 // Highway dispatches through a process-wide choice; hold it still while one table is filled. The
 // thread sanitizer sees a std::mutex, and not Abseil's.
-KernelTable KernelsOf(int64_t target, bool by_dots) {
+KernelTable KernelsOf(const Target& target) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  hwy::GetChosenTarget().Update(target);
+  hwy::GetChosenTarget().Update(target.base);
   const ProductKernels floats = GetFloatMatMulKernels();
   const KernelTable table = {
-      .target = by_dots ? kBf16Target : hwy::TargetName(target),
+      .target = target.name,
       .matmul = {.floats = floats,
-                 .bf16 = by_dots ? GetBf16MatMulKernels() : floats,
-                 .int8 = by_dots ? GetVnniMatMulKernels() : GetInt8MatMulKernels()},
+                 .bf16 = target.has_pairs ? GetBf16MatMulKernels() : floats,
+                 .int8 = target.int8()},
       .rows = GetRowKernels(),
-      .attention = GetAttentionKernels(by_dots),
-      .interleaved_attention = GetInterleavedAttentionKernels(by_dots)};
+      .attention = GetAttentionKernels(target.has_pairs),
+      .interleaved_attention = GetInterleavedAttentionKernels(target.has_pairs)};
   hwy::GetChosenTarget().DeInit();
   return table;
 }
@@ -44,22 +63,16 @@ KernelTable KernelsOf(int64_t target, bool by_dots) {
 
 std::vector<std::string> AvailableTargets() {
   std::vector<std::string> names;
-  if (HasBf16Target()) names.emplace_back(kBf16Target);
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    names.emplace_back(hwy::TargetName(target));
-  }
+  for (const Target& target : Targets()) names.emplace_back(target.name);
   return names;
 }
 
-absl::StatusOr<KernelTable> SelectKernels(std::string_view target) {
-  if (HasBf16Target() && (target.empty() || target == kBf16Target)) {
-    return KernelsOf(HWY_AVX3, true);
-  }
-  for (const int64_t candidate : hwy::SupportedAndGeneratedTargets()) {
-    if (target.empty() || target == hwy::TargetName(candidate)) return KernelsOf(candidate, false);
+absl::StatusOr<KernelTable> SelectKernels(std::string_view name) {
+  for (const Target& target : Targets()) {
+    if (name.empty() || name == target.name) return KernelsOf(target);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("CPU target \"", absl::string_view(target.data(), target.size()),
+      absl::StrCat("CPU target \"", absl::string_view(name.data(), name.size()),
                    "\" is not one of ", absl::StrJoin(AvailableTargets(), ", ")));
 }
 

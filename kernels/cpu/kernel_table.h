@@ -14,7 +14,7 @@ namespace mea::cpu {
 // The inner loops of the back end, all built for one instruction set. Chosen once, when a back end
 // is created; back ends of different targets may live side by side.
 struct KernelTable {
-  const char* target;  // "AVX2", as hwy::TargetName spells it, or "AVX3_BF16"
+  const char* target;  // "AVX2", as hwy::TargetName spells it, or "AVX3_BF16", ...
   MatMulKernels matmul;
   RowKernels rows;
   AttentionKernels attention;

@@ -28,7 +28,7 @@ MatMulBlock BlockOf(TensorView x, const Projection& projection, int64_t first, i
 
 int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit) {
   constexpr int64_t kMostOuts = 516;
-  const int64_t share = CeilDiv(num_outs, 4 * num_threads);
+  const int64_t share = CeilDiv(num_outs, 2 * num_threads);
   return std::clamp<int64_t>(CeilDiv(share, unit) * unit, unit, kMostOuts / unit * unit);
 }
 

@@ -10,7 +10,8 @@
 namespace mea::cpu {
 
 // Outputs per block of a product with few enough rows to stream its weights, `num_outs` in total:
-// several blocks per thread even out the threads' speeds. A multiple of `unit`.
+// two blocks per thread even out the threads' speeds, and more would begin too often with weights
+// that nobody has read ahead. A multiple of `unit`.
 int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit);
 
 // Cuts the products of some rows with several matrices into blocks of outputs (and of rows, if

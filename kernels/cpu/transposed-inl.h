@@ -1,43 +1,57 @@
 #pragma once
 
-// For products whose lanes are outputs: sixteen rows of weights are transposed, so that a vector
+// For products whose lanes are outputs: a vector of the rows of weights is transposed, so that it
 // holds the same four bytes of k of each. Every lane then adds up its element of the result along
 // k: no sums over lanes, and few rows and many rows add in the same order.
 //
-// Few rows: the weights of sixteen outputs are transposed in registers and meet all rows at once.
-// Many rows: a stretch of the weights of a tile's outputs is transposed into a panel, which stays
-// in the first-level cache while the groups of rows pass by. Meanwhile memory is read ahead by as
-// many outputs, in the order in which it lies: the streams that go through the rows of weights are
-// too short to be recognised.
-
-#include <hwy/base.h>
+// Few rows: the weights of a vector of outputs are transposed in registers and meet all rows at
+// once. Many rows: a stretch of the weights of a tile's outputs is transposed into a panel, which
+// stays in the first-level cache while the groups of rows pass by. Meanwhile memory is read ahead
+// by as many outputs, in the order in which it lies: the streams that go through the rows of
+// weights are too short to be recognised.
+//
+// The file that includes this has included the lanes (avx512_lanes-inl.h, avx2_lanes-inl.h) and
+// defined MEA_PRODUCT_TARGET, the instruction set of its products. Its `Kind` of products has
+//
+//   Weight                      the type of the weights
+//   kUnitVectors                the vectors of weights that it multiplies at a time
+//   Groups                      how rows are grouped
+//   FewVectors(rows)            the vectors of outputs at a time where rows are few
+//   Prepare(words)              changes transposed weights, if need be
+//   Multiply(x, weights, ahead, sums)
+//                               adds a unit of k of all rows to the sums; moves the others on
+//   Finish                      what makes a result of a sum, for a vector of outputs
+//   RowFloats(k)                the floats in which a row of x is packed
+//
+// and packs its x as [group of rows][unit of k][what Multiply reads of all rows].
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
-#include <iterator>
+#include <cstring>
+#include <utility>
 
 #include "kernels/cpu/matmul.h"
 
-// GCC takes the registers that its own header leaves undefined for mistakes.
-HWY_DIAGNOSTICS(push)
-#if HWY_COMPILER_GCC_ACTUAL
-HWY_DIAGNOSTICS_OFF(disable : 4701, ignored "-Wmaybe-uninitialized")
-HWY_DIAGNOSTICS_OFF(disable : 4701, ignored "-Wuninitialized")
-#endif
-#include <immintrin.h>
-HWY_DIAGNOSTICS(pop)
+// Before each loop over an array of sums: GCC keeps it in registers only if it sees no loop.
+#define MEA_UNROLL _Pragma("GCC unroll 16")
 
-#define MEA_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl"
-
-HWY_PUSH_ATTRIBUTES(MEA_AVX512_TARGET)
+HWY_PUSH_ATTRIBUTES(MEA_PRODUCT_TARGET)
 namespace mea::cpu {
 namespace {
 
-constexpr int kOuts = 16;  // lanes
+constexpr int kVectorBytes = 4 * kLanes;
 
 // Vectors of outputs of a register tile where rows are many.
 constexpr int kTileVectors = 2;
-constexpr int kTileOuts = kTileVectors * kOuts;
+constexpr int kTileOuts = kTileVectors * kLanes;
+
+// Four bytes of k of every lane are a vector of weights; a unit is some of these.
+template <typename Kind>
+constexpr int64_t UnitsOf(int64_t k) {
+  constexpr int kUnitDepth = 4 * Kind::kUnitVectors / sizeof(typename Kind::Weight);
+  return (k + kUnitDepth - 1) / kUnitDepth;
+}
 
 // Elements [begin, end) of k.
 struct Stretch {
@@ -50,120 +64,232 @@ Stretch StretchAt(int64_t begin, int64_t k) {
   return {.begin = begin, .end = std::min(k, begin + kPanelDepth)};
 }
 
-// Up to so many rows are few.
-constexpr int kMaxFewRows = 8;
-
-// The groups of rows that meet the weights together. Few rows are one group; many are dealt evenly
-// to groups of at most kMost, and to two or more: one alone would have to read ahead too fast.
-template <int kMost>
+// The groups of rows that meet the weights together. Up to kFew rows are one group; more are dealt
+// evenly to groups of at most kMost, and to two or more: one alone would have to read ahead too
+// fast.
+template <int kFew, int kMost>
 struct RowGroups {
+  static constexpr int kMaxFewRows = kFew;
   static constexpr int kMostRows = kMost;
-  static constexpr int kLeast = 4;  // of many rows
-  static_assert(kMost >= 6 && kMaxFewRows >= 2 * kLeast - 1);
+  static constexpr int GroupsOf(int rows) {
+    return rows <= kFew ? 1 : std::max(2, (rows + kMost - 1) / kMost);
+  }
+  // The least of many rows.
+  static constexpr int kLeastRows = [] {
+    int least = kMost;
+    for (int rows = kFew + 1; rows <= kPanelRows; ++rows) {
+      least = std::min(least, rows / GroupsOf(rows));
+    }
+    return least;
+  }();
 
   int num_rows;
   int num_groups;
 
-  explicit RowGroups(int rows)
-      : num_rows(rows),
-        num_groups(rows <= kMaxFewRows ? 1 : std::max(2, (rows + kMost - 1) / kMost)) {}
+  explicit RowGroups(int rows) : num_rows(rows), num_groups(GroupsOf(rows)) {}
   int RowOf(int group) const { return group * num_rows / num_groups; }
   int RowsOf(int group) const { return RowOf(group + 1) - RowOf(group); }
 };
 
-// The lowest `count` lanes, at most all of them.
-HWY_INLINE __mmask16 FirstLanes(int64_t count) {
-  return static_cast<__mmask16>(count >= 16 ? 0xffffu : (1u << std::max<int64_t>(count, 0)) - 1);
-}
-HWY_INLINE __mmask32 FirstHalves(int64_t count) {
-  return count >= 32 ? 0xffffffffu : (1u << std::max<int64_t>(count, 0)) - 1;
-}
-
-// Transposes sixteen rows of sixteen 32-bit elements.
-HWY_INLINE void Transpose(__m512i (&v)[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-  }
-  // Lane l of v[4 g + c] holds element 4 l + c of rows 4 g to 4 g + 3.
-  for (int i = 0; i < 16; i += 4) {
-    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int c = 0; c < 4; ++c) {
-    const __m512i even_low = _mm512_shuffle_i32x4(v[c], v[4 + c], 0x88);
-    const __m512i even_high = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(v[c], v[4 + c], 0xdd);
-    const __m512i odd_high = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0xdd);
-    t[c] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    t[4 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    t[8 + c] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    t[12 + c] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-  for (int i = 0; i < 16; ++i) v[i] = t[i];
-}
-
-HWY_INLINE __m512 BiasOf(const MatMulBlock& block, int out, __mmask16 lanes) {
-  return block.bias == nullptr ? _mm512_setzero_ps()
-                               : _mm512_maskz_loadu_ps(lanes, block.bias + out);
-}
-
-// The rows of weights of sixteen outputs from `out` on; behind the last one, that one again.
-template <typename W>
-HWY_INLINE void RowsFrom(const MatMulBlock& block, int out, const W* (&rows)[kOuts]) {
-  for (int o = 0; o < kOuts; ++o) {
-    rows[o] =
-        static_cast<const W*>(block.w) + std::min(out + o, block.num_outs - 1) * block.w_stride;
+// The rows of weights of a vector of outputs; behind the last one of the block, that one again.
+template <typename Weight>
+HWY_INLINE void RowsOf(const MatMulBlock& block, int out, const Weight* (&rows)[kLanes]) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    rows[lane] = static_cast<const Weight*>(block.w) +
+                 std::min(out + lane, block.num_outs - 1) * block.w_stride;
   }
 }
 
-// A panel of weights, [step][kTileVectors][kOuts] times four bytes.
-struct Panel {
-  const MatMulBlock& block;
-  int out;    // its first output
-  Stretch k;  // its elements
-  const float* weights;
-  int64_t ahead_step;  // bytes by which each step of each group reads ahead
+HWY_INLINE Floats BiasOf(const MatMulBlock& block, int out) {
+  if (block.bias == nullptr) return Floats{};
+  return (Floats)FirstBytes(4 * int64_t{block.num_outs - out}).Load(block.bias + out);
+}
+
+HWY_INLINE void StoreResult(const MatMulBlock& block, int row, int out, Floats result) {
+  StoreFirst((Words)result, block.num_outs - out, block.out + row * block.out_stride + out);
+}
+
+// Reads memory ahead as it lies, kLines lines with each vector of weights: more at a time would
+// hold up the loads.
+template <int kLines>
+struct ReadAhead {
+  const char* next;
+  int64_t step;
+
+  HWY_INLINE void Read() {
+    for (int line = 0; line < kLines; ++line) _mm_prefetch(next + 64 * line, _MM_HINT_T0);
+    next += step;
+  }
 };
 
-// One group of rows, whose first one is `row`, against a panel. Its sums are in `kept`, [rows of
-// the group][kTileOuts], between two stretches.
-using MultiplyPanelFn = void (*)(const Panel& panel, int row, const float* x, const char* ahead,
-                                 float* kept);
+// A vector of each row's weights, from element i of `depth` on, transposed. Behind the end of k
+// they are zeros (before Prepare), and no byte there is read.
+template <typename Kind>
+HWY_INLINE void LoadTransposed(const typename Kind::Weight* const (&rows)[kLanes], int64_t i,
+                               int64_t depth, Words (&v)[kLanes]) {
+  const FirstBytes inside((depth - i) * int64_t{sizeof(typename Kind::Weight)});
+  for (int lane = 0; lane < kLanes; ++lane) v[lane] = inside.Load(rows[lane] + i);
+  Transpose(v);
+  for (Words& words : v) words = Kind::Prepare(words);
+}
 
-// `Kind` has the type of the weights, the groups of rows, the floats in which a row of x is packed,
-// and what works on a panel: the function that makes it, and those that multiply groups of 4 rows
-// and more by it.
+// Few rows against the weights of kVectors vectors of outputs.
+template <typename Kind, int kRows, int kVectors>
+void StreamTile(const MatMulBlock& block, int out) {
+  using Weight = typename Kind::Weight;
+  constexpr int kStepDepth = kVectorBytes / sizeof(Weight);
+  const Weight* rows[kVectors][kLanes];
+  MEA_UNROLL
+  for (int c = 0; c < kVectors; ++c) RowsOf(block, out + c * kLanes, rows[c]);
+  ReadAhead<kVectors> ahead = {
+      .next = reinterpret_cast<const char*>(rows[0][0] + kVectors * kLanes * block.w_stride),
+      .step = kVectors * kVectorBytes};
+  const float* x = block.x;
+  Floats sums[kRows][kVectors];
+  MEA_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MEA_UNROLL
+    for (int c = 0; c < kVectors; ++c) sums[r][c] = Floats{};
+  }
+  for (int64_t i = 0; i < block.k; i += kStepDepth) {
+    asm("" : "+m"(rows));
+    Words in_memory[kLanes][kVectors];
+    MEA_UNROLL
+    for (int c = 0; c < kVectors; ++c) {
+      Words transposed[kLanes];
+      LoadTransposed<Kind>(rows[c], i, block.k, transposed);
+      for (int j = 0; j < kLanes; ++j) in_memory[j][c] = transposed[j];
+    }
+    // Otherwise the weights would stay in registers, and the sums would leave them.
+    asm("" : "+m"(in_memory));
+    const Words* weights = in_memory[0];
+    int64_t num_units = UnitsOf<Kind>(std::min<int64_t>(kStepDepth, block.k - i));
+    asm("" : "+r"(num_units));  // not unrolled: GCC would mix the units
+    for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
+  }
+  MEA_UNROLL
+  for (int c = 0; c < kVectors; ++c) {
+    const typename Kind::Finish finish(block, out + c * kLanes);
+    MEA_UNROLL
+    for (int r = 0; r < kRows; ++r) StoreResult(block, r, out + c * kLanes, finish(sums[r][c]));
+  }
+}
+
+template <typename Kind, int kRows>
+void StreamOuts(const MatMulBlock& block) {
+  constexpr int kVectors = Kind::FewVectors(kRows);
+  int out = 0;
+  for (; out + (kVectors - 1) * kLanes < block.num_outs; out += kVectors * kLanes) {
+    StreamTile<Kind, kRows, kVectors>(block, out);
+  }
+  if (out < block.num_outs) StreamTile<Kind, kRows, 1>(block, out);
+}
+
+// A stretch of the weights of a tile's outputs, transposed: [vector of k][kTileVectors].
+struct Panel {
+  const MatMulBlock& block;
+  int out;  // its first output
+  Stretch k;
+  const Words* weights;
+};
+
+template <typename Kind>
+void TransposePanel(const MatMulBlock& block, int out, Stretch k, Words* weights) {
+  using Weight = typename Kind::Weight;
+  MEA_UNROLL
+  for (int c = 0; c < kTileVectors; ++c) {
+    const Weight* rows[kLanes];
+    RowsOf(block, out + c * kLanes, rows);
+    for (const Weight*& row : rows) row += k.begin;
+    Words* target = weights + c;
+    for (int64_t i = 0; i < k.depth(); i += kVectorBytes / sizeof(Weight)) {
+      Words transposed[kLanes];
+      LoadTransposed<Kind>(rows, i, k.depth(), transposed);
+      for (int j = 0; j < kLanes; ++j, target += kTileVectors) *target = transposed[j];
+    }
+  }
+}
+
+// One group of rows against a panel. Their sums lie in `kept`, [kRows][kTileOuts], between two
+// stretches.
+template <typename Kind, int kRows>
+void MultiplyPanel(const Panel& panel, int row, const float* x, ReadAhead<1>& read_ahead,
+                   float* kept) {
+  const MatMulBlock& block = panel.block;
+  auto* const vectors = reinterpret_cast<Floats*>(kept);
+  Floats sums[kRows][kTileVectors];
+  MEA_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MEA_UNROLL
+    for (int c = 0; c < kTileVectors; ++c) {
+      sums[r][c] = panel.k.begin == 0 ? Floats{} : vectors[r * kTileVectors + c];
+    }
+  }
+  const Words* weights = panel.weights;
+  const int64_t num_units = UnitsOf<Kind>(panel.k.depth());
+  ReadAhead<1> ahead = read_ahead;
+  for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
+  read_ahead = ahead;
+  if (panel.k.end < block.k) {
+    MEA_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      MEA_UNROLL
+      for (int c = 0; c < kTileVectors; ++c) vectors[r * kTileVectors + c] = sums[r][c];
+    }
+    return;
+  }
+  MEA_UNROLL
+  for (int c = 0; c < kTileVectors; ++c) {
+    const int out = panel.out + c * kLanes;
+    const typename Kind::Finish finish(block, out);
+    MEA_UNROLL
+    for (int r = 0; r < kRows; ++r) StoreResult(block, row + r, out, finish(sums[r][c]));
+  }
+}
+
+template <typename Kind, int... kLess>
+constexpr auto StreamTable(std::integer_sequence<int, kLess...>) {
+  return std::array{StreamOuts<Kind, 1 + kLess>...};
+}
+template <typename Kind, int... kMore>
+constexpr auto PanelTable(std::integer_sequence<int, kMore...>) {
+  return std::array{MultiplyPanel<Kind, Kind::Groups::kLeastRows + kMore>...};
+}
+
 template <typename Kind>
 void MultiplyMany(const MatMulBlock& block, float* scratch) {
   using Groups = typename Kind::Groups;
   using Weight = typename Kind::Weight;
-  static_assert(std::size(Kind::kMultiplyPanel) == Groups::kMostRows - Groups::kLeast + 1);
+  static constexpr auto kTable = PanelTable<Kind>(
+      std::make_integer_sequence<int, Groups::kMostRows - Groups::kLeastRows + 1>());
   const Groups rows(block.num_rows);
-  float* const weights = scratch;
+  auto* const weights = reinterpret_cast<Words*>(scratch);
   float* const kept = scratch + kTileOuts * kPanelDepth / 2;
-  constexpr int64_t kStepBytes = 4 * kTileOuts;
-  const int64_t ahead_step = (kStepBytes + rows.num_groups - 1) / rows.num_groups;
   for (int out = 0; out < block.num_outs; out += kTileOuts) {
-    auto* ahead = reinterpret_cast<const char*>(static_cast<const Weight*>(block.w) +
-                                                (out + kTileOuts) * block.w_stride);
+    ReadAhead<1> ahead = {
+        .next = reinterpret_cast<const char*>(static_cast<const Weight*>(block.w) +
+                                              (out + kTileOuts) * block.w_stride),
+        .step = (4 * kTileOuts + rows.num_groups - 1) / rows.num_groups};
     for (Stretch k = StretchAt(0, block.k); k.begin < block.k; k = StretchAt(k.end, block.k)) {
-      Kind::TransposePanel(block, out, k, weights);
-      const Panel panel = {
-          .block = block, .out = out, .k = k, .weights = weights, .ahead_step = ahead_step};
+      TransposePanel<Kind>(block, out, k, weights);
+      const Panel panel = {.block = block, .out = out, .k = k, .weights = weights};
       for (int group = 0; group < rows.num_groups; ++group) {
         const int row = rows.RowOf(group);
         const int count = rows.RowsOf(group);
         const float* x =
             block.x + row * Kind::RowFloats(block.k) + count * Kind::RowFloats(k.begin);
-        Kind::kMultiplyPanel[count - Groups::kLeast](panel, row, x, ahead, kept + row * kTileOuts);
-        ahead += k.depth() * int64_t{sizeof(Weight)} / 4 * ahead_step;
+        kTable[count - Groups::kLeastRows](panel, row, x, ahead, kept + row * kTileOuts);
       }
     }
   }
+}
+
+template <typename Kind>
+void MultiplyTransposed(const MatMulBlock& block, float* scratch) {
+  if (scratch != nullptr) return MultiplyMany<Kind>(block, scratch);
+  static constexpr auto kTable =
+      StreamTable<Kind>(std::make_integer_sequence<int, Kind::Groups::kMaxFewRows>());
+  kTable[block.num_rows - 1](block);
 }
 
 }  // namespace

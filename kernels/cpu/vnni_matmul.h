@@ -6,10 +6,10 @@
 
 namespace mea::cpu {
 
-// Products with weights in 8 bits (kernels/int8_rows.h) on processors with AVX512_VNNI, whose
-// instruction multiplies 16 quads of bytes and adds the four products of each to an integer
-// (vpdpbusd: 64 multiply-adds). Each kGroup elements of a row of x, counted from k = 0, are rounded
-// to 8 bits and one scale, max|x| / 127:
+// Products with weights in 8 bits (kernels/int8_rows.h) on processors with AVX512_VNNI or
+// AVX_VNNI, whose instruction multiplies 16 or 8 quads of bytes and adds the four products of each
+// to an integer (vpdpbusd: 64 or 32 multiply-adds). Each kGroup elements of a row of x, counted
+// from k = 0, are rounded to 8 bits and one scale, max|x| / 127:
 //
 //   out[row, o] = scale(w_o) * sum over groups of scale(x_row, group) *
 //                 (sum over its elements of int8 x * int8 w, exact) + bias[o]
@@ -19,10 +19,13 @@ namespace mea::cpu {
 // 2^-108 round to zero.
 inline constexpr int kGroup = 16;
 
-// Whether this machine has the instruction.
+// Whether this machine has the instruction on vectors of 512 bits.
 bool HasVnniProducts();
+// On vectors of 256 bits, without AVX-512 (AVX_VNNI).
+bool HasAvxVnniProducts();
 
 // Their x is packed for any number of rows.
 ProductKernels GetVnniMatMulKernels();
+ProductKernels GetAvxVnniMatMulKernels();
 
 }  // namespace mea::cpu

@@ -60,7 +60,8 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
       const Tensor w = Random({50, k}, dtype, 6);
       const Tensor all = Poisoned({400, 50}, DType::kF32);
       backend_->MatMul(x.view(), {.w = w.view(), .out = all.view()});
-      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 16, 17, 64, 193}) {
+      for (const int64_t rows :
+           {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 25, 64, 193}) {
         const int64_t first = 400 - rows;
         const Tensor some = Poisoned({rows, 50}, DType::kF32);
         backend_->MatMul(x.view().Rows(first, rows), {.w = w.view(), .out = some.view()});
@@ -140,7 +141,7 @@ TEST_P(CpuLinearTest, MatMulReadsNothingBehindItsWeights) {
     for (const int64_t k : {1, 36, 77, 516}) {
       const Tensor w = Random({19, k}, dtype, 14);
       const GuardedMatrix guarded(w);
-      for (const int64_t rows : {1, 5, 9, 30}) {
+      for (const int64_t rows : {1, 3, 5, 9, 14, 30}) {
         const Tensor x = Random({rows, k}, DType::kF32, 13);
         const Tensor expected = Poisoned({rows, 19}, DType::kF32);
         const Tensor actual = Poisoned({rows, 19}, DType::kF32);

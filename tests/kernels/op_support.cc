@@ -78,7 +78,7 @@ std::vector<std::string> CpuTargets() { return cpu::AvailableTargets(); }
 
 bool MultipliesBf16(const std::string& target) { return target == "AVX3_BF16"; }
 Int8Rounding Int8RoundingOf(const std::string& target) {
-  if (target == "AVX3_BF16") return {.elements = 16, .steps = 127};
+  if (target.ends_with("_BF16") || target.ends_with("_VNNI")) return {.elements = 16, .steps = 127};
   return {.elements = 512, .steps = 32767};
 }
 

@@ -1,0 +1,70 @@
+#pragma once
+
+// Vectors of eight lanes: what products whose lanes are outputs (transposed-inl.h) ask of an
+// instruction set.
+
+#include <hwy/base.h>
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#define MEA_LANES_TARGET "avx2,fma"
+
+HWY_PUSH_ATTRIBUTES(MEA_LANES_TARGET)
+namespace mea::cpu {
+namespace {
+
+constexpr int kLanes = 8;
+using Floats = __m256;
+using Words = int32_t __attribute__((vector_size(32), may_alias));  // or four bytes each
+
+HWY_INLINE Floats InAllLanes(float value) { return _mm256_set1_ps(value); }
+HWY_INLINE Floats MulAdd(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+HWY_INLINE Words NearestIntegers(Floats x) { return (Words)_mm256_cvtps_epi32(x); }
+
+// Loads the first `count` bytes of a vector, at most all, then zeros; reads no memory beyond them.
+class FirstBytes {
+ public:
+  HWY_INLINE explicit FirstBytes(int64_t count) : count_(std::max<int64_t>(count, 0)) {}
+  HWY_INLINE Words Load(const void* p) const {
+    if (count_ >= 32) return (Words)_mm256_loadu_si256(static_cast<const __m256i*>(p));
+    alignas(32) char padded[32] = {};
+    std::memcpy(padded, p, count_);
+    return (Words)_mm256_load_si256(reinterpret_cast<const __m256i*>(padded));
+  }
+
+ private:
+  int64_t count_;
+};
+
+// Writes the first `count` elements, at most all.
+HWY_INLINE void StoreFirst(Words v, int count, float* to) {
+  const Words lanes = {0, 1, 2, 3, 4, 5, 6, 7};
+  _mm256_maskstore_ps(to, (__m256i)(lanes < count), (__m256)v);
+}
+
+// Transposes eight rows of eight elements.
+HWY_INLINE void Transpose(Words (&rows)[kLanes]) {
+  __m256i v[8], t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_epi32((__m256i)rows[i], (__m256i)rows[i + 1]);
+    t[i + 1] = _mm256_unpackhi_epi32((__m256i)rows[i], (__m256i)rows[i + 1]);
+  }
+  // Lane l of v[4 g + c] holds element 4 l + c of rows 4 g to 4 g + 3.
+  for (int i = 0; i < 8; i += 4) {
+    v[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+    v[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+    v[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+    v[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int c = 0; c < 4; ++c) {
+    rows[c] = (Words)_mm256_permute2x128_si256(v[c], v[4 + c], 0x20);
+    rows[4 + c] = (Words)_mm256_permute2x128_si256(v[c], v[4 + c], 0x31);
+  }
+}
+
+}  // namespace
+}  // namespace mea::cpu
+HWY_POP_ATTRIBUTES
