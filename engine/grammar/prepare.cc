@@ -120,7 +120,8 @@ std::string EbnfQuoted(std::string_view text) {
       out += c;
     } else if (byte < 0x20 || byte == 0x7f) {
       constexpr char kHex[] = "0123456789abcdef";
-      absl::StrAppend(&out, "\\x", std::string{kHex[byte >> 4], kHex[byte & 15]});
+      // Four digits: after \x the library reads on for as long as digits come.
+      absl::StrAppend(&out, "\\u00", std::string{kHex[byte >> 4], kHex[byte & 15]});
     } else {
       out += c;
     }

@@ -72,6 +72,23 @@ TEST(GrammarTest, AChoiceIsOneOfItsTexts) {
   EXPECT_FALSE(Matches(*grammar, "yesno"));
 }
 
+// The library reads "\x0a42" as one code point.
+TEST(GrammarTest, AControlCharacterEndsBeforeTheDigitsBehindIt) {
+  for (const std::string text : {"\n42", "\nb", "\tc\re",
+                                 "\x7f"
+                                 "a",
+                                 "\x01"
+                                 "ffff"}) {
+    const auto grammar = CompileOrDie({.kind = Kind::kChoice, .choices = {text}});
+    EXPECT_TRUE(Matches(*grammar, text)) << text;
+  }
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex,
+                                     .text = "\x7f"
+                                             "a+"}),
+                      "\x7f"
+                      "aa"));
+}
+
 TEST(GrammarTest, EbnfMayBeRecursive) {
   const auto grammar =
       CompileOrDie({.kind = Kind::kEbnf, .text = "root ::= \"(\" root \")\" | [0-9]+\n"});
