@@ -73,9 +73,7 @@ class TagPreparer {
     if (format.contains("schema")) return RefuseTag("\"schema\" is not supported; use a format");
     if (format.contains("json_schema")) {
       MEA_RETURN_IF_ERROR(PrepareSchema(format["json_schema"], patterns_));
-      if (!format.contains("style") && format.value("type", OrderedJson()) == "json_schema") {
-        format["max_whitespace_cnt"] = kMaxWhitespace;
-      }
+      format["max_whitespace_cnt"] = kMaxWhitespace;
     }
     const OrderedJson type = format.value("type", OrderedJson());
     if (type == "regex" && format.contains("pattern") && format["pattern"].is_string()) {

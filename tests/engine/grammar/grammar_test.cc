@@ -108,6 +108,28 @@ TEST(GrammarTest, AStructuralTagMixesFreeTextAndSchemas) {
   EXPECT_FALSE(Matches(*grammar, "so: <f=a>{\"x\": true}</f>"));
 }
 
+TEST(GrammarTest, BlanksBetweenTheParametersOfACallAreBounded) {
+  for (const std::string style : {"json", "qwen_xml", "glm_xml"}) {
+    const auto grammar = CompileOrDie(
+        {.kind = Kind::kStructuralTag,
+         .text = absl::StrCat(R"({"format": {"type": "json_schema", "style": ")", style,
+                              R"(", "max_whitespace_cnt": 1000000, "json_schema":
+                              {"type": "object", "properties": {"n": {"type": "integer"},
+                               "s": {"type": "string"}}, "required": ["n", "s"]}}})")});
+    const std::string blanks(24, '\n');
+    const auto call = [&](const std::string& between) {
+      if (style == "json") return absl::StrCat("{\"n\": 1,", between, "\"s\": \"a b\"}");
+      if (style == "qwen_xml") {
+        return absl::StrCat("<parameter=n>1</parameter>", between, "<parameter=s>a b</parameter>");
+      }
+      return absl::StrCat("<arg_key>n</arg_key><arg_value>1</arg_value>", between,
+                          "<arg_key>s</arg_key><arg_value>a b</arg_value>");
+    };
+    EXPECT_TRUE(Matches(*grammar, call(blanks))) << style;
+    EXPECT_FALSE(Matches(*grammar, call(blanks + blanks + "\n"))) << style;
+  }
+}
+
 TEST(GrammarTest, RefusesWhatIsBrokenOrTooLarge) {
   const std::string letters(5000, 'a');
   EXPECT_THAT(std::string(StatusOf({.kind = Kind::kRegex, .text = "("}).message()),
