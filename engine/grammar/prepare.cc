@@ -77,9 +77,10 @@ class TagPreparer {
     }
     const OrderedJson type = format.value("type", OrderedJson());
     if (type == "regex" && format.contains("pattern") && format["pattern"].is_string()) {
-      MEA_ASSIGN_OR_RETURN(format["pattern"],
+      MEA_ASSIGN_OR_RETURN(const std::string regex,
                            PrepareRegex(absl::StrCat(kTagField, " pattern"),
                                         format["pattern"].get<std::string>(), patterns_.budget));
+      format["pattern"] = DotsWithinLines(regex);
     }
     if (type == "grammar") {
       if (format.value("syntax", OrderedJson("ebnf")) != "ebnf") {
@@ -142,7 +143,7 @@ absl::StatusOr<PreparedGrammar> Prepare(const GrammarSpec& spec) {
     case GrammarSpec::Kind::kRegex: {
       int64_t budget = kMaxRegexStates;
       MEA_ASSIGN_OR_RETURN(std::string regex, PrepareRegex("regex", spec.text, budget));
-      return PreparedGrammar{.kind = Kind::kRegex, .text = std::move(regex)};
+      return PreparedGrammar{.kind = Kind::kRegex, .text = DotsWithinLines(regex)};
     }
     case GrammarSpec::Kind::kChoice:
       return PrepareChoice(spec.choices);

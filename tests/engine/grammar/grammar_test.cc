@@ -47,6 +47,17 @@ TEST(GrammarTest, ARegexMatchesTheWholeText) {
   EXPECT_FALSE(Matches(*grammar, "ab123"));
 }
 
+TEST(GrammarTest, ADotIsNoLineEnd) {
+  const auto grammar = CompileOrDie({.kind = Kind::kRegex, .text = "a.+[.]\\."});
+  EXPECT_TRUE(Matches(*grammar, "ab é.."));
+  EXPECT_FALSE(Matches(*grammar, "a\n.."));
+  EXPECT_FALSE(Matches(*grammar, "ab.b"));
+  const auto tag = CompileOrDie(
+      {.kind = Kind::kStructuralTag, .text = R"({"format": {"type": "regex", "pattern": "a.c"}})"});
+  EXPECT_TRUE(Matches(*tag, "abc"));
+  EXPECT_FALSE(Matches(*tag, "a\nc"));
+}
+
 // The library itself takes "ayc" for the first.
 TEST(GrammarTest, AnOptionalGroupIsThereAsAWholeOrNotAtAll) {
   for (const std::string regex : {"a(xy+)?c", "a(?:xy{1,3})?c", "a((x)y+)?c", "a(z|xy*)?c"}) {
@@ -70,6 +81,11 @@ TEST(GrammarTest, AChoiceIsOneOfItsTexts) {
   EXPECT_TRUE(Matches(*grammar, "a \"b\" \\ \n\té"));
   EXPECT_FALSE(Matches(*grammar, "ye"));
   EXPECT_FALSE(Matches(*grammar, "yesno"));
+}
+
+TEST(GrammarTest, AnEscapeIsHalfOfACharacterOnlyIfItIsAnEscape) {
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex, .text = "\\\\ud83d"}), "\\ud83d"));
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex, .text = "\\ud7ff"}), "\ud7ff"));
 }
 
 // The library reads "\x0a42" as one code point.
@@ -148,6 +164,9 @@ TEST(GrammarTest, RefusesWhatIsBrokenOrTooLarge) {
            GrammarSpec{.kind = Kind::kRegex, .text = "\xff"},
            GrammarSpec{.kind = Kind::kRegex, .text = "(a)\\1"},
            GrammarSpec{.kind = Kind::kRegex, .text = "[a"},
+           GrammarSpec{.kind = Kind::kRegex, .text = "\\ud83d\\ude00"},
+           GrammarSpec{.kind = Kind::kRegex, .text = "[\\uDC00a]"},
+           GrammarSpec{.kind = Kind::kEbnf, .text = "root ::= \"\\ud83d\""},
            GrammarSpec{.kind = Kind::kRegex, .text = "\\"},
            GrammarSpec{.kind = Kind::kChoice},
            GrammarSpec{.kind = Kind::kChoice, .choices = {"a", ""}},
