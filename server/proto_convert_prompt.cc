@@ -69,6 +69,9 @@ std::string ArrayOf(const google::protobuf::RepeatedPtrField<std::string>& texts
 }
 
 ToolChoice ReadToolChoice(const v1::Chat& from, RequestReader& reader) {
+  if (!v1::ToolChoice_IsValid(from.tool_choice())) {
+    reader.Invalid("chat.tool_choice", absl::StrCat(from.tool_choice(), " is none of ToolChoice"));
+  }
   const bool required = from.tool_choice() == v1::TOOL_CHOICE_REQUIRED;
   if (required && from.tools().empty()) {
     reader.Invalid("chat.tool_choice", "requires a call, and there are no tools");

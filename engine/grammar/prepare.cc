@@ -73,15 +73,14 @@ class TagPreparer {
     if (format.contains("schema")) return RefuseTag("\"schema\" is not supported; use a format");
     if (format.contains("json_schema")) {
       MEA_RETURN_IF_ERROR(PrepareSchema(format["json_schema"], patterns_));
-      if (!format.contains("style") && format.value("type", OrderedJson()) == "json_schema") {
-        format["max_whitespace_cnt"] = kMaxWhitespace;
-      }
+      format["max_whitespace_cnt"] = kMaxWhitespace;
     }
     const OrderedJson type = format.value("type", OrderedJson());
     if (type == "regex" && format.contains("pattern") && format["pattern"].is_string()) {
-      MEA_ASSIGN_OR_RETURN(format["pattern"],
+      MEA_ASSIGN_OR_RETURN(const std::string regex,
                            PrepareRegex(absl::StrCat(kTagField, " pattern"),
                                         format["pattern"].get<std::string>(), patterns_.budget));
+      format["pattern"] = DotsWithinLines(regex);
     }
     if (type == "grammar") {
       if (format.value("syntax", OrderedJson("ebnf")) != "ebnf") {
@@ -120,7 +119,8 @@ std::string EbnfQuoted(std::string_view text) {
       out += c;
     } else if (byte < 0x20 || byte == 0x7f) {
       constexpr char kHex[] = "0123456789abcdef";
-      absl::StrAppend(&out, "\\x", std::string{kHex[byte >> 4], kHex[byte & 15]});
+      // Four digits: after \x the library reads on for as long as digits come.
+      absl::StrAppend(&out, "\\u00", std::string{kHex[byte >> 4], kHex[byte & 15]});
     } else {
       out += c;
     }
@@ -143,7 +143,7 @@ absl::StatusOr<PreparedGrammar> Prepare(const GrammarSpec& spec) {
     case GrammarSpec::Kind::kRegex: {
       int64_t budget = kMaxRegexStates;
       MEA_ASSIGN_OR_RETURN(std::string regex, PrepareRegex("regex", spec.text, budget));
-      return PreparedGrammar{.kind = Kind::kRegex, .text = std::move(regex)};
+      return PreparedGrammar{.kind = Kind::kRegex, .text = DotsWithinLines(regex)};
     }
     case GrammarSpec::Kind::kChoice:
       return PrepareChoice(spec.choices);

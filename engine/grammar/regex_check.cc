@@ -19,6 +19,22 @@ absl::Status Bad(std::string_view field, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(View(field), " ", View(what)));
 }
 
+// "\ud83d\ude00" is one character in JavaScript; the library would let the model write two halves,
+// which are no text.
+absl::Status CheckSurrogates(std::string_view field, std::string_view text) {
+  for (size_t at = 0; at + 1 < text.size(); ++at) {
+    if (text[at] != '\\') continue;
+    ++at;
+    const std::string_view escape = text.substr(at, 5);
+    if (escape.size() == 5 && (escape.starts_with("ud") || escape.starts_with("uD")) &&
+        std::string_view("89abcdefABCDEF").find(escape[2]) != escape.npos) {
+      return Bad(field,
+                 absl::StrCat("has \\", View(escape), ", half of a character; write it whole"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Walks a regex or EBNF once and counts its characters with all repetitions written out. Only EBNF
 // has quoted text; everything else is the same in both.
 class ExpandedSize {
@@ -245,9 +261,29 @@ absl::StatusOr<std::string> PrepareRegex(std::string_view field, std::string_vie
   for (const char c : regex) {
     if (static_cast<unsigned char>(c) < 0x20) return Bad(field, "has a control character");
   }
+  MEA_RETURN_IF_ERROR(CheckSurrogates(field, regex));
   MEA_RETURN_IF_ERROR(ExpandedSize(field, regex, false, budget).Check());
   MEA_ASSIGN_OR_RETURN(std::string plain, WithoutAnchors(field, regex));
   return Escaped(WithoutOptionalGroups(plain));
+}
+
+std::string DotsWithinLines(std::string_view regex) {
+  std::string out;
+  bool in_class = false;
+  for (size_t i = 0; i < regex.size(); ++i) {
+    const char c = regex[i];
+    if (c == '\\' && i + 1 < regex.size()) {
+      out.append(regex.substr(i++, 2));
+      continue;
+    }
+    in_class = in_class ? c != ']' : c == '[';
+    if (c == '.' && !in_class) {
+      out += "[^\\n]";
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out;
 }
 
 absl::Status CheckEbnf(std::string_view field, std::string_view text) {
@@ -256,6 +292,7 @@ absl::Status CheckEbnf(std::string_view field, std::string_view text) {
   }
   if (!IsValidUtf8(text)) return Bad(field, "is not valid UTF-8");
   if (text.find('\0') != text.npos) return Bad(field, "has a NUL character");
+  MEA_RETURN_IF_ERROR(CheckSurrogates(field, text));
   int64_t budget = kMaxEbnfStates;
   return ExpandedSize(field, text, true, budget).Check();
 }

@@ -16,6 +16,10 @@ namespace mea::grammar {
 absl::StatusOr<std::string> PrepareRegex(std::string_view field, std::string_view regex,
                                          int64_t& budget);
 
+// "." matches any character but a line end, as in Python and JavaScript; the library's matches all.
+// In a JSON string no line end stands anyway.
+std::string DotsWithinLines(std::string_view prepared_regex);
+
 // The same bounds for a grammar in EBNF.
 absl::Status CheckEbnf(std::string_view field, std::string_view text);
 

@@ -143,6 +143,13 @@ void RequestParser::on_field_impl(field name, string_view name_string, string_vi
 }
 
 void RequestParser::on_header_impl(error_code& ec) {
+  // One parser takes the first, another the last: a proxy could have checked the other one.
+  for (const std::string_view name : {"authorization", "content-type", "host", "origin"}) {
+    const auto is_name = [&](const auto& header) { return header.first == name; };
+    if (std::count_if(request_.headers.begin(), request_.headers.end(), is_name) > 1) {
+      return Refuse(400, absl::StrCat("more than one ", std::string(name)), ec);
+    }
+  }
   if (num_content_lengths_ > 1) return Refuse(400, "more than one Content-Length", ec);
   if (num_transfer_encodings_ > 0 && (num_content_lengths_ > 0 || http_minor_ == 0)) {
     Refuse(400,

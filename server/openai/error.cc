@@ -83,6 +83,13 @@ Json ErrorObject(const absl::Status& status, const ParamNames& names) {
     // The message begins with the name of the field, which differs in this API.
     if (absl::StartsWith(message, *field)) message = name + message.substr(field->size());
   }
+  // Errors of a template name the message, which is an item of another number in responses.
+  for (const auto& [path, item] : names) {
+    if (!absl::StartsWith(path, "messages[") || !absl::StartsWith(message, path)) continue;
+    message = item + message.substr(path.size());
+    param = item;
+    break;
+  }
   if (kind.http_code == 404) param = "model";
   return Object(message, kind.type, param, code);
 }

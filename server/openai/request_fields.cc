@@ -207,12 +207,16 @@ void ReadResponseFormat(JsonReader& format, const Json& schema_holder, const std
   }
 }
 
-void ReadStructuredOutput(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names) {
+void ReadGuidedFields(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names) {
   ReadGuided(reader, "guided_", to, names);
   if (const Json* outputs = reader.Object("structured_outputs")) {
     JsonReader inside = reader.Inside(*outputs, "structured_outputs");
     ReadGuided(inside, "", to, names);
   }
+}
+
+void ReadStructuredOutput(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names) {
+  ReadGuidedFields(reader, to, names);
   const Json* format = reader.Object("response_format");
   if (format == nullptr) return;
   JsonReader inside = reader.Inside(*format, "response_format");

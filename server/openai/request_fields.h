@@ -21,7 +21,9 @@ struct PromptReport {
   bool token_ids = false;
 };
 PromptReport ReadPromptReport(JsonReader& reader, bool stream, v1::ResponseParams& to);
-// response_format, guided_*, structured_outputs.
+// guided_*, structured_outputs.
+void ReadGuidedFields(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names);
+// The same and response_format.
 void ReadStructuredOutput(JsonReader& reader, v1::GenerateRequest& to, ParamNames& names);
 // {"type": "text" | "json_object" | "json_schema" | ...}; `schema` is the object that has "schema".
 void ReadResponseFormat(JsonReader& format, const Json& schema_holder, const std::string& param,

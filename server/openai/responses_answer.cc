@@ -20,7 +20,7 @@ class ResponsesAnswer final : public Answer {
     Begin();
     if (options_.logprobs) {
       for (Json& entry : LogprobsContent(tokens_, delta.logprobs, options_.top_logprobs)) {
-        logprobs_.push_back(std::move(entry));
+        new_logprobs_.push_back(std::move(entry));
       }
     }
     if (!delta.reply) return;
@@ -87,8 +87,13 @@ class ResponsesAnswer final : public Answer {
     }
     open_->text += text;
     Json fields = {{"delta", text}};
-    if (kind == Item::kMessage) fields["logprobs"] = Json::array();
+    if (kind == Item::kMessage) fields["logprobs"] = TakeLogprobs();
     ItemEvent(TextType() + ".delta", std::move(fields));
+  }
+  // Those of the tokens since it was called last; the open message keeps them too.
+  Json TakeLogprobs() {
+    logprobs_.insert(logprobs_.end(), new_logprobs_.begin(), new_logprobs_.end());
+    return std::exchange(new_logprobs_, Json::array());
   }
   void AddCall(const ToolCallDelta& call) {
     if (!open_ || open_->kind != Item::kCall || open_->call_index != call.index) {
@@ -124,7 +129,10 @@ class ResponsesAnswer final : public Answer {
                 {{"name", open_->name}, {"arguments", open_->text}});
     } else {
       Json fields = {{"text", open_->text}};
-      if (open_->kind == Item::kMessage) fields["logprobs"] = logprobs_;
+      if (open_->kind == Item::kMessage) {
+        TakeLogprobs();
+        fields["logprobs"] = logprobs_;
+      }
       ItemEvent(TextType() + ".done", std::move(fields));
       ItemEvent("response.content_part.done", {{"part", Part()}});
     }
@@ -172,8 +180,9 @@ class ResponsesAnswer final : public Answer {
         {"store", false},       {"truncation", "disabled"}};
     if (is_cut_) response["incomplete_details"] = {{"reason", "max_output_tokens"}};
     response.update(options_.echoed);
-    const bool ended = std::string_view(status) != "in_progress";
-    response["usage"] = ended ? usage_.ToResponsesJson() : Json(nullptr);
+    const std::string_view is(status);  // the usage of one that failed is not known
+    const bool has_usage = is == "completed" || is == "incomplete";
+    response["usage"] = has_usage ? usage_.ToResponsesJson() : Json(nullptr);
     return response;
   }
 
@@ -182,7 +191,8 @@ class ResponsesAnswer final : public Answer {
   UsageSum usage_;
   Json output_ = Json::array();  // finished items
   std::optional<OpenItem> open_;
-  Json logprobs_ = Json::array();  // of the open message
+  Json logprobs_ = Json::array();      // of the open message
+  Json new_logprobs_ = Json::array();  // in no event yet
   bool begun_ = false;
   bool is_cut_ = false;
   int64_t num_events_ = 0;

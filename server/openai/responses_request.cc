@@ -88,7 +88,7 @@ class Conversation {
   std::string reasoning_;  // of the assistant's next message
 };
 
-void ReadInput(JsonReader& reader, v1::Chat& to) {
+void ReadInput(JsonReader& reader, v1::Chat& to, ParamNames& names) {
   Conversation conversation(reader);
   if (const auto instructions = reader.String("instructions")) {
     conversation.AddText("system", *instructions);
@@ -100,7 +100,10 @@ void ReadInput(JsonReader& reader, v1::Chat& to) {
   } else if (const Json* items = reader.Array("input")) {
     if (items->empty()) reader.Invalid("input", "is empty; at least one item is expected");
     for (size_t i = 0; i < items->size(); ++i) {
-      conversation.Add((*items)[i], absl::StrCat("input[", i, "]"));
+      const std::string name = absl::StrCat("input[", i, "]");
+      conversation.Add((*items)[i], name);
+      if (conversation.messages().empty()) continue;
+      names.emplace_back(absl::StrCat("messages[", conversation.messages().size() - 1, "]"), name);
     }
   }
   for (const Json& message : conversation.messages()) to.add_messages()->set_json(Dump(message));
@@ -120,13 +123,14 @@ void ReadFlatTools(JsonReader& reader, v1::Chat& to) {
       return;
     }
     if (inside.String("name").value_or("").empty()) return inside.Invalid("name", "is not set");
+    inside.Object("parameters");
     Json function = tool;
     function.erase("type");
     to.add_tools(Dump({{"type", "function"}, {"function", std::move(function)}}));
   }
 }
 
-Json Echoed(const Json& body, const v1::GenerateRequest& request) {
+Json Echoed(const Json& body) {
   Json echoed;
   const auto copy = [&](const char* name, Json unset) {
     const auto it = body.find(name);
@@ -137,12 +141,11 @@ Json Echoed(const Json& body, const v1::GenerateRequest& request) {
   copy("metadata", Json::object());
   copy("parallel_tool_calls", true);
   copy("reasoning", {{"effort", nullptr}, {"summary", nullptr}});
-  copy("temperature",
-       request.sampling().has_temperature() ? Json(request.sampling().temperature()) : Json(1.0));
+  copy("temperature", nullptr);
   copy("text", {{"format", {{"type", "text"}}}});
   copy("tool_choice", "auto");
   copy("tools", Json::array());
-  copy("top_p", 1.0);
+  copy("top_p", nullptr);
   copy("user", nullptr);
   return echoed;
 }
@@ -168,7 +171,7 @@ absl::StatusOr<ParsedRequest> ReadResponse(const Json& body, const std::string& 
   reader.NotServed("background", kStateless);
   reader.NotServed("prompt", kStateless);
   reader.OneOf("truncation", {"disabled"});
-  ReadInput(reader, chat);
+  ReadInput(reader, chat, parsed.names);
   ReadFlatTools(reader, chat);
   ReadToolUse(reader, chat, parsed.names);
   Json kwargs = Json::object();
@@ -178,6 +181,7 @@ absl::StatusOr<ParsedRequest> ReadResponse(const Json& body, const std::string& 
     if (const auto effort = inside.String("effort")) kwargs["reasoning_effort"] = *effort;
   }
   if (!kwargs.empty()) chat.set_template_kwargs(Dump(kwargs));
+  ReadGuidedFields(reader, request, parsed.names);
   if (const Json* text = reader.Object("text")) {
     JsonReader inside = reader.Inside(*text, "text");
     if (const Json* format = inside.Object("format")) {
@@ -205,7 +209,7 @@ absl::StatusOr<ParsedRequest> ReadResponse(const Json& body, const std::string& 
                                       {.stream = parsed.stream,
                                        .logprobs = logprobs || top_logprobs.value_or(0) > 0,
                                        .top_logprobs = top_logprobs.value_or(0),
-                                       .echoed = Echoed(body, request)},
+                                       .echoed = Echoed(body)},
                                       TokenText(serving.tokenizer, /*as_ids=*/false));
   return parsed;
 }

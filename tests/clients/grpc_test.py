@@ -81,7 +81,7 @@ def test_a_call_is_forced_and_a_written_one_is_read(stub, protocol):
 
 
 @pytest.mark.parametrize("change, word", [({"structured_output": {"regex": "("}}, "regex"), ({"sampling": {"temperature": 5}}, "temperature"),
-                                          ({"chat": {"tools": ["{"]}}, "tools"), ({"chat": {"template_kwargs": "[]"}}, "template_kwargs")])
+                                          ({"chat": {"tools": ["{"]}}, "tools"), ({"chat": {"tool_choice": 99}}, "tool_choice"), ({"chat": {"template_kwargs": "[]"}}, "template_kwargs")])
 def test_a_bad_field_is_named(stub, protocol, change, word):
     change = dict(change)
     request = chat_request(protocol, "x", change.pop("chat", None), **change)

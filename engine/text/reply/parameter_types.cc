@@ -15,7 +15,7 @@ namespace {
 
 using TypesJson = nlohmann::json;
 
-constexpr int kMaxTypeDepth = 16;  // of anyOf, oneOf and allOf
+constexpr int kMaxTypeDepth = 16;  // of anyOf, oneOf, allOf and $ref
 
 uint8_t TypeNamed(std::string_view name) {
   constexpr std::pair<std::string_view, uint8_t> kNames[] = {
@@ -37,32 +37,69 @@ uint8_t TypeOfValue(const TypesJson& value) {
   if (value.is_boolean()) return ParameterTypes::kBoolean;
   if (value.is_number_integer()) return ParameterTypes::kInteger;
   if (value.is_number()) return ParameterTypes::kNumber;
-  if (value.is_string()) return ParameterTypes::kString;
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    return reply::Trimmed(text) == text ? ParameterTypes::kWord : ParameterTypes::kString;
+  }
   return value.is_array() ? ParameterTypes::kArray : ParameterTypes::kObject;
 }
 
-uint8_t TypesOfSchema(const TypesJson& schema, int depth) {
-  if (!schema.is_object() || depth > kMaxTypeDepth) return 0;
-  uint8_t types = 0;
-  if (const auto type = schema.find("type"); type != schema.end()) {
-    if (type->is_string()) types |= TypeNamed(type->get_ref<const std::string&>());
-    if (type->is_array()) {
-      for (const auto& name : *type) {
-        if (name.is_string()) types |= TypeNamed(name.get_ref<const std::string&>());
+// The types of the parameters of one function, whose schema is `root`. Looks at each part of it
+// once.
+class SchemaTypes {
+ public:
+  explicit SchemaTypes(const TypesJson& root) : root_(root) {}
+
+  uint8_t Of(const TypesJson& schema, int depth = 0) {
+    if (!schema.is_object() || depth > kMaxTypeDepth) return 0;
+    uint8_t types = 0;
+    if (const auto type = schema.find("type"); type != schema.end()) {
+      if (type->is_string()) types |= TypeNamed(type->get_ref<const std::string&>());
+      if (type->is_array()) {
+        for (const auto& name : *type) {
+          if (name.is_string()) types |= TypeNamed(name.get_ref<const std::string&>());
+        }
       }
     }
+    uint8_t listed = 0;  // what the schema says more exactly than by "type"
+    if (const auto values = schema.find("enum"); values != schema.end() && values->is_array()) {
+      for (const auto& value : *values) listed |= TypeOfValue(value);
+    }
+    if (const auto value = schema.find("const"); value != schema.end()) {
+      listed |= TypeOfValue(*value);
+    }
+    const bool is_shaped = schema.contains("pattern") || schema.contains("format");
+    if (is_shaped && (types & ParameterTypes::kString)) listed |= ParameterTypes::kWord;
+    if (listed != 0) types &= ~ParameterTypes::kString;
+    types |= listed;
+    for (const char* choice : {"anyOf", "oneOf", "allOf"}) {
+      const auto schemas = schema.find(choice);
+      if (schemas == schema.end() || !schemas->is_array()) continue;
+      for (const auto& inner : *schemas) types |= Of(inner, depth + 1);
+    }
+    const auto ref = schema.find("$ref");
+    if (ref == schema.end() || !ref->is_string()) return types;
+    return types | OfReference(ref->get_ref<const std::string&>(), depth);
   }
-  if (const auto values = schema.find("enum"); values != schema.end() && values->is_array()) {
-    for (const auto& value : *values) types |= TypeOfValue(value);
+
+ private:
+  // "#/$defs/Name", as pydantic refers to classes.
+  uint8_t OfReference(const std::string& ref, int depth) {
+    const auto [known, is_new] = known_.try_emplace(ref, 0);  // one to itself says nothing
+    if (!is_new) return known->second;
+    for (const char* group : {"$defs", "definitions"}) {
+      const std::string start = absl::StrCat("#/", group, "/");
+      const auto schemas = root_.find(group);
+      if (!ref.starts_with(start) || schemas == root_.end() || !schemas->is_object()) continue;
+      const auto schema = schemas->find(ref.substr(start.size()));
+      if (schema != schemas->end()) known->second = Of(*schema, depth + 1);
+    }
+    return known->second;
   }
-  if (const auto value = schema.find("const"); value != schema.end()) types |= TypeOfValue(*value);
-  for (const char* choice : {"anyOf", "oneOf", "allOf"}) {
-    const auto schemas = schema.find(choice);
-    if (schemas == schema.end() || !schemas->is_array()) continue;
-    for (const auto& inner : *schemas) types |= TypesOfSchema(inner, depth + 1);
-  }
-  return types;
-}
+
+  const TypesJson& root_;
+  std::map<std::string, uint8_t> known_;  // by reference
+};
 
 }  // namespace
 
@@ -84,7 +121,8 @@ absl::StatusOr<ParameterTypes> ParameterTypes::Read(std::string_view tools) {
     if (parameters == function->end() || !parameters->is_object()) continue;
     const auto properties = parameters->find("properties");
     if (properties == parameters->end() || !properties->is_object()) continue;
-    for (const auto& [key, schema] : properties->items()) of_tool[key] = TypesOfSchema(schema, 0);
+    SchemaTypes types_of(*parameters);
+    for (const auto& [key, schema] : properties->items()) of_tool[key] = types_of.Of(schema);
   }
   return types;
 }
@@ -123,15 +161,15 @@ std::string JsonOfText(std::string_view text, uint8_t types) {
     if (lower == "false" || lower == "0") return "false";
   }
   const bool brackets = types & (ParameterTypes::kObject | ParameterTypes::kArray);
-  if (brackets || !(types & ParameterTypes::kString)) {
+  const bool is_text = types & (ParameterTypes::kString | ParameterTypes::kWord);
+  if (brackets || !is_text) {
     // Also JSON that fits none of the types.
     const bool nested = trimmed.starts_with('{') || trimmed.starts_with('[');
-    if ((nested || !(types & ParameterTypes::kString)) && TypesJson::accept(trimmed)) {
-      return std::string(trimmed);
-    }
+    if ((nested || !is_text) && TypesJson::accept(trimmed)) return std::string(trimmed);
   }
+  const bool is_word = (types & ParameterTypes::kWord) && !(types & ParameterTypes::kString);
   std::string json = "\"";
-  AppendJsonEscaped(text, &json);
+  AppendJsonEscaped(is_word ? trimmed : text, &json);
   return json + '"';
 }
 

@@ -21,6 +21,7 @@ class ParameterTypes {
     kObject = 16,
     kArray = 32,
     kString = 64,
+    kWord = 128,  // listed, or with a pattern or format: blanks around it are layout
   };
 
   ParameterTypes() = default;
@@ -39,8 +40,8 @@ class ParameterTypes {
 namespace reply {
 
 // `text`, which a model wrote as the value of a parameter, as JSON: the first of null, integer,
-// number, boolean, object, array and string that `types` allows and the text fits; if none fits,
-// the text as JSON, or else as a string.
+// number, boolean, object, array, string and word that `types` allows and the text fits; if none
+// fits, the text as JSON, or else as a string.
 std::string JsonOfText(std::string_view text, uint8_t types);
 
 }  // namespace reply

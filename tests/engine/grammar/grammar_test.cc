@@ -47,6 +47,17 @@ TEST(GrammarTest, ARegexMatchesTheWholeText) {
   EXPECT_FALSE(Matches(*grammar, "ab123"));
 }
 
+TEST(GrammarTest, ADotIsNoLineEnd) {
+  const auto grammar = CompileOrDie({.kind = Kind::kRegex, .text = "a.+[.]\\."});
+  EXPECT_TRUE(Matches(*grammar, "ab é.."));
+  EXPECT_FALSE(Matches(*grammar, "a\n.."));
+  EXPECT_FALSE(Matches(*grammar, "ab.b"));
+  const auto tag = CompileOrDie(
+      {.kind = Kind::kStructuralTag, .text = R"({"format": {"type": "regex", "pattern": "a.c"}})"});
+  EXPECT_TRUE(Matches(*tag, "abc"));
+  EXPECT_FALSE(Matches(*tag, "a\nc"));
+}
+
 // The library itself takes "ayc" for the first.
 TEST(GrammarTest, AnOptionalGroupIsThereAsAWholeOrNotAtAll) {
   for (const std::string regex : {"a(xy+)?c", "a(?:xy{1,3})?c", "a((x)y+)?c", "a(z|xy*)?c"}) {
@@ -72,6 +83,28 @@ TEST(GrammarTest, AChoiceIsOneOfItsTexts) {
   EXPECT_FALSE(Matches(*grammar, "yesno"));
 }
 
+TEST(GrammarTest, AnEscapeIsHalfOfACharacterOnlyIfItIsAnEscape) {
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex, .text = "\\\\ud83d"}), "\\ud83d"));
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex, .text = "\\ud7ff"}), "\ud7ff"));
+}
+
+// The library reads "\x0a42" as one code point.
+TEST(GrammarTest, AControlCharacterEndsBeforeTheDigitsBehindIt) {
+  for (const std::string text : {"\n42", "\nb", "\tc\re",
+                                 "\x7f"
+                                 "a",
+                                 "\x01"
+                                 "ffff"}) {
+    const auto grammar = CompileOrDie({.kind = Kind::kChoice, .choices = {text}});
+    EXPECT_TRUE(Matches(*grammar, text)) << text;
+  }
+  EXPECT_TRUE(Matches(*CompileOrDie({.kind = Kind::kRegex,
+                                     .text = "\x7f"
+                                             "a+"}),
+                      "\x7f"
+                      "aa"));
+}
+
 TEST(GrammarTest, EbnfMayBeRecursive) {
   const auto grammar =
       CompileOrDie({.kind = Kind::kEbnf, .text = "root ::= \"(\" root \")\" | [0-9]+\n"});
@@ -89,6 +122,28 @@ TEST(GrammarTest, AStructuralTagMixesFreeTextAndSchemas) {
   EXPECT_TRUE(Matches(*grammar, "so: <f=a>{\"x\": 1}</f> and on"));
   EXPECT_FALSE(Matches(*grammar, "so: <f=b>"));
   EXPECT_FALSE(Matches(*grammar, "so: <f=a>{\"x\": true}</f>"));
+}
+
+TEST(GrammarTest, BlanksBetweenTheParametersOfACallAreBounded) {
+  for (const std::string style : {"json", "qwen_xml", "glm_xml"}) {
+    const auto grammar = CompileOrDie(
+        {.kind = Kind::kStructuralTag,
+         .text = absl::StrCat(R"({"format": {"type": "json_schema", "style": ")", style,
+                              R"(", "max_whitespace_cnt": 1000000, "json_schema":
+                              {"type": "object", "properties": {"n": {"type": "integer"},
+                               "s": {"type": "string"}}, "required": ["n", "s"]}}})")});
+    const std::string blanks(24, '\n');
+    const auto call = [&](const std::string& between) {
+      if (style == "json") return absl::StrCat("{\"n\": 1,", between, "\"s\": \"a b\"}");
+      if (style == "qwen_xml") {
+        return absl::StrCat("<parameter=n>1</parameter>", between, "<parameter=s>a b</parameter>");
+      }
+      return absl::StrCat("<arg_key>n</arg_key><arg_value>1</arg_value>", between,
+                          "<arg_key>s</arg_key><arg_value>a b</arg_value>");
+    };
+    EXPECT_TRUE(Matches(*grammar, call(blanks))) << style;
+    EXPECT_FALSE(Matches(*grammar, call(blanks + blanks + "\n"))) << style;
+  }
 }
 
 TEST(GrammarTest, RefusesWhatIsBrokenOrTooLarge) {
@@ -109,6 +164,9 @@ TEST(GrammarTest, RefusesWhatIsBrokenOrTooLarge) {
            GrammarSpec{.kind = Kind::kRegex, .text = "\xff"},
            GrammarSpec{.kind = Kind::kRegex, .text = "(a)\\1"},
            GrammarSpec{.kind = Kind::kRegex, .text = "[a"},
+           GrammarSpec{.kind = Kind::kRegex, .text = "\\ud83d\\ude00"},
+           GrammarSpec{.kind = Kind::kRegex, .text = "[\\uDC00a]"},
+           GrammarSpec{.kind = Kind::kEbnf, .text = "root ::= \"\\ud83d\""},
            GrammarSpec{.kind = Kind::kRegex, .text = "\\"},
            GrammarSpec{.kind = Kind::kChoice},
            GrammarSpec{.kind = Kind::kChoice, .choices = {"a", ""}},

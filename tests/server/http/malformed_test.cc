@@ -39,6 +39,8 @@ std::vector<Malformed> MalformedRequests() {
       {"a blank before the colon", "GET /hello HTTP/1.1\r\nName : value\r\n\r\n"},
       {"a blank in a name", "GET /hello HTTP/1.1\r\nMy Name: value\r\n\r\n"},
       {"a NUL in a value", std::string("GET /hello HTTP/1.1\r\nA: b\0c\r\n\r\n", 32)},
+      {"two hosts", "GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"},
+      {"two keys", "GET /hello HTTP/1.1\r\nAuthorization: a\r\nauthorization: b\r\n\r\n"},
       {"length and chunks",
        post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
       {"chunks and length",

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
+#include "absl/time/clock.h"
 #include "tests/server/openai/api_fixture.h"
 
 namespace mea::testing {
@@ -98,6 +101,64 @@ TEST(OpenAiResponsesTest, TextFormatIsHeldToByAGrammar) {
   ASSERT_EQ(f.Post(kResponsesPath, Json{{"input", "Hi"}, {"text", {{"format", format}}}}).code,
             200);
   EXPECT_NE(f.engine.last_request().grammar, nullptr);
+}
+
+TEST(OpenAiResponsesTest, VllmsStructuredOutputIsHeldToAsInChats) {
+  ApiFixture f;
+  for (const Json& fields : {Json{{"guided_choice", {"yes", "no"}}},
+                             Json{{"structured_outputs", {{"regex", "[ab]+"}}}}}) {
+    Json body = {{"input", "Hi"}};
+    body.update(fields);
+    ASSERT_EQ(f.Post(kResponsesPath, body).code, 200);
+    EXPECT_NE(f.engine.last_request().grammar, nullptr) << fields;
+  }
+}
+
+TEST(OpenAiResponsesTest, AnItemThatTheTemplateCannotTakeIsNamedAsItWasSent) {
+  ApiFixture f;
+  const Json image = Json::array({{{"type", "input_image"}}});
+  const Json body = {{"instructions", "Be brief."},
+                     {"input",
+                      {{{"type", "reasoning"}, {"summary", Json::array()}},
+                       {{"role", "user"}, {"content", "Hi"}},
+                       {{"role", "user"}, {"content", image}}}}};
+  const Json error = f.Post(kResponsesPath, body).error();
+  EXPECT_EQ(error["message"], "input[2].content[0].type \"input_image\" is not supported");
+  EXPECT_EQ(error["param"], "input[2]");
+}
+
+TEST(OpenAiResponsesTest, LogprobsComeWithTheTextThatTheyAreOf) {
+  ApiFixture f;
+  f.engine.SetAnswer("Good day.");
+  const Json body = {
+      {"input", "Hi"}, {"include", {"message.output_text.logprobs"}}, {"stream", true}};
+  std::string streamed, whole;
+  for (const Json& event : f.Post(kResponsesPath, body).Events()) {
+    std::string* to = event["type"] == "response.output_text.delta"  ? &streamed
+                      : event["type"] == "response.output_text.done" ? &whole
+                                                                     : nullptr;
+    if (to == nullptr) continue;
+    for (const Json& entry : event["logprobs"]) *to += entry["token"].get<std::string>();
+  }
+  EXPECT_EQ(streamed, "Good day.");
+  EXPECT_EQ(whole, "Good day.");
+}
+
+TEST(OpenAiResponsesTest, AResponseThatFailsSaysNothingOfItsUsage) {
+  ApiFixture f({.automatic = false});
+  f.engine.SetAnswer("Good day.");
+  std::thread failing([&] {
+    ASSERT_TRUE(f.engine.AwaitSubmitted(1));
+    f.engine.Step(3);
+    absl::SleepFor(absl::Milliseconds(50));  // the first events leave
+    f.engine.FailAll(absl::UnavailableError("draining"));
+    f.engine.Step();
+  });
+  const ApiAnswer answer = f.Post(kResponsesPath, Json{{"input", "Hi"}, {"stream", true}});
+  failing.join();
+  const size_t at = answer.body.find("data: {\"type\":\"response.failed\"");
+  ASSERT_NE(at, std::string::npos) << answer.body;
+  EXPECT_THAT(answer.body.substr(at), ::testing::HasSubstr("\"usage\":null"));
 }
 
 }  // namespace

@@ -12,9 +12,38 @@ TEST(ParameterTypesTest, ReadsTheTypesOfASchema) {
   const ParameterTypes types = TestParameterTypes();
   EXPECT_EQ(types.Of("f", "n"), ParameterTypes::kInteger);
   EXPECT_EQ(types.Of("f", "maybe"), ParameterTypes::kString | ParameterTypes::kNull);
-  EXPECT_EQ(types.Of("f", "pick"), ParameterTypes::kString | ParameterTypes::kInteger);
+  EXPECT_EQ(types.Of("f", "pick"), ParameterTypes::kWord | ParameterTypes::kInteger);
   EXPECT_EQ(types.Of("f", "other"), ParameterTypes::kString);
   EXPECT_EQ(types.Of("other", "n"), ParameterTypes::kString);
+}
+
+// As pydantic writes classes within classes.
+TEST(ParameterTypesTest, FollowsReferencesToDefinitions) {
+  const auto types = *ParameterTypes::Read(R"([{"function": {"name": "f", "parameters": {
+      "properties": {"inner": {"$ref": "#/$defs/Inner"}, "none": {"$ref": "#/$defs/None"},
+        "maybe": {"anyOf": [{"$ref": "#/$defs/Color"}, {"type": "null"}]},
+        "loop": {"$ref": "#/$defs/Loop"}},
+      "$defs": {"Inner": {"type": "object"}, "Loop": {"$ref": "#/$defs/Loop"},
+        "Color": {"type": "string", "enum": ["red", "blue"]}}}}}])");
+  EXPECT_EQ(types.Of("f", "inner"), ParameterTypes::kObject);
+  EXPECT_EQ(types.Of("f", "maybe"), ParameterTypes::kWord | ParameterTypes::kNull);
+  EXPECT_EQ(types.Of("f", "loop"), ParameterTypes::kString);
+  EXPECT_EQ(types.Of("f", "none"), ParameterTypes::kString);
+}
+
+TEST(ParameterTypesTest, StringsThatAreListedOrShapedAreWords) {
+  const auto types = *ParameterTypes::Read(R"([{"function": {"name": "f", "parameters": {
+      "properties": {"word": {"type": "string", "enum": ["a", "b c"]}, "const": {"const": "a"},
+        "blank": {"enum": ["a", " b"]}, "day": {"type": "string", "format": "date"},
+        "code": {"type": "string", "pattern": "^[A-Z]+$"}, "text": {"type": "string", "maxLength": 9},
+        "free": {"anyOf": [{"enum": ["a"]}, {"type": "string"}]}}}}}])");
+  EXPECT_EQ(types.Of("f", "word"), ParameterTypes::kWord);
+  EXPECT_EQ(types.Of("f", "const"), ParameterTypes::kWord);
+  EXPECT_EQ(types.Of("f", "day"), ParameterTypes::kWord);
+  EXPECT_EQ(types.Of("f", "code"), ParameterTypes::kWord);
+  EXPECT_EQ(types.Of("f", "text"), ParameterTypes::kString);
+  EXPECT_TRUE(types.Of("f", "blank") & ParameterTypes::kString);
+  EXPECT_TRUE(types.Of("f", "free") & ParameterTypes::kString);
 }
 
 TEST(ParameterTypesTest, WhatIsWrongIsNamed) {
@@ -32,6 +61,10 @@ TEST(ParameterTypesTest, TextBecomesTheFirstTypeThatItFits) {
   };
   EXPECT_EQ(json("7", P::kString), "\"7\"");
   EXPECT_EQ(json(" 7 ", P::kInteger), "7");
+  EXPECT_EQ(json(" a\n", P::kString), "\" a\\n\"");
+  EXPECT_EQ(json(" a\n", P::kWord), "\"a\"");
+  EXPECT_EQ(json(" a\n", P::kWord | P::kString), "\" a\\n\"");
+  EXPECT_EQ(json(" a\n", P::kWord | P::kNull), "\"a\"");
   EXPECT_EQ(json("7.5", P::kInteger), "7.5");
   EXPECT_EQ(json("7.5", P::kInteger | P::kString), "\"7.5\"");
   EXPECT_EQ(json("1e999", P::kNumber), "\"1e999\"");
