@@ -135,6 +135,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.max_context = source.config.max_position;
   if (source.checkpoint) source.checkpoint->config.max_position = options.max_context;
 
+  if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   MEA_ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(options.device, options.num_threads));
   EngineParts parts;
   parts.backend = std::move(opened.backend);
@@ -142,6 +143,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.device_name = std::move(opened.name);
   options.device_note = std::move(opened.note);
   const Device device = parts.backend->device();
+  const bool on_host = !parts.backend->memory().has_value();
   MEA_ASSIGN_OR_RETURN(const ModelLimits limits,
                        ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
                                       .max_num_seqs = options.max_num_seqs,
@@ -154,15 +156,18 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   MEA_RETURN_IF_ERROR(CheckOptions(options));
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
 
-  const bool on_host = !parts.backend->memory().has_value();
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,
                          HostKvCacheBytes(options, source, *parts.backend, limits, kv_dtype));
   }
+  const auto warn = [&](std::string text) { options.warnings.push_back(std::move(text)); };
   MEA_ASSIGN_OR_RETURN(
       parts.model, source.checkpoint
                        ? LoadModel(*source.checkpoint, options.weight_dtype, parts.backend.get(),
-                                   limits, progress, options.check_weights)
+                                   limits, progress,
+                                   {.check_matrices = options.check_weights,
+                                    .weight_cache = options.weight_cache,
+                                    .warn = warn})
                        : MakeRandomModel(source.config, options.weight_dtype, options.num_threads,
                                          parts.backend.get(), limits, progress));
 
@@ -171,7 +176,10 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes, DeviceKvCacheBytes(options, layout, *parts.model));
   }
   if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
-  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes));
+  if (on_host) parts.kv_memory = std::make_unique<LateMemory>();
+  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes,
+                                               parts.kv_memory.get()));
+  if (on_host) parts.kv_memory->Start();
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
 
   if (options.weight_dtype == "auto") {
@@ -179,7 +187,6 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(source);
   }
   parts.generation = source.generation;
-  if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

@@ -158,6 +158,11 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   AddWeightDType(command, engine.weight_dtype);
   command.add_flag("!--no-weight-check", engine.check_weights,
                    "Do not look for infinities and NaNs in the weights: a slightly faster start");
+  command
+      .add_option("--weight-cache", engine.weight_cache,
+                  "Directory that keeps what --weight-dtype makes of the weights: later starts map "
+                  "it. Nothing there is ever deleted: remove the files to clear it")
+      ->type_name("DIR");
   AddKvDType(command, engine.kv_dtype);
   AddPageSize(command, engine.page_size);
   AddDevice(command, engine.device);
