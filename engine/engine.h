@@ -31,7 +31,10 @@ struct EngineOptions {
   // The source of default sampling parameters. Empty: the checkpoint's generation_config.json;
   // "none"; or a file.
   std::string generation_config;
-  int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
+  int num_threads = 0;                // of the CPU back end; 0 = DefaultThreads()
+  std::string cpu_affinity = "auto";  // "auto", "off", or a list of processors: thread_plan.h
+  int num_clusters = 0;               // as resolved: groups of threads that share a cache
+  std::string numa = "off";           // "off", "interleave", "local": engine/numa_placement.h
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
   bool check_weights = true;          // refuse matrices that hold an infinity or NaN
   // A directory that keeps converted weights for the next start (weights/weight_cache.h), or empty.

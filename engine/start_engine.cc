@@ -13,10 +13,13 @@
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/model_weights.h"
+#include "engine/numa_placement.h"
 #include "engine/sampling_defaults.h"
 #include "kernels/human_bytes.h"
 #include "kernels/machine.h"
+#include "kernels/numa.h"
 #include "kernels/status_macros.h"
+#include "kernels/topology.h"
 
 namespace mea {
 namespace {
@@ -31,7 +34,6 @@ absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
 absl::Status CheckOptions(const EngineOptions& o) {
   constexpr int kMaxBatchTokens = 1 << 16;
   for (const absl::Status& status : {
-           CheckOption("threads", o.num_threads, 0, 1024),
            CheckOption("page-size", o.page_size, 16, 1024),
            CheckOption("max-batch-tokens", o.max_batch_tokens, 1, kMaxBatchTokens),
            CheckOption("max-num-seqs", o.max_num_seqs, 1, kMaxBatchTokens),
@@ -126,6 +128,18 @@ absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const K
   return share - taken;
 }
 
+// The policy asked for, begun; on a machine of one node there is none. Before memory is taken, that
+// of threads' stacks included.
+absl::StatusOr<NumaPolicy> BeginNumaPolicy(EngineOptions& options) {
+  MEA_ASSIGN_OR_RETURN(const NumaPolicy policy, ParseNumaPolicy(options.numa));
+  if (policy == NumaPolicy::kOff) return policy;
+  const std::vector<int> nodes = ReadTopology().memory_nodes;
+  if (nodes.size() < 2) return NumaPolicy::kOff;
+  const absl::Status status = InterleaveNewPages(nodes);
+  if (!status.ok()) options.warnings.emplace_back(status.message());
+  return policy;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadProgress progress,
@@ -136,7 +150,10 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (source.checkpoint) source.checkpoint->config.max_position = options.max_context;
 
   if (source.checkpoint) options.warnings = source.checkpoint->warnings;
-  MEA_ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(options.device, options.num_threads));
+  MEA_ASSIGN_OR_RETURN(const NumaPolicy numa, BeginNumaPolicy(options));
+  MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
+                       OpenBackend(options.device, {.count = options.num_threads,
+                                                    .affinity = options.cpu_affinity}));
   EngineParts parts;
   parts.backend = std::move(opened.backend);
   options.device = std::string(parts.backend->name());
@@ -152,7 +169,9 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.max_batch_tokens = limits.max_batch_tokens;
   options.max_num_seqs = limits.max_num_seqs;
   options.page_size = limits.page_size;
-  if (options.num_threads == 0) options.num_threads = UsableCpus();
+  if (options.num_threads == 0) options.num_threads = DefaultThreads();
+  if (on_host) options.num_threads = opened.threads.num_threads();
+  options.num_clusters = opened.threads.num_clusters();
   MEA_RETURN_IF_ERROR(CheckOptions(options));
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
 
@@ -170,6 +189,10 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                                     .warn = warn})
                        : MakeRandomModel(source.config, options.weight_dtype, options.num_threads,
                                          parts.backend.get(), limits, progress));
+
+  if (numa == NumaPolicy::kLocal && on_host) {
+    MoveRowsToNodes(source.config, parts.model->weights(), opened.threads, MovePages);
+  }
 
   const KvLayout layout = parts.model->MakeKvLayout(kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {

@@ -170,6 +170,14 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       "--random-weights", engine.random_weights,
       "Make up the weights, to measure speed: DIR needs config.json and tokenizer.json only");
   AddThreads(command, engine.num_threads);
+  AddCpuAffinity(command, engine.cpu_affinity);
+  command
+      .add_option("--numa", engine.numa,
+                  "Memory of machines with several nodes. off: as the system places it; "
+                  "interleave: all of it on every node in turn; local: the weights near the "
+                  "threads that read them, the rest in turn")
+      ->check(CLI::IsMember({"off", "interleave", "local"}))
+      ->capture_default_str();
   command
       .add_option("--drain-timeout", flags.drain_timeout_s,
                   "Seconds that running requests may take to finish after SIGTERM")
