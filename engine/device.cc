@@ -35,9 +35,10 @@ int64_t MemoryShare(int64_t total_bytes, double utilization) {
   return static_cast<int64_t>(static_cast<double>(total_bytes) * utilization);
 }
 
-absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, const CpuThreads& threads,
                                           const CudaOptions& options) {
   MEA_RETURN_IF_ERROR(CheckDeviceName(device));
+  MEA_ASSIGN_OR_RETURN(ThreadPlan plan, PlanThreads(threads.affinity, threads.count));
   OpenedBackend opened;
   if (device != "cpu") {
     absl::StatusOr<std::unique_ptr<Backend>> cuda = OpenCudaBackend(options);
@@ -49,7 +50,8 @@ absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_thr
     // A build without the module is meant for the CPU, so there is nothing to report.
     if (!absl::IsNotFound(cuda.status())) opened.note = std::string(cuda.status().message());
   }
-  MEA_ASSIGN_OR_RETURN(opened.backend, CreateCpuBackend({.num_threads = num_threads}));
+  MEA_ASSIGN_OR_RETURN(opened.backend, CreateCpuBackend(plan));
+  opened.threads = std::move(plan);
   return opened;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda_module.h"
 #include "kernels/machine.h"
+#include "kernels/thread_plan.h"
 
 namespace mea {
 
@@ -29,15 +30,22 @@ absl::Status CheckDeviceName(const std::string& device);
 // The part of a device's memory that an engine may use.
 int64_t MemoryShare(int64_t total_bytes, double utilization);
 
+// Threads of the CPU back end, as PlanThreads takes them.
+struct CpuThreads {
+  int count = 0;
+  std::string affinity = "auto";
+};
+
 struct OpenedBackend {
   std::unique_ptr<Backend> backend;
-  std::string name;  // of the GPU; empty on the CPU
-  std::string note;  // only for "auto": why it is not the GPU; empty if this build has no CUDA
+  ThreadPlan threads;  // on a GPU, none
+  std::string name;    // of the GPU; empty on the CPU
+  std::string note;    // only for "auto": why it is not the GPU; empty if this build has no CUDA
 };
 
 // `device` is "cpu", "cuda", or "auto": the GPU if there is one, else the CPU. INVALID_ARGUMENT for
-// any other; for "cuda" what OpenCudaBackend says.
-absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, int num_threads,
+// any other, and for threads that cannot be; for "cuda" what OpenCudaBackend says.
+absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, const CpuThreads& threads,
                                           const CudaOptions& cuda = {});
 
 // "auto", "general", "mma" or "wgmma".

@@ -25,17 +25,22 @@ struct EngineOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda"
   std::string device_name;      // as resolved: the GPU's, empty on the CPU
   std::string device_note;  // as resolved: why "auto" did not choose the GPU, if there is a reason
-  std::vector<std::string> warnings;  // as resolved: Checkpoint::warnings
+  std::vector<std::string> warnings;  // as resolved: Checkpoint::warnings, and of the weight cache
   // Random weights instead of the checkpoint's: model_dir needs only a config.json.
   bool random_weights = false;
   // The source of default sampling parameters. Empty: the checkpoint's generation_config.json;
   // "none"; or a file.
   std::string generation_config;
-  int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
+  int num_threads = 0;                // of the CPU back end; 0 = DefaultThreads()
+  std::string cpu_affinity = "auto";  // "auto", "off", or a list of processors: thread_plan.h
+  int num_clusters = 0;               // as resolved: groups of threads that share a cache
+  std::string numa = "off";           // "off", "interleave", "local": engine/numa_placement.h
   std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
   bool check_weights = true;          // refuse matrices that hold an infinity or NaN
-  std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"
-  int page_size = 0;                  // tokens per page
+  // A directory that keeps converted weights for the next start (weights/weight_cache.h), or empty.
+  std::string weight_cache;
+  std::string kv_dtype = "bf16";  // "bf16", "f32", "int8"
+  int page_size = 0;              // tokens per page
   // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache allows; on a GPU
   // what is left of gpu_memory_utilization.
   int64_t kv_cache_bytes = 0;

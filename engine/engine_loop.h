@@ -13,6 +13,7 @@
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/engine_core.h"
+#include "kernels/late_memory.h"
 
 namespace mea {
 
@@ -23,6 +24,7 @@ struct EngineParts {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
+  std::unique_ptr<LateMemory> kv_memory;  // absent: the back end's
 };
 
 // An engine on its own thread. Others leave requests and cancellations in an inbox and read

@@ -44,15 +44,13 @@ absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress,
-                                                 bool check_matrices) {
-  MEA_ASSIGN_OR_RETURN(const auto dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
+                                                 LoadOptions options) {
+  MEA_ASSIGN_OR_RETURN(options.weight_dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
   // For a device the copy reads the pages, and it takes most of the time.
   const bool on_host = backend->device() == Device::kCpu;
-  MEA_ASSIGN_OR_RETURN(
-      ModelWeights weights,
-      LoadWeights(checkpoint,
-                  {.weight_dtype = dtype, .prefault = on_host, .check_matrices = check_matrices},
-                  on_host ? progress : LoadProgress{}));
+  options.prefault = on_host;
+  MEA_ASSIGN_OR_RETURN(ModelWeights weights,
+                       LoadWeights(checkpoint, options, on_host ? progress : LoadProgress{}));
   return Model::Create(checkpoint.config, std::move(weights), backend, limits, progress);
 }
 
@@ -109,7 +107,7 @@ int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
-                                                       int64_t bytes) {
+                                                       int64_t bytes, LateMemory* late) {
   const int64_t num_pages = NumPages(layout.PageBytes(), layout.page_size, bytes);
   if (num_pages == 0) {
     return absl::InvalidArgumentError(
@@ -117,7 +115,10 @@ absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const K
                      layout.page_size, " tokens takes ", HumanBytes(layout.PageBytes())));
   }
   absl::StatusOr<std::unique_ptr<KvCache>> cache =
-      KvCache::Create(backend, layout, static_cast<int>(num_pages));
+      KvCache::Create(backend, layout, static_cast<int>(num_pages),
+                      [&](std::span<const int64_t> shape, DType dtype) {
+                        return late ? late->Allocate(shape, dtype) : backend.Allocate(shape, dtype);
+                      });
   if (cache.ok()) return cache;
   return absl::Status(cache.status().code(),
                       absl::StrCat(cache.status().message(), "; see --kv-cache-bytes"));

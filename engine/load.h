@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/model.h"
+#include "kernels/late_memory.h"
 #include "kvcache/kv_cache.h"
 
 namespace mea {
@@ -30,12 +31,12 @@ absl::StatusOr<std::optional<DType>> WeightDTypeFor(const std::string& name,
 absl::Status SetContext(const std::string& flag, int tokens, ModelConfig& config);
 
 // weight_dtype as ParseWeightDType reads it; INVALID_ARGUMENT for one that the back end cannot
-// compute with. `check_matrices` as of LoadOptions.
+// compute with. Of `options`, dtype and prefault are set here.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits,
                                                  const LoadProgress& progress = {},
-                                                 bool check_matrices = true);
+                                                 LoadOptions options = {});
 
 // The same model with random weights; no tensor of a checkpoint is needed.
 absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
@@ -54,8 +55,9 @@ absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device);
 
 // Pages of a cache of at most `bytes` bytes.
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);
-// Such a cache; INVALID_ARGUMENT when that is less than one page.
+// Such a cache, in the back end's memory or in `late`, if given; INVALID_ARGUMENT when that is less
+// than one page.
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
-                                                       int64_t bytes);
+                                                       int64_t bytes, LateMemory* late = nullptr);
 
 }  // namespace mea

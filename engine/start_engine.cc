@@ -13,10 +13,13 @@
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/model_weights.h"
+#include "engine/numa_placement.h"
 #include "engine/sampling_defaults.h"
 #include "kernels/human_bytes.h"
 #include "kernels/machine.h"
+#include "kernels/numa.h"
 #include "kernels/status_macros.h"
+#include "kernels/topology.h"
 
 namespace mea {
 namespace {
@@ -31,7 +34,6 @@ absl::Status CheckOption(absl::string_view name, T value, T low, T high) {
 absl::Status CheckOptions(const EngineOptions& o) {
   constexpr int kMaxBatchTokens = 1 << 16;
   for (const absl::Status& status : {
-           CheckOption("threads", o.num_threads, 0, 1024),
            CheckOption("page-size", o.page_size, 16, 1024),
            CheckOption("max-batch-tokens", o.max_batch_tokens, 1, kMaxBatchTokens),
            CheckOption("max-num-seqs", o.max_num_seqs, 1, kMaxBatchTokens),
@@ -126,6 +128,18 @@ absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const K
   return share - taken;
 }
 
+// The policy asked for, begun; on a machine of one node there is none. Before memory is taken, that
+// of threads' stacks included.
+absl::StatusOr<NumaPolicy> BeginNumaPolicy(EngineOptions& options) {
+  MEA_ASSIGN_OR_RETURN(const NumaPolicy policy, ParseNumaPolicy(options.numa));
+  if (policy == NumaPolicy::kOff) return policy;
+  const std::vector<int> nodes = ReadTopology().memory_nodes;
+  if (nodes.size() < 2) return NumaPolicy::kOff;
+  const absl::Status status = InterleaveNewPages(nodes);
+  if (!status.ok()) options.warnings.emplace_back(status.message());
+  return policy;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadProgress progress,
@@ -135,13 +149,18 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.max_context = source.config.max_position;
   if (source.checkpoint) source.checkpoint->config.max_position = options.max_context;
 
-  MEA_ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(options.device, options.num_threads));
+  if (source.checkpoint) options.warnings = source.checkpoint->warnings;
+  MEA_ASSIGN_OR_RETURN(const NumaPolicy numa, BeginNumaPolicy(options));
+  MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
+                       OpenBackend(options.device, {.count = options.num_threads,
+                                                    .affinity = options.cpu_affinity}));
   EngineParts parts;
   parts.backend = std::move(opened.backend);
   options.device = std::string(parts.backend->name());
   options.device_name = std::move(opened.name);
   options.device_note = std::move(opened.note);
   const Device device = parts.backend->device();
+  const bool on_host = !parts.backend->memory().has_value();
   MEA_ASSIGN_OR_RETURN(const ModelLimits limits,
                        ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
                                       .max_num_seqs = options.max_num_seqs,
@@ -150,28 +169,40 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.max_batch_tokens = limits.max_batch_tokens;
   options.max_num_seqs = limits.max_num_seqs;
   options.page_size = limits.page_size;
-  if (options.num_threads == 0) options.num_threads = UsableCpus();
+  if (options.num_threads == 0) options.num_threads = DefaultThreads();
+  if (on_host) options.num_threads = opened.threads.num_threads();
+  options.num_clusters = opened.threads.num_clusters();
   MEA_RETURN_IF_ERROR(CheckOptions(options));
   MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
 
-  const bool on_host = !parts.backend->memory().has_value();
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,
                          HostKvCacheBytes(options, source, *parts.backend, limits, kv_dtype));
   }
+  const auto warn = [&](std::string text) { options.warnings.push_back(std::move(text)); };
   MEA_ASSIGN_OR_RETURN(
       parts.model, source.checkpoint
                        ? LoadModel(*source.checkpoint, options.weight_dtype, parts.backend.get(),
-                                   limits, progress, options.check_weights)
+                                   limits, progress,
+                                   {.check_matrices = options.check_weights,
+                                    .weight_cache = options.weight_cache,
+                                    .warn = warn})
                        : MakeRandomModel(source.config, options.weight_dtype, options.num_threads,
                                          parts.backend.get(), limits, progress));
+
+  if (numa == NumaPolicy::kLocal && on_host) {
+    MoveRowsToNodes(source.config, parts.model->weights(), opened.threads, MovePages);
+  }
 
   const KvLayout layout = parts.model->MakeKvLayout(kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes, DeviceKvCacheBytes(options, layout, *parts.model));
   }
   if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
-  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes));
+  if (on_host) parts.kv_memory = std::make_unique<LateMemory>();
+  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes,
+                                               parts.kv_memory.get()));
+  if (on_host) parts.kv_memory->Start();
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
 
   if (options.weight_dtype == "auto") {
@@ -179,7 +210,6 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
     options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(source);
   }
   parts.generation = source.generation;
-  if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   parts.options = std::move(options);
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

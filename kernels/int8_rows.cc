@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/host_memory.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -48,7 +49,7 @@ void RoundToScale(const T* from, int64_t count, float scale, int8_t* to) {
 
 absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k) {
   const std::array<int64_t, 2> shape = {rows, Int8RowStride(k)};
-  MEA_ASSIGN_OR_RETURN(Tensor tensor, Tensor::AllocateHost(shape, DType::kI8));
+  MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateHostTensor(shape, DType::kI8, Presence::kAtUse));
   const TensorView view = tensor.view().Columns(0, k);
   return Tensor(view, std::make_shared<Tensor>(std::move(tensor)));
 }

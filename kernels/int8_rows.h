@@ -26,7 +26,8 @@ inline float Int8Scale(const int8_t* row, int64_t k) {
   return scale;
 }
 
-// Host memory for [rows, k]; RESOURCE_EXHAUSTED names the bytes when there is not enough.
+// Host memory for [rows, k], whose pages come at their first use (host_memory.h): all of it is
+// written at once, by several threads. RESOURCE_EXHAUSTED names the bytes when there is not enough.
 absl::StatusOr<Tensor> AllocateInt8Rows(int64_t rows, int64_t k);
 
 // Rounds k finite floats to the nearest integers of the scale max|x| / 127, ties to even, and

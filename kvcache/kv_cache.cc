@@ -23,6 +23,14 @@ TensorView Slabs(TensorView dense, int64_t page_size, int64_t head_dim) {
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
                                                          int num_pages) {
+  return Create(
+      backend, std::move(layout), num_pages,
+      [&](std::span<const int64_t> shape, DType dtype) { return backend.Allocate(shape, dtype); });
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
+                                                         int num_pages,
+                                                         AllocateTensor allocate_tensor) {
   MEA_CHECK(num_pages > 0 && layout.page_size > 0);
   std::unique_ptr<KvCache> cache(new KvCache(&backend, std::move(layout), num_pages));
   const int page_size = cache->layout_.page_size;
@@ -30,7 +38,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
   // [num_pages, heads, elements of a slab]
   auto allocate = [&](int64_t heads, int64_t bytes, DType dtype) -> absl::StatusOr<TensorView> {
     const std::array<int64_t, 3> shape = {num_pages, heads, bytes / DTypeSize(dtype)};
-    absl::StatusOr<Tensor> tensor = backend.Allocate(shape, dtype);
+    absl::StatusOr<Tensor> tensor = allocate_tensor(shape, dtype);
     if (!tensor.ok()) {
       return absl::Status(
           tensor.status().code(),

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "kernels/paged_kv.h"
 #include "kernels/tensor.h"
@@ -17,6 +18,10 @@
 namespace mea {
 
 class Backend;
+
+// Zeroed memory where the back end's ops read and write.
+using AllocateTensor =
+    absl::FunctionRef<absl::StatusOr<Tensor>(std::span<const int64_t> shape, DType dtype)>;
 
 // What the cache holds now, in the units that people ask for. free + cached + used == total, in
 // pages and bytes.
@@ -46,6 +51,10 @@ class KvCache {
   // RESOURCE_EXHAUSTED when the storage does not fit in memory.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(Backend& backend, KvLayout layout,
                                                          int num_pages);
+  // The same in memory that the caller allocates.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(Backend& backend, KvLayout layout,
+                                                         int num_pages,
+                                                         AllocateTensor allocate_tensor);
 
   const KvLayout& layout() const { return layout_; }
   // Layers of different groups may share a storage and use different pages of it.

@@ -10,6 +10,7 @@
 #include "engine/storage/output_file.h"
 #include "kernels/cuda_module.h"
 #include "kernels/machine.h"
+#include "kernels/thread_plan.h"
 
 namespace mea {
 namespace {
@@ -56,7 +57,7 @@ double BenchRow::floor_seconds() const {
 }
 
 BenchMachine DescribeMachine(Device device, int num_threads) {
-  if (num_threads == 0) num_threads = UsableCpus();
+  if (num_threads == 0) num_threads = DefaultThreads();
   BenchMachine machine{.device = "cpu", .processor = ProcessorName(), .num_threads = num_threads};
   if (device == Device::kCuda) {
     const absl::StatusOr<CudaDeviceInfo> info = DescribeCudaDevice();

@@ -44,7 +44,7 @@ struct BenchMachine {
   std::string processor;
   int num_threads = 0;
 };
-// `num_threads` of the CPU back end, 0 = UsableCpus().
+// `num_threads` of the CPU back end, 0 = DefaultThreads().
 BenchMachine DescribeMachine(Device device, int num_threads);
 
 std::string TableHead();

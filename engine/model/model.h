@@ -62,6 +62,7 @@ class Model {
   const ModelLimits& limits() const { return limits_; }
   Backend& backend() const { return *backend_; }
   int64_t weights_bytes() const { return weights_.num_bytes; }
+  const ModelWeights& weights() const { return weights_; }
   // Activations and a step's arrays.
   int64_t workspace_bytes() const {
     return workspace_.num_bytes() + inputs_.num_bytes() + rotations_.num_bytes() +

@@ -1,6 +1,8 @@
 #include "engine/storage/output_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +26,24 @@ absl::StatusOr<std::unique_ptr<OutputFile>> OutputFile::Create(const std::filesy
   return std::unique_ptr<OutputFile>(new OutputFile(path, fd));
 }
 
+absl::StatusOr<std::unique_ptr<OutputFile>> OutputFile::CreateAlone(
+    const std::filesystem::path& path) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+  if (fd < 0) return WriteError(path, errno);
+  std::unique_ptr<OutputFile> file(new OutputFile(path, fd));
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return nullptr;
+    return WriteError(path, errno);
+  }
+  // The last owner of the lock may have renamed the file after we opened it.
+  struct stat opened {};
+  struct stat there {};
+  if (fstat(fd, &opened) != 0) return WriteError(path, errno);
+  if (lstat(path.c_str(), &there) != 0 || opened.st_ino != there.st_ino) return nullptr;
+  if (ftruncate(fd, 0) != 0) return WriteError(path, errno);
+  return file;
+}
+
 OutputFile::~OutputFile() {
   if (fd_ >= 0) close(fd_);
 }
@@ -37,6 +57,10 @@ absl::Status OutputFile::Append(std::string_view bytes) {
     bytes.remove_prefix(static_cast<size_t>(count));
   }
   return absl::OkStatus();
+}
+
+absl::Status OutputFile::Sync() {
+  return fsync(fd_) == 0 ? absl::OkStatus() : WriteError(path_, errno);
 }
 
 absl::Status OutputFile::Close() {

@@ -18,7 +18,12 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
+  // The same where other processes may be about to write `path`, too: null if one of them is just
+  // doing so. What one has left unfinished is overwritten.
+  static absl::StatusOr<std::unique_ptr<OutputFile>> CreateAlone(const std::filesystem::path& path);
+
   absl::Status Append(std::string_view bytes);
+  absl::Status Sync();  // to the disk
   absl::Status Close();
 
  private:

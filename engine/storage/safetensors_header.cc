@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/storage/json.h"
+#include "engine/storage/mismatch.h"
 #include "engine/storage/safetensors.h"
 #include "kernels/status_macros.h"
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,8 @@
 #include "engine/weights/head_transform.h"
 #include "engine/weights/in_parallel.h"
 #include "engine/weights/match_tensors.h"
+#include "engine/weights/weight_cache.h"
+#include "kernels/host_memory.h"
 #include "kernels/int8_rows.h"
 #include "kernels/machine.h"
 #include "kernels/status_macros.h"
@@ -35,21 +38,30 @@ class Loader {
 
   absl::Status Load(const LoadTask& task, ModelWeights& weights) {
     const TensorSpec& spec = *task.spec;
-    const bool map = spec.is_matrix() && LoadableDType(task.stored.dtype) == task.dtype &&
-                     spec.head_transform == nullptr && spec.head_rows.empty();
     ReorderRows(task);
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, map                        ? Map(task, weights)
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, task.is_in_place()         ? Map(task, weights)
                                         : task.dtype == DType::kI8 ? Quantize(task)
                                         : spec.head_transform      ? Transform(task, task.dtype)
                                                                    : Convert(task));
-    *spec.view = tensor.view();
     if (spec.is_temporary) {
+      *spec.view = tensor.view();
       temporary_.push_back(std::move(tensor));
-      return absl::OkStatus();
+    } else {
+      Keep(task, std::move(tensor), weights);
     }
-    weights.num_bytes += tensor.num_bytes();
-    if (tensor.view().data == task.stored.data()) weights.mapped_bytes += tensor.num_bytes();
-    weights.storage.push_back(std::move(tensor));
+    return absl::OkStatus();
+  }
+
+  // What is in place, and the rest from the cache's file.
+  absl::Status LoadCached(std::span<const LoadTask> tasks, const WeightCache& cache,
+                          const std::shared_ptr<const MappedFile>& file, ModelWeights& weights) {
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      if (tasks[i].is_in_place()) {
+        MEA_RETURN_IF_ERROR(Load(tasks[i], weights));
+      } else if (!tasks[i].spec->is_temporary) {
+        Keep(tasks[i], cache.TensorOf(i, file), weights);
+      }
+    }
     return absl::OkStatus();
   }
 
@@ -59,6 +71,13 @@ class Loader {
   }
 
  private:
+  void Keep(const LoadTask& task, Tensor tensor, ModelWeights& weights) {
+    *task.spec->view = tensor.view();
+    weights.num_bytes += tensor.num_bytes();
+    if (tensor.view().data == task.stored.data()) weights.mapped_bytes += tensor.num_bytes();
+    weights.storage.push_back(std::move(tensor));
+  }
+
   // The elements to convert next: in the file, or in a copy that has the order of memory.
   void ReorderRows(const LoadTask& task) {
     const std::vector<int>& order = task.spec->head_rows;
@@ -115,16 +134,25 @@ class Loader {
   // Needs its own memory: another dtype, a small vector, or a gain repeated for every head.
   absl::StatusOr<Tensor> Convert(const LoadTask& task) {
     const StoredTensor& stored = task.stored;
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, Tensor::AllocateHost(task.spec->shape, task.dtype));
+    MEA_ASSIGN_OR_RETURN(Tensor tensor,
+                         AllocateHostTensor(task.spec->shape, task.dtype, Presence::kAtUse));
     const DType from = *LoadableDType(stored.dtype);
     char* out = static_cast<char*>(tensor.view().data);
     const int64_t num_elements = stored.num_bytes / DTypeSize(from);
     const int64_t chunk = kChunkBytes / DTypeSize(from);
     for (int64_t first = 0; first < num_elements; first += chunk) {
       const int64_t count = std::min(chunk, num_elements - first);
-      const ConversionResult result =
-          ConvertDType(data_ + first * DTypeSize(from), from, out + first * DTypeSize(task.dtype),
-                       task.dtype, count);
+      ConversionResult result;
+      std::mutex mutex;
+      InParallel(count, kWorthAThread, UsableCpus(), [&](int64_t begin, int64_t end) {
+        const int64_t at = first + begin;
+        const ConversionResult part =
+            ConvertDType(data_ + at * DTypeSize(from), from, out + at * DTypeSize(task.dtype),
+                         task.dtype, end - begin);
+        const std::lock_guard lock(mutex);
+        result.num_overflows += part.num_overflows;
+        result.num_non_finite += part.num_non_finite;
+      });
       const bool checks = options_.check_matrices || !task.spec->is_matrix();
       if (result.num_overflows > 0 || (checks && result.num_non_finite > 0)) {
         return NotFinite(task, result);
@@ -231,15 +259,6 @@ class Loader {
   int64_t bytes_done_ = 0;
 };
 
-int64_t BytesInMemory(const LoadTask& task) {
-  const std::vector<int64_t>& shape = task.spec->shape;
-  if (task.spec->is_temporary) return 0;
-  if (task.dtype == DType::kI8) return shape[0] * Int8RowStride(shape[1]);
-  int64_t elements = 1;
-  for (const int64_t extent : shape) elements *= extent;
-  return elements * DTypeSize(task.dtype);
-}
-
 }  // namespace
 
 absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
@@ -247,11 +266,29 @@ absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
                          const LoadProgress& progress, ModelWeights& weights) {
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
                        MatchTensors(tensors, list, is_harmless, options));
+  const auto warn = [&](const absl::Status& status) {
+    if (options.warn) options.warn(absl::StrCat("--weight-cache: ", status.message()));
+  };
+  const WeightCache cache(options, list, tasks);
+  if (cache.has_file()) {
+    int64_t bytes_total = cache.num_bytes();
+    for (const LoadTask& task : tasks) {
+      if (task.is_in_place()) bytes_total += task.stored.num_bytes;
+    }
+    Loader loader(options, progress, bytes_total);
+    loader.Report(0);
+    const auto file = cache.Open([&](int64_t bytes) { loader.Report(bytes); });
+    if (file.ok()) return loader.LoadCached(tasks, cache, *file, weights);
+    if (!absl::IsNotFound(file.status())) warn(file.status());
+  }
   int64_t bytes_total = 0;
   for (const LoadTask& task : tasks) bytes_total += task.stored.num_bytes;
   Loader loader(options, progress, bytes_total);
   loader.Report(0);
   for (const LoadTask& task : tasks) MEA_RETURN_IF_ERROR(loader.Load(task, weights));
+  if (cache.has_file()) {
+    if (const absl::Status status = cache.Write(); !status.ok()) warn(status);
+  }
   return absl::OkStatus();
 }
 
@@ -261,7 +298,7 @@ absl::StatusOr<int64_t> PlannedTensorBytes(const SafeTensors& tensors, const Ten
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
                        MatchTensors(tensors, list, is_harmless, options));
   int64_t bytes = 0;
-  for (const LoadTask& task : tasks) bytes += BytesInMemory(task);
+  for (const LoadTask& task : tasks) bytes += task.spec->is_temporary ? 0 : task.bytes_in_memory();
   return bytes;
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/storage/mismatch.h"
+#include "kernels/int8_rows.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -56,6 +57,19 @@ absl::StatusOr<LoadTask> Match(const SafeTensors& tensors, const TensorSpec& spe
 }
 
 }  // namespace
+
+bool LoadTask::is_in_place() const {
+  return spec->is_matrix() && LoadableDType(stored.dtype) == dtype &&
+         spec->head_transform == nullptr && spec->head_rows.empty();
+}
+
+int64_t LoadTask::bytes_in_memory() const {
+  const std::vector<int64_t>& shape = spec->shape;
+  if (dtype == DType::kI8) return shape[0] * Int8RowStride(shape[1]);
+  int64_t elements = 1;
+  for (const int64_t extent : shape) elements *= extent;
+  return elements * DTypeSize(dtype);
+}
 
 absl::StatusOr<std::vector<LoadTask>> MatchTensors(const SafeTensors& tensors,
                                                    const TensorList& list,

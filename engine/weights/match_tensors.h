@@ -13,6 +13,10 @@ struct LoadTask {
   const StoredTensor* whole = nullptr;  // as the checkpoint has it
   StoredTensor stored;                  // the rows of it that are wanted
   DType dtype = DType::kF32;            // of the view
+
+  // Whether the view looks into the checkpoint's own pages.
+  bool is_in_place() const;
+  int64_t bytes_in_memory() const;  // of the view
 };
 
 // A task for every tensor of the list, those that others are computed with first; or the first

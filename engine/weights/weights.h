@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -72,6 +75,9 @@ struct LoadOptions {
   // Whether matrices that hold an infinity or NaN are refused, too. Those that are neither
   // converted nor read now are for PlaceWeights to check.
   bool check_matrices = true;
+  // A directory that keeps what is made of the checkpoint's tensors (weight_cache.h); empty: none.
+  std::filesystem::path weight_cache;
+  std::function<void(std::string)> warn;  // of what is wrong there and does not matter
 };
 
 // Called from the loading thread, of each step first with 0 and of weights last with bytes_done ==

@@ -14,6 +14,7 @@
 #include "kernels/host_sample.h"
 #include "kernels/int8_rows.h"
 #include "kernels/status_macros.h"
+#include "kernels/thread_plan.h"
 
 namespace mea {
 namespace {
@@ -23,9 +24,9 @@ constexpr int64_t kRowsPerItem = 8;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const cpu::KernelTable& kernels, int num_threads)
+  CpuBackend(const cpu::KernelTable& kernels, ThreadPlan plan)
       : kernels_(kernels),
-        pool_(num_threads),
+        pool_(std::move(plan)),
         scratch_(pool_.num_threads()),
         samplers_(pool_.num_threads()) {}
 
@@ -169,10 +170,15 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const CpuOptions& opti
   if (options.num_threads < 0) {
     return absl::InvalidArgumentError("num_threads is negative");
   }
+  return CreateCpuBackend(
+      AnyThreads(options.num_threads == 0 ? DefaultThreads() : options.num_threads));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(ThreadPlan plan) {
   const char* target = std::getenv("MEA_CPU_TARGET");
   MEA_ASSIGN_OR_RETURN(cpu::KernelTable kernels,
                        cpu::SelectKernels(target == nullptr ? "" : target));
-  return std::make_unique<CpuBackend>(kernels, options.num_threads);
+  return std::make_unique<CpuBackend>(kernels, std::move(plan));
 }
 
 }  // namespace mea

@@ -71,15 +71,19 @@ void MatMulSchedule::RunAlike(const MatMulArgs& args, const ProductKernels& kern
   for (const Projection& projection : projections) {
     out_blocks += CeilDiv(projection.w.shape[0], outs);
   }
+  // Each cluster gets some of the outputs for all rows, the same in every step, so that it can have
+  // their weights near. Inside one, all outputs of the same packed rows are neighbours.
+  const bool outputs_first = pool.num_clusters() > 1;
   pool.ParallelFor(row_blocks * out_blocks, [&](int64_t item, int thread) {
     const Projection* projection = projections.data();
-    int64_t out_block = item % out_blocks;
+    const int64_t row_block = outputs_first ? item % row_blocks : item / out_blocks;
+    int64_t out_block = outputs_first ? item / row_blocks : item % out_blocks;
     for (int64_t count; out_block >= (count = CeilDiv(projection->w.shape[0], outs));) {
       out_block -= count;
       ++projection;
     }
-    const int64_t row = row_of(item / out_blocks);
-    const int64_t end = row_of(item / out_blocks + 1);
+    const int64_t row = row_of(row_block);
+    const int64_t end = row_of(row_block + 1);
     MatMulBlock block = BlockOf(x.Rows(row, end - row), *projection, out_block * outs, outs);
     if (packs) block.x = packed + row * row_floats;
     block.out += row * block.out_stride;

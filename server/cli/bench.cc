@@ -69,6 +69,7 @@ struct BenchFlags {
   std::string prefill_kernel = "auto";
   std::string json;
   int num_threads = 0;
+  std::string cpu_affinity = "auto";
   bool is_paced = false;
   EngineBenchOptions options;
 };
@@ -98,6 +99,7 @@ void AddCommonFlags(CLI::App& command, BenchFlags& flags) {
       ->transform(SizeInBytes())
       ->type_name("SIZE");
   AddThreads(command, flags.num_threads);
+  AddCpuAffinity(command, flags.cpu_affinity);
   command
       .add_option("--decode-kernel", flags.decode_kernel,
                   "On CUDA: auto, general, mma or wgmma (kernels/cuda/attention)")
@@ -129,7 +131,7 @@ BackendFactory Backends(const BenchFlags& flags) {
     MEA_ASSIGN_OR_RETURN(const CudaDecodeKernel kernel, ParseDecodeKernel(flags.decode_kernel));
     MEA_ASSIGN_OR_RETURN(const CudaPrefillKernel prefill, ParsePrefillKernel(flags.prefill_kernel));
     MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
-                         OpenBackend(flags.device, flags.num_threads,
+                         OpenBackend(flags.device, {flags.num_threads, flags.cpu_affinity},
                                      {.decode_kernel = kernel, .prefill_kernel = prefill}));
     const bool is_cuda = opened.backend->device() == Device::kCuda;
     for (const auto& [flag, name] : {std::pair("--decode-kernel ", flags.decode_kernel),

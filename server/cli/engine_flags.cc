@@ -38,6 +38,16 @@ void AddThreads(CLI::App& command, int& num_threads) {
       ->capture_default_str();
 }
 
+void AddCpuAffinity(CLI::App& command, std::string& affinity) {
+  command
+      .add_option("--cpu-affinity", affinity,
+                  "Where the CPU threads run. auto: spread over the groups of cores that share a "
+                  "cache, each within its group; off: anywhere; 0-15,32-47: one on each of these "
+                  "processors")
+      ->type_name("LIST")
+      ->capture_default_str();
+}
+
 void AddWeightDType(CLI::App& command, std::string& dtype) {
   command
       .add_option("--weight-dtype", dtype,

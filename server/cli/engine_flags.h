@@ -11,6 +11,7 @@ namespace mea {
 CLI::Option& AddModelDir(CLI::App& command, std::string& dir);
 void AddDevice(CLI::App& command, std::string& device);
 void AddThreads(CLI::App& command, int& num_threads);
+void AddCpuAffinity(CLI::App& command, std::string& affinity);
 void AddWeightDType(CLI::App& command, std::string& dtype);
 void AddKvDType(CLI::App& command, std::string& dtype);
 void AddPageSize(CLI::App& command, int& page_size);

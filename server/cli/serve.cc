@@ -158,6 +158,11 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   AddWeightDType(command, engine.weight_dtype);
   command.add_flag("!--no-weight-check", engine.check_weights,
                    "Do not look for infinities and NaNs in the weights: a slightly faster start");
+  command
+      .add_option("--weight-cache", engine.weight_cache,
+                  "Directory that keeps what --weight-dtype makes of the weights: later starts map "
+                  "it. Nothing there is ever deleted: remove the files to clear it")
+      ->type_name("DIR");
   AddKvDType(command, engine.kv_dtype);
   AddPageSize(command, engine.page_size);
   AddDevice(command, engine.device);
@@ -165,6 +170,14 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       "--random-weights", engine.random_weights,
       "Make up the weights, to measure speed: DIR needs config.json and tokenizer.json only");
   AddThreads(command, engine.num_threads);
+  AddCpuAffinity(command, engine.cpu_affinity);
+  command
+      .add_option("--numa", engine.numa,
+                  "Memory of machines with several nodes. off: as the system places it; "
+                  "interleave: all of it on every node in turn; local: the weights near the "
+                  "threads that read them, the rest in turn")
+      ->check(CLI::IsMember({"off", "interleave", "local"}))
+      ->capture_default_str();
   command
       .add_option("--drain-timeout", flags.drain_timeout_s,
                   "Seconds that running requests may take to finish after SIGTERM")

@@ -7,13 +7,15 @@
 namespace mea {
 namespace {
 
-void LogMachine(const MachineLimits& machine, Log& log) {
+void LogMachine(const MachineLimits& machine, const EngineOptions& options, Log& log) {
   log.Write(LogLevel::kInfo, "machine",
             {{"memory_bytes", machine.memory_bytes},
              {"memory_limit", machine.memory_source},
              {"available_bytes", machine.available_bytes},
              {"cpus", machine.cpus},
-             {"cpus_limit", machine.cpus_source}});
+             {"cpus_limit", machine.cpus_source},
+             {"threads", options.num_threads},
+             {"clusters", options.num_clusters}});
 }
 
 void LogWarnings(const Engine& engine, int tokenizer_size, Log& log) {
@@ -59,7 +61,7 @@ void LogSteps(const EngineOptions& options, Log& log) {
 
 void LogStart(const MachineLimits& machine, const Engine& engine, const Tokenizer& tokenizer,
               Log& log) {
-  LogMachine(machine, log);
+  LogMachine(machine, engine.options(), log);
   LogDefaults(engine, log);
   LogSteps(engine.options(), log);
   LogWarnings(engine, tokenizer.vocab_size(), log);

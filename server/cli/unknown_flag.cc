@@ -48,6 +48,7 @@ constexpr ForeignFlag kForeignFlags[] = {
      "prompts share each step; see --target-itl"},
     {"serve", "--block-size", "use --page-size"},
     {"serve", "-t -tb --threads-batch --threads-http", "use --threads"},
+    {"serve", "-C --cpu-mask -Cr --cpu-range --cpu-strict", "use --cpu-affinity"},
     {"serve", "--api-key", "use --api-key-file; mea key new makes its lines"},
     {"serve", "--ssl-keyfile --ssl-key-file", "use --tls-key"},
     {"serve", "--ssl-certfile --ssl-cert-file", "use --tls-cert"},

@@ -87,7 +87,7 @@ TEST(CudaPlanTest, AMatrixWithANaNIsRefusedOnItsWayToTheDevice) {
   const Checkpoint checkpoint = OpenCheckpoint(dir.path()).value();
   const auto load = [&](bool check_matrices) {
     return LoadModel(checkpoint, "auto", device.get(), {.max_batch_tokens = 16, .page_size = 64},
-                     {}, check_matrices)
+                     {}, {.check_matrices = check_matrices})
         .status();
   };
   EXPECT_THAT(std::string(load(true).message()),

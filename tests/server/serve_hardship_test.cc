@@ -78,7 +78,8 @@ TEST(ServeHardshipTest, StoppedProcessHasNotStalled) {
 
 // HTTP/2's rapid reset: calls that end before they are looked at cost a client nothing.
 TEST(ServeHardshipTest, MemoryThatAFloodOfResetsTookGoesBack) {
-  Process serve = Serve();
+  // A small cache, whose pages do not come meanwhile.
+  Process serve = Serve("127.0.0.1:0", {"--log-level", "off", "--kv-cache-bytes", "1MiB"});
   const std::string ready = serve.ReadLine();
   const auto stub = v1::Control::NewStub(Connect(ready));
   const auto answers = [&] {
