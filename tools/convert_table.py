@@ -99,7 +99,7 @@ class Table:
         if method != "svd" or budget.endswith("%"):
             command += ["--calibration", self.texts["calibration"]]
         if not out.exists():
-            run(command + self.args.convert_args.split(), self.work / f"{name}.convert.log")
+            run(command + self.args.convert_args.split() + ["--accept-loss"], self.work / f"{name}.convert.log")
         return name, out
 
     def recover(self, name, checkpoint):

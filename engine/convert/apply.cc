@@ -73,9 +73,9 @@ Matrix AbsorbBases(const Matrix& o, int head_dim, const std::vector<Matrix>& bas
 
 }  // namespace
 
-AttentionWeights Compose(const AttentionWeights& plain, int head_dim, const KeyComposition* keys,
-                         const ValueComposition* values) {
-  AttentionWeights out = plain;
+LayerMatrices Compose(const LayerMatrices& plain, int head_dim, const KeyComposition* keys,
+                      const ValueComposition* values) {
+  LayerMatrices out = plain;
   if (keys != nullptr) {
     out.k = CombinePairs(plain.k, head_dim, keys->combine);
     out.k_bias = CombinePairs(plain.k_bias, head_dim, keys->combine);

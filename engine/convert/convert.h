@@ -47,8 +47,14 @@ struct ConvertOptions {
   std::vector<int> layers;  // the only ones to compose; empty: all
   std::string calibration;  // a text file; not needed for kRebase, nor for kSvd with given heads
   int64_t calibration_tokens = 32768;  // to learn from, at most
-  int64_t measure_tokens = 4096;       // to measure each choice on, at most
-  int num_threads = 0;                 // 0 = UsableCpus()
+  int64_t measure_tokens = 2048;       // to measure each choice on, at most
+  int64_t held_out_tokens = 8192;      // to judge the result by, at most; nothing learns from them
+  // The most that the loss on the held-out text may rise, in nats per token, for OUT to be
+  // published. Two hundredths are 2 % of perplexity: 40 times what an 8-bit cache of all heads
+  // costs, and more than the sampling error of so many tokens.
+  double accept_loss = 0.02;
+  bool heal = true;     // refit the weights on the text, if there is one
+  int num_threads = 0;  // 0 = UsableCpus()
   // The statistics of some layers (at least one) take at most this many bytes; the text is read
   // again for the next layers.
   int64_t statistics_bytes = int64_t{2} << 30;
@@ -72,12 +78,35 @@ struct LayerResult {
   std::optional<MixForm> value_mix;
 };
 
-// Increase of the loss, in nats per token, when only this layer is composed of so many heads.
+// What happens, in nats per token, when only this layer is composed of so many heads.
 struct ProfileEntry {
   int layer = 0;
   bool of_keys = false;
   int heads = 0;
   double loss_increase = 0;
+  double kl = 0;  // KL divergence from the plain model's predictions, nats per token
+};
+
+// The result, or another way to store the plain model's cache, on the held-out text.
+struct CacheChoice {
+  std::string name;  // "converted", "int8 cache of all heads", ...
+  int64_t bytes_per_token = 0;
+  double loss_increase = 0;  // nats per token
+  double kl = 0;             // KL divergence from the plain model's predictions, nats per token
+  double top1 = 0;           // share of tokens whose likeliest successor stays
+};
+
+struct Judgement {
+  int64_t num_tokens = 0;
+  bool is_apart = true;  // nothing was learned from this text, or chosen on it
+  double plain_loss = 0;
+  std::vector<CacheChoice> choices;  // the converted model first
+};
+
+struct Healing {
+  int layers = 0;               // refitted
+  int layers_with_experts = 0;  // of these: experts are left alone
+  double distance = 0;  // mean over the text's tokens of |s - t|^2 / |t|^2 after the last layer
 };
 
 struct ConvertReport {
@@ -86,15 +115,17 @@ struct ConvertReport {
   std::vector<LayerResult> layers;
   int64_t bytes_per_token_before = 0;  // BF16 cache
   int64_t bytes_per_token_after = 0;
-  std::optional<double> loss_before;  // nats per token of the text's measured part
-  std::optional<double> loss_after;
+  std::optional<Healing> healing;
+  std::optional<Judgement> judgement;  // where a text was given
+  bool published = false;              // OUT is there
   std::vector<ProfileEntry> profile;
 };
 
 // Converts a plain checkpoint into an MEA checkpoint, its mixes in pivot form (README.md). All work
 // happens in OUT.partial: solutions and measurements there survive a killed run, and a later run
 // with the same inputs and options continues from them and writes the same bytes. OUT appears
-// complete or not at all.
+// complete or not at all. A model that loses more than options.accept_loss is not published: the
+// report says so, and everything stays in OUT.partial, so that a run that accepts it is quick.
 //
 // INVALID_ARGUMENT names field, value and bound; ALREADY_EXISTS for OUT; FAILED_PRECONDITION if
 // OUT.partial belongs to another conversion or another process; RESOURCE_EXHAUSTED for a full disk.
@@ -103,6 +134,9 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options);
 // The profile alone (MEA paper, figure 8, keys and values apart), for every layer and every number
 // of heads; writes no checkpoint. Measurements are kept at options.out meanwhile.
 absl::StatusOr<ConvertReport> ProfileLayers(const ConvertOptions& options);
+
+// FAILED_PRECONDITION for a report of what was not published: the figures, and what else to do.
+absl::Status Verdict(const ConvertReport& report, const ConvertOptions& options);
 
 std::string ReportTable(const ConvertReport& report);
 std::string ReportJson(const ConvertReport& report);

@@ -10,7 +10,10 @@
 #include "engine/convert/calibration.h"
 #include "engine/convert/convert.h"
 #include "engine/convert/head_plan.h"
+#include "engine/convert/healing.h"
 #include "engine/convert/output.h"
+#include "engine/convert/profile.h"
+#include "engine/convert/reader.h"
 #include "engine/convert/solver.h"
 #include "engine/convert/work_dir.h"
 
@@ -31,6 +34,8 @@ class Job {
       : options_(options), in_(std::move(in)), heads_(in_.config, options_) {}
 
   const ModelConfig& config() const { return in_.config; }
+  int num_threads() const;
+  bool heals() const;
   bool rebases() const { return options_.method == Method::kRebase; }
   bool has_text() const { return !options_.calibration.empty(); }
 
@@ -41,14 +46,26 @@ class Job {
   absl::Status ReadText();
 
   absl::Status MeasureProfile();
-  absl::StatusOr<double> LossWith(int layer, bool of_keys, int heads);
+  absl::StatusOr<ProfileEntry> Measure(int layer, bool of_keys, int heads,
+                                       std::unique_ptr<Profiler>& profiler);
   absl::Status SolvePlan(const LayerPlan& plan);
   absl::Status SolveTasks(std::vector<SolveTask> tasks);
   absl::StatusOr<LayerStatistics> Statistics(std::span<const int> layers);
   absl::StatusOr<Reader*> TheReader();
-  absl::StatusOr<double> BaseLoss();
-  absl::StatusOr<AttentionWeights> ComposedLayer(const LayerPlan& plan, int layer) const;
+  struct Compositions {
+    std::optional<KeyComposition> keys;
+    std::optional<ValueComposition> values;
+    LayerComposition view() const {
+      return {.keys = keys ? &*keys : nullptr, .values = values ? &*values : nullptr};
+    }
+  };
+  absl::StatusOr<Compositions> LoadCompositions(const LayerPlan& plan, int layer) const;
+  absl::StatusOr<LayerMatrices> ComposedLayer(const LayerPlan& plan, int layer) const;
+  absl::StatusOr<std::unique_ptr<Profiler>> TheProfiler() const;
+  absl::StatusOr<LayerPlan> BestPlan();
   absl::StatusOr<LayerPlan> MakePlan();
+  absl::Status CheckHealing() const;
+  absl::StatusOr<std::optional<Healing>> Heal(const LayerPlan& plan);
   absl::Status Write(const LayerPlan& plan, ConvertReport& report);
   ConvertReport MakeReport(const LayerPlan& plan) const;
   absl::Status Tell(std::string_view stage, int64_t done, int64_t total) const;

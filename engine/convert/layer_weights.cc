@@ -47,14 +47,29 @@ class LayerReader {
 
 }  // namespace
 
+void HealedWeights::ApplyTo(LayerMatrices& weights) const {
+  const auto apply = [](const FloatMatrix& from, Matrix& to) {
+    if (from.empty()) return;
+    to = Matrix(from.rows, from.cols);
+    std::copy(from.values.begin(), from.values.end(), to.values.begin());
+  };
+  apply(q, weights.q);
+  apply(k, weights.k);
+  apply(v, weights.v);
+  apply(o, weights.o);
+  apply(gate, weights.gate);
+  apply(up, weights.up);
+  apply(down, weights.down);
+}
+
 std::string AttentionPrefix(int layer) {
   return absl::StrCat("model.layers.", layer, ".self_attn.");
 }
 
-absl::StatusOr<AttentionWeights> ReadAttentionWeights(const Checkpoint& checkpoint, int layer) {
+absl::StatusOr<LayerMatrices> ReadLayerMatrices(const Checkpoint& checkpoint, int layer) {
   LayerReader in(checkpoint, layer);
   LayerWeights& from = in.layer();
-  AttentionWeights w;
+  LayerMatrices w;
   w.q = in.Read(from.q_proj);
   w.k = in.Read(from.k_proj);
   w.v = in.Read(from.v_proj);

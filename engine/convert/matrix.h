@@ -30,6 +30,7 @@ struct MatrixOf {
 };
 
 using Matrix = MatrixOf<double>;
+using FloatMatrix = MatrixOf<float>;
 using ComplexMatrix = MatrixOf<Complex>;
 
 }  // namespace mea::convert

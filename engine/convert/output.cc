@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 // Rows of a tensor of the output: a matrix of a composed layer, in the order of the checkpoint.
 struct Piece {
-  Matrix AttentionWeights::*matrix = nullptr;
+  Matrix LayerMatrices::*matrix = nullptr;
   std::vector<int> head_rows;  // TensorSpec::head_rows
 };
 
@@ -44,27 +44,32 @@ struct Shard {
   std::vector<OutputTensor> tensors;
 };
 
-// A tensor of a layer's attention that may be composed.
+// A tensor of a layer that may change.
+enum class PartOf : uint8_t { kKeys, kValues, kFeedForward };
 struct Part {
   TensorView LayerWeights::*view;
-  Matrix AttentionWeights::*matrix;
-  bool of_keys;     // changes when keys are composed, else when values are
+  Matrix LayerMatrices::*matrix;
+  PartOf block;     // keys and values change when they are composed
+  bool is_fitted;   // and all fitted matrices when the layer is healed
   bool components;  // its rows become those of the components
   // W_lc follows it.
   const char* hlc = nullptr;
-  Matrix AttentionWeights::*hlc_matrix = nullptr;
+  Matrix LayerMatrices::*hlc_matrix = nullptr;
 };
 
-constexpr std::array<Part, 7> kParts = {{
-    {&LayerWeights::q_proj, &AttentionWeights::q, true, false},
-    {&LayerWeights::q_bias, &AttentionWeights::q_bias, true, false},
-    {&LayerWeights::k_proj, &AttentionWeights::k, true, true, "k_hlc.weight",
-     &AttentionWeights::k_hlc},
-    {&LayerWeights::k_bias, &AttentionWeights::k_bias, true, true},
-    {&LayerWeights::v_proj, &AttentionWeights::v, false, true, "v_hlc.weight",
-     &AttentionWeights::v_hlc},
-    {&LayerWeights::v_bias, &AttentionWeights::v_bias, false, true},
-    {&LayerWeights::o_proj, &AttentionWeights::o, false, false},
+constexpr std::array<Part, 10> kParts = {{
+    {&LayerWeights::q_proj, &LayerMatrices::q, PartOf::kKeys, true, false},
+    {&LayerWeights::q_bias, &LayerMatrices::q_bias, PartOf::kKeys, false, false},
+    {&LayerWeights::k_proj, &LayerMatrices::k, PartOf::kKeys, true, true, "k_hlc.weight",
+     &LayerMatrices::k_hlc},
+    {&LayerWeights::k_bias, &LayerMatrices::k_bias, PartOf::kKeys, false, true},
+    {&LayerWeights::v_proj, &LayerMatrices::v, PartOf::kValues, true, true, "v_hlc.weight",
+     &LayerMatrices::v_hlc},
+    {&LayerWeights::v_bias, &LayerMatrices::v_bias, PartOf::kValues, false, true},
+    {&LayerWeights::o_proj, &LayerMatrices::o, PartOf::kValues, true, false},
+    {&LayerWeights::gate_proj, &LayerMatrices::gate, PartOf::kFeedForward, true, false},
+    {&LayerWeights::up_proj, &LayerMatrices::up, PartOf::kFeedForward, true, false},
+    {&LayerWeights::down_proj, &LayerMatrices::down, PartOf::kFeedForward, true, false},
 }};
 
 int64_t NumElements(const std::vector<int64_t>& shape) {
@@ -76,7 +81,7 @@ int64_t NumElements(const std::vector<int64_t>& shape) {
 // The composed tensors that the plan calls for, by the name of what they replace.
 class Composed {
  public:
-  Composed(const ModelConfig& config, const LayerPlan& plan)
+  Composed(const ModelConfig& config, const OutputPlan& plan)
       : config_(config), plan_(plan), list_(ListTensors(config, views_)) {
     // Queries and the output projection of an MEA checkpoint use virtual heads, which do not
     // change.
@@ -89,9 +94,10 @@ class Composed {
         entry.layer = layer;
         entry.parts.push_back({&part, spec});
         const bool stays = rebased && !part.components;
-        if (stays || !Composes(part, layer)) continue;
+        if (stays || !(Composes(part, layer) || Heals(part, layer))) continue;
         entry.changes = true;
-        if (part.hlc != nullptr) mixes_.insert(AttentionPrefix(layer) + part.hlc);
+        if (part.hlc != nullptr && Composes(part, layer))
+          mixes_.insert(AttentionPrefix(layer) + part.hlc);
       }
     }
   }
@@ -143,21 +149,27 @@ class Composed {
   };
 
   bool Composes(const Part& part, int layer) const {
-    return part.of_keys ? plan_[layer].key_mix : plan_[layer].value_mix;
+    const LayerHeads& heads = plan_.heads[layer];
+    return (part.block == PartOf::kKeys && heads.key_mix) ||
+           (part.block == PartOf::kValues && heads.value_mix);
+  }
+  bool Heals(const Part& part, int layer) const {
+    return part.is_fitted && !plan_.healed.empty() && plan_.healed[layer];
   }
   int Components(const Part& part, int layer) const {
-    return part.of_keys ? plan_[layer].key_heads : plan_[layer].value_heads;
+    const LayerHeads& heads = plan_.heads[layer];
+    return part.block == PartOf::kKeys ? heads.key_heads : heads.value_heads;
   }
 
   const ModelConfig& config_;
-  const LayerPlan& plan_;
+  const OutputPlan& plan_;
   ModelWeights views_;
   const TensorList list_;
   std::map<std::string, Entry, std::less<>> entries_;
   std::set<std::string> mixes_;
 };
 
-std::vector<Shard> PlanShards(const Checkpoint& in, const LayerPlan& plan) {
+std::vector<Shard> PlanShards(const Checkpoint& in, const OutputPlan& plan) {
   const Composed composed(in.config, plan);
   std::map<std::string, std::vector<const StoredTensor*>> files;
   for (const auto& [name, stored] : in.tensors.tensors()) {
@@ -202,7 +214,7 @@ void AppendRows(const Matrix& matrix, const std::vector<int>& head_rows, std::ve
   }
 }
 
-absl::StatusOr<std::string> Rounded(const AttentionWeights& weights, const OutputTensor& tensor) {
+absl::StatusOr<std::string> Rounded(const LayerMatrices& weights, const OutputTensor& tensor) {
   std::vector<float> narrow;
   for (const Piece& piece : tensor.pieces) {
     AppendRows(weights.*piece.matrix, piece.head_rows, narrow);
@@ -257,7 +269,7 @@ class ShardWriter {
   const int64_t bytes_total_;
   int64_t bytes_done_ = 0;
   std::optional<int> layer_;
-  AttentionWeights weights_;
+  LayerMatrices weights_;
 };
 
 Json HeadsJson(const LayerPlan& plan, int LayerHeads::*heads) {
@@ -322,9 +334,10 @@ absl::Status CopyCompanions(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-absl::Status WriteCheckpoint(const Checkpoint& in, const LayerPlan& plan, const LayerSource& source,
-                             const fs::path& dir, const BytesWritten& progress) {
-  MEA_ASSIGN_OR_RETURN(const std::string config, ConfigText(in, plan));
+absl::Status WriteCheckpoint(const Checkpoint& in, const OutputPlan& plan,
+                             const LayerSource& source, const fs::path& dir,
+                             const BytesWritten& progress) {
+  MEA_ASSIGN_OR_RETURN(const std::string config, ConfigText(in, plan.heads));
   const std::vector<Shard> shards = PlanShards(in, plan);
   int64_t total_bytes = 0;
   for (const Shard& shard : shards) {

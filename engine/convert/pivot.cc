@@ -201,7 +201,7 @@ Pivots ChoosePivots(const Matrix& mix) {
   return out;
 }
 
-LayerForm BringIntoPivotForm(int head_dim, AttentionWeights& w) {
+LayerForm BringIntoPivotForm(int head_dim, LayerMatrices& w) {
   return {.keys = Bring(head_dim, w.k, w.k_bias, w.k_hlc),
           .values = Bring(head_dim, w.v, w.v_bias, w.v_hlc)};
 }

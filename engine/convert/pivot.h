@@ -29,6 +29,6 @@ struct LayerForm {
   std::optional<MixForm> keys;
   std::optional<MixForm> values;
 };
-LayerForm BringIntoPivotForm(int head_dim, AttentionWeights& weights);
+LayerForm BringIntoPivotForm(int head_dim, LayerMatrices& weights);
 
 }  // namespace mea::convert

@@ -12,7 +12,7 @@ namespace {
 constexpr double kShrinkage = 1e-4;
 
 // [F] of [h, h]: sums over the columns of k, and of its bias, of k_jf conj(k_kf).
-std::vector<ComplexMatrix> KeyGram(const AttentionWeights& weights, int heads, int head_dim) {
+std::vector<ComplexMatrix> KeyGram(const LayerMatrices& weights, int heads, int head_dim) {
   const int half = head_dim / 2;
   std::vector<ComplexMatrix> grams;
   const auto add = [&](const Matrix& k, int f, Eigen::MatrixXcd& gram) {
@@ -33,7 +33,7 @@ std::vector<ComplexMatrix> KeyGram(const AttentionWeights& weights, int heads, i
   return grams;
 }
 
-Matrix ValueGram(const AttentionWeights& weights) {
+Matrix ValueGram(const LayerMatrices& weights) {
   Eigen::MatrixXd gram = AsEigen(weights.v) * AsEigen(weights.v).transpose();
   if (!weights.v_bias.empty()) {
     gram += AsEigen(weights.v_bias) * AsEigen(weights.v_bias).transpose();
@@ -48,14 +48,14 @@ double Trace(const std::vector<ComplexMatrix>& grams) {
 }
 
 // With QK-norm the gain of the keys scales an error, at either element of a pair.
-double GainEnergy(const AttentionWeights& weights, int f, int head_dim) {
+double GainEnergy(const LayerMatrices& weights, int f, int head_dim) {
   if (weights.k_norm.empty()) return 1;
   const double first = weights.k_norm[f];
   const double second = weights.k_norm[f + head_dim / 2];
   return (first * first + second * second) / 2;
 }
 
-KeyFreedom FreedomAt(const AttentionWeights& weights, int f, int head_dim) {
+KeyFreedom FreedomAt(const LayerMatrices& weights, int f, int head_dim) {
   if (weights.k_norm.empty()) return KeyFreedom::kComplex;
   const int partner = f + head_dim / 2;
   const bool same =
@@ -65,7 +65,7 @@ KeyFreedom FreedomAt(const AttentionWeights& weights, int f, int head_dim) {
 
 }  // namespace
 
-KeyProblem MakeKeyProblem(const ModelConfig& config, const AttentionWeights& weights,
+KeyProblem MakeKeyProblem(const ModelConfig& config, const LayerMatrices& weights,
                           const HeadStatistics* statistics) {
   const int d = config.head_dim;
   KeyProblem problem{.heads = config.kv_heads, .head_dim = d};
@@ -89,7 +89,7 @@ KeyProblem MakeKeyProblem(const ModelConfig& config, const AttentionWeights& wei
   return problem;
 }
 
-ValueProblem MakeValueProblem(const ModelConfig& config, const AttentionWeights& weights,
+ValueProblem MakeValueProblem(const ModelConfig& config, const LayerMatrices& weights,
                               const HeadStatistics* statistics) {
   const int64_t d = config.head_dim;
   ValueProblem problem{.heads = config.kv_heads, .head_dim = config.head_dim};

@@ -22,9 +22,9 @@ using LayerStatistics = std::map<int, HeadStatistics>;  // by layer
 
 // Without statistics every direction of a projection's input and every query counts the same: the
 // inner products of the heads are those of their weights.
-KeyProblem MakeKeyProblem(const ModelConfig& config, const AttentionWeights& weights,
+KeyProblem MakeKeyProblem(const ModelConfig& config, const LayerMatrices& weights,
                           const HeadStatistics* statistics);
-ValueProblem MakeValueProblem(const ModelConfig& config, const AttentionWeights& weights,
+ValueProblem MakeValueProblem(const ModelConfig& config, const LayerMatrices& weights,
                               const HeadStatistics* statistics);
 
 }  // namespace mea::convert

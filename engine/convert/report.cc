@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "absl/strings/str_format.h"
 #include "engine/convert/convert.h"
@@ -27,6 +28,40 @@ std::optional<MixForm> WorstForm(const ConvertReport& report) {
   return worst;
 }
 
+double Percent(int64_t part, int64_t whole) {
+  return 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
+std::string JudgementTable(const Judgement& judgement, int64_t whole_bytes) {
+  std::string out = absl::StrFormat(
+      "%d tokens%s, loss of the plain model %.4f nats per token:\n"
+      "cache                     bytes per token          loss   KL divergence   same top 1\n",
+      judgement.num_tokens, judgement.is_apart ? " held out" : " that were also learned from",
+      judgement.plain_loss);
+  for (const CacheChoice& choice : judgement.choices) {
+    absl::StrAppendFormat(&out, "%-24s %8d (%5.1f %%)      %+.4f          %.4f      %6.1f %%\n",
+                          choice.name, choice.bytes_per_token,
+                          Percent(choice.bytes_per_token, whole_bytes), choice.loss_increase,
+                          choice.kl, 100 * choice.top1);
+  }
+  return out;
+}
+
+nlohmann::ordered_json JudgementJson(const Judgement& judgement) {
+  nlohmann::ordered_json json = {{"tokens", judgement.num_tokens},
+                                 {"apart", judgement.is_apart},
+                                 {"plain_loss", judgement.plain_loss},
+                                 {"choices", nlohmann::ordered_json::array()}};
+  for (const CacheChoice& choice : judgement.choices) {
+    json["choices"].push_back({{"cache", choice.name},
+                               {"bytes_per_token", choice.bytes_per_token},
+                               {"loss_increase", choice.loss_increase},
+                               {"kl", choice.kl},
+                               {"top1", choice.top1}});
+  }
+  return json;
+}
+
 // An infinite condition is null in JSON.
 nlohmann::ordered_json FormJson(const std::optional<MixForm>& form) {
   if (!form) return nullptr;
@@ -34,6 +69,27 @@ nlohmann::ordered_json FormJson(const std::optional<MixForm>& form) {
 }
 
 }  // namespace
+
+absl::Status Verdict(const ConvertReport& report, const ConvertOptions& options) {
+  if (!report.judgement) return absl::OkStatus();
+  const CacheChoice& converted = report.judgement->choices.front();
+  // Not a number is no acceptable loss.
+  if (converted.loss_increase <= options.accept_loss) return absl::OkStatus();
+  const int64_t whole = report.bytes_per_token_before;
+  std::string alternatives;
+  for (const CacheChoice& choice : std::span(report.judgement->choices).subspan(1)) {
+    absl::StrAppendFormat(&alternatives, "serve IN with an %s (%.1f %% of the bytes, %+.4f), ",
+                          choice.name, Percent(choice.bytes_per_token, whole),
+                          choice.loss_increase);
+  }
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "%s: not published: on held-out text the loss rises by %.4f nats per token (KL divergence "
+      "%.4f, same top 1 %.1f %%) at %.1f %% of the bytes, more than --accept-loss %g; %s"
+      "keep more with --ratio, or take it: --accept-loss goes on from %s.partial",
+      options.out.string(), converted.loss_increase, converted.kl, 100 * converted.top1,
+      Percent(converted.bytes_per_token, whole), options.accept_loss, alternatives,
+      options.out.string()));
+}
 
 std::string ReportTable(const ConvertReport& report) {
   std::string out = "layer   key heads  error      value heads  error      bytes per token\n";
@@ -45,8 +101,7 @@ std::string ReportTable(const ConvertReport& report) {
         layer.value_heads, report.kv_heads,
         Error(layer.value_heads, report.kv_heads, layer.value_error), layer.bytes_per_token);
   }
-  const double share = 100.0 * static_cast<double>(report.bytes_per_token_after) /
-                       static_cast<double>(report.bytes_per_token_before);
+  const double share = Percent(report.bytes_per_token_after, report.bytes_per_token_before);
   absl::StrAppendFormat(&out, "KV cache: %d of %d bytes per token (%.1f %%), method %s\n",
                         report.bytes_per_token_after, report.bytes_per_token_before, share,
                         report.method);
@@ -56,11 +111,16 @@ std::string ReportTable(const ConvertReport& report) {
                           "change of basis with condition up to %.3g\n",
                           form->largest_entry, form->condition);
   }
-  if (report.loss_before && report.loss_after) {
-    absl::StrAppendFormat(
-        &out, "loss on the calibration text: %.4f -> %.4f nats per token (%+.4f)\n",
-        *report.loss_before, *report.loss_after, *report.loss_after - *report.loss_before);
+  if (report.healing) {
+    absl::StrAppendFormat(&out, "healed %d layers%s; hidden states are %.2g of their energy away\n",
+                          report.healing->layers,
+                          report.healing->layers_with_experts == 0
+                              ? std::string()
+                              : absl::StrFormat(" (the experts of %d left alone)",
+                                                report.healing->layers_with_experts),
+                          report.healing->distance);
   }
+  if (report.judgement) out += JudgementTable(*report.judgement, report.bytes_per_token_before);
   return out;
 }
 
@@ -69,8 +129,13 @@ std::string ReportJson(const ConvertReport& report) {
                                  {"kv_heads", report.kv_heads},
                                  {"bytes_per_token_before", report.bytes_per_token_before},
                                  {"bytes_per_token_after", report.bytes_per_token_after}};
-  if (report.loss_before) json["loss_before"] = *report.loss_before;
-  if (report.loss_after) json["loss_after"] = *report.loss_after;
+  json["published"] = report.published;
+  if (report.healing) {
+    json["healing"] = {{"layers", report.healing->layers},
+                       {"layers_with_experts", report.healing->layers_with_experts},
+                       {"distance", report.healing->distance}};
+  }
+  if (report.judgement) json["held_out"] = JudgementJson(*report.judgement);
   json["layers"] = nlohmann::ordered_json::array();
   for (size_t i = 0; i < report.layers.size(); ++i) {
     const LayerResult& layer = report.layers[i];
@@ -89,7 +154,8 @@ std::string ReportJson(const ConvertReport& report) {
     json["profile"].push_back({{"layer", entry.layer},
                                {"of", entry.of_keys ? "keys" : "values"},
                                {"heads", entry.heads},
-                               {"loss_increase", entry.loss_increase}});
+                               {"loss_increase", entry.loss_increase},
+                               {"kl", entry.kl}});
   }
   return json.dump(2) + "\n";
 }

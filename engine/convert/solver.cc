@@ -52,8 +52,7 @@ class SolveRun {
   }
 
   absl::Status RunTask(const SolveTask& task) {
-    MEA_ASSIGN_OR_RETURN(const AttentionWeights weights,
-                         ReadAttentionWeights(checkpoint_, task.layer));
+    MEA_ASSIGN_OR_RETURN(const LayerMatrices weights, ReadLayerMatrices(checkpoint_, task.layer));
     const HeadStatistics* text = statistics_ == nullptr ? nullptr : &statistics_->at(task.layer);
     // The paper's method looks at weights alone; its error is reported in the metric of the text if
     // there is one.

@@ -48,6 +48,10 @@ absl::Status Differing(const fs::path& dir, const Json& found, const Json& wante
 // Matrices in their memory format: only the machine that wrote them can read them.
 constexpr char kMagic[8] = {'m', 'e', 'a', 's', 'o', 'l', 'v', '1'};
 
+constexpr FloatMatrix HealedWeights::*kHealed[] = {
+    &HealedWeights::q,    &HealedWeights::k,  &HealedWeights::v,   &HealedWeights::o,
+    &HealedWeights::gate, &HealedWeights::up, &HealedWeights::down};
+
 class Packer {
  public:
   template <typename T>
@@ -189,6 +193,26 @@ absl::Status WorkDir::Save(int layer, const ValueComposition& values) const {
   out.Add(values.combine);
   out.Add(values.basis);
   return ReplaceFile(SolvedFile(layer, "values", values.components()), out.bytes());
+}
+
+fs::path WorkDir::HealedFile(int layer) const {
+  return dir() / absl::StrCat("layer-", layer, ".healed");
+}
+
+std::optional<HealedWeights> WorkDir::LoadHealed(int layer) const {
+  const auto file = MappedFile::Open(HealedFile(layer));
+  if (!file.ok()) return std::nullopt;
+  Unpacker in({(*file)->data(), static_cast<size_t>((*file)->size())});
+  HealedWeights healed;
+  for (FloatMatrix HealedWeights::*matrix : kHealed) in.Read(healed.*matrix);
+  if (!in.whole()) return std::nullopt;
+  return healed;
+}
+
+absl::Status WorkDir::Save(int layer, const HealedWeights& healed) const {
+  Packer out;
+  for (FloatMatrix HealedWeights::*matrix : kHealed) out.Add(healed.*matrix);
+  return ReplaceFile(HealedFile(layer), out.bytes());
 }
 
 std::optional<double> WorkDir::Measured(const std::string& name) const {

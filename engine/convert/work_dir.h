@@ -9,12 +9,14 @@
 #include "absl/status/statusor.h"
 #include "engine/convert/compose.h"
 #include "engine/convert/convert.h"
+#include "engine/convert/layer_weights.h"
 
 namespace mea::convert {
 
 // OUT.partial: the finished parts of a conversion, for one process at a time.
 //   manifest.json          what is being converted, and how; nobody else's results are ever used
 //   layer-3.keys-4.solved  compositions
+//   layer-3.healed         what healing made of a layer
 //   measured.json          losses by name
 //   checkpoint/            the output while it is written; renamed to OUT at the end
 class WorkDir {
@@ -31,6 +33,8 @@ class WorkDir {
   std::optional<ValueComposition> LoadValues(int layer, int heads) const;
   absl::Status Save(int layer, const KeyComposition& keys) const;
   absl::Status Save(int layer, const ValueComposition& values) const;
+  std::optional<HealedWeights> LoadHealed(int layer) const;
+  absl::Status Save(int layer, const HealedWeights& healed) const;
 
   std::optional<double> Measured(const std::string& name) const;
   absl::Status SaveMeasured(const std::string& name, double value);
@@ -45,6 +49,7 @@ class WorkDir {
  private:
   WorkDir(std::filesystem::path out, int lock) : out_(std::move(out)), lock_(lock) {}
   std::filesystem::path dir() const;
+  std::filesystem::path HealedFile(int layer) const;
   std::filesystem::path SolvedFile(int layer, const char* kind, int heads) const;
 
   const std::filesystem::path out_;

@@ -91,13 +91,14 @@ void Model::Forward(const Batch& batch, const KvCache& kv) {
   backend_->Run(batch.is_decode() ? batch.num_tokens() : kNoGraph, [&] { Layers(kv); });
 }
 
-void Model::Layers(const KvCache& kv) {
-  const int n = num_rows();
-  const TensorView residual = workspace_.residual(n);
-  const TensorView normed = workspace_.normed(n);
-  const TensorView delta = workspace_.delta(n);
-  const float eps = config_.rms_norm_eps;
+void Model::Begin(const Batch& batch) {
+  inputs_.Set(batch);
+  Rotate();
+}
 
+// The angles of the batch's positions, for all layers.
+void Model::Rotate() {
+  const int n = num_rows();
   const ComputeRopeArgs rope = rotations_.rope(inputs_.positions, workspace_.cos_sin(n));
   backend_->ComputeRope(rope);
   if (config_.other_rope) {
@@ -105,35 +106,45 @@ void Model::Layers(const KvCache& kv) {
   }
   workspace_.variant_buffers(n, variant_buffers_);
   attention_.BeginStep(*backend_, rope, variant_buffers_);
+}
+
+void Model::Layers(const KvCache& kv) {
+  const TensorView residual = workspace_.residual(num_rows());
+  const float eps = config_.rms_norm_eps;
+  Rotate();
   backend_->Embed({.table = weights_.embedding,
                    .ids = inputs_.token_ids,
                    .scale = static_cast<float>(config_.embedding_scale),
                    .out = residual});
   backend_->RmsNorm(
-      {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed});
+      {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed()});
   // Adds the output of a block, and computes the input of the next one.
   const auto add = [&](TensorView delta_gain, TensorView next_gain) {
-    backend_->AddRmsNorm({.delta = delta,
+    backend_->AddRmsNorm({.delta = delta(),
                           .delta_gain = delta_gain,
                           .delta_scale = static_cast<float>(config_.residual_scale),
                           .residual = residual,
                           .gain = next_gain,
                           .eps = eps,
-                          .out = normed});
+                          .out = normed()});
   };
   for (int i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& w = weights_.layers[i];
     const bool is_last = i + 1 == config_.num_layers;
     Attention(i, kv);
     add(w.attention_output_norm, w.ffn_norm);
-    FeedForward(i, n);
+    FeedForward(i);
     add(w.ffn_output_norm, is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm);
     if (on_layer_) on_layer_();
   }
 }
 
-void Model::Attention(int layer, const KvCache& cache) {
+void Model::Attention(int layer, const KvCache& kv) {
   const LayerWeights& w = weights_.layers[layer];
+  backend_->MatMul(Attended(layer, w, kv), {.w = w.o_proj, .bias = w.o_bias, .out = delta()});
+}
+
+TensorView Model::Attended(int layer, const LayerWeights& w, const KvCache& cache) {
   const PagedKvView kv = cache.layer(layer);
   const int group = cache.layout().group_of(layer);
   const int n = num_rows();
@@ -150,7 +161,7 @@ void Model::Attention(int layer, const KvCache& cache) {
   const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
                                     {.w = w.k_proj, .bias = k_bias, .out = k},
                                     {.w = w.v_proj, .bias = w.v_bias, .out = v}};
-  backend_->MatMul({.x = workspace_.normed(n), .projections = projections});
+  backend_->MatMul({.x = normed(), .projections = projections});
   if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
 
   const float eps = config_.rms_norm_eps;
@@ -190,35 +201,36 @@ void Model::Attention(int layer, const KvCache& cache) {
                               .head_norm_eps = config_.head_norm_eps,
                               .out = attended.Split(config_.q_heads)}};
   attention_.Attend(w, step);
-
-  backend_->MatMul(attended, {.w = w.o_proj, .bias = w.o_bias, .out = workspace_.delta(n)});
+  return attended;
 }
 
-void Model::FeedForward(int layer, int num_tokens) {
-  if (config_.is_sparse(layer)) return Experts(layer, num_tokens);
+void Model::FeedForward(int layer) {
   const LayerWeights& w = weights_.layers[layer];
-  const TensorView gate = workspace_.gate(num_tokens);
-  const TensorView up = workspace_.up(num_tokens);
+  if (config_.is_sparse(layer)) return Experts(w);
+  backend_->MatMul(Activated(w), {.w = w.down_proj, .bias = w.down_bias, .out = delta()});
+}
+
+TensorView Model::Activated(const LayerWeights& w) {
+  const TensorView gate = workspace_.gate(num_rows());
+  const TensorView up = workspace_.up(num_rows());
   const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
                                     {.w = w.up_proj, .bias = w.up_bias, .out = up}};
-  backend_->MatMul({.x = workspace_.normed(num_tokens), .projections = projections});
+  backend_->MatMul({.x = normed(), .projections = projections});
   backend_->GatedActivation(
       {.gate = gate, .up = up, .activation = config_.layers.activation, .out = gate});
-  backend_->MatMul(gate,
-                   {.w = w.down_proj, .bias = w.down_bias, .out = workspace_.delta(num_tokens)});
+  return gate;
 }
 
-void Model::Experts(int layer, int num_tokens) {
-  const LayerWeights& w = weights_.layers[layer];
-  const int num_rows = num_tokens * config_.moe.top_k;
-  backend_->Moe({.x = workspace_.normed(num_tokens),
+void Model::Experts(const LayerWeights& w) {
+  const int num_pairs = num_rows() * config_.moe.top_k;
+  backend_->Moe({.x = normed(),
                  .router = w.router,
                  .experts = w.experts,
                  .top_k = config_.moe.top_k,
                  .renormalise = config_.moe.renormalise,
-                 .inner = workspace_.expert_inner(num_rows),
-                 .rows = workspace_.expert_rows(num_rows),
-                 .out = workspace_.delta(num_tokens)});
+                 .inner = workspace_.expert_inner(num_pairs),
+                 .rows = workspace_.expert_rows(num_pairs),
+                 .out = delta()});
 }
 
 TensorView Model::Logits(std::span<const int32_t> rows) {

@@ -43,6 +43,21 @@ class Model {
   void set_on_projections(OnProjections on_projections) {
     on_projections_ = std::move(on_projections);
   }
+
+  // ---- a pass in pieces, on the host: for studying a model, not for serving. After Begin, blocks
+  // of any layers may be computed in any order, with weights that need not be the model's.
+  void Begin(const Batch& batch);
+  // Of the batch's rows: what a block reads, and what it adds to the residual.
+  TensorView normed() const { return workspace_.normed(num_rows()); }
+  TensorView delta() const { return workspace_.delta(num_rows()); }
+  // From normed rows to what o_proj reads: appends keys and values to the cache, and attends.
+  TensorView Attended(int layer, const LayerWeights& w, const KvCache& kv);
+  // From normed rows to what down_proj of a dense layer reads.
+  TensorView Activated(const LayerWeights& w);
+  // From normed rows to what a layer with experts adds.
+  void Experts(const LayerWeights& w);
+  const ModelWeights& weights() const { return weights_; }
+
   // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
   // max_logit_rows of them. Overwritten by the next call.
   TensorView Logits(std::span<const int32_t> rows);
@@ -81,11 +96,11 @@ class Model {
 
   static int64_t BytesOf(std::span<const Tensor> tensors);
   int num_rows() const { return static_cast<int>(inputs_.token_ids.shape[0]); }
+  void Rotate();
   void Layers(const KvCache& kv);
   // Both read workspace normed and write what they add to the residual to workspace delta.
-  void Attention(int layer, const KvCache& cache);
-  void FeedForward(int layer, int num_tokens);
-  void Experts(int layer, int num_tokens);
+  void Attention(int layer, const KvCache& kv);
+  void FeedForward(int layer);
 
   const ModelConfig config_;
   const ModelWeights weights_;

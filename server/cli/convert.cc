@@ -1,6 +1,7 @@
 #include "engine/convert/convert.h"
 
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -20,14 +21,23 @@ Examples:
   mea convert llama llama-mea --calibration text.txt            half of the KV bytes, where it hurts least
   mea convert llama llama-mea --calibration text.txt --ratio 0.25
   mea convert llama llama-mea --calibration text.txt --key-heads 6 --value-heads 2
+  mea convert llama llama-mea --calibration text.txt --accept-loss 0.1     publish it unless it loses more
   mea convert llama llama-svd --method svd --kv-heads 4         weights alone, as the MEA paper does
   mea convert trained-mea OUT --method rebase                   components become heads: the same model, faster
   mea convert llama --profile-layers text.txt --report profile.json   which layers can spare heads
 
 Every mix is written in pivot form: as many heads as there are components are components themselves. --method rebase
 brings an MEA checkpoint of any origin into it, without loss but for one rounding of k_proj and v_proj to their dtype.
-What is finished is kept in OUT.partial: a run that was stopped goes on from there.
+What is finished is kept in OUT.partial: a run that was stopped goes on from there, and so does one with
+--accept-loss after a model was refused for what it loses on text that nothing was learned from.
 )";
+
+// What --accept-loss means without a number.
+constexpr char kAnyLoss[] = "any";
+
+std::string CheckLoss(const std::string& text) {
+  return text == kAnyLoss ? "" : InRange(0.0, 1000.0)(text);
+}
 
 struct ConvertFlags {
   convert::ConvertOptions options;
@@ -37,6 +47,8 @@ struct ConvertFlags {
   std::string layers = "auto";
   std::string profile_text;
   std::string report;
+  std::string accept_loss;
+  std::string heal = "on";
 };
 
 absl::Status ReadHeads(const ConvertFlags& flags, convert::ConvertOptions& options) {
@@ -75,6 +87,12 @@ absl::Status RunConvert(const ConvertFlags& flags) {
   if (profile) options.calibration = flags.profile_text;
   MEA_ASSIGN_OR_RETURN(options.method, convert::ParseMethod(flags.method));
   MEA_RETURN_IF_ERROR(ReadHeads(flags, options));
+  options.heal = flags.heal == "on";
+  if (flags.accept_loss == kAnyLoss) {
+    options.accept_loss = std::numeric_limits<double>::infinity();
+  } else if (!flags.accept_loss.empty()) {
+    CLI::detail::lexical_cast(flags.accept_loss, options.accept_loss);
+  }
 
   ProgressLine line;
   options.progress = [&line](const convert::Progress& p) {
@@ -91,7 +109,7 @@ absl::Status RunConvert(const ConvertFlags& flags) {
     MEA_RETURN_IF_ERROR(ReplaceFile(flags.report, json));
   }
   if (!profile || flags.report.empty()) std::fwrite(shown.data(), 1, shown.size(), stdout);
-  return absl::OkStatus();
+  return profile ? absl::OkStatus() : convert::Verdict(*report, options);
 }
 
 }  // namespace
@@ -140,6 +158,25 @@ void AddConvert(CLI::App& program, Action& action) {
                   "Tokens to measure each choice on, at most")
       ->check(InRange(1, 1 << 30))
       ->capture_default_str();
+  command
+      .add_option(
+          "--heal", flags->heal,
+          "Refit the weights on the text, in closed form, after heads are composed: on, off")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  command
+      .add_option("--held-out-tokens", options.held_out_tokens,
+                  "Tokens to judge the converted model by, at most; nothing is learned from them")
+      ->check(InRange(1, 1 << 30))
+      ->capture_default_str();
+  command
+      .add_option("--accept-loss", flags->accept_loss,
+                  "Publish OUT if its loss on held-out text rises by at most NATS per token; 0.02 "
+                  "without this flag, whatever it is with no NATS")
+      ->type_name("[NATS]")
+      ->expected(0, 1)
+      ->default_str(kAnyLoss)
+      ->check(CheckLoss);
   command
       .add_option("--profile-layers", flags->profile_text,
                   "Measure on this text what each layer can spare, and print JSON; writes no OUT")

@@ -74,7 +74,8 @@ def greedy(mea, directory, prompt):
 
 
 def convert(mea, directory, out, *options):
-    done = subprocess.run([mea, "convert", directory, out, "--threads", "1", *options], capture_output=True, text=True)
+    command = [mea, "convert", directory, out, "--threads", "1", *options, "--accept-loss"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"mea convert {directory}: {done.stderr}")
 

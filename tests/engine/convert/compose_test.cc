@@ -30,9 +30,9 @@ ModelConfig Config() {
   return config;
 }
 
-AttentionWeights RandomWeights(uint64_t seed) {
+LayerMatrices RandomWeights(uint64_t seed) {
   Random random(seed);
-  AttentionWeights w;
+  LayerMatrices w;
   w.q = RandomMatrix(2 * kHeads * kHeadDim, kHidden, random);
   w.k = RandomMatrix(kHeads * kHeadDim, kHidden, random);
   w.v = RandomMatrix(kHeads * kHeadDim, kHidden, random);
@@ -78,7 +78,7 @@ Matrix CutBySvd(const Matrix& weights, const Matrix& bias, int components) {
 }
 
 TEST(ComposeTest, SvdOfTheGramMatrixIsThePapersSvd) {
-  const AttentionWeights w = RandomWeights(1);
+  const LayerMatrices w = RandomWeights(1);
   for (const int components : {1, 3, kHeads}) {
     SCOPED_TRACE(components);
     const KeyComposition keys = ComposeKeysBySvd(MakeKeyProblem(Config(), w, nullptr), components);
@@ -93,7 +93,7 @@ TEST(ComposeTest, SvdOfTheGramMatrixIsThePapersSvd) {
 }
 
 TEST(ComposeTest, ErrorsAreThoseOfTheExpandedHeads) {
-  const AttentionWeights w = RandomWeights(2);
+  const LayerMatrices w = RandomWeights(2);
   KeyProblem keys = MakeKeyProblem(Config(), w, nullptr);
   SetWeights(keys, 3);
   const KeyComposition key_composition = AlignKeys(keys, 3, {.max_sweeps = 3});
@@ -175,7 +175,7 @@ TEST(ComposeTest, PlantedKeysAreFound) {
   planted.rotation = ComplexMatrix(kHeads, kHeadDim / 2);
   for (Complex& rotation : planted.rotation.values)
     rotation = {random.Gaussian(), random.Gaussian()};
-  AttentionWeights w = RandomWeights(9);
+  LayerMatrices w = RandomWeights(9);
   w.k = ExpandKeys(components, kHeadDim, planted);
   w.k_bias = {};
   const KeyProblem problem = MakeKeyProblem(Config(), w, nullptr);
@@ -185,7 +185,7 @@ TEST(ComposeTest, PlantedKeysAreFound) {
 
 TEST(ComposeTest, PlantedValuesAreFound) {
   Random random(10);
-  AttentionWeights w = RandomWeights(11);
+  LayerMatrices w = RandomWeights(11);
   const Matrix components = RandomMatrix(2 * kHeadDim, kHidden, random);
   const Matrix mix = RandomMatrix(2, kHeads, random);
   for (int j = 0; j < kHeads; ++j) {
@@ -201,7 +201,7 @@ TEST(ComposeTest, PlantedValuesAreFound) {
 }
 
 TEST(ComposeTest, HeadsThatAreAlikeOrZeroAreNoTrouble) {
-  AttentionWeights w = RandomWeights(12);
+  LayerMatrices w = RandomWeights(12);
   for (int64_t i = 0; i < kHeadDim; ++i) {
     for (int64_t x = 0; x < kHidden; ++x) {
       w.k(kHeadDim + i, x) = w.k(i, x);

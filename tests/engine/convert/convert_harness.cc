@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/engine_core.h"
 #include "engine/load.h"
@@ -37,6 +38,9 @@ convert::ConvertOptions ConvertHarness::Options() const {
           .calibration = text(),
           .calibration_tokens = 400,
           .measure_tokens = 100,
+          .held_out_tokens = 100,
+          .accept_loss = std::numeric_limits<double>::infinity(),
+          .heal = false,
           .num_threads = 2};
 }
 

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/head_plan.h"
 #include "engine/model/model.h"
 #include "engine/storage/files.h"
 #include "engine/storage/output_file.h"
@@ -86,6 +89,8 @@ TEST(ConvertTest, TheExpandedLayerLosesWhatTheComposedOneDoes) {
     testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
     spec.base_model_type = base;
     harness.WriteInput(spec);
+    // So short that it is measured on and judged by as a whole.
+    testing::WriteText(harness.text(), testing::ReadText(harness.text()).substr(0, 250));
     ConvertOptions options = harness.Options();
     options.out = harness.path("profile");
     const ConvertReport profile = ProfileLayers(options).value();
@@ -99,11 +104,54 @@ TEST(ConvertTest, TheExpandedLayerLosesWhatTheComposedOneDoes) {
       const ConvertReport report = Convert(options).value();
       for (const ProfileEntry& entry : profile.profile) {
         if (entry.layer != 1 || entry.of_keys != of_keys || entry.heads != 2) continue;
-        EXPECT_NEAR(*report.loss_after - *report.loss_before, entry.loss_increase, 1e-5);
+        EXPECT_NEAR(report.judgement->choices[0].loss_increase, entry.loss_increase, 1e-5);
         EXPECT_NE(entry.loss_increase, 0);
       }
     }
   }
+}
+
+TEST(ConvertTest, AProfileRefitsWhatItMeasures) {
+  ConvertHarness harness;
+  harness.WriteInput(ConvertHarness::PlainSpec());
+  // What is measured is what is learned from.
+  testing::WriteText(harness.text(), testing::ReadText(harness.text()).substr(0, 250));
+  ConvertOptions options = harness.Options();
+  const ConvertReport as_composed = ProfileLayers(options).value();
+  options.heal = true;
+  const ConvertReport healed = ProfileLayers(options).value();
+  ASSERT_EQ(healed.profile.size(), as_composed.profile.size());
+  for (size_t i = 0; i < healed.profile.size(); ++i) {
+    if (healed.profile[i].of_keys) continue;
+    EXPECT_LT(healed.profile[i].kl, 0.9 * as_composed.profile[i].kl) << i;
+  }
+}
+
+TEST(ConvertTest, OfPlansTheOneThatMeasuresBestIsTaken) {
+  ConvertHarness harness;
+  testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
+  spec.num_layers = 6;
+  harness.WriteInput(spec);
+  ConvertOptions options = harness.Options();
+  options.progress = [](const Progress& p) {
+    return p.stage == "writing" ? absl::CancelledError("stopped") : absl::OkStatus();
+  };
+  ASSERT_FALSE(Convert(options).ok());
+  const auto measured =
+      nlohmann::json::parse(testing::ReadText(harness.path("out.partial") / "measured.json"));
+  std::map<double, double> exponents;  // by divergence
+  for (const double exponent : {1.0, 1.5, 2.0}) {
+    const auto found = measured.find(absl::StrCat("plan, exponent ", exponent, ".kl"));
+    if (found != measured.end()) exponents[found->get<double>()] = exponent;
+  }
+  ASSERT_GT(exponents.size(), 1u);
+
+  options.progress = {};
+  const ConvertReport report = Convert(options).value();
+  const Checkpoint in = OpenCheckpoint(options.in).value();
+  const LayerPlan best =
+      HeadPlan(in.config, options).WithinBudget(report.profile, exponents.begin()->second).value();
+  EXPECT_EQ(OpenCheckpoint(options.out).value().config.layer_heads, best);
 }
 
 TEST(ConvertTest, StatisticsOfOneLayerAtATimeGiveTheSameBytes) {

@@ -162,15 +162,15 @@ TEST(ExactnessTest, WhatIsFreeChangesNoLogit) {
       const int h = in.config.kv_heads;
       const int d = in.config.head_dim;
       Random random(11);
-      const auto compose = [&](int layer) -> absl::StatusOr<AttentionWeights> {
-        const AttentionWeights w = ReadAttentionWeights(in, layer).value();
+      const auto compose = [&](int layer) -> absl::StatusOr<LayerMatrices> {
+        const LayerMatrices w = ReadLayerMatrices(in, layer).value();
         const KeyComposition keys = RandomRotations(MakeKeyProblem(in.config, w, nullptr), random);
         const ValueComposition values = RandomBases(h, d, random);
         return Compose(w, d, &keys, &values);
       };
       fs::create_directory(harness.path("out"));
       const LayerPlan plan(in.config.num_layers, LayerHeads{h, h, true, true});
-      ASSERT_TRUE(WriteCheckpoint(in, plan, compose, harness.path("out")).ok());
+      ASSERT_TRUE(WriteCheckpoint(in, {.heads = plan}, compose, harness.path("out")).ok());
       EXPECT_LT(testing::MaxDifference(testing::Logprobs(harness.path("in")),
                                        testing::Logprobs(harness.path("out"))),
                 kTolerance);

@@ -22,6 +22,7 @@ TEST(ResumeTest, StoppedAnywhereItLeavesNothingAndThenWritesTheSameBytes) {
     ConvertHarness harness;
     harness.WriteInput(ConvertHarness::PlainSpec());
     ConvertOptions options = harness.Options();
+    options.heal = true;
     if (!by_budget) options.key_heads = options.value_heads = {2};
 
     int num_steps = 0;
