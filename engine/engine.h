@@ -31,11 +31,12 @@ struct EngineOptions {
   // The source of default sampling parameters. Empty: the checkpoint's generation_config.json;
   // "none"; or a file.
   std::string generation_config;
-  int num_threads = 0;                // of the CPU back end; 0 = UsableCpus()
-  std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
-  bool check_weights = true;          // refuse matrices that hold an infinity or NaN
-  std::string kv_dtype = "bf16";      // "bf16", "f32", "int8"
-  int page_size = 0;                  // tokens per page
+  int num_threads = 0;  // of the CPU back end; 0 = UsableCpus()
+  std::string weight_dtype =
+      "auto";                     // "auto" keeps the checkpoint's; "f32", "bf16", "int8", "int4"
+  bool check_weights = true;      // refuse matrices that hold an infinity or NaN
+  std::string kv_dtype = "bf16";  // "bf16", "f32", "int8"
+  int page_size = 0;              // tokens per page
   // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache allows; on a GPU
   // what is left of gpu_memory_utilization.
   int64_t kv_cache_bytes = 0;

@@ -13,8 +13,9 @@
 #include "engine/weights/head_transform.h"
 #include "engine/weights/in_parallel.h"
 #include "engine/weights/match_tensors.h"
-#include "kernels/int8_rows.h"
+#include "kernels/int4_rows.h"
 #include "kernels/machine.h"
+#include "kernels/matrix.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -37,11 +38,12 @@ class Loader {
     const TensorSpec& spec = *task.spec;
     const bool map = spec.is_matrix() && LoadableDType(task.stored.dtype) == task.dtype &&
                      spec.head_transform == nullptr && spec.head_rows.empty();
-    ReorderRows(task);
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, map                        ? Map(task, weights)
-                                        : task.dtype == DType::kI8 ? Quantize(task)
-                                        : spec.head_transform      ? Transform(task, task.dtype)
-                                                                   : Convert(task));
+    if (!task.packed) ReorderRows(task);
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, task.packed             ? Unpack(task)
+                                        : map                   ? Map(task, weights)
+                                        : IsRounded(task.dtype) ? Quantize(task)
+                                        : spec.head_transform   ? Transform(task, task.dtype)
+                                                                : Convert(task));
     *spec.view = tensor.view();
     if (spec.is_temporary) {
       temporary_.push_back(std::move(tensor));
@@ -158,7 +160,7 @@ class Loader {
     return tensor;
   }
 
-  // Rows of 8-bit integers, from the numbers that are stored or transformed.
+  // Rows of integers, from the numbers that are stored or transformed.
   absl::StatusOr<Tensor> Quantize(const LoadTask& task) {
     const StoredTensor& stored = task.stored;
     const int64_t rows = task.spec->shape[0];
@@ -167,7 +169,7 @@ class Loader {
     if (task.spec->head_transform) {
       MEA_ASSIGN_OR_RETURN(transformed, Transform(task, DType::kF32));
     }
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateInt8Rows(rows, k));
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateMatrix(rows, k, task.dtype));
     const DType from = *LoadableDType(stored.dtype);
     const int64_t row_bytes = k * DTypeSize(from);
     const auto convert = [&](int64_t i, float* row) {
@@ -188,7 +190,7 @@ class Loader {
             bad_row = i;
             return;
           }
-          QuantizeRow(row.data(), k, tensor.view().row<int8_t>(first + i));
+          RoundRow(row.data(), tensor.view(), first + i);
         }
       });
       if (bad_row < count) {
@@ -197,6 +199,45 @@ class Loader {
       }
       if (!task.spec->head_transform) Report(count * row_bytes);  // otherwise reported by Transform
     }
+    return tensor;
+  }
+
+  // A matrix in 4 bits, or its numbers in another format.
+  absl::StatusOr<Tensor> Unpack(const LoadTask& task) {
+    const TensorSpec& spec = *task.spec;
+    const auto column = [&](int64_t row) {
+      const auto d = std::ssize(spec.head_rows);
+      return spec.first_row + (d == 0 ? row : row / d * d + spec.head_rows[row % d]);
+    };
+    const int64_t rows = spec.shape[0];
+    const int64_t k = spec.shape[1];
+    MEA_ASSIGN_OR_RETURN(Tensor packed, UnpackMatrix(*task.packed, rows, k, column));
+    Report(task.stored.num_bytes);
+    if (task.dtype == DType::kI4) {
+      if (!spec.is_expert || packed.view().int4->order.empty()) return packed;
+      // Rows are prepared once for all experts (Backend::Moe).
+      return absl::InvalidArgumentError(
+          Mismatch(task.packed->g_idx->file->path(), ShownName(task.packed->g_idx->name),
+                   "inputs of an expert in the order of their groups", "another (desc_act)"));
+    }
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateMatrix(rows, k, task.dtype));
+    const TensorView& view = tensor.view();
+    std::atomic<int64_t> num_overflows = 0;
+    InParallel(rows, std::max<int64_t>(1, kWorthAThread / k), UsableCpus(),
+               [&](int64_t begin, int64_t end) {
+                 std::vector<float> row(k);
+                 for (int64_t i = begin; i < end; ++i) {
+                   WidenInt4Row(packed.view(), i, row.data());
+                   if (IsRounded(task.dtype)) {
+                     RoundRow(row.data(), view, i);
+                     continue;
+                   }
+                   char* const to = static_cast<char*>(view.data) + i * k * DTypeSize(task.dtype);
+                   num_overflows +=
+                       ConvertDType(row.data(), DType::kF32, to, task.dtype, k).num_overflows;
+                 }
+               });
+    if (num_overflows > 0) return NotFinite(task, {.num_overflows = num_overflows});
     return tensor;
   }
 
@@ -234,7 +275,10 @@ class Loader {
 int64_t BytesInMemory(const LoadTask& task) {
   const std::vector<int64_t>& shape = task.spec->shape;
   if (task.spec->is_temporary) return 0;
-  if (task.dtype == DType::kI8) return shape[0] * Int8RowStride(shape[1]);
+  if (task.packed && task.dtype == DType::kI4) {
+    return shape[0] * Int4RowStride(shape[1], task.packed->memory_group());
+  }
+  if (task.spec->is_matrix()) return MatrixBytes(shape[0], shape[1], task.dtype);
   int64_t elements = 1;
   for (const int64_t extent : shape) elements *= extent;
   return elements * DTypeSize(task.dtype);
@@ -243,10 +287,11 @@ int64_t BytesInMemory(const LoadTask& task) {
 }  // namespace
 
 absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
-                         const IsHarmless& is_harmless, const LoadOptions& options,
-                         const LoadProgress& progress, ModelWeights& weights) {
+                         const IsHarmless& is_harmless, const std::optional<PackedFormat>& packed,
+                         const LoadOptions& options, const LoadProgress& progress,
+                         ModelWeights& weights) {
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
-                       MatchTensors(tensors, list, is_harmless, options));
+                       MatchTensors(tensors, list, is_harmless, packed, options));
   int64_t bytes_total = 0;
   for (const LoadTask& task : tasks) bytes_total += task.stored.num_bytes;
   Loader loader(options, progress, bytes_total);
@@ -257,9 +302,10 @@ absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
 
 absl::StatusOr<int64_t> PlannedTensorBytes(const SafeTensors& tensors, const TensorList& list,
                                            const IsHarmless& is_harmless,
+                                           const std::optional<PackedFormat>& packed,
                                            const LoadOptions& options) {
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
-                       MatchTensors(tensors, list, is_harmless, options));
+                       MatchTensors(tensors, list, is_harmless, packed, options));
   int64_t bytes = 0;
   for (const LoadTask& task : tasks) bytes += BytesInMemory(task);
   return bytes;
