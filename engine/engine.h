@@ -35,8 +35,9 @@ struct EngineOptions {
   std::string cpu_affinity = "auto";  // "auto", "off", or a list of processors: thread_plan.h
   int num_clusters = 0;               // as resolved: groups of threads that share a cache
   std::string numa = "off";           // "off", "interleave", "local": engine/numa_placement.h
-  std::string weight_dtype = "auto";  // "auto" keeps the checkpoint's; "f32", "bf16", "int8"
-  bool check_weights = true;          // refuse matrices that hold an infinity or NaN
+  std::string weight_dtype =
+      "auto";                 // "auto" keeps the checkpoint's; "f32", "bf16", "int8", "int4"
+  bool check_weights = true;  // refuse matrices that hold an infinity or NaN
   // A directory that keeps converted weights for the next start (weights/weight_cache.h), or empty.
   std::string weight_cache;
   std::string kv_dtype = "bf16";  // "bf16", "f32", "int8"

@@ -16,6 +16,7 @@ absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name) {
   if (name == "f32") return DType::kF32;
   if (name == "bf16") return DType::kBf16;
   if (name == "int8") return DType::kI8;
+  if (name == "int4") return DType::kI4;
   return absl::InvalidArgumentError(
       absl::StrCat("--weight-dtype \"", name, "\" is none of ", kWeightDTypes));
 }

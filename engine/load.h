@@ -15,11 +15,11 @@ namespace mea {
 // The steps of starting an engine, for callers that want one without its thread (eval, tests).
 
 // The dtypes in flags, as messages and --help list them.
-inline constexpr char kWeightDTypes[] = "auto, f32, bf16, int8";
+inline constexpr char kWeightDTypes[] = "auto, f32, bf16, int8, int4";
 inline constexpr char kKvDTypes[] = "bf16, f32, int8";
 
 // "auto" keeps the checkpoint's dtypes (returns nothing); "f32" and "bf16" convert every matrix,
-// "int8" quantises them.
+// "int8" and "int4" quantise them.
 absl::StatusOr<std::optional<DType>> ParseWeightDType(const std::string& name);
 
 // The same for a back end that computes only with `needed`, if that is present: INVALID_ARGUMENT

@@ -21,8 +21,8 @@ absl::StatusOr<NumaPolicy> ParseNumaPolicy(const std::string& name);
 
 using MoveToNode = absl::FunctionRef<void(const void* data, int64_t bytes, int node)>;
 
-// Moves the matrices of every product so: a cluster of threads owns as large a share of the rows, in
-// order, as it has of the threads (MatMulSchedule gives it just these).
+// Moves the matrices of every product so: a cluster of threads owns as large a share of the rows,
+// in order, as it has of the threads (MatMulSchedule gives it just these).
 void MoveRowsToNodes(const ModelConfig& config, const ModelWeights& weights, const ThreadPlan& plan,
                      MoveToNode move);
 

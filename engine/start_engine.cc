@@ -82,9 +82,11 @@ absl::StatusOr<Source> OpenSource(const EngineOptions& options) {
       absl::StrCat(source.generation.file, ": ", status.message(), "; see --generation-config"));
 }
 
-// The dtype that "auto" kept: that of the embedding, which nearly all checkpoints use throughout.
+// The dtype that "auto" kept: that of the packed matrices or else of the embedding, which nearly
+// all checkpoints use throughout.
 std::string StoredWeightDType(const Source& source) {
   if (!source.checkpoint) return "bf16";
+  if (source.config.packed) return std::string(DTypeName(DType::kI4));
   const StoredTensor* embedding = source.checkpoint->tensors.Find("model.embed_tokens.weight");
   const std::optional<DType> dtype =
       embedding == nullptr ? std::nullopt : LoadableDType(embedding->dtype);

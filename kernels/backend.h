@@ -25,11 +25,11 @@ struct DeviceMemory {
 // is one, and the back end's own function does it.
 // Activations are in compute_dtype(), what accumulates over layers (the residual) or is read as
 // numbers (logits, cosines and sines) in wide_dtype(); weight matrices in F32, BF16 or F16, on the
-// host in 8 bits too; gains, biases and mixes in F32; ids and positions in I32. Tensors are the
-// caller's, on the back end's device unless said otherwise; an output never aliases an input unless
-// said so. Ops may run asynchronously until Synchronize(). Not thread-safe: one thread drives a
-// back end (which may use many of its own). kernels/reference defines every op; the others prove
-// themselves against it.
+// host in 8 and 4 bits too; gains, biases and mixes in F32; ids and positions in I32. Tensors are
+// the caller's, on the back end's device unless said otherwise; an output never aliases an input
+// unless said so. Ops may run asynchronously until Synchronize(). Not thread-safe: one thread
+// drives a back end (which may use many of its own). kernels/reference defines every op; the others
+// prove themselves against it.
 class Backend {
  public:
   virtual ~Backend() = default;

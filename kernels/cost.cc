@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/int8_rows.h"
+#include "kernels/matrix.h"
 
 namespace mea {
 namespace {
@@ -21,11 +21,6 @@ int64_t VisiblePairs(const SequenceLengths& s, int64_t window) {
 int64_t VisibleTokens(const SequenceLengths& s, int64_t window) {
   if (s.q_len == 0) return 0;
   return window == 0 ? s.kv_len : std::min(s.kv_len, window + s.q_len - 1);
-}
-
-// Of a matrix [rows, k].
-int64_t WeightBytes(int64_t rows, int64_t k, DType dtype) {
-  return rows * (dtype == DType::kI8 ? Int8RowStride(k) : k * DTypeSize(dtype));
 }
 
 }  // namespace
@@ -46,7 +41,7 @@ OpCost AddRmsNormCost(int64_t num_tokens, int64_t hidden, int num_norms, DType c
 
 OpCost MatMulCost(int64_t num_tokens, int64_t in, int64_t out, DType weights, DType compute) {
   const int64_t flops = 2 * num_tokens * in * out;
-  return {.bytes = WeightBytes(out, in, weights) + num_tokens * (in + out) * DTypeSize(compute),
+  return {.bytes = MatrixBytes(out, in, weights) + num_tokens * (in + out) * DTypeSize(compute),
           .flops = flops,
           .product_flops = flops};
 }
@@ -62,9 +57,9 @@ OpCost MoeCost(int64_t num_tokens, int64_t hidden, const MoeShape& shape, int64_
   const int64_t expert = 3 * hidden * shape.ffn_size;
   const int64_t chosen = num_tokens * shape.top_k;
   const int64_t products = 2 * (num_tokens * router + chosen * expert);
-  const int64_t expert_bytes = 2 * WeightBytes(shape.ffn_size, hidden, weights) +
-                               WeightBytes(hidden, shape.ffn_size, weights);
-  return {.bytes = WeightBytes(shape.num_experts, hidden, weights) + num_reached * expert_bytes +
+  const int64_t expert_bytes = 2 * MatrixBytes(shape.ffn_size, hidden, weights) +
+                               MatrixBytes(hidden, shape.ffn_size, weights);
+  return {.bytes = MatrixBytes(shape.num_experts, hidden, weights) + num_reached * expert_bytes +
                    2 * num_tokens * hidden * DTypeSize(compute),
           // Products, SwiGLU as above, and the weighted sum.
           .flops = products + chosen * (5 * int64_t{shape.ffn_size} + 2 * hidden),

@@ -12,10 +12,10 @@ namespace mea {
 enum class Device : uint8_t { kCpu, kCuda };
 
 // kF64 exists for the reference back end alone; kI8 for weights and the cache, with the scales that
-// belong to them (kernels/int8_rows.h).
-enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32, kI8 };
+// belong to them (kernels/int8_rows.h); kI4 for weights (kernels/int4_rows.h).
+enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32, kI8, kI4 };
 
-// Bytes of one element.
+// Bytes of one element; of kI4, whose strides count bytes, of two.
 constexpr int DTypeSize(DType dtype) {
   switch (dtype) {
     case DType::kF64:
@@ -27,6 +27,7 @@ constexpr int DTypeSize(DType dtype) {
     case DType::kF16:
       return 2;
     case DType::kI8:
+    case DType::kI4:
       return 1;
   }
   return 0;
@@ -47,6 +48,8 @@ constexpr std::string_view DTypeName(DType dtype) {
       return "i32";
     case DType::kI8:
       return "int8";
+    case DType::kI4:
+      return "int4";
   }
   return "?";
 }
@@ -63,6 +66,10 @@ struct Bf16 {
 };
 struct F16 {
   uint16_t bits;
+};
+// Two elements of kI4.
+struct Int4Pair {
+  uint8_t bits;
 };
 
 inline float ToFloat(Bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
@@ -130,6 +137,10 @@ constexpr DType DTypeOf<int32_t>() {
 template <>
 constexpr DType DTypeOf<int8_t>() {
   return DType::kI8;
+}
+template <>
+constexpr DType DTypeOf<Int4Pair>() {
+  return DType::kI4;
 }
 
 }  // namespace mea

@@ -11,8 +11,9 @@ namespace mea {
 // of the nodes in turn, pages of files that they read included.
 absl::Status InterleaveNewPages(std::span<const int> nodes);
 
-// The whole pages of [data, data + bytes) go to `node`, now if they are there and otherwise at their
-// first use; for a mapped file only those that no other process maps. Advice: it may do nothing.
+// The whole pages of [data, data + bytes) go to `node`, now if they are there and otherwise at
+// their first use; for a mapped file only those that no other process maps. Advice: it may do
+// nothing.
 void MovePages(const void* data, int64_t bytes, int node);
 
 }  // namespace mea

@@ -13,6 +13,8 @@ namespace mea {
 
 inline constexpr int kMaxRank = 4;
 
+struct Int4Layout;  // kernels/int4_rows.h
+
 // A window onto elements that somebody else owns: row-major, with a free stride per dimension, the
 // last of which is 1. Trivially copyable; never outlives the owner. A default-constructed view is
 // "absent".
@@ -23,6 +25,7 @@ struct TensorView {
   int rank = 0;
   std::array<int64_t, kMaxRank> shape{};
   std::array<int64_t, kMaxRank> stride{};  // in elements
+  const Int4Layout* int4 = nullptr;        // of kI4: what its rows have in common
 
   // A dense view of `shape` at `data`.
   static TensorView Dense(void* data, DType dtype, std::span<const int64_t> shape,

@@ -11,8 +11,8 @@ namespace {
 
 constexpr int kMostThreads = 1024;
 
-// Numbers the clusters of chosen processors, which are in the order of the topology. A machine whose
-// clusters have one core each, as virtual machines often show, says nothing about caches.
+// Numbers the clusters of chosen processors, which are in the order of the topology. A machine
+// whose clusters have one core each, as virtual machines often show, says nothing about caches.
 ThreadPlan ClusteredPlan(const std::vector<Cpu>& chosen) {
   std::set<std::pair<int, int>> clusters;
   for (const Cpu& cpu : chosen) clusters.insert({cpu.node, cpu.cluster});

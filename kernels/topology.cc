@@ -123,11 +123,11 @@ Topology ReadTopology(const std::filesystem::path& root) {
     const std::filesystem::path cpu = system / "cpu" / absl::StrCat("cpu", id);
     const std::vector<int> siblings = ListIn(cpu / "topology/thread_siblings_list");
     const auto node = node_of.find(id);
-    topology.cpus.push_back({.id = id,
-                             .core = FirstOr(siblings, id),
-                             .cluster = ClusterOf(cpu, online[0]),
-                             .node = node == node_of.end() ? topology.memory_nodes[0]
-                                                           : node->second});
+    topology.cpus.push_back(
+        {.id = id,
+         .core = FirstOr(siblings, id),
+         .cluster = ClusterOf(cpu, online[0]),
+         .node = node == node_of.end() ? topology.memory_nodes[0] : node->second});
   }
   if (topology.cpus.empty()) topology.cpus.push_back({});
   const auto key = [](const Cpu& cpu) {

@@ -68,7 +68,8 @@ OpCost KhaAttention::Cost(const AttentionLoad& load) const {
   if (!is_mlp_) return plain;
   const int64_t rows = load.num_tokens * load.config.kv_heads;
   const int64_t d = load.config.head_dim;
-  const auto [weights, kv, compute] = load.dtypes;
+  const DType weights = load.dtypes.weights;
+  const DType compute = load.dtypes.compute;
   return plain + MatMulCost(rows, d, 2 * d, weights, compute) + SigmoidGateCost(rows, d, compute) +
          MatMulCost(rows, d, d, weights, compute);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,7 @@ struct RowBuffer {
 
 struct StepDTypes {
   DType weights = DType::kBf16;
+  std::optional<DType> output = std::nullopt;  // of the output matrix, where it has another
   DType kv = DType::kBf16;
   DType compute = DType::kF32;
 };

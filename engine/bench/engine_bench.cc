@@ -37,6 +37,7 @@ std::vector<StepPoint> MakePoints(const EngineBenchOptions& options) {
 struct Subject {
   HeadStorage storage = HeadStorage::kAsConfigured;
   DType matrix_dtype = DType::kBf16;
+  DType output_dtype = DType::kBf16;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   KvLayout layout;
@@ -66,6 +67,7 @@ class LoadedBench : public EngineBench {
 
     MEA_ASSIGN_OR_RETURN(ModelWeights made, weights(config, storage, *subject.backend));
     subject.matrix_dtype = subject.backend->weight_dtype().value_or(made.layers[0].q_proj.dtype);
+    subject.output_dtype = subject.backend->weight_dtype().value_or(made.lm_head.dtype);
     MEA_ASSIGN_OR_RETURN(subject.model, Model::Create(config, std::move(made),
                                                       subject.backend.get(), LimitsFor(subject)));
     MEA_RETURN_IF_ERROR(CreateCache(subject));
@@ -189,6 +191,7 @@ class LoadedBench : public EngineBench {
     contender.row.cost = StepCost(
         costed,
         {.weights = subject.matrix_dtype,
+         .output = subject.output_dtype,
          .kv = options_.kv_dtype,
          .compute = subject.backend->compute_dtype()},
         std::vector<SequenceLengths>(batch, {.q_len = point.tokens, .kv_len = point.context}),

@@ -58,7 +58,8 @@ OpCost StepCost(const ModelConfig& config, const StepDTypes& dtypes,
     cost += AddRmsNormCost(n, hidden, norms(design.ffn_output_norm, is_last || has_input_norm),
                            dtypes.compute);
   }
-  return cost + MatMulCost(logit_rows, hidden, config.vocab_size, dtypes.weights, dtypes.compute);
+  return cost + MatMulCost(logit_rows, hidden, config.vocab_size,
+                           dtypes.output.value_or(dtypes.weights), dtypes.compute);
 }
 
 }  // namespace mea

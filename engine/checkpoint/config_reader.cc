@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/attention/registry.h"
+#include "engine/checkpoint/packed_reader.h"
 #include "engine/family/family.h"
 #include "engine/family/rope_reader.h"
 #include "engine/family/window_reader.h"
@@ -35,8 +36,7 @@ struct UnsupportedField {
   const char* name;
   std::optional<double> neutral = std::nullopt;
 };
-constexpr std::array<UnsupportedField, 10> kUnsupportedFields = {{
-    {"quantization_config"},
+constexpr std::array<UnsupportedField, 9> kUnsupportedFields = {{
     {"attn_logit_softcapping"},
     {"final_logit_softcapping"},
     {"query_pre_attn_scalar"},
@@ -199,6 +199,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, const std::s
   ReadDetails(in, *family, config);
   ReadWindows(in, *family, config);
   ReadExperts(in, *family, config);
+  config.packed = ReadPackedFormat(in);
   if (family->reads_rope) {
     config.rope = ReadRope(in, config,
                            {.theta = family->default_theta,

@@ -81,6 +81,13 @@ std::string RopeText(const RopeConfig& rope, int head_dim) {
   return theta;
 }
 
+// "awq, 4 bits, groups of 128".
+std::string PackedText(const PackedFormat& format) {
+  return absl::StrCat(
+      std::string(PackedMethodName(format.method)), ", 4 bits, ",
+      format.group_size == 0 ? "whole rows" : absl::StrCat("groups of ", format.group_size));
+}
+
 // "1,024 (BF16 1,000; F32 24)".
 std::string Parameters(const SafeTensors& tensors) {
   std::map<std::string, int64_t> by_dtype;
@@ -168,6 +175,7 @@ std::string InspectCheckpoint(const Checkpoint& checkpoint, const InspectOptions
   for (const auto& [label, of_variant] : AttentionOf(config).Describe(config, options.kv_dtype)) {
     text += Line(label, of_variant);
   }
+  if (config.packed) text += Line("quantisation", PackedText(*config.packed));
   text += Line("parameters", Parameters(checkpoint.tensors));
   text += Line("weights", Weights(checkpoint.tensors));
   text += LayerTable(config);

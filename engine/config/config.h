@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/config/packed_format.h"
 #include "engine/config/rope.h"
 #include "kernels/ops/rowwise.h"
 #include "kernels/paged_kv.h"
@@ -110,7 +111,8 @@ struct ModelConfig {
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
-  std::optional<DType> dtype;  // as declared; each tensor's own dtype is what counts
+  std::optional<DType> dtype;          // as declared; each tensor's own dtype is what counts
+  std::optional<PackedFormat> packed;  // of matrices that are stored in 4 bits
 
   bool is_sparse(int layer) const { return !sparse_layers.empty() && sparse_layers[layer]; }
   int num_sparse_layers() const;

@@ -15,8 +15,8 @@
 namespace mea::convert {
 namespace {
 
-// Of the divergences of single layers in a sum: 1 where errors of layers are independent, more where
-// large ones cost more than their share.
+// Of the divergences of single layers in a sum: 1 where errors of layers are independent, more
+// where large ones cost more than their share.
 constexpr double kExponents[] = {1, 1.5, 2};
 
 // Enough to refit one projection well enough for choices to be compared.

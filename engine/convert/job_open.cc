@@ -46,6 +46,12 @@ absl::Status CheckMixed(const ModelConfig& config, const std::string& file) {
 absl::StatusOr<Checkpoint> OpenInput(const ConvertOptions& options) {
   MEA_ASSIGN_OR_RETURN(Checkpoint in, OpenCheckpoint(options.in));
   const std::string file = (options.in / "config.json").string();
+  if (in.config.packed) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file,
+        ": quantization_config: expected no such field, since mea convert changes floats, found ",
+        std::string(PackedMethodName(in.config.packed->method))));
+  }
   MEA_RETURN_IF_ERROR(options.method == Method::kRebase ? CheckMixed(in.config, file)
                                                         : CheckPlain(in.config, file));
   // Refuses missing and misshapen tensors before anything is computed.

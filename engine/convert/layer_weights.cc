@@ -27,8 +27,8 @@ class LayerReader {
     wanted.Add(*spec);
     ModelWeights memory;
     status_ = LoadTensors(
-        tensors_, wanted, [](std::string_view) { return true; }, {.weight_dtype = DType::kF32}, {},
-        memory);
+        tensors_, wanted, [](std::string_view) { return true; }, std::nullopt,
+        {.weight_dtype = DType::kF32}, {}, memory);
     if (!status_.ok()) return {};
     Matrix matrix(view.shape[0], view.rank == 2 ? view.shape[1] : 1);
     std::copy_n(view.as<float>(), view.num_elements(), matrix.values.begin());

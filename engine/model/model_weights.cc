@@ -135,7 +135,8 @@ class Lister {
       list_.Add({.name = Weight(absl::StrCat(block, "experts.", expert, "."), name),
                  .view = &view,
                  .shape = std::move(shape),
-                 .joins = joins});
+                 .joins = joins,
+                 .is_expert = true});
     };
     for (int e = 0; e < num_experts; ++e) {
       add(e, names.gate, w.experts[e].gate, {ffn, hidden}, /*joins=*/e > 0);
@@ -172,8 +173,10 @@ TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
   const int64_t hidden = config.hidden_size;
   TensorList list;
   Lister lister(config, list);
-  list.Add(
-      {.name = "model.embed_tokens.weight", .view = &weights.embedding, .shape = {vocab, hidden}});
+  list.Add({.name = "model.embed_tokens.weight",
+            .view = &weights.embedding,
+            .shape = {vocab, hidden},
+            .role = TensorRole::kVocabulary});
   weights.layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; ++layer) {
     lister.Layer(layer, weights.layers[layer]);
@@ -181,7 +184,10 @@ TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
   // The gain of the final norm includes the scale of the logits.
   lister.Gain("model.norm.weight", hidden, weights.final_norm, config.logit_scale);
   if (!config.tie_word_embeddings) {
-    list.Add({.name = "lm_head.weight", .view = &weights.lm_head, .shape = {vocab, hidden}});
+    list.Add({.name = "lm_head.weight",
+              .view = &weights.lm_head,
+              .shape = {vocab, hidden},
+              .role = TensorRole::kVocabulary});
   }
   return list;
 }
@@ -191,7 +197,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Loa
   const ModelConfig& config = checkpoint.config;
   ModelWeights weights;
   MEA_RETURN_IF_ERROR(LoadTensors(checkpoint.tensors, ListTensors(config, weights),
-                                  HarmlessIn(config), options, progress, weights));
+                                  HarmlessIn(config), config.packed, options, progress, weights));
   if (config.tie_word_embeddings) weights.lm_head = weights.embedding;
   return weights;
 }
@@ -200,7 +206,7 @@ absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
                                            const LoadOptions& options) {
   ModelWeights unread;
   return PlannedTensorBytes(checkpoint.tensors, ListTensors(checkpoint.config, unread),
-                            HarmlessIn(checkpoint.config), options);
+                            HarmlessIn(checkpoint.config), checkpoint.config.packed, options);
 }
 
 absl::StatusOr<ModelWeights> PlaceWeights(const ModelConfig& config, ModelWeights host,

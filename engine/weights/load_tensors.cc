@@ -16,8 +16,8 @@
 #include "engine/weights/match_tensors.h"
 #include "engine/weights/weight_cache.h"
 #include "kernels/host_memory.h"
-#include "kernels/int8_rows.h"
 #include "kernels/machine.h"
+#include "kernels/matrix.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -38,11 +38,12 @@ class Loader {
 
   absl::Status Load(const LoadTask& task, ModelWeights& weights) {
     const TensorSpec& spec = *task.spec;
-    ReorderRows(task);
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, task.is_in_place()         ? Map(task, weights)
-                                        : task.dtype == DType::kI8 ? Quantize(task)
-                                        : spec.head_transform      ? Transform(task, task.dtype)
-                                                                   : Convert(task));
+    if (!task.packed) ReorderRows(task);
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, task.packed             ? Unpack(task)
+                                        : task.is_in_place()    ? Map(task, weights)
+                                        : IsRounded(task.dtype) ? Quantize(task)
+                                        : spec.head_transform   ? Transform(task, task.dtype)
+                                                                : Convert(task));
     if (spec.is_temporary) {
       *spec.view = tensor.view();
       temporary_.push_back(std::move(tensor));
@@ -52,14 +53,14 @@ class Loader {
     return absl::OkStatus();
   }
 
-  // What is in place, and the rest from the cache's file.
+  // What the cache's file holds, and the rest from the checkpoint.
   absl::Status LoadCached(std::span<const LoadTask> tasks, const WeightCache& cache,
                           const std::shared_ptr<const MappedFile>& file, ModelWeights& weights) {
     for (size_t i = 0; i < tasks.size(); ++i) {
-      if (tasks[i].is_in_place()) {
-        MEA_RETURN_IF_ERROR(Load(tasks[i], weights));
-      } else if (!tasks[i].spec->is_temporary) {
+      if (cache.Holds(i)) {
         Keep(tasks[i], cache.TensorOf(i, file), weights);
+      } else if (!tasks[i].spec->is_temporary) {
+        MEA_RETURN_IF_ERROR(Load(tasks[i], weights));
       }
     }
     return absl::OkStatus();
@@ -186,7 +187,7 @@ class Loader {
     return tensor;
   }
 
-  // Rows of 8-bit integers, from the numbers that are stored or transformed.
+  // Rows of integers, from the numbers that are stored or transformed.
   absl::StatusOr<Tensor> Quantize(const LoadTask& task) {
     const StoredTensor& stored = task.stored;
     const int64_t rows = task.spec->shape[0];
@@ -195,7 +196,7 @@ class Loader {
     if (task.spec->head_transform) {
       MEA_ASSIGN_OR_RETURN(transformed, Transform(task, DType::kF32));
     }
-    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateInt8Rows(rows, k));
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateMatrix(rows, k, task.dtype));
     const DType from = *LoadableDType(stored.dtype);
     const int64_t row_bytes = k * DTypeSize(from);
     const auto convert = [&](int64_t i, float* row) {
@@ -216,7 +217,7 @@ class Loader {
             bad_row = i;
             return;
           }
-          QuantizeRow(row.data(), k, tensor.view().row<int8_t>(first + i));
+          RoundRow(row.data(), tensor.view(), first + i);
         }
       });
       if (bad_row < count) {
@@ -225,6 +226,45 @@ class Loader {
       }
       if (!task.spec->head_transform) Report(count * row_bytes);  // otherwise reported by Transform
     }
+    return tensor;
+  }
+
+  // A matrix in 4 bits, or its numbers in another format.
+  absl::StatusOr<Tensor> Unpack(const LoadTask& task) {
+    const TensorSpec& spec = *task.spec;
+    const auto column = [&](int64_t row) {
+      const auto d = std::ssize(spec.head_rows);
+      return spec.first_row + (d == 0 ? row : row / d * d + spec.head_rows[row % d]);
+    };
+    const int64_t rows = spec.shape[0];
+    const int64_t k = spec.shape[1];
+    MEA_ASSIGN_OR_RETURN(Tensor packed, UnpackMatrix(*task.packed, rows, k, column));
+    Report(task.stored.num_bytes);
+    if (task.dtype == DType::kI4) {
+      if (!spec.is_expert || packed.view().int4->order.empty()) return packed;
+      // Rows are prepared once for all experts (Backend::Moe).
+      return absl::InvalidArgumentError(
+          Mismatch(task.packed->g_idx->file->path(), ShownName(task.packed->g_idx->name),
+                   "inputs of an expert in the order of their groups", "another (desc_act)"));
+    }
+    MEA_ASSIGN_OR_RETURN(Tensor tensor, AllocateMatrix(rows, k, task.dtype));
+    const TensorView& view = tensor.view();
+    std::atomic<int64_t> num_overflows = 0;
+    InParallel(rows, std::max<int64_t>(1, kWorthAThread / k), UsableCpus(),
+               [&](int64_t begin, int64_t end) {
+                 std::vector<float> row(k);
+                 for (int64_t i = begin; i < end; ++i) {
+                   WidenInt4Row(packed.view(), i, row.data());
+                   if (IsRounded(task.dtype)) {
+                     RoundRow(row.data(), view, i);
+                     continue;
+                   }
+                   char* const to = static_cast<char*>(view.data) + i * k * DTypeSize(task.dtype);
+                   num_overflows +=
+                       ConvertDType(row.data(), DType::kF32, to, task.dtype, k).num_overflows;
+                 }
+               });
+    if (num_overflows > 0) return NotFinite(task, {.num_overflows = num_overflows});
     return tensor;
   }
 
@@ -262,18 +302,20 @@ class Loader {
 }  // namespace
 
 absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
-                         const IsHarmless& is_harmless, const LoadOptions& options,
-                         const LoadProgress& progress, ModelWeights& weights) {
+                         const IsHarmless& is_harmless, const std::optional<PackedFormat>& packed,
+                         const LoadOptions& options, const LoadProgress& progress,
+                         ModelWeights& weights) {
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
-                       MatchTensors(tensors, list, is_harmless, options));
+                       MatchTensors(tensors, list, is_harmless, packed, options));
   const auto warn = [&](const absl::Status& status) {
     if (options.warn) options.warn(absl::StrCat("--weight-cache: ", status.message()));
   };
   const WeightCache cache(options, list, tasks);
   if (cache.has_file()) {
     int64_t bytes_total = cache.num_bytes();
-    for (const LoadTask& task : tasks) {
-      if (task.is_in_place()) bytes_total += task.stored.num_bytes;
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      const bool is_loaded = !cache.Holds(i) && !tasks[i].spec->is_temporary;
+      if (is_loaded) bytes_total += tasks[i].stored.num_bytes;
     }
     Loader loader(options, progress, bytes_total);
     loader.Report(0);
@@ -294,9 +336,10 @@ absl::Status LoadTensors(const SafeTensors& tensors, const TensorList& list,
 
 absl::StatusOr<int64_t> PlannedTensorBytes(const SafeTensors& tensors, const TensorList& list,
                                            const IsHarmless& is_harmless,
+                                           const std::optional<PackedFormat>& packed,
                                            const LoadOptions& options) {
   MEA_ASSIGN_OR_RETURN(const std::vector<LoadTask> tasks,
-                       MatchTensors(tensors, list, is_harmless, options));
+                       MatchTensors(tensors, list, is_harmless, packed, options));
   int64_t bytes = 0;
   for (const LoadTask& task : tasks) bytes += task.spec->is_temporary ? 0 : task.bytes_in_memory();
   return bytes;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/weights/in_parallel.h"
-#include "kernels/int8_rows.h"
+#include "kernels/matrix.h"
 #include "kernels/random_fill.h"
 #include "kernels/status_macros.h"
 #include "kernels/uniform.h"
@@ -33,12 +33,12 @@ void FillRows(TensorView view, const Distribution& distribution, int64_t begin, 
   std::vector<float> row(k);
   for (int64_t i = (begin + k - 1) / k; i < (end + k - 1) / k; ++i) {
     for (int64_t j = 0; j < k; ++j) row[j] = distribution.At(i * k + j);
-    QuantizeRow(row.data(), k, view.row<int8_t>(i));
+    RoundRow(row.data(), view, i);
   }
 }
 
 void Fill(TensorView view, const Distribution& distribution, int64_t begin, int64_t end) {
-  if (view.dtype == DType::kI8) return FillRows(view, distribution, begin, end);
+  if (IsRounded(view.dtype)) return FillRows(view, distribution, begin, end);
   if (view.dtype == DType::kBf16) {
     for (int64_t i = begin; i < end; ++i) view.as<Bf16>()[i] = ToBf16(distribution.At(i));
   } else {
@@ -50,6 +50,7 @@ Distribution DistributionOf(const TensorSpec& spec, uint64_t seed) {
   const auto scaled_by = [&](int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); };
   switch (spec.role) {
     case TensorRole::kMatrix:
+    case TensorRole::kVocabulary:
     case TensorRole::kExactMatrix:
       return {.mean = 0, .deviation = scaled_by(spec.shape[1]), .seed = seed};
     case TensorRole::kGain:
@@ -63,9 +64,7 @@ Distribution DistributionOf(const TensorSpec& spec, uint64_t seed) {
 }
 
 DType DTypeOf(const TensorSpec& spec, DType matrix_dtype) {
-  if (!spec.is_matrix()) return DType::kF32;
-  const bool stays = spec.role == TensorRole::kExactMatrix && matrix_dtype == DType::kI8;
-  return stays ? DType::kBf16 : matrix_dtype;
+  return spec.is_matrix() ? spec.MatrixDType(matrix_dtype, DType::kBf16) : DType::kF32;
 }
 
 int64_t NumElements(const TensorSpec& spec) {
@@ -84,8 +83,8 @@ int64_t PaddedBytes(const TensorSpec& spec, DType matrix_dtype) {
 
 absl::StatusOr<Tensor> MakeOnHost(const TensorSpec& spec, DType dtype, const Distribution& numbers,
                                   int num_threads) {
-  MEA_ASSIGN_OR_RETURN(Tensor tensor, dtype == DType::kI8
-                                          ? AllocateInt8Rows(spec.shape[0], spec.shape[1])
+  MEA_ASSIGN_OR_RETURN(Tensor tensor, spec.is_matrix()
+                                          ? AllocateMatrix(spec.shape[0], spec.shape[1], dtype)
                                           : Tensor::AllocateHost(spec.shape, dtype));
   constexpr int64_t kElementsForAThread = 1 << 20;
   const TensorView view = tensor.view();
@@ -127,8 +126,7 @@ class Seeds {
 absl::Status MakeRandomTensors(const TensorList& list, DType matrix_dtype, uint64_t seed,
                                int num_threads, const LoadProgress& progress,
                                ModelWeights& weights) {
-  MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32 ||
-            matrix_dtype == DType::kI8);
+  MEA_CHECK(matrix_dtype == DType::kBf16 || matrix_dtype == DType::kF32 || IsRounded(matrix_dtype));
   Seeds seeds(seed);
   Progress report(progress, PlannedRandomTensorBytes(list, matrix_dtype));
   for (const TensorSpec& spec : list.specs()) {
@@ -178,8 +176,8 @@ int64_t PlannedRandomTensorBytes(const TensorList& list, DType matrix_dtype) {
   for (const TensorSpec& spec : list.specs()) {
     if (spec.is_temporary) continue;
     const DType dtype = DTypeOf(spec, matrix_dtype);
-    bytes += dtype == DType::kI8 ? spec.shape[0] * Int8RowStride(spec.shape[1])
-                                 : NumElements(spec) * DTypeSize(dtype);
+    bytes += spec.is_matrix() ? MatrixBytes(spec.shape[0], spec.shape[1], dtype)
+                              : NumElements(spec) * DTypeSize(dtype);
   }
   return bytes;
 }

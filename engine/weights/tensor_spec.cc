@@ -1,8 +1,14 @@
 #include "engine/weights/tensor_spec.h"
 
 #include "kernels/check.h"
+#include "kernels/matrix.h"
 
 namespace mea {
+
+DType TensorSpec::MatrixDType(DType wanted, DType stored) const {
+  if (role == TensorRole::kExactMatrix && IsRounded(wanted)) return stored;
+  return role == TensorRole::kVocabulary && wanted == DType::kI4 ? DType::kI8 : wanted;
+}
 
 const TensorSpec* TensorList::Find(const TensorView& view) const {
   const size_t index = IndexOf(view);

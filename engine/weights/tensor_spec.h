@@ -14,7 +14,8 @@ namespace mea {
 // What a tensor is for: its dtype in memory, and what its numbers look like where they are made up.
 enum class TensorRole : uint8_t {
   kMatrix,       // in the checkpoint's dtype, or the one asked for
-  kExactMatrix,  // likewise, but never in 8 bits: it is small, and decides much
+  kVocabulary,   // likewise, but in 8 bits where others have 4: embedding and output
+  kExactMatrix,  // likewise, but never in 8 bits or less: it is small, and decides much
   kGain,         // f32, as are the rest
   kBias,
   kMix,  // [in, out] of heads
@@ -41,9 +42,12 @@ struct TensorSpec {
   std::array<int, 3> order{};  // all zero: as they are
   // [d, d] f32, loaded before: applied to the d rows of every head (head_transform.h).
   const TensorView* head_transform = nullptr;
+  bool is_expert = false;     // one of several matrices that meet the same rows
   bool is_temporary = false;  // of no use once all is loaded
 
-  bool is_matrix() const { return role == TensorRole::kMatrix || role == TensorRole::kExactMatrix; }
+  bool is_matrix() const { return role <= TensorRole::kExactMatrix; }
+  // The dtype of a matrix for which this one is wanted and that one is at hand.
+  DType MatrixDType(DType wanted, DType stored) const;
 };
 
 // Every tensor of a model, each once: what is loaded, checked, placed, made up, planned. Views

@@ -13,8 +13,9 @@
 #include "engine/storage/mismatch.h"
 #include "engine/storage/output_file.h"
 #include "engine/weights/in_parallel.h"
-#include "kernels/int8_rows.h"
+#include "kernels/int4_rows.h"
 #include "kernels/machine.h"
+#include "kernels/matrix.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -73,9 +74,12 @@ std::string Manifest(const TensorList& list, std::span<const LoadTask> tasks, bo
 // A tensor of the task's shape and dtype at `data`.
 TensorView ViewOf(const LoadTask& task, void* data) {
   const std::vector<int64_t>& shape = task.spec->shape;
-  if (task.dtype != DType::kI8) return TensorView::Dense(data, task.dtype, shape);
-  return TensorView::Dense(data, task.dtype, {shape[0], Int8RowStride(shape[1])})
-      .Columns(0, shape[1]);
+  if (!IsRounded(task.dtype)) return TensorView::Dense(data, task.dtype, shape);
+  const int64_t stride = MatrixBytes(1, shape[1], task.dtype);
+  TensorView view = TensorView::Dense(data, task.dtype, {shape[0], stride}).Columns(0, shape[1]);
+  static const auto* const layout = new Int4Layout;  // of all that is rounded at load
+  if (task.dtype == DType::kI4) view.int4 = layout;
+  return view;
 }
 
 }  // namespace
@@ -86,7 +90,8 @@ WeightCache::WeightCache(const LoadOptions& options, const TensorList& list,
   if (dir_.empty()) return;
   bool makes_matrix = false;
   for (const LoadTask& task : tasks) {
-    const bool has_place = !task.is_in_place() && !task.spec->is_temporary;
+    // Packed matrices are only rearranged.
+    const bool has_place = !task.is_in_place() && !task.packed && !task.spec->is_temporary;
     offsets_.push_back(has_place ? num_bytes_ : -1);
     if (!has_place) continue;
     makes_matrix |= task.spec->is_matrix();

@@ -33,7 +33,10 @@ class WeightCache {
   // The file, in memory and checked; NOT_FOUND where there is none. `report` is told of more bytes.
   absl::StatusOr<std::shared_ptr<const MappedFile>> Open(
       const std::function<void(int64_t)>& report) const;
-  // What task `index`, which is not in place, made.
+  // Whether the file holds what this task makes: neither what is in place, nor what GPTQ or AWQ
+  // packed.
+  bool Holds(size_t index) const { return offsets_[index] >= 0; }
+  // What that task made.
   Tensor TensorOf(size_t index, const std::shared_ptr<const MappedFile>& mapped) const;
 
   // Writes the file from the views of the tasks: whole, or not at all. Where another process is

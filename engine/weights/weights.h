@@ -69,7 +69,8 @@ struct ModelWeights {
 };
 
 struct LoadOptions {
-  // f32, bf16, f16: convert every matrix; int8: quantise all but routers; absent: keep.
+  // f32, bf16, f16: convert every matrix; int8: quantise all but routers; int4: likewise, but
+  // embedding and output to 8 bits; absent: keep.
   std::optional<DType> weight_dtype;
   bool prefault = true;  // read mapped pages now, so that the first request does not
   // Whether matrices that hold an infinity or NaN are refused, too. Those that are neither

@@ -24,6 +24,11 @@ HWY_INLINE Floats InAllLanes(float value) { return _mm256_set1_ps(value); }
 HWY_INLINE Floats MulAdd(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 HWY_INLINE Words NearestIntegers(Floats x) { return (Words)_mm256_cvtps_epi32(x); }
 
+// Sums of the products of pairs of 16 bits.
+HWY_INLINE Words MulPairs(Words a, Words b) {
+  return (Words)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+
 // Loads the first `count` bytes of a vector, at most all, then zeros; reads no memory beyond them.
 class FirstBytes {
  public:

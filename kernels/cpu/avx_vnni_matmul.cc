@@ -17,6 +17,8 @@ HWY_INLINE Words DotBytes(Words sum, Words a, Words b) {
 HWY_POP_ATTRIBUTES
 
 #include "kernels/cpu/vnni_matmul-inl.h"
+// After what it builds on.
+#include "kernels/cpu/vnni_int4-inl.h"
 
 namespace mea::cpu {
 
@@ -25,6 +27,7 @@ bool HasAvxVnniProducts() {
          __builtin_cpu_supports("fma");
 }
 
-ProductKernels GetAvxVnniMatMulKernels() { return kVnniKernels; }
+ProductKernels GetAvxVnniMatMulKernels() { return kByteKernels<VnniKind>; }
+ProductKernels GetAvxVnniInt4MatMulKernels() { return kByteKernels<Int4Kind>; }
 
 }  // namespace mea::cpu

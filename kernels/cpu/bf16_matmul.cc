@@ -24,7 +24,9 @@ HWY_INLINE Floats AddPairs(Floats sum, Words x, Words w) {
 
 struct Bf16Kind {
   using Weight = Bf16;
+  using Preparation = PlainWeights<Weight>;
   static constexpr int kUnitVectors = 1;
+  static constexpr int kPreparedVectors = 1;
   // A register tile has 24 sums, two vectors of weights, one of x.
   using Groups = RowGroups<16, 12>;
 
@@ -32,9 +34,8 @@ struct Bf16Kind {
   // later; of more, the sums would not fit the registers.
   static constexpr int FewVectors(int rows) { return rows >= 6 && rows <= 13 ? 2 : 1; }
 
+  static constexpr int64_t BytesOf(int64_t k) { return 2 * k; }
   static int64_t RowFloats(int64_t k) { return (k + 1) / 2; }
-
-  static HWY_INLINE Words Prepare(Words weights) { return weights; }
 
   template <int kRows, int kVectors, int kLines>
   static HWY_INLINE void Multiply(const float*& x, const Words*& weights, ReadAhead<kLines>& ahead,

@@ -12,6 +12,7 @@
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/host_sample.h"
+#include "kernels/int4_rows.h"
 #include "kernels/int8_rows.h"
 #include "kernels/status_macros.h"
 #include "kernels/thread_plan.h"
@@ -53,6 +54,9 @@ class CpuBackend final : public Backend {
           const int8_t* const entry = table.row<int8_t>(id);
           return WidenRow(entry, hidden, scale * Int8Scale(entry, hidden), row);
         }
+        case DType::kI4:
+          WidenInt4Row(table, id, row);
+          return WidenRow(row, hidden, scale, row);
         default:
           WidenRow(table.row<float>(id), hidden, scale, row);
       }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/cpu/bf16_matmul.h"
+#include "kernels/cpu/int4_matmul.h"
 #include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/vnni_matmul.h"
 
@@ -19,6 +20,7 @@ struct Target {
   int64_t base;
   bool has_pairs = false;  // dot products of BF16, in attention as well
   ProductKernels (*int8)() = GetInt8MatMulKernels;
+  ProductKernels (*int4)() = GetInt4MatMulKernels;
 };
 
 // Those of this build and this machine, best first.
@@ -27,13 +29,22 @@ std::vector<Target> Targets() {
   for (const int64_t base : hwy::SupportedAndGeneratedTargets()) {
     if (base == HWY_AVX3 && HasVnniProducts()) {
       if (HasBf16Products()) {
-        targets.push_back(
-            {.name = "AVX3_BF16", .base = base, .has_pairs = true, .int8 = GetVnniMatMulKernels});
+        targets.push_back({.name = "AVX3_BF16",
+                           .base = base,
+                           .has_pairs = true,
+                           .int8 = GetVnniMatMulKernels,
+                           .int4 = GetVnniInt4MatMulKernels});
       }
-      targets.push_back({.name = "AVX3_VNNI", .base = base, .int8 = GetVnniMatMulKernels});
+      targets.push_back({.name = "AVX3_VNNI",
+                         .base = base,
+                         .int8 = GetVnniMatMulKernels,
+                         .int4 = GetVnniInt4MatMulKernels});
     }
     if (base == HWY_AVX2 && HasAvxVnniProducts()) {
-      targets.push_back({.name = "AVX2_VNNI", .base = base, .int8 = GetAvxVnniMatMulKernels});
+      targets.push_back({.name = "AVX2_VNNI",
+                         .base = base,
+                         .int8 = GetAvxVnniMatMulKernels,
+                         .int4 = GetAvxVnniInt4MatMulKernels});
     }
     targets.push_back({.name = hwy::TargetName(base), .base = base});
   }
@@ -51,7 +62,8 @@ KernelTable KernelsOf(const Target& target) {
       .target = target.name,
       .matmul = {.floats = floats,
                  .bf16 = target.has_pairs ? GetBf16MatMulKernels() : floats,
-                 .int8 = target.int8()},
+                 .int8 = target.int8(),
+                 .int4 = target.int4()},
       .rows = GetRowKernels(),
       .attention = GetAttentionKernels(target.has_pairs),
       .interleaved_attention = GetInterleavedAttentionKernels(target.has_pairs)};

@@ -13,8 +13,9 @@ struct MatMulBlock {
   int64_t x_stride;
   int num_rows;
   const void* w;  // [num_outs, k]
-  DType w_dtype;  // F32, BF16, F16 or I8 (kernels/int8_rows.h)
+  DType w_dtype;  // F32, BF16, F16, I8 (kernels/int8_rows.h) or I4 (kernels/int4_rows.h)
   int64_t w_stride;
+  int w_group;  // of I4: elements that share a scale
   int num_outs;
   int64_t k;
   const float* bias;  // [num_outs] or null
@@ -60,9 +61,19 @@ struct MatMulKernels {
   ProductKernels floats;  // F32 and F16
   ProductKernels bf16;
   ProductKernels int8;
+  ProductKernels int4;
 
   const ProductKernels& For(DType w_dtype) const {
-    return w_dtype == DType::kI8 ? int8 : w_dtype == DType::kBf16 ? bf16 : floats;
+    switch (w_dtype) {
+      case DType::kBf16:
+        return bf16;
+      case DType::kI8:
+        return int8;
+      case DType::kI4:
+        return int4;
+      default:
+        return floats;
+    }
   }
 };
 

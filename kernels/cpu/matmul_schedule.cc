@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/int4_rows.h"
+
 namespace mea::cpu {
 namespace {
 
@@ -17,6 +19,7 @@ MatMulBlock BlockOf(TensorView x, const Projection& projection, int64_t first, i
           .w = w.Rows(first, outs).data,
           .w_dtype = w.dtype,
           .w_stride = w.stride[0],
+          .w_group = GroupOf(w),
           .num_outs = static_cast<int>(outs),
           .k = w.shape[1],
           .bias = bias.empty() ? nullptr : bias.as<float>() + first,
@@ -24,7 +27,14 @@ MatMulBlock BlockOf(TensorView x, const Projection& projection, int64_t first, i
           .out_stride = out.stride[0]};
 }
 
+// How the columns of w are ordered; null: as those of x.
+const std::vector<int32_t>* OrderOf(const TensorView& w) {
+  return w.int4 == nullptr || w.int4->order.empty() ? nullptr : &w.int4->order;
+}
+
 }  // namespace
+
+int GroupOf(const TensorView& w) { return w.int4 == nullptr ? 0 : w.int4->group; }
 
 int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit) {
   constexpr int64_t kMostOuts = 516;
@@ -37,10 +47,25 @@ void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, T
   if (args.x.shape[0] == 0) return;
   for (size_t begin = 0, end = 0; begin < args.projections.size(); begin = end) {
     const DType dtype = args.projections[begin].w.dtype;
-    while (end < args.projections.size() && args.projections[end].w.dtype == dtype) ++end;
-    RunAlike({.x = args.x, .projections = args.projections.subspan(begin, end - begin)},
+    const std::vector<int32_t>* const order = OrderOf(args.projections[begin].w);
+    const auto is_alike = [&](const TensorView& w) {
+      return w.dtype == dtype && OrderOf(w) == order;
+    };
+    while (end < args.projections.size() && is_alike(args.projections[end].w)) ++end;
+    RunAlike({.x = order == nullptr ? args.x : InOrder(args.x, *order, pool),
+              .projections = args.projections.subspan(begin, end - begin)},
              kernels.For(dtype), pool, scratch);
   }
+}
+
+TensorView MatMulSchedule::InOrder(TensorView x, std::span<const int32_t> order, ThreadPool& pool) {
+  const int64_t k = x.shape[1];
+  float* const ordered = ordered_.Ensure(x.shape[0] * k);
+  pool.ParallelFor(x.shape[0], [&](int64_t row, int) {
+    const float* const from = x.row<float>(row);
+    for (int64_t i = 0; i < k; ++i) ordered[row * k + i] = from[order[i]];
+  });
+  return TensorView::Dense(ordered, DType::kF32, {x.shape[0], k});
 }
 
 void MatMulSchedule::RunAlike(const MatMulArgs& args, const ProductKernels& kernels,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/cpu/matmul.h"
@@ -14,9 +16,13 @@ namespace mea::cpu {
 // that nobody has read ahead. A multiple of `unit`.
 int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit);
 
+// MatMulBlock::w_group.
+int GroupOf(const TensorView& w);
+
 // Cuts the products of some rows with several matrices into blocks of outputs (and of rows, if
 // there are many) and runs them. Rows are packed once for neighbours whose weights have the same
-// dtype.
+// dtype and
+// order.
 class MatMulSchedule {
  public:
   void Run(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool,
@@ -26,6 +32,10 @@ class MatMulSchedule {
   void RunAlike(const MatMulArgs& args, const ProductKernels& kernels, ThreadPool& pool,
                 std::vector<Scratch>& scratch);
 
+  // x with its columns in the order of a matrix in 4 bits.
+  TensorView InOrder(TensorView x, std::span<const int32_t> order, ThreadPool& pool);
+
+  Scratch ordered_;
   Scratch packed_;  // x of the current products
 };
 

@@ -149,6 +149,7 @@ MatMulBlock MoeSchedule::BlockOf(const Block& block, TensorView x, TensorView w,
           .w = w.Rows(block.out, block.num_outs).data,
           .w_dtype = w.dtype,
           .w_stride = w.stride[0],
+          .w_group = GroupOf(w),
           .num_outs = static_cast<int>(block.num_outs),
           .k = k};
 }

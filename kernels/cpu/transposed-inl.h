@@ -14,10 +14,13 @@
 // defined MEA_PRODUCT_TARGET, the instruction set of its products. Its `Kind` of products has
 //
 //   Weight                      the type of the weights
+//   BytesOf(k)                  the bytes of k of them
 //   kUnitVectors                the vectors of weights that it multiplies at a time
+//   kPreparedVectors            what these become before
 //   Groups                      how rows are grouped
 //   FewVectors(rows)            the vectors of outputs at a time where rows are few
-//   Prepare(words)              changes transposed weights, if need be
+//   Preparation                 of a block and the rows of a vector of outputs: writes the units
+//                               of a transposed vector from an element on, their vectors apart
 //   Multiply(x, weights, ahead, sums)
 //                               adds a unit of k of all rows to the sums; moves the others on
 //   Finish                      what makes a result of a sum, for a vector of outputs
@@ -46,12 +49,23 @@ constexpr int kVectorBytes = 4 * kLanes;
 constexpr int kTileVectors = 2;
 constexpr int kTileOuts = kTileVectors * kLanes;
 
+// The elements of a row in some bytes.
+template <typename Kind>
+constexpr int64_t DepthOf(int64_t bytes) {
+  constexpr int64_t kWhole = 32;  // of which all kinds have whole units
+  return kWhole * bytes / Kind::BytesOf(kWhole);
+}
+
 // Four bytes of k of every lane are a vector of weights; a unit is some of these.
 template <typename Kind>
 constexpr int64_t UnitsOf(int64_t k) {
-  constexpr int kUnitDepth = 4 * Kind::kUnitVectors / sizeof(typename Kind::Weight);
+  constexpr int64_t kUnitDepth = DepthOf<Kind>(4 * Kind::kUnitVectors);
   return (k + kUnitDepth - 1) / kUnitDepth;
 }
+
+// The vectors that a step becomes: a vector of each lane.
+template <typename Kind>
+constexpr int kStepVectors = kLanes / Kind::kUnitVectors* Kind::kPreparedVectors;
 
 // Elements [begin, end) of k.
 struct Stretch {
@@ -123,24 +137,39 @@ struct ReadAhead {
 };
 
 // A vector of each row's weights, from element i of `depth` on, transposed. Behind the end of k
-// they are zeros (before Prepare), and no byte there is read.
+// they are zeros, and no byte there is read.
 template <typename Kind>
 HWY_INLINE void LoadTransposed(const typename Kind::Weight* const (&rows)[kLanes], int64_t i,
                                int64_t depth, Words (&v)[kLanes]) {
-  const FirstBytes inside((depth - i) * int64_t{sizeof(typename Kind::Weight)});
-  for (int lane = 0; lane < kLanes; ++lane) v[lane] = inside.Load(rows[lane] + i);
+  const FirstBytes inside(Kind::BytesOf(depth - i));
+  const int64_t begin = Kind::BytesOf(i);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    v[lane] = inside.Load(reinterpret_cast<const char*>(rows[lane]) + begin);
+  }
   Transpose(v);
-  for (Words& words : v) words = Kind::Prepare(words);
 }
+
+// The Preparation of weights that are multiplied as they are stored, but for some of their bits.
+template <typename Weight, int32_t kFlipped = 0>
+struct PlainWeights {
+  HWY_INLINE PlainWeights(const MatMulBlock&, const Weight* const*) {}
+  HWY_INLINE void operator()(const Words (&v)[kLanes], int64_t, Words* to, int apart) const {
+    for (int j = 0; j < kLanes; ++j) to[j * apart] = v[j] ^ kFlipped;
+  }
+};
 
 // Few rows against the weights of kVectors vectors of outputs.
 template <typename Kind, int kRows, int kVectors>
 void StreamTile(const MatMulBlock& block, int out) {
   using Weight = typename Kind::Weight;
-  constexpr int kStepDepth = kVectorBytes / sizeof(Weight);
+  constexpr int64_t kStepDepth = DepthOf<Kind>(kVectorBytes);
   const Weight* rows[kVectors][kLanes];
   MEA_UNROLL
   for (int c = 0; c < kVectors; ++c) RowsOf(block, out + c * kLanes, rows[c]);
+  auto preparations = [&]<int... kC>(std::integer_sequence<int, kC...>) {
+    return std::array{typename Kind::Preparation(block, rows[kC])...};
+  }
+  (std::make_integer_sequence<int, kVectors>());
   ReadAhead<kVectors> ahead = {
       .next = reinterpret_cast<const char*>(rows[0][0] + kVectors * kLanes * block.w_stride),
       .step = kVectors * kVectorBytes};
@@ -153,12 +182,12 @@ void StreamTile(const MatMulBlock& block, int out) {
   }
   for (int64_t i = 0; i < block.k; i += kStepDepth) {
     asm("" : "+m"(rows));
-    Words in_memory[kLanes][kVectors];
+    Words in_memory[kStepVectors<Kind>][kVectors];
     MEA_UNROLL
     for (int c = 0; c < kVectors; ++c) {
       Words transposed[kLanes];
       LoadTransposed<Kind>(rows[c], i, block.k, transposed);
-      for (int j = 0; j < kLanes; ++j) in_memory[j][c] = transposed[j];
+      preparations[c](transposed, i, &in_memory[0][c], kVectors);
     }
     // Otherwise the weights would stay in registers, and the sums would leave them.
     asm("" : "+m"(in_memory));
@@ -185,7 +214,7 @@ void StreamOuts(const MatMulBlock& block) {
   if (out < block.num_outs) StreamTile<Kind, kRows, 1>(block, out);
 }
 
-// A stretch of the weights of a tile's outputs, transposed: [vector of k][kTileVectors].
+// A stretch of the weights of a tile's outputs, prepared: [vector of k][kTileVectors].
 struct Panel {
   const MatMulBlock& block;
   int out;  // its first output
@@ -200,12 +229,13 @@ void TransposePanel(const MatMulBlock& block, int out, Stretch k, Words* weights
   for (int c = 0; c < kTileVectors; ++c) {
     const Weight* rows[kLanes];
     RowsOf(block, out + c * kLanes, rows);
-    for (const Weight*& row : rows) row += k.begin;
+    typename Kind::Preparation prepare(block, rows);
     Words* target = weights + c;
-    for (int64_t i = 0; i < k.depth(); i += kVectorBytes / sizeof(Weight)) {
+    for (int64_t i = k.begin; i < k.end; i += DepthOf<Kind>(kVectorBytes)) {
       Words transposed[kLanes];
-      LoadTransposed<Kind>(rows, i, k.depth(), transposed);
-      for (int j = 0; j < kLanes; ++j, target += kTileVectors) *target = transposed[j];
+      LoadTransposed<Kind>(rows, i, k.end, transposed);
+      prepare(transposed, i, target, kTileVectors);
+      target += kStepVectors<Kind> * kTileVectors;
     }
   }
 }

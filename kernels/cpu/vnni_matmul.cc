@@ -18,6 +18,8 @@ HWY_INLINE Words DotBytes(Words sum, Words a, Words b) {
 HWY_POP_ATTRIBUTES
 
 #include "kernels/cpu/vnni_matmul-inl.h"
+// After what it builds on.
+#include "kernels/cpu/vnni_int4-inl.h"
 
 namespace mea::cpu {
 
@@ -26,6 +28,7 @@ bool HasVnniProducts() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-ProductKernels GetVnniMatMulKernels() { return kVnniKernels; }
+ProductKernels GetVnniMatMulKernels() { return kByteKernels<VnniKind>; }
+ProductKernels GetVnniInt4MatMulKernels() { return kByteKernels<Int4Kind>; }
 
 }  // namespace mea::cpu

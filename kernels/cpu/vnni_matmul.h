@@ -28,4 +28,11 @@ bool HasAvxVnniProducts();
 ProductKernels GetVnniMatMulKernels();
 ProductKernels GetAvxVnniMatMulKernels();
 
+// The same with weights in 4 bits (kernels/int4_rows.h), whose blocks of 32 are the groups of x:
+//
+//   out[row, o] = scale(w_o) * sum over blocks of scale(x_row, block) * scale(w_o, group) *
+//                 (sum over its elements of int8 x * (q - zero), exact) + bias[o]
+ProductKernels GetVnniInt4MatMulKernels();
+ProductKernels GetAvxVnniInt4MatMulKernels();
+
 }  // namespace mea::cpu

@@ -1,5 +1,7 @@
 #include "kernels/ops/operands.h"
 
+#include "kernels/matrix.h"
+
 namespace mea {
 
 bool HasShape(const TensorView& view, std::initializer_list<int64_t> shape) {
@@ -11,9 +13,8 @@ bool HasShape(const TensorView& view, std::initializer_list<int64_t> shape) {
   return view.rank == 0 || view.shape[view.rank - 1] <= 1 || view.stride[view.rank - 1] == 1;
 }
 
-bool IsStorage(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kBf16 || dtype == DType::kF16 ||
-         dtype == DType::kI8;
+bool IsMatrixStorage(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBf16 || dtype == DType::kF16 || IsRounded(dtype);
 }
 
 void CheckParameter(const TensorView& view, std::initializer_list<int64_t> shape) {

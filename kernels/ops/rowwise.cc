@@ -16,7 +16,7 @@ void CheckGate(TensorView gate, TensorView up, TensorView out, ActivationDTypes 
 
 void Check(const EmbedArgs& args, ActivationDTypes dtypes) {
   const auto& [table, ids, scale, out] = args;
-  MEA_CHECK(table.rank == 2 && IsStorage(table.dtype));
+  MEA_CHECK(table.rank == 2 && IsMatrixStorage(table.dtype));
   CheckIndices(ids, ids.shape[0]);
   MEA_CHECK(HasShape(out, {ids.shape[0], table.shape[1]}) && out.dtype == dtypes.wide);
 }

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "kernels/int4_rows.h"
 #include "kernels/int8_rows.h"
 #include "kernels/tensor.h"
 
@@ -37,6 +38,8 @@ inline double Load(const TensorView& view, int64_t offset) {
       return static_cast<const int32_t*>(view.data)[offset];
     case DType::kI8:
       return LoadInt8(view, offset);
+    case DType::kI4:
+      break;  // by rows: LoadRow
   }
   MEA_CHECK(false);
 }
@@ -56,6 +59,7 @@ inline void Store(const TensorView& view, int64_t offset, double value) {
     case DType::kF16:
     case DType::kI32:
     case DType::kI8:
+    case DType::kI4:
       break;
   }
   MEA_CHECK(false);
@@ -69,9 +73,13 @@ inline int64_t Offset(const TensorView& view, int64_t i, int64_t j, int64_t k) {
   return Offset(view, i, j) + k * view.stride[2];
 }
 
-// `count` neighbours as doubles.
+// `count` neighbours as doubles; of kI4 a whole row.
 inline std::vector<double> LoadRow(const TensorView& view, int64_t offset, int64_t count) {
   std::vector<double> row(count);
+  if (view.dtype == DType::kI4) {
+    WidenInt4Row(view, offset / view.stride[0], row.data());
+    return row;
+  }
   for (int64_t i = 0; i < count; ++i) row[i] = Load(view, offset + i);
   return row;
 }

@@ -31,10 +31,8 @@ class ReferenceBackend final : public Backend {
   void DoEmbed(const EmbedArgs& args) override {
     const auto& [table, ids, scale, out] = args;
     for (int64_t t = 0; t < ids.shape[0]; ++t) {
-      const int64_t row = Offset(table, ids.as<int32_t>()[t]);
-      for (int64_t i = 0; i < table.shape[1]; ++i) {
-        out.row<double>(t)[i] = double{scale} * Load(table, row + i);
-      }
+      const auto row = LoadRow(table, Offset(table, ids.as<int32_t>()[t]), table.shape[1]);
+      for (int64_t i = 0; i < table.shape[1]; ++i) out.row<double>(t)[i] = double{scale} * row[i];
     }
   }
 

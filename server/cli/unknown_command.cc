@@ -30,7 +30,7 @@ constexpr ForeignCommand kForeignCommands[] = {
     {"show info", "mea inspect DIR shows what a checkpoint holds"},
     {"complete completion prompt ask", "mea generate completes a prompt on a server"},
     {"benchmark", "mea bench measures speed"},
-    {"quantize", "mea serve --weight-dtype int8 --kv-dtype int8 serves in 8 bits"},
+    {"quantize", "mea serve --weight-dtype int4 --kv-dtype int8 serves in 4 and 8 bits"},
     {"keys key-new apikey", "mea key new makes an API key"},
     {"help", "mea --help lists the commands"},
     {"version", "mea --version shows it"},

@@ -6,6 +6,7 @@
 // are per second of CPU time, so that a neighbour on the machine disturbs them less.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include "kernels/backend.h"
 #include "kernels/cost.h"
 #include "kernels/cpu/roofline.h"
+#include "kernels/int4_rows.h"
 #include "kernels/int8_rows.h"
 
 namespace mea {
@@ -44,7 +46,19 @@ Tensor FilledRows(int64_t rows, int64_t k) {
   return tensor;
 }
 
+Tensor FilledInt4Rows(int64_t rows, int64_t k) {
+  const Tensor row = Filled({k}, DType::kF32);
+  Tensor tensor = *AllocateInt4Rows(rows, k);
+  Int4Pair* const first = tensor.view().row<Int4Pair>(0);
+  QuantizeInt4Row(row.view().as<float>(), k, kInt4Group, first);
+  for (int64_t i = 1; i < rows; ++i) {
+    std::copy_n(first, Int4RowStride(k), tensor.view().row<Int4Pair>(i));
+  }
+  return tensor;
+}
+
 Tensor Filled(std::initializer_list<int64_t> shape, DType dtype) {
+  if (dtype == DType::kI4) return FilledInt4Rows(*shape.begin(), *(shape.end() - 1));
   if (dtype == DType::kI8) return FilledRows(*shape.begin(), *(shape.end() - 1));
   Tensor tensor = *Tensor::AllocateHost(std::span(shape.begin(), shape.size()), dtype);
   std::minstd_rand generator(1);
@@ -86,7 +100,8 @@ void BM_MatMul(benchmark::State& state) {
   const auto backend = MakeBackend();
   const Tensor x = Filled({rows, in}, DType::kF32);
   const Tensor y = Filled({rows, out}, DType::kF32);
-  const int64_t copies = std::max<int64_t>(1, (int64_t{128} << 20) / (in * out * DTypeSize(dtype)));
+  const int64_t copies =
+      std::max<int64_t>(1, (int64_t{128} << 20) / MatMulCost(0, in, out, dtype, DType::kF32).bytes);
   const Tensor w = Filled({copies * out, in}, dtype);
   int64_t copy = 0;
   for (auto _ : state) {
@@ -228,19 +243,20 @@ void Register() {
   const auto f16 = static_cast<int64_t>(DType::kF16);
   const auto f32 = static_cast<int64_t>(DType::kF32);
   const auto i8 = static_cast<int64_t>(DType::kI8);
+  const auto i4 = static_cast<int64_t>(DType::kI4);
   all.push_back(benchmark::RegisterBenchmark("ProductPeak", BM_ProductPeak)
                     ->ArgNames({"dtype"})
                     ->ArgsProduct({{f32, bf16, i8}}));
   all.push_back(
       benchmark::RegisterBenchmark("MatMul", BM_MatMul)
           ->ArgNames({"rows", "in", "out", "dtype"})
-          ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8}})
-          ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 32, 64, 512}, {2048}, {2048}, {bf16, i8}})
+          ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8, i4}})
+          ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 32, 64, 512}, {2048}, {2048}, {bf16, i8, i4}})
           ->Args({512, 768, 2048, bf16})
           ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)
                     ->ArgNames({"rows", "dtype"})
-                    ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8}}));
+                    ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8, i4}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
                     ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6, 7}, {1}, {1}, {8192}, {bf16, i8}})

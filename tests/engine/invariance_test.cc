@@ -32,6 +32,8 @@ std::vector<Variant> Variants() {
       {"Iha",
        {.q_heads = 3, .kv_heads = 3, .window = 24, .plain_last_layer = true, .pseudo_heads = 2}},
       {"MeaInt8", {.qk_norm = true, .dtype = DType::kI8}, DType::kBf16},
+      {"MeaInt4", {.qk_norm = true, .dtype = DType::kI4}, DType::kBf16},
+      {"MoeInt4", {.num_experts = 6, .dtype = DType::kI4}},
       {"MeaInt8Cache", {.q_heads = 8, .qk_norm = true}, DType::kI8},
       {"MeaKeyBiasInt8Cache", {.biases = true, .key_bias = 20}, DType::kI8},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},

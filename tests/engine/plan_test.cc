@@ -126,7 +126,7 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
   EXPECT_EQ(PlanMemory(checkpoint, {.context = 513}).status().message(),
             "--context 513 exceeds the model's context of 512");
   EXPECT_EQ(PlanMemory(checkpoint, {.weight_dtype = "int3"}).status().message(),
-            "--weight-dtype \"int3\" is none of auto, f32, bf16, int8");
+            "--weight-dtype \"int3\" is none of auto, f32, bf16, int8, int4");
   EXPECT_EQ(PlanMemory(checkpoint, {.kv_dtype = "fp8"}).status().message(),
             "--kv-dtype \"fp8\" is none of bf16, f32, int8");
   EXPECT_EQ(ParseKvDType("int8").value(), DType::kI8);

@@ -30,7 +30,7 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
        {Shape{1, 1, 1}, Shape{1, 37, 100}, Shape{2, 64, 7}, Shape{3, 19, 515}, Shape{5, 70, 1030},
         Shape{6, 33, 64}, Shape{7, 33, 1}, Shape{12, 38, 530}, Shape{17, 40, 90},
         Shape{64, 65, 520}, Shape{200, 45, 1111}, Shape{391, 32, 48}}) {
-    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8, DType::kI4}) {
       for (const bool with_bias : {false, true}) {
         ++seed;
         SCOPED_TRACE(::testing::Message() << shape.rows << "x" << shape.outs << "x" << shape.k
@@ -54,7 +54,7 @@ TEST_P(CpuLinearTest, MatMulAgreesWithTheReference) {
 }
 
 TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8, DType::kI4}) {
     for (const int64_t k : {8, 77, 1100}) {
       const Tensor x = Random({400, k}, DType::kF32, 5);
       const Tensor w = Random({50, k}, dtype, 6);
@@ -73,7 +73,7 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
 }
 
 TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
-  for (const DType dtype : {DType::kBf16, DType::kI8}) {
+  for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
     for (const int64_t rows : {1, 12, 40}) {
       const Tensor x = Random({rows, 300}, DType::kF32, 7);
       const Tensor w = Random({203, 300}, dtype, 8);
@@ -137,7 +137,7 @@ class GuardedMatrix {
 };
 
 TEST_P(CpuLinearTest, MatMulReadsNothingBehindItsWeights) {
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8, DType::kI4}) {
     for (const int64_t k : {1, 36, 77, 516}) {
       const Tensor w = Random({19, k}, dtype, 14);
       const GuardedMatrix guarded(w);
@@ -251,7 +251,7 @@ TEST_P(CpuLinearTest, MixHeadsAgreesWithTheReferenceRowByRow) {
 
 TEST_P(CpuLinearTest, EmbedWidens) {
   const Tensor ids = Ints({3, 0, 10, 3});
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kI8, DType::kI4}) {
     const Tensor table = Random({11, 21}, dtype, 70);
     const Tensor out = Poisoned({4, 21}, DType::kF32);
     const Tensor expected = Poisoned({4, 21}, DType::kF64);

@@ -7,8 +7,10 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/int4_rows.h"
 #include "kernels/int8_rows.h"
 
 namespace mea {
@@ -30,6 +32,12 @@ double Get(const TensorView& view, int64_t i) {
       const int64_t k = view.shape[1];
       const int8_t* const row = view.row<int8_t>(i / k);
       return double{Int8Scale(row, k)} * row[i % k];
+    }
+    case DType::kI4: {
+      const int64_t k = view.shape[1];
+      std::vector<double> row(k);
+      WidenInt4Row(view, i / k, row.data());
+      return row[i % k];
     }
   }
   return 0;
@@ -62,7 +70,8 @@ void Set(const TensorView& view, int64_t i, double value) {
       view.as<int32_t>()[i] = static_cast<int32_t>(value);
       return;
     case DType::kI8:
-      break;  // by rows: QuantizeRow
+    case DType::kI4:
+      break;  // by rows: QuantizeRow, QuantizeInt4Row
   }
 }
 
@@ -80,6 +89,10 @@ bool MultipliesBf16(const std::string& target) { return target == "AVX3_BF16"; }
 Int8Rounding Int8RoundingOf(const std::string& target) {
   if (target.ends_with("_BF16") || target.ends_with("_VNNI")) return {.elements = 16, .steps = 127};
   return {.elements = 512, .steps = 32767};
+}
+Int8Rounding Int4RoundingOf(const std::string& target) {
+  const Int8Rounding rounding = Int8RoundingOf(target);
+  return rounding.steps == 127 ? Int8Rounding{.elements = 32, .steps = 127} : rounding;
 }
 
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads) {
@@ -104,7 +117,19 @@ Tensor Quantized(const Tensor& matrix) {
   return *rows;
 }
 
+Tensor QuantizedInt4(const Tensor& matrix, Int4Layout layout) {
+  const TensorView& from = matrix.view();
+  const int group = layout.group;
+  auto rows = AllocateInt4Rows(from.shape[0], from.shape[1], std::move(layout));
+  if (!rows.ok()) std::abort();
+  for (int64_t i = 0; i < from.shape[0]; ++i) {
+    QuantizeInt4Row(from.row<float>(i), from.shape[1], group, rows->view().row<Int4Pair>(i));
+  }
+  return *rows;
+}
+
 Tensor Random(std::initializer_list<int64_t> shape, DType dtype, uint64_t seed, double scale) {
+  if (dtype == DType::kI4) return QuantizedInt4(Random(shape, DType::kF32, seed, scale));
   if (dtype == DType::kI8) return Quantized(Random(shape, DType::kF32, seed, scale));
   Tensor tensor = Allocate(shape, dtype);
   std::mt19937_64 generator(seed);

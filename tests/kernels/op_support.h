@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/int4_rows.h"
 
 namespace mea {
 
@@ -21,9 +22,13 @@ struct Int8Rounding {
   int steps;
 };
 Int8Rounding Int8RoundingOf(const std::string& target);
+// Before they meet weights in 4 bits.
+Int8Rounding Int4RoundingOf(const std::string& target);
 
 // The rows of an f32 matrix in 8 bits.
 Tensor Quantized(const Tensor& matrix);
+// In 4 bits; what is rounded is in the order of memory.
+Tensor QuantizedInt4(const Tensor& matrix, Int4Layout layout = {});
 
 Tensor Allocate(std::initializer_list<int64_t> shape, DType dtype);
 // Normal numbers rounded to `dtype`; the seed goes into the failure message by way of the test's
@@ -58,7 +63,7 @@ struct Tolerance {
   // the result, and more where few elements are added.
   static constexpr double kVnniMatMul = 1e-2;
   static double MatMul(DType weights, const std::string& target) {
-    if (weights != DType::kI8) return kMatMul;
+    if (weights != DType::kI8 && weights != DType::kI4) return kMatMul;
     return Int8RoundingOf(target).steps == 127 ? kVnniMatMul : kInt8MatMul;
   }
   // A sum of squares, one square root, two products.
@@ -76,7 +81,7 @@ struct Tolerance {
   static constexpr double kVnniMoe = 2e-2;
   static double Moe(DType weights, const std::string& target) {
     if (weights == DType::kBf16 && MultipliesBf16(target)) return kBf16Moe;
-    if (weights != DType::kI8) return kMoe;
+    if (weights != DType::kI8 && weights != DType::kI4) return kMoe;
     return Int8RoundingOf(target).steps == 127 ? kVnniMoe : kInt8Moe;
   }
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the

@@ -153,8 +153,7 @@ TEST_F(TopologyTest, OfflineAndForbiddenProcessorsAreLeftOut) {
   Allow("0-61", "0-1");
   Read();
   EXPECT_EQ(ThreadsPerCluster(Plan()), std::vector<int>{4});
-  EXPECT_EQ(Refusal("0,62"),
-            "--cpu-affinity 0,62: processor 62 is none that this program may use");
+  EXPECT_EQ(Refusal("0,62"), "--cpu-affinity 0,62: processor 62 is none that this program may use");
 }
 
 TEST_F(TopologyTest, ANodeWithoutMemoryUsesItsNearest) {
@@ -194,7 +193,8 @@ TEST_F(TopologyTest, AListPinsOneThreadToEachProcessor) {
   EXPECT_EQ(Plan("0-3", 4).num_threads(), 4);
   EXPECT_EQ(Refusal("0-3", 2), "--threads 2 with --cpu-affinity 0-3, which is 4 processors");
   EXPECT_EQ(Refusal("0-3,2"), "--cpu-affinity 0-3,2 names processor 2 twice");
-  for (const char* nonsense : {"", "x", "0-", "3-1", "0,,1", "-1", "0 1", "99999999999", "0-99999"}) {
+  for (const char* nonsense :
+       {"", "x", "0-", "3-1", "0,,1", "-1", "0 1", "99999999999", "0-99999"}) {
     EXPECT_EQ(Refusal(nonsense), absl::StrCat("--cpu-affinity '", nonsense,
                                               "' is not auto, off, or a list of processors like "
                                               "0-15,32-47"));

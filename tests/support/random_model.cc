@@ -10,7 +10,7 @@
 #include "engine/attention/iha.h"
 #include "engine/attention/kha.h"
 #include "engine/attention/mea.h"
-#include "kernels/int8_rows.h"
+#include "kernels/matrix.h"
 
 namespace mea::testing {
 namespace {
@@ -39,14 +39,14 @@ class WeightMaker {
     return mix;
   }
   TensorView RandomRows(const std::string& name, int64_t rows, int64_t k, float deviation) {
-    absl::StatusOr<Tensor> tensor = AllocateInt8Rows(rows, k);
+    absl::StatusOr<Tensor> tensor = AllocateMatrix(rows, k, spec_.dtype);
     MEA_CHECK(tensor.ok());
     std::mt19937_64 generator(spec_.seed ^ std::hash<std::string>()(name));
     std::normal_distribution<float> normal(0, deviation);
     std::vector<float> row(k);
     for (int64_t i = 0; i < rows; ++i) {
       for (float& x : row) x = normal(generator);
-      QuantizeRow(row.data(), k, tensor->view().row<int8_t>(i));
+      RoundRow(row.data(), tensor->view(), i);
     }
     weights_->num_bytes += tensor->num_bytes();
     weights_->storage.push_back(*std::move(tensor));
@@ -54,7 +54,7 @@ class WeightMaker {
   }
   TensorView Random(const std::string& name, std::initializer_list<int64_t> shape, DType dtype,
                     float mean, float deviation) {
-    if (dtype == DType::kI8) return RandomRows(name, *shape.begin(), *(shape.end() - 1), deviation);
+    if (IsRounded(dtype)) return RandomRows(name, *shape.begin(), *(shape.end() - 1), deviation);
     absl::StatusOr<Tensor> tensor =
         Tensor::AllocateHost(std::span(shape.begin(), shape.size()), dtype);
     MEA_CHECK(tensor.ok());

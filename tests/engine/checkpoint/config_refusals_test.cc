@@ -187,7 +187,34 @@ TEST(ConfigRefusalsTest, OtherMathematicsIsRefused) {
       {R"({"residual_multiplier": 0.22})",
        "config.json: residual_multiplier: expected nothing or 1, found 0.22"},
       {R"({"quantization_config": {"bits": 4}})",
-       "config.json: quantization_config: expected no such field, found {\"bits\":4}"},
+       "config.json: quantization_config.quant_method: expected a string, found no such field"},
+      {R"({"quantization_config": {"quant_method": "compressed-tensors"}})",
+       "config.json: quantization_config.quant_method: expected gptq or awq, found "
+       "\"compressed-tensors\""},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 8}})",
+       "config.json: quantization_config.bits: expected 4, found 8"},
+      {R"({"quantization_config": {"quant_method": "gptq"}})",
+       "config.json: quantization_config.bits: expected an integer in 1..64, found no such field"},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 16}})",
+       "config.json: quantization_config.group_size: expected -1, 32, 64 or a multiple of 128, "
+       "found 16"},
+      {R"({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 0}})",
+       "config.json: quantization_config.group_size: expected -1, 32, 64 or a multiple of 128, "
+       "found 0"},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 4,
+           "checkpoint_format": "marlin"}})",
+       "config.json: quantization_config.checkpoint_format: expected \"gptq\" or \"gptq_v2\", "
+       "found \"marlin\""},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 4, "is_marlin_format": true}})",
+       "config.json: quantization_config.is_marlin_format: expected false, found true"},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 4,
+           "dynamic": {"mlp": {"bits": 8}}}})",
+       "config.json: quantization_config.dynamic: expected one format for all modules, found "
+       "{\"mlp\":{\"bits\":8}}"},
+      {R"({"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemv"}})",
+       "config.json: quantization_config.version: expected \"gemm\", found \"gemv\""},
+      {R"({"quantization_config": {"quant_method": "awq", "bits": 4, "zero_point": false}})",
+       "config.json: quantization_config.zero_point: expected true, found false"},
       {R"({"layer_types": ["full_attention", "sliding_attention"]})",
        "config.json: layer_types[1]: expected \"full_attention\", since no sliding window is in "
        "use, found \"sliding_attention\""},

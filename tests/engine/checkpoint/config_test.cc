@@ -54,6 +54,8 @@ TEST(ConfigTest, AbsentFieldsTakeTheDefaultsOfTheFamily) {
   EXPECT_EQ(llama.bos_token_id, std::nullopt);
   EXPECT_THAT(llama.eos_token_ids, IsEmpty());
 
+  EXPECT_EQ(llama.packed, std::nullopt);
+
   const ModelConfig mistral = Minimal("mistral");
   EXPECT_EQ(mistral.kv_heads, 8);
   EXPECT_THAT(mistral.layer_windows, ElementsAre(4096, 4096, 4096, 4096));
@@ -317,6 +319,22 @@ TEST(GenerationDefaultsTest, GivenFieldsAreTaken) {
   EXPECT_EQ(defaults->repetition_penalty, 1.5f);
   EXPECT_EQ(defaults->max_new_tokens, 9);
   EXPECT_THAT(defaults->eos_token_ids, ElementsAre(3));
+}
+
+TEST(ConfigTest, PackedFormatsAreRead) {
+  const auto packed = [](const std::string& fields) {
+    return Minimal("llama", "{\"quantization_config\": {" + fields + "}}").packed;
+  };
+  EXPECT_EQ(packed(R"("quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": true)"),
+            (PackedFormat{.group_size = 64, .zero_offset = 1}));
+  EXPECT_EQ(packed(R"("quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2")"),
+            (PackedFormat{.group_size = 128, .zero_offset = 0}));
+  EXPECT_EQ(packed(R"("quant_method": "gptq", "bits": 4, "group_size": -1, "dynamic": null)"),
+            (PackedFormat{.group_size = 0, .zero_offset = 1}));
+  EXPECT_EQ(packed(R"("quant_method": "awq", "bits": 4, "version": "GEMM", "zero_point": true)"),
+            (PackedFormat{.method = PackedMethod::kAwq}));
+  EXPECT_EQ(packed(R"("quant_method": "awq", "w_bit": 4, "q_group_size": 32)"),
+            (PackedFormat{.method = PackedMethod::kAwq, .group_size = 32}));
 }
 
 }  // namespace

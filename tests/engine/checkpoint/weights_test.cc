@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/int4_rows.h"
 #include "kernels/int8_rows.h"
 #include "tests/engine/checkpoint/weights_support.h"
 
@@ -209,11 +210,43 @@ TEST(WeightsTest, Int8RoundsEveryMatrixButTheRouter) {
   }
 }
 
+// The vocabulary's matrices are in 8 bits.
+TEST(WeightsTest, Int4RoundsTheMatricesOfLayers) {
+  for (const DType from : {DType::kF32, DType::kBf16}) {
+    const auto opened = Write({.base_model_type = "qwen3_moe", .num_experts = 3, .dtype = from});
+    const ModelWeights stored = Loaded(*opened);
+    const ModelWeights weights = Loaded(*opened, {.weight_dtype = DType::kI4});
+    EXPECT_EQ(weights.num_bytes,
+              PlannedWeightBytes(*opened->checkpoint, {.weight_dtype = DType::kI4}).value());
+    EXPECT_EQ(weights.embedding.dtype, DType::kI8);
+    EXPECT_EQ(weights.lm_head.dtype, DType::kI8);
+    EXPECT_EQ(weights.layers[1].router.dtype, from);
+    for (const auto& [exact, rounded] :
+         {std::pair(stored.layers[0].q_proj, weights.layers[0].q_proj),
+          std::pair(stored.layers[1].experts[2].down, weights.layers[1].experts[2].down)}) {
+      ASSERT_EQ(rounded.dtype, DType::kI4);
+      const int64_t k = exact.shape[1];
+      std::vector<double> row(k);
+      double error = 0, size = 0;
+      for (int64_t i = 0; i < exact.shape[0]; ++i) {
+        WidenInt4Row(rounded, i, row.data());
+        for (int64_t j = 0; j < k; ++j) {
+          const double x = ElementAt(exact, i * k + j);
+          error += (row[j] - x) * (row[j] - x);
+          size += x * x;
+        }
+      }
+      // Uniform numbers, a range in fifteen steps: 1 / 15 / sqrt(12) of 1 / sqrt(3).
+      EXPECT_LT(std::sqrt(error / size), 2 / 15.0 / std::sqrt(12.0) * std::sqrt(3.0));
+    }
+  }
+}
+
 TEST(WeightsTest, OtherWeightDTypesAreRefused) {
   const auto opened = Write({});
   EXPECT_EQ(std::string(
                 LoadWeights(*opened->checkpoint, {.weight_dtype = DType::kI32}).status().message()),
-            "weight dtype: expected f32, bf16, f16 or int8, found i32");
+            "weight dtype: expected f32, bf16, f16, int8 or int4, found i32");
 }
 
 TEST(WeightsTest, ATiedHeadIsTheEmbedding) {
