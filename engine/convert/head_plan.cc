@@ -1,7 +1,6 @@
 #include "engine/convert/head_plan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -63,8 +62,7 @@ LayerPlan HeadPlan::Given() const {
 
 // Items are keys and values of each layer, one after the other; choices its candidates, then all
 // heads.
-absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>& profile,
-                                                 double exponent) const {
+absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>& profile) const {
   const int h = config_.kv_heads;
   const std::vector<int> candidates = Candidates();
   const LayerPlan whole(config_.num_layers, LayerHeads{h, h});
@@ -85,7 +83,7 @@ absl::StatusOr<LayerPlan> HeadPlan::WithinBudget(const std::vector<ProfileEntry>
         for (const ProfileEntry& entry : profile) {
           const bool is_it =
               entry.layer == layer && entry.of_keys == of_keys && entry.heads == *heads;
-          if (is_it) loss = std::max(loss, std::pow(entry.kl, exponent));
+          if (is_it) loss = std::max(loss, entry.kl);
         }
         choices.push_back(
             {.bytes = layer_bytes / 2 + BytesPerToken(one) - BytesPerToken(whole), .loss = loss});

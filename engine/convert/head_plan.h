@@ -24,11 +24,9 @@ class HeadPlan {
 
   // What options.key_heads and options.value_heads say.
   LayerPlan Given() const;
-  // The least sum of measured divergences, each to the power of `exponent`, within options.ratio of
-  // the bytes. The profile has every candidate of every chosen layer. INVALID_ARGUMENT if even the
-  // fewest heads take more.
-  absl::StatusOr<LayerPlan> WithinBudget(const std::vector<ProfileEntry>& profile,
-                                         double exponent) const;
+  // The least sum of measured divergences within options.ratio of the bytes. The profile has every
+  // candidate of every chosen layer. INVALID_ARGUMENT if even the fewest heads take more.
+  absl::StatusOr<LayerPlan> WithinBudget(const std::vector<ProfileEntry>& profile) const;
 
  private:
   const ModelConfig& config_;

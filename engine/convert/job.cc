@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <iterator>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "engine/convert/judge.h"
@@ -14,10 +12,6 @@
 
 namespace mea::convert {
 namespace {
-
-// Of the divergences of single layers in a sum: 1 where errors of layers are independent, more
-// where large ones cost more than their share.
-constexpr double kExponents[] = {1, 1.5, 2};
 
 // Enough to refit one projection well enough for choices to be compared.
 constexpr int64_t kProfileHealTokens = 8192;
@@ -219,49 +213,14 @@ absl::StatusOr<std::optional<Healing>> Job::Heal(const LayerPlan& plan) {
   return healing;
 }
 
-// Losses of single layers do not add up, so plans by different assumptions are measured as whole
-// models.
-absl::StatusOr<LayerPlan> Job::BestPlan() {
-  LayerPlan best;
-  double least = std::numeric_limits<double>::infinity();
-  std::unique_ptr<Profiler> profiler;
-  std::vector<LayerPlan> tried;
-  for (const double exponent : kExponents) {
-    MEA_RETURN_IF_ERROR(Tell("planning", std::ssize(tried), std::ssize(kExponents)));
-    MEA_ASSIGN_OR_RETURN(const LayerPlan plan, heads_.WithinBudget(profile_, exponent));
-    if (std::find(tried.begin(), tried.end(), plan) != tried.end()) continue;
-    tried.push_back(plan);
-    const std::string name = absl::StrCat("plan, exponent ", exponent, ".kl");
-    std::optional<double> kl = work_->Measured(name);
-    if (!kl) {
-      if (!profiler) {
-        MEA_ASSIGN_OR_RETURN(profiler, TheProfiler());
-      }
-      Compositions composed;
-      MEA_ASSIGN_OR_RETURN(const Divergence found,
-                           profiler->MeasureAll([&](int layer) -> absl::StatusOr<LayerComposition> {
-                             MEA_ASSIGN_OR_RETURN(composed, LoadCompositions(plan, layer));
-                             return composed.view();
-                           }));
-      kl = found.kl;
-      MEA_RETURN_IF_ERROR(work_->SaveMeasured(name, *kl));
-    }
-    if (!best.empty() && !(*kl < least)) continue;
-    least = *kl;
-    best = plan;
-  }
-  return best;
-}
-
 // The plan, with all its compositions solved.
 absl::StatusOr<LayerPlan> Job::MakePlan() {
   if (rebases()) return config().layer_heads;
   const bool by_budget = options_.key_heads.empty() && options_.value_heads.empty();
   if (by_budget) {
     MEA_RETURN_IF_ERROR(MeasureProfile());
-    return BestPlan();
   }
-  LayerPlan plan = heads_.Given();
+  MEA_ASSIGN_OR_RETURN(LayerPlan plan, by_budget ? heads_.WithinBudget(profile_) : heads_.Given());
   MEA_RETURN_IF_ERROR(SolvePlan(plan));
   return plan;
 }

@@ -62,7 +62,6 @@ class Job {
   absl::StatusOr<Compositions> LoadCompositions(const LayerPlan& plan, int layer) const;
   absl::StatusOr<LayerMatrices> ComposedLayer(const LayerPlan& plan, int layer) const;
   absl::StatusOr<std::unique_ptr<Profiler>> TheProfiler() const;
-  absl::StatusOr<LayerPlan> BestPlan();
   absl::StatusOr<LayerPlan> MakePlan();
   absl::Status CheckHealing() const;
   absl::StatusOr<std::optional<Healing>> Heal(const LayerPlan& plan);

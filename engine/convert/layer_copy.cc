@@ -23,16 +23,6 @@ absl::Status LayerCopy::Replace(TensorView LayerWeights::*view, const FloatMatri
   return absl::OkStatus();
 }
 
-absl::Status LayerCopy::WriteHealed(const Checkpoint& plain, int layer,
-                                    const LayerComposition& composition,
-                                    const HealedWeights& healed) {
-  MEA_RETURN_IF_ERROR(WriteOutHeads(plain, layer, composition, healed));
-  MEA_RETURN_IF_ERROR(Replace(&LayerWeights::o_proj, healed.o));
-  MEA_RETURN_IF_ERROR(Replace(&LayerWeights::gate_proj, healed.gate));
-  MEA_RETURN_IF_ERROR(Replace(&LayerWeights::up_proj, healed.up));
-  return Replace(&LayerWeights::down_proj, healed.down);
-}
-
 absl::Status LayerCopy::WriteOutHeads(const Checkpoint& plain, int layer,
                                       const LayerComposition& composition,
                                       const HealedWeights& healed) {

@@ -31,9 +31,6 @@ class LayerCopy {
   // of all virtual heads. `healed` has the heads before they are composed.
   absl::Status WriteOutHeads(const Checkpoint& plain, int layer,
                              const LayerComposition& composition, const HealedWeights& healed);
-  // And all that healing refits beside them.
-  absl::Status WriteHealed(const Checkpoint& plain, int layer, const LayerComposition& composition,
-                           const HealedWeights& healed);
 
  private:
   LayerWeights weights_;

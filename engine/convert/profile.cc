@@ -11,7 +11,7 @@ namespace mea::convert {
 absl::StatusOr<std::unique_ptr<Profiler>> Profiler::Create(const Checkpoint& plain,
                                                            const ProfileTexts& texts,
                                                            int num_threads, int64_t logit_bytes) {
-  std::unique_ptr<Profiler> profiler(new Profiler(plain, texts, num_threads));
+  std::unique_ptr<Profiler> profiler(new Profiler(plain, num_threads));
   MEA_ASSIGN_OR_RETURN(profiler->walk_, LayerWalk::Create(plain, texts.measure, num_threads));
   if (!texts.heal.empty()) {
     MEA_ASSIGN_OR_RETURN(profiler->healer_, Healer::Create(plain, texts.heal, num_threads));
@@ -96,25 +96,6 @@ absl::Status Profiler::PassLayer() {
   }
   ++layer_;
   return absl::OkStatus();
-}
-
-absl::StatusOr<Divergence> Profiler::MeasureAll(const CompositionOf& composition_of) {
-  healer_.reset();
-  if (!texts_.heal.empty()) {
-    MEA_ASSIGN_OR_RETURN(healer_, Healer::Create(plain_, texts_.heal, num_threads_));
-  }
-  walk_->Embed(trial_);
-  for (layer_ = 0; layer_ < config().num_layers; ++layer_) {
-    MEA_ASSIGN_OR_RETURN(const LayerComposition composition, composition_of(layer_));
-    HealedWeights healed;
-    if (healer_) {
-      MEA_ASSIGN_OR_RETURN(healed, healer_->HealNext(composition, std::nullopt));
-    }
-    LayerCopy copy(walk_->layer(layer_));
-    MEA_RETURN_IF_ERROR(copy.WriteHealed(plain_, layer_, composition, healed));
-    RunLayer(trial_, copy.weights());
-  }
-  return Score(trial_, layer_);
 }
 
 void Profiler::RunLayer(const Tensor& stream, const LayerWeights& w) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,7 +17,7 @@ struct ProfileTexts {
   std::span<const Document> heal;  // to refit what is measured on; empty: nothing is refitted
 };
 
-// Measures what composing a single layer, or all, does to the plain model. Keeps the text's hidden
+// Measures what composing a single layer does to the plain model. Keeps the text's hidden
 // states in front of that layer, so a measurement computes only the layers from there on. One
 // thread drives it.
 class Profiler {
@@ -31,16 +30,12 @@ class Profiler {
   // The next layer with these heads, o_proj refitted. `Divergence::loss` is the increase.
   absl::StatusOr<Divergence> Measure(const LayerComposition& composition);
   absl::Status PassLayer();
-  // Every layer with its heads, healed.
-  using CompositionOf = std::function<absl::StatusOr<LayerComposition>(int layer)>;
-  absl::StatusOr<Divergence> MeasureAll(const CompositionOf& composition_of);
   int layer() const { return layer_; }
 
  private:
   static constexpr int64_t kMostCompared = 1024;
 
-  Profiler(const Checkpoint& plain, const ProfileTexts& texts, int num_threads)
-      : plain_(plain), texts_(texts), num_threads_(num_threads) {}
+  Profiler(const Checkpoint& plain, int num_threads) : plain_(plain), num_threads_(num_threads) {}
   const ModelConfig& config() const { return walk_->config(); }
   void ChooseRows(int64_t logit_bytes);
   // Runs `stream` through the layers from `first` on, and calls look(i, logits of row i of those
@@ -52,7 +47,6 @@ class Profiler {
   Divergence Score(const Tensor& stream, int first_layer);
 
   const Checkpoint& plain_;
-  const ProfileTexts texts_;
   const int num_threads_;
   std::unique_ptr<LayerWalk> walk_;       // of texts.measure
   std::unique_ptr<Healer> healer_;        // in front of layer_, too; or null

@@ -4,7 +4,6 @@
 
 #include <limits>
 
-#include "engine/convert/head_plan.h"
 #include "engine/convert/random.h"
 
 namespace mea::convert {
@@ -51,32 +50,6 @@ TEST(BudgetTest, WhatCostsNothingIsKept) {
 TEST(BudgetTest, ABudgetThatIsTooSmallIsRefused) {
   EXPECT_EQ(SpendBudget({{{64, 0.0}, {32, 1.0}}}, 31).status().message(),
             "a budget of 31 bytes per token; at least 32 are needed");
-}
-
-// Keys of layer 0 cost 0.05 with two heads fewer, or 0.01 with one; values of layer 0 cost 0.035
-// with one. If errors add up in one direction, 0.01 and 0.035 are worse together than 0.05.
-TEST(HeadPlanTest, TheExponentSaysHowErrorsOfLayersMeet) {
-  const ModelConfig config{.hidden_size = 32,
-                           .num_layers = 2,
-                           .q_heads = 4,
-                           .kv_heads = 4,
-                           .head_dim = 8,
-                           .layer_heads = {{4, 4}, {4, 4}}};
-  const ConvertOptions options{.ratio = 14.0 / 16};
-  const HeadPlan heads(config, options);
-  std::vector<ProfileEntry> profile;
-  for (int layer = 0; layer < 2; ++layer) {
-    for (const bool of_keys : {true, false}) {
-      for (const int kept : {1, 2, 3}) profile.push_back({layer, of_keys, kept, 1.0, 1.0});
-    }
-  }
-  profile[1].kl = 0.05;
-  profile[2].kl = 0.01;
-  profile[5].kl = 0.035;
-  const LayerPlan apart = heads.WithinBudget(profile, 1).value();
-  EXPECT_EQ(apart[0], heads.Of(3, 3));
-  const LayerPlan together = heads.WithinBudget(profile, 0.5).value();
-  EXPECT_EQ(together[0], heads.Of(2, 4));
 }
 
 }  // namespace

@@ -4,13 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <map>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/convert/head_plan.h"
 #include "engine/model/model.h"
 #include "engine/storage/files.h"
 #include "engine/storage/output_file.h"
@@ -125,33 +122,6 @@ TEST(ConvertTest, AProfileRefitsWhatItMeasures) {
     if (healed.profile[i].of_keys) continue;
     EXPECT_LT(healed.profile[i].kl, 0.9 * as_composed.profile[i].kl) << i;
   }
-}
-
-TEST(ConvertTest, OfPlansTheOneThatMeasuresBestIsTaken) {
-  ConvertHarness harness;
-  testing::RandomCheckpointSpec spec = ConvertHarness::PlainSpec();
-  spec.num_layers = 6;
-  harness.WriteInput(spec);
-  ConvertOptions options = harness.Options();
-  options.progress = [](const Progress& p) {
-    return p.stage == "writing" ? absl::CancelledError("stopped") : absl::OkStatus();
-  };
-  ASSERT_FALSE(Convert(options).ok());
-  const auto measured =
-      nlohmann::json::parse(testing::ReadText(harness.path("out.partial") / "measured.json"));
-  std::map<double, double> exponents;  // by divergence
-  for (const double exponent : {1.0, 1.5, 2.0}) {
-    const auto found = measured.find(absl::StrCat("plan, exponent ", exponent, ".kl"));
-    if (found != measured.end()) exponents[found->get<double>()] = exponent;
-  }
-  ASSERT_GT(exponents.size(), 1u);
-
-  options.progress = {};
-  const ConvertReport report = Convert(options).value();
-  const Checkpoint in = OpenCheckpoint(options.in).value();
-  const LayerPlan best =
-      HeadPlan(in.config, options).WithinBudget(report.profile, exponents.begin()->second).value();
-  EXPECT_EQ(OpenCheckpoint(options.out).value().config.layer_heads, best);
 }
 
 TEST(ConvertTest, StatisticsOfOneLayerAtATimeGiveTheSameBytes) {
