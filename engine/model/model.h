@@ -56,7 +56,6 @@ class Model {
   TensorView Activated(const LayerWeights& w);
   // From normed rows to what a layer with experts adds.
   void Experts(const LayerWeights& w);
-  const ModelWeights& weights() const { return weights_; }
 
   // Logits of rows of the last Forward: [rows.size(), vocab] in the back end's wide dtype, at most
   // max_logit_rows of them. Overwritten by the next call.

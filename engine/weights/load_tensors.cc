@@ -16,6 +16,7 @@
 #include "engine/weights/match_tensors.h"
 #include "engine/weights/weight_cache.h"
 #include "kernels/host_memory.h"
+#include "kernels/int4_rows.h"
 #include "kernels/machine.h"
 #include "kernels/matrix.h"
 #include "kernels/status_macros.h"
