@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/host_memory.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -101,7 +102,7 @@ absl::StatusOr<Tensor> AllocateInt4Rows(int64_t rows, int64_t k, Int4Layout layo
     Int4Layout layout;
   };
   const std::array<int64_t, 2> shape = {rows, Int4RowStride(k, layout.group)};
-  MEA_ASSIGN_OR_RETURN(Tensor memory, Tensor::AllocateHost(shape, DType::kI4));
+  MEA_ASSIGN_OR_RETURN(Tensor memory, AllocateHostTensor(shape, DType::kI4, Presence::kAtUse));
   TensorView view = memory.view();
   const auto owner =
       std::make_shared<Owner>(Owner{.memory = std::move(memory), .layout = std::move(layout)});

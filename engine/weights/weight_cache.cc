@@ -76,7 +76,8 @@ TensorView ViewOf(const LoadTask& task, void* data) {
   const std::vector<int64_t>& shape = task.spec->shape;
   if (!IsRounded(task.dtype)) return TensorView::Dense(data, task.dtype, shape);
   const int64_t stride = MatrixBytes(1, shape[1], task.dtype);
-  TensorView view = TensorView::Dense(data, task.dtype, {shape[0], stride}).Columns(0, shape[1]);
+  TensorView view = TensorView::Dense(data, task.dtype, {shape[0], stride});
+  view.shape[1] = shape[1];                          // a row of 4 bits has more elements than bytes
   static const auto* const layout = new Int4Layout;  // of all that is rounded at load
   if (task.dtype == DType::kI4) view.int4 = layout;
   return view;

@@ -73,7 +73,7 @@ class WeightCacheTest : public ::testing::Test {
 
 TEST_F(WeightCacheTest, TheNextStartMapsTheSameNumbers) {
   std::vector<std::pair<RandomCheckpointSpec, DType>> cases;
-  for (const DType to : {DType::kI8, DType::kBf16}) {
+  for (const DType to : {DType::kI4, DType::kI8, DType::kBf16}) {
     cases.push_back({{}, to});
     cases.push_back({{.tie_word_embeddings = true, .num_shards = 3}, to});
     cases.push_back({{.base_model_type = "mixtral"}, to});
