@@ -1,5 +1,7 @@
 #include "kernels/cpu/int4_matmul.h"
 
+#include <algorithm>
+
 #include "kernels/int4_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -41,19 +43,29 @@ struct Int4Kind {
     return static_cast<const Int4Pair*>(block.w) + out * block.w_stride;
   }
 
+  static const Int4Group* GroupAt(const MatMulBlock& block, int out, int64_t i) {
+    return Int4GroupsOf(RowOf(block, out), block.k) + i / block.w_group;
+  }
+
   static const int8_t* Elements(const MatMulBlock& block, int out, int64_t begin, int64_t depth,
                                 int8_t* room) {
-    const Int4Pair* const row = RowOf(block, out);
-    const Int4Group* const groups = Int4GroupsOf(row, block.k);
-    for (int64_t i = 0; i < depth; i += kInt4Block) {
-      const int64_t at = begin + i;
-      UnpackBlock(row + at / 2, groups[at / block.w_group].zero, room + i);
+    const Int4Pair* pairs = RowOf(block, out) + Int4GroupsOffset(begin);
+    const Int4Group* group = GroupAt(block, out, begin);
+    for (int64_t i = 0; i < depth; ++group) {
+      const int64_t end = std::min(depth, i + block.w_group);
+      for (; i < end; i += kInt4Block, pairs += kInt4BlockBytes) {
+        UnpackBlock(pairs, group->zero, room + i);
+      }
     }
     return room;
   }
 
-  static float GroupScale(const MatMulBlock& block, int out, int64_t i) {
-    return ToFloat(Int4GroupsOf(RowOf(block, out), block.k)[i / block.w_group].scale);
+  static void GroupScales(const MatMulBlock& block, int out, int64_t begin, int64_t depth, int step,
+                          float* scales) {
+    const Int4Group* group = GroupAt(block, out, begin);
+    for (int64_t i = 0; i < depth; i += block.w_group, ++group, scales += step) {
+      *scales = ToFloat(group->scale);
+    }
   }
 
   static float RowScale(const MatMulBlock& block, int out) {

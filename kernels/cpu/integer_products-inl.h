@@ -74,28 +74,18 @@ HWY_INLINE void AddSteps(const int16_t* x, const float* scales, const float* w_s
 }
 
 // How a kind of weights is read. `Elements` are those of an output from `begin` on, `depth` <=
-// kStretch of them, readable in whole steps; `room` holds kStretch. Where kGrouped, `GroupScale` is
-// the scale of the elements from `i` on, as many as w_group says; `RowScale` is of the whole row.
+// kStretch of them, readable in whole steps; `room` holds kStretch. Where kGrouped, the scale of
+// each group goes to every `step`th of `scales`; `RowScale` is of the whole row.
 //
 //   static constexpr bool kGrouped;
 //   static const int8_t* Elements(const MatMulBlock& block, int out, int64_t begin, int64_t depth,
 //                                 int8_t* room);
-//   static float GroupScale(const MatMulBlock& block, int out, int64_t i);
+//   static void GroupScales(const MatMulBlock& block, int out, int64_t begin, int64_t depth,
+//                           int step, float* scales);
 //   static float RowScale(const MatMulBlock& block, int out);
 
 // The most groups of a stretch.
 constexpr int kMaxGroups = kStretch / 32;
-
-// Writes the scales of a stretch of an output to every `step`th of `scales`.
-template <typename Kind>
-HWY_INLINE void LoadGroupScales(const MatMulBlock& block, int out, int64_t begin, int64_t depth,
-                                int step, float* scales) {
-  if constexpr (Kind::kGrouped) {
-    for (int64_t i = 0; i < depth; i += block.w_group, scales += step) {
-      *scales = Kind::GroupScale(block, out, begin + i);
-    }
-  }
-}
 
 // AddSteps for a stretch, group by group where weights have groups; `w_scales` is [group][kOuts].
 template <typename Kind, int kRows, int kOuts, typename W>
@@ -168,7 +158,9 @@ void StreamIntegers(const MatMulBlock& block) {
       const int8_t* from[kFewTileOuts];
       for (int o = 0; o < kFewTileOuts; ++o) {
         from[o] = Kind::Elements(block, outs[o], begin, depth, room[o]);
-        LoadGroupScales<Kind>(block, outs[o], begin, depth, kFewTileOuts, w_scales + o);
+        if constexpr (Kind::kGrouped) {
+          Kind::GroupScales(block, outs[o], begin, depth, kFewTileOuts, w_scales + o);
+        }
       }
       AddFewRows<Kind>(block, rows, begin, from, w_scales, sums);
     }
@@ -190,8 +182,10 @@ void WidenPanel(const MatMulBlock& block, int64_t begin, int64_t depth, int16_t*
     for (int64_t i = 0; i < depth; i += kStep, target += kManyTileOuts * kStep) {
       hn::Store(LoadIntegers(w + i), I16(), target);
     }
-    LoadGroupScales<Kind>(block, out, begin, depth, kManyTileOuts,
-                          w_scales + (o - side) * kMaxGroups + side);
+    if constexpr (Kind::kGrouped) {
+      Kind::GroupScales(block, out, begin, depth, kManyTileOuts,
+                        w_scales + (o - side) * kMaxGroups + side);
+    }
   }
 }
 

@@ -46,7 +46,11 @@ std::vector<Target> Targets() {
                          .int8 = GetAvxVnniMatMulKernels,
                          .int4 = GetAvxVnniInt4MatMulKernels});
     }
-    targets.push_back({.name = hwy::TargetName(base), .base = base});
+    targets.push_back({.name = hwy::TargetName(base),
+                       .base = base,
+                       .int4 = base == HWY_AVX3   ? GetAvx512Int4MatMulKernels
+                               : base == HWY_AVX2 ? GetAvx2Int4MatMulKernels
+                                                  : GetInt4MatMulKernels});
   }
   return targets;
 }

@@ -34,5 +34,8 @@ ProductKernels GetAvxVnniMatMulKernels();
 //                 (sum over its elements of int8 x * (q - zero), exact) + bias[o]
 ProductKernels GetVnniInt4MatMulKernels();
 ProductKernels GetAvxVnniInt4MatMulKernels();
+// Likewise without the instruction, by three of AVX-512 or AVX2.
+ProductKernels GetAvx512Int4MatMulKernels();
+ProductKernels GetAvx2Int4MatMulKernels();
 
 }  // namespace mea::cpu

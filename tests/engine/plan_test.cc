@@ -129,6 +129,9 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
             "--weight-dtype \"int3\" is none of auto, f32, bf16, int8, int4");
   EXPECT_EQ(PlanMemory(checkpoint, {.kv_dtype = "fp8"}).status().message(),
             "--kv-dtype \"fp8\" is none of bf16, f32, int8");
+  EXPECT_EQ(ParseWeightDType("int4").value(), DType::kI4);
+  EXPECT_EQ(WeightDTypeFor("int4", DType::kBf16).status().message(),
+            "--weight-dtype int4: the device computes with bf16 weights");
   EXPECT_EQ(ParseKvDType("int8").value(), DType::kI8);
   EXPECT_EQ(ParseKvDType("bf16", Device::kCuda).value(), DType::kBf16);
   EXPECT_EQ(ParseKvDType("int8", Device::kCuda).status().message(),

@@ -91,8 +91,8 @@ Int8Rounding Int8RoundingOf(const std::string& target) {
   return {.elements = 512, .steps = 32767};
 }
 Int8Rounding Int4RoundingOf(const std::string& target) {
-  const Int8Rounding rounding = Int8RoundingOf(target);
-  return rounding.steps == 127 ? Int8Rounding{.elements = 32, .steps = 127} : rounding;
+  if (target.starts_with("AVX")) return {.elements = 32, .steps = 127};
+  return Int8RoundingOf(target);
 }
 
 std::unique_ptr<Backend> MakeCpu(const std::string& target, int num_threads) {

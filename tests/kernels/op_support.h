@@ -62,9 +62,13 @@ struct Tolerance {
   // To 8 bits: by at most 1/254 of the largest of 16, which is 1.8 deviations on average: 4e-3 of
   // the result, and more where few elements are added.
   static constexpr double kVnniMatMul = 1e-2;
+  static bool IsRoundedToBytes(DType weights, const std::string& target) {
+    const auto rounding = weights == DType::kI4 ? Int4RoundingOf : Int8RoundingOf;
+    return rounding(target).steps == 127;
+  }
   static double MatMul(DType weights, const std::string& target) {
     if (weights != DType::kI8 && weights != DType::kI4) return kMatMul;
-    return Int8RoundingOf(target).steps == 127 ? kVnniMatMul : kInt8MatMul;
+    return IsRoundedToBytes(weights, target) ? kVnniMatMul : kInt8MatMul;
   }
   // A sum of squares, one square root, two products.
   static constexpr double kRowwise = 5e-7;
@@ -82,7 +86,7 @@ struct Tolerance {
   static double Moe(DType weights, const std::string& target) {
     if (weights == DType::kBf16 && MultipliesBf16(target)) return kBf16Moe;
     if (weights != DType::kI8 && weights != DType::kI4) return kMoe;
-    return Int8RoundingOf(target).steps == 127 ? kVnniMoe : kInt8Moe;
+    return IsRoundedToBytes(weights, target) ? kVnniMoe : kInt8Moe;
   }
   // Scores err by 1e-6 of their size, and the exponential turns that into a relative error of the
   // weights.
