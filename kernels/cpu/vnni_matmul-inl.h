@@ -65,7 +65,8 @@ struct Rounded {
     for (int j = 0; j < kQuads; ++j) {
       Words quads = {};
       for (int i = 3; i >= 0; --i) {
-        const Words integers = NearestIntegers((Floats)v[4 * j + i] * inverse);
+        // NaN would become the least integer, whose sums overflow.
+        const Words integers = NearestIntegers((Floats)v[4 * j + i] * inverse) & is_finite;
         sum += integers;
         quads = quads << 8 | (integers & 0xff);
       }
