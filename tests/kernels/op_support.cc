@@ -194,4 +194,31 @@ bool BitwiseEqual(TensorView a, TensorView b) {
          b.is_dense() && std::memcmp(a.data, b.data, a.num_elements() * DTypeSize(a.dtype)) == 0;
 }
 
+void ExpectRowsNotFiniteAlone(const std::function<Tensor(const Tensor& x)>& multiply, int64_t k,
+                              bool (*shows)(float), const std::vector<float>& more) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  constexpr int kRow = 2;
+  std::vector<float> bads = {kInfinity, -kInfinity, kNaN, -kNaN};
+  bads.insert(bads.end(), more.begin(), more.end());
+  for (const int64_t rows : {4, 20}) {
+    const Tensor x = Random({rows, k}, DType::kF32, 5);
+    const Tensor before = multiply(x);
+    for (const float bad : bads) {
+      for (const int64_t i : {int64_t{0}, int64_t{5}, int64_t{600}, k - 1}) {
+        const float good = std::exchange(x.view().row<float>(kRow)[i], bad);
+        const Tensor after = multiply(x);
+        x.view().row<float>(kRow)[i] = good;
+        for (int64_t row = 0; row < rows; ++row) {
+          if (row == kRow) continue;
+          EXPECT_TRUE(BitwiseEqual(after.view().Rows(row, 1), before.view().Rows(row, 1)));
+        }
+        for (int64_t out = 0; out < after.view().shape[1]; ++out) {
+          EXPECT_TRUE(shows(after.view().row<float>(kRow)[out])) << bad << " at " << i;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace mea

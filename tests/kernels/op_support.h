@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +48,11 @@ std::vector<double> ToDoubles(TensorView view);
 double RelativeError(TensorView actual, TensorView expected);
 // Whether two dense tensors agree in every bit.
 bool BitwiseEqual(TensorView a, TensorView b);
+
+// Products of 4 and 20 rows of k elements, one of which holds an infinity, a NaN or one of `more`:
+// every element of its result `shows` that, and no other row of the result changes.
+void ExpectRowsNotFiniteAlone(const std::function<Tensor(const Tensor& x)>& multiply, int64_t k,
+                              bool (*shows)(float), const std::vector<float>& more = {});
 
 // The one table of tolerances: relative Frobenius error of an op of the CPU back end against the
 // reference on the same rounded inputs. Products and sums happen in float32 whatever the weights
