@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <utility>
 
 #include "kernels/int8_rows.h"
 #include "tests/kernels/op_support.h"
