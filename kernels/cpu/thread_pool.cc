@@ -151,9 +151,12 @@ void ThreadPool::WorkerMain(int thread) {
   while (true) {
     AwaitChange(epoch, seen);
     seen = epoch.load(std::memory_order_acquire);
-    if (wakes_others) Announce(own_epoch, seen);
     // After the epoch: a worker that has seen the destructor's epoch must not wait for the next.
-    if (stop_.load(std::memory_order_relaxed)) return;
+    // Before it is passed on: whoever stops here passes nothing on any more, so those it wakes must
+    // see the end as well, even if `seen` is still a loop's epoch.
+    const bool is_end = stop_.load(std::memory_order_relaxed);
+    if (wakes_others) Announce(own_epoch, seen);
+    if (is_end) return;
     Drain(seen, thread);
   }
 }

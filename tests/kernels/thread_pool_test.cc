@@ -91,6 +91,19 @@ TEST(ThreadPoolTest, EndsWhileWorkersAreStillWaking) {
   }
 }
 
+// The first thread of a cluster may pass on the last loop after the end has been announced; it goes
+// then, and nobody else would wake its cluster. More threads than processors make it late.
+TEST(ThreadPoolTest, EndsWhileALoopIsPassedOn) {
+  for (int round = 0; round < 1000; ++round) {
+    ThreadPool pool(Clusters({1, 4, 4}));
+    // All workers sleep, or are about to.
+    std::this_thread::sleep_for(std::chrono::microseconds(50 + 10 * (round % 20)));
+    std::atomic<int> num_visits{0};
+    pool.ParallelFor(2, [&](int64_t, int) { ++num_visits; });
+    ASSERT_EQ(num_visits, 2);
+  }
+}
+
 TEST(ThreadPoolTest, SleepingWorkersWakeAgain) {
   for (const ThreadPlan& plan : Plans()) {
     ThreadPool pool(plan);
