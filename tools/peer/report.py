@@ -4,8 +4,9 @@ import json
 
 PLAIN, HALF = ("mea", "plain"), ("mea", "mea")
 PEERS = ["llama.cpp", "ik_llama.cpp", "vLLM"]
-STYLES = {"plain": "o-", "half": "s-", "limit of plain": "k--", "limit of half": "k:"}
-STYLES |= dict(zip(PEERS, ["^-", "v-", "d-"]))
+# A line of matplotlib; a system keeps its colour in every plot, whichever others are there.
+STYLES = {"plain": "C0o-", "half": "C1s-", "limit of plain": "k--", "limit of half": "k:"}
+STYLES |= dict(zip(PEERS, ["C2^-", "C3v-", "C4d-"]))
 
 
 def head(peers):
@@ -177,7 +178,8 @@ def plot(report, path):
         draw(row[1], f"{shape}: decode, depth {depth}", [p for p in decode if p.first["depth"] == depth], "batch")
         draw(row[2], f"{shape}: prefill", groups.get((shape, "prefill"), []), "depth")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=70)
+    plt.close(figure)  # it is drawn anew after every point
     return True
 
 
