@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/beast/http/error.hpp>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -37,9 +38,10 @@ bool RequestParser::Put(std::string_view& bytes) {
   }
   if (rest_.empty()) {
     bytes.remove_prefix(Parse(bytes));
-    if (is_done()) return refusal_.code == 0;
-    rest_ = bytes;
-    bytes = {};
+    if (!is_done()) {
+      rest_ = bytes;
+      bytes = {};
+    }
   } else {
     rest_ += bytes;
     rest_.erase(0, Parse(rest_));
@@ -53,25 +55,29 @@ bool RequestParser::Put(std::string_view& bytes) {
 size_t RequestParser::Parse(std::string_view bytes) {
   size_t used = 0;
   error_code ec;
+  eager(false);  // parts one by one, because their bytes are counted
   while (used < bytes.size() && !is_done() && !ec) {
     const bool in_body = is_header_done();
-    eager(in_body);  // parses the header alone, because its bytes are counted
     const size_t taken = put({bytes.data() + used, bytes.size() - used}, ec);
     used += taken;
     (in_body ? body_bytes_ : header_bytes_) += static_cast<int64_t>(taken);
     if (header_bytes_ > max_header_bytes_) ec = http::error::header_limit;
-    if (in_body) break;
+    if (std::exchange(took_chunk_header_, false)) {
+      most_chunk_header_bytes_ = std::max<int64_t>(most_chunk_header_bytes_, taken);
+    }
+    if (taken == 0) break;
   }
   if (ec && ec != http::error::need_more && refusal_.code == 0) Explain(ec);
   return used;
 }
 
+// Of a request that is done, too: whether it is refused does not depend on how its bytes came.
 void RequestParser::CheckBounds() {
-  if (refusal_.code != 0 || is_done()) return;
-  const int64_t rest = static_cast<int64_t>(rest_.size());
+  if (refusal_.code != 0) return;
+  const int64_t unfinished = is_done() ? 0 : static_cast<int64_t>(rest_.size());
   if (!is_header_done()) {
-    if (header_bytes_ + rest > max_header_bytes_) Explain(http::error::header_limit);
-  } else if (rest > max_header_bytes_ ||
+    if (header_bytes_ + unfinished > max_header_bytes_) Explain(http::error::header_limit);
+  } else if (std::max(unfinished, most_chunk_header_bytes_) > max_header_bytes_ ||
              body_bytes_ > kMaxChunkedRatio * max_body_bytes_ + kMinChunkedBytes) {
     refusal_ = {400, "the request's body spends too many bytes on the headers of its chunks"};
   }

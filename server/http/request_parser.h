@@ -44,7 +44,9 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   void on_header_impl(error_code& ec) override;
   void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
   size_t on_body_impl(string_view body, error_code&) override;
-  void on_chunk_header_impl(uint64_t, string_view, error_code&) override {}
+  void on_chunk_header_impl(uint64_t, string_view, error_code&) override {
+    took_chunk_header_ = true;
+  }
   size_t on_chunk_body_impl(uint64_t, string_view body, error_code&) override;
   void on_finish_impl(error_code&) override {}
 
@@ -62,7 +64,9 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   bool has_begun_ = false;
   int64_t header_bytes_ = 0;
   int64_t body_bytes_ = 0;  // including the framing of chunks
-  std::string rest_;        // a header, or a line before a chunk, whose end has not come
+  bool took_chunk_header_ = false;
+  int64_t most_chunk_header_bytes_ = 0;  // of one; that of the last chunk has the trailers
+  std::string rest_;  // a header, or a line before a chunk, whose end has not come
   Refusal refusal_;
 };
 

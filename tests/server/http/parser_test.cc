@@ -118,5 +118,37 @@ TEST(RequestParserTest, WhatIsKeptOfAnUnfinishedRequestIsBounded) {
   }
 }
 
+TEST(RequestParserTest, LongTrailersAndExtensionsAreRefusedHoweverTheyAreCut) {
+  const std::string start = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+  int num_done = 0;
+  for (size_t length = kMaxHeaderBytes - 20; length < kMaxHeaderBytes + 10; ++length) {
+    const std::string filling(length, 'x');
+    for (const std::string& end :
+         {absl::StrCat("0\r\nT: ", filling, "\r\n\r\n"), absl::StrCat("0;", filling, "\r\n\r\n"),
+          absl::StrCat("1;", filling, "\r\nb\r\n0\r\n\r\n")}) {
+      const Outcome whole = ParseIn(start + end, [](size_t left) { return left; });
+      EXPECT_EQ(whole.refused, ParseIn(start + end, [](size_t) { return 1; }).refused) << end;
+      EXPECT_EQ(whole.refused, !whole.done);
+      num_done += whole.done;
+    }
+  }
+  EXPECT_GT(num_done, 0);
+  EXPECT_LT(num_done, 3 * 30);
+}
+
+// Each chunk of one byte takes six.
+TEST(RequestParserTest, ManySmallChunksAreRefusedHoweverTheyAreCut) {
+  for (int extension = 1; extension < 40; ++extension) {
+    std::string request = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < kMaxBodyBytes; ++i) {
+      absl::StrAppend(&request, "1;", std::string(extension, 'x'), "\r\na\r\n");
+    }
+    request += "0\r\n\r\n";
+    const Outcome whole = ParseIn(request, [](size_t left) { return left; });
+    EXPECT_EQ(whole.refused, ParseIn(request, [](size_t) { return 1; }).refused) << extension;
+    EXPECT_EQ(whole.done, extension < 17) << extension;  // 24 bytes a chunk
+  }
+}
+
 }  // namespace
 }  // namespace mea::testing
