@@ -5,8 +5,6 @@
 
 namespace mea {
 
-std::string Version() { return MEA_VERSION; }
-
 std::string Build() { return absl::StrCat("g++ ", __VERSION__, ", ", MEA_BUILD_TYPE); }
 
 std::string DeviceName(int num_threads) {
