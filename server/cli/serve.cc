@@ -27,6 +27,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/supervisor.h"
 
 namespace mea {
 namespace {
@@ -240,6 +241,11 @@ absl::Status Serve(ServeFlags flags) {
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = json ? LogFormat::kJson : LogFormat::kText});
   const MachineLimits machine = ReadMachineLimits();  // before this program uses any
+  const auto tell_supervisor = [&log](std::string_view state) {
+    if (absl::Status status = TellSupervisor(state); !status.ok()) {
+      log.Write(LogLevel::kWarning, "supervisor", {{"message", std::string(status.message())}});
+    }
+  };
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
 
@@ -269,6 +275,7 @@ absl::Status Serve(ServeFlags flags) {
   if (!json) {
     dprintf(STDOUT_FILENO, "%s\n", server->ready_line().c_str());  // if anybody reads it
   }
+  tell_supervisor("READY=1");
 
   while (!signals.WaitFor(kHealthPeriod)) {
     // After a failure its requests have ended; a supervisor should start the program again.
@@ -277,6 +284,7 @@ absl::Status Serve(ServeFlags flags) {
       return WithExitCode(health, kPortSilent);
     }
   }
+  tell_supervisor("STOPPING=1");
   server->Drain(Now() + absl::Seconds(flags.drain_timeout_s));
   return absl::OkStatus();
 }
