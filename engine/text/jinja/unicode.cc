@@ -1,6 +1,7 @@
 #include "engine/text/jinja/unicode.h"
 
 #include <unicode/locid.h>
+#include <unicode/stringoptions.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
 
@@ -41,8 +42,8 @@ std::string Cased(std::string_view text, Case to) {
     case Case::kLower:
       string.toLower(icu::Locale::getRoot());
       break;
-    case Case::kTitle:  // of one code point
-      string.toTitle(nullptr, icu::Locale::getRoot());
+    case Case::kTitle:  // of one code point; a search for words would need more of ICU's data
+      string.toTitle(nullptr, icu::Locale::getRoot(), U_TITLECASE_WHOLE_STRING);
       break;
     case Case::kSwap:
       if (u_isUUppercase(string.char32At(0))) {
