@@ -34,15 +34,21 @@ class Skipped(Exception):
 class Step:
     """One process, with a time limit of its own, so that a kernel that hangs costs no more than that."""
 
-    def __init__(self, name, limit_s, command, is_ours=True):
+    def __init__(self, name, limit_s, command, is_ours=True, refusal=None):
         self.name = name
         self.limit_s = limit_s
         self.command = command  # of a Run: list of strings; raises Skipped
         self.is_ours = is_ours  # that a peer fails or takes too long is no failure of the run
+        self.refusal = refusal  # in its output: it cannot run on this machine
 
 
 def tests(*suites):
     return lambda run: run.gtest(suites)
+
+
+# What compute-sanitizer says of a device on which it cannot look at anything, as some hypervisors
+# offer them.
+SANITIZER_REFUSAL = "Device not supported"
 
 
 def sanitizer(tool):
@@ -107,7 +113,7 @@ STEPS = [
     Step("attention-prefill", 60, tests("*PrefillTest.*", "AttentionTest.*")),
     Step("backend", 60, tests("CudaBackendTest.*")),
     Step("models", 90, tests("*CudaModelTest*", "*CudaEngineTest*")),
-    Step("memcheck", 75, sanitizer("memcheck")),
+    Step("memcheck", 75, sanitizer("memcheck"), refusal=SANITIZER_REFUSAL),
     Step("bench-attention-b", 60, attention("b")),
     Step("bench-engine-b", 90, engine("b", "--batch", "1,32,128", "--context", "2048,8192",
                                       "--max-cache-bytes", "88GiB", "--equal-memory", "40GiB")),
@@ -124,11 +130,11 @@ STEPS = [
                                        "--context", "4096,16384"), is_ours=False),
     Step("peer-decode-b", 150, peers("b", "--what", "decode", "--batch", "1,32", "--context", "2048",
                                      "--rounds", "3"), is_ours=False),
-    Step("racecheck", 75, sanitizer("racecheck")),
+    Step("racecheck", 75, sanitizer("racecheck"), refusal=SANITIZER_REFUSAL),
     Step("bench-engine-d", 60, engine("d", "--batch", "1,32", "--context", "2048",
                                       "--max-cache-bytes", "88GiB")),
     Step("bench-engine-c", 60, engine("c", "--batch", "1,32", "--context", "2048")),
-    Step("synccheck", 60, sanitizer("synccheck")),
+    Step("synccheck", 60, sanitizer("synccheck"), refusal=SANITIZER_REFUSAL),
 ]  # fmt: skip
 
 
@@ -184,7 +190,10 @@ class Run:
             command = step.command(self)
             self.log.write(f"\n==== {step.name}: {' '.join(command)}\n")
             self.log.flush()
+            begin = os.fstat(self.log.fileno()).st_size
             status = self.call(command, limit)
+            if step.refusal and step.refusal in self.logged_from(begin):
+                raise Skipped(step.refusal)
             if status != 0:
                 detail = f"after {limit:.0f} s" if status is None else f"exit status {status}"
                 failed = "TIMED OUT" if status is None else "FAILED"
@@ -196,6 +205,11 @@ class Run:
         self.steps.append(outcome)
         self.write()
         return outcome
+
+    def logged_from(self, begin):
+        with open(self.log.name, errors="replace") as log:
+            log.seek(begin)
+            return log.read()
 
     def call(self, command, limit):
         """The exit status, or None when the limit ended it."""
