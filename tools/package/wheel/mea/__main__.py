@@ -1,0 +1,3 @@
+from mea._program import main
+
+main()
