@@ -110,7 +110,7 @@ STEPS = [
     Step("layout", 60, tests("SlabLayoutTest.*", "WorkListTest.*")),
     Step("attention-general", 60, tests("GeneralDecodeTest.*")),
     Step("attention-decode", 90, tests("*FastDecodeTest.*")),
-    Step("attention-prefill", 60, tests("*PrefillTest.*", "AttentionTest.*")),
+    Step("attention-prefill", 60, tests("*PrefillTest.*", "AttentionTest.*", "*IsolationTest.*")),
     Step("backend", 60, tests("CudaBackendTest.*")),
     Step("models", 90, tests("*CudaModelTest*", "*CudaEngineTest*")),
     Step("memcheck", 75, sanitizer("memcheck"), refusal=SANITIZER_REFUSAL),

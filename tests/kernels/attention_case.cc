@@ -54,6 +54,21 @@ AttentionData::AttentionData(const AttentionCase& c) : case_(c) {
   if (c.head_norm) head_norm_gain_ = Random({c.q_heads, c.head_dim}, DType::kF32, c.seed + 5);
 }
 
+void AttentionData::FillSequence(int seq, float value) {
+  int64_t first = 0;
+  for (int s = 0; s < seq; ++s) first += case_.sequences[s].kv_len;
+  for (const TensorView& all : {k_.view(), v_.view()}) {
+    const TensorView rows = all.Rows(first, case_.sequences[seq].kv_len);
+    for (int64_t i = 0; i < rows.num_elements(); ++i) {
+      if (rows.dtype == DType::kBf16) {
+        rows.as<Bf16>()[i] = ToBf16(value);
+      } else {
+        rows.as<float>()[i] = value;
+      }
+    }
+  }
+}
+
 int64_t AttentionData::NumTokens() const {
   int64_t count = 0;
   for (const auto& sequence : case_.sequences) count += sequence.kv_len;

@@ -39,6 +39,9 @@ class AttentionData {
   const AttentionCase& spec() const { return case_; }
   HeadMix mix() const { return {.key = key_mix_.view(), .value = value_mix_.view()}; }
 
+  // Makes every key and value of a sequence, all of them visible, that number.
+  void FillSequence(int seq, float value);
+
   // Appends all tokens of all sequences to a poisoned cache of scattered pages and attends with the
   // last q_len tokens of each. `chunk` > 0 feeds the queries of each sequence that many at a time.
   // Returns [sum of q_len, q_heads, head_dim] in the back end's own dtype.

@@ -34,9 +34,10 @@ struct DecodeWgmmaShape {
   __device__ static Barriers RingBarriers() { return Barriers(DynamicShared() + kBarriersBegin); }
 };
 
-// The slabs of the block's units, in a ring that its first thread keeps filled by bulk copies. Only
-// slots of the cache that hold a visible token are copied; the other rows of a slab keep what an
-// earlier slab left there, or the initial zeros: finite values, which get a weight of zero.
+// The slabs of the block's units, in a ring that its first warp keeps filled by bulk copies. Only
+// slots of the cache that hold a visible token are copied. The other rows keep what an earlier slab
+// left there, perhaps another request's: scores of such keys are masked, and values, which meet
+// weights of zero, are set to zero, as zero times infinity would be NaN.
 template <int head_dim>
 class SlabRing {
  public:
@@ -44,20 +45,13 @@ class SlabRing {
 
   // Every thread, before the first use.
   __device__ static void Init() {
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int i = thread; i < S::kSlots * S::kSlotBytes / 16; i += S::kThreads) {
-      reinterpret_cast<uint4*>(DynamicShared())[i] = {0, 0, 0, 0};
-    }
-    FenceProxyAsync();
-    if (thread == 0) S::RingBarriers().Init(S::kWarps);
+    if (threadIdx.x == 0) S::RingBarriers().Init(S::kWarps);
     SyncThreads();
   }
 
   __device__ SlabRing(const DecodeParams& params, const Units& units) : stream_(params, units) {
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < S::kSlots; ++i) Fill();
-    }
-    SyncWarp();
+    if (threadIdx.x >= kWarpSize) return;
+    for (int i = 0; i < S::kSlots; ++i) Fill();
   }
 
   // Waits for the next slab.
@@ -71,21 +65,20 @@ class SlabRing {
   __device__ __forceinline__ void Release() {
     if (threadIdx.x % kWarpSize == 0) S::RingBarriers().Release(read_);
     read_.Next();
-    if (threadIdx.x == 0) {
-      if (has_released_) Fill();
-      has_released_ = true;
-    }
+    if (threadIdx.x < kWarpSize && has_released_) Fill();
+    has_released_ = true;
     SyncWarp();
   }
 
  private:
   static constexpr int kTile = SlabLayout::kTileTokens;
 
+  static constexpr int kChunks = head_dim / SlabLayout::kChunkElements;
+
   // The stream's next slab, if there is one, into the next slot: the rows of visible tokens, in
-  // every chunk of 64 elements. One thread.
+  // every chunk of 64 elements. One warp.
   __device__ void Fill() {
     if (stream_.AtEnd()) return;
-    constexpr int kChunks = head_dim / SlabLayout::kChunkElements;
     TokenRange rows[S::kSubTiles];
     int num_rows = 0;
 #pragma unroll
@@ -96,8 +89,31 @@ class SlabRing {
                  valid.end - first < kTile ? valid.end - first : kTile};
       num_rows += rows[i].size() > 0 ? rows[i].size() : 0;
     }
-    MBarrier* full = S::RingBarriers().Full(write_);
     S::RingBarriers().WaitEmpty(write_);
+    if (num_rows < S::kTokens && !stream_.is_key()) ZeroOthers(rows);
+    if (threadIdx.x == 0) Copy(rows, num_rows);
+    SyncWarp();
+    write_.Next();
+    stream_.Next();
+  }
+
+  __device__ void ZeroOthers(const TokenRange (&rows)[S::kSubTiles]) const {
+    constexpr int kGranules = 8;  // of a row in a chunk
+#pragma unroll
+    for (int i = 0; i < S::kSubTiles; ++i) {
+      auto* tile = reinterpret_cast<uint4*>(S::Memory(write_) + i * S::kSubTileBytes);
+#pragma unroll 1
+      for (int g = static_cast<int>(threadIdx.x); g < S::kSubTileBytes / 16; g += kWarpSize) {
+        const int row = g / kGranules % kTile;
+        if (row < rows[i].begin || row >= rows[i].end) tile[g] = {0, 0, 0, 0};
+      }
+    }
+    FenceProxyAsync();
+    SyncWarp();
+  }
+
+  __device__ void Copy(const TokenRange (&rows)[S::kSubTiles], int num_rows) const {
+    MBarrier* full = S::RingBarriers().Full(write_);
     ArriveExpect(full, num_rows * kChunks * 128);
 #pragma unroll
     for (int i = 0; i < S::kSubTiles; ++i) {
@@ -115,8 +131,6 @@ class SlabRing {
                  CachePolicy::kEvictFirst);
       }
     }
-    write_.Next();
-    stream_.Next();
   }
 
   SlabStream<head_dim, S::kTokens> stream_;  // of the slab that Fill copies next

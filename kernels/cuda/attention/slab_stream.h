@@ -38,13 +38,14 @@ class SlabStream {
 
   __device__ bool AtEnd() const { return unit_ >= units_.end; }
 
+  __device__ bool is_key() const { return slab_ < NumKeys(); }
+
   // Tokens [token, token + 64) of the slab's sub-tile i, of which those in valid() count.
   __device__ const Bf16* tile(int i) const {
     const AttentionParams& p = params_.attention;
-    const bool is_key = slab_ < NumKeys();
-    const int head = first_component_ + (is_key ? slab_ : slab_ - NumKeys());
-    return (is_key ? p.keys : p.values) +
-           p.layout().SlabBegin(pages_[i], is_key ? p.key_heads : p.value_heads, head) +
+    const int head = first_component_ + (is_key() ? slab_ : slab_ - NumKeys());
+    return (is_key() ? p.keys : p.values) +
+           p.layout().SlabBegin(pages_[i], is_key() ? p.key_heads : p.value_heads, head) +
            token(i) % p.page_size * head_dim;
   }
   __device__ int token(int i) const { return token_ + i * kTile; }
