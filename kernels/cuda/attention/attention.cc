@@ -20,6 +20,10 @@ namespace {
 // shares a block.
 constexpr int kWorkersPerSm = 2;
 
+// With 264 workers as many splits of 256 tokens as 2 million tokens have, about what the cache of
+// a device holds: only sequences that share prefixes have more.
+constexpr int64_t kSplitsPerWorker = 32;
+
 int64_t AlignUp(int64_t bytes) { return (bytes + 1023) / 1024 * 1024; }
 
 absl::Status CheckShape(const AttentionShape& shape) {
@@ -89,7 +93,10 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
       expand_elements = std::max(expand_elements, tokens * shape.kv_heads * shape.head_dim);
     }
   }
-  plan.max_items = int64_t{std::max(1, limits.max_seqs)} * max_splits;
+  const int64_t max_seqs = std::max(1, limits.max_seqs);
+  plan.max_items =
+      std::min(max_seqs * max_splits,
+               std::max<int64_t>(max_splits, max_seqs + kSplitsPerWorker * plan.num_workers));
   plan.list_bytes = ListBytes(limits, plan.num_workers, plan.max_items);
   plan.list_offset = 0;
   plan.partial_offset = plan.list_offset + PagedAttention::kMaxLists * plan.list_bytes;
@@ -122,6 +129,7 @@ WorkList PagedAttention::ListMemory(int index) const {
   WorkList list;
   list.items =
       reinterpret_cast<WorkItem*>(take(plan_.max_items * static_cast<int64_t>(sizeof(WorkItem))));
+  list.max_items = static_cast<int>(plan_.max_items);
   list.rows = reinterpret_cast<RowItems*>(
       take(plan_.limits.max_rows * static_cast<int64_t>(sizeof(RowItems))));
   list.row_costs =
@@ -132,12 +140,13 @@ WorkList PagedAttention::ListMemory(int index) const {
   return list;
 }
 
-// Cuts the batch into runs of rows whose splits fit the workspace. A step of single rows always
-// does, whatever the lengths.
+// Cuts the batch into runs of rows whose splits fit the workspace. A step of single rows is one,
+// whatever the lengths: they may be others when its graph is launched.
 void PagedAttention::PlanPasses(List& list) const {
   list.passes.clear();
   const int num_rows = q_offsets_.back();
   if (decodes_only_) {
+    MEA_CHECK(num_rows <= plan_.max_items);
     if (num_rows > 0) list.passes.push_back({0, num_rows});
     return;
   }

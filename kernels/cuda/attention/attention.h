@@ -42,7 +42,7 @@ struct AttentionLimits {
 struct AttentionPlan {
   AttentionLimits limits;
   int num_workers = 0;         // persistent blocks of a decode kernel
-  int64_t max_items = 0;       // splits in flight; larger batches take several passes
+  int64_t max_items = 0;       // splits in flight; see PlanAttention
   int64_t list_bytes = 0;      // of one work list
   int64_t list_offset = 0;     // of the first of PagedAttention::kMaxLists lists
   int64_t partial_offset = 0;  // [max_items, q_heads, head_dim] f32
@@ -52,7 +52,9 @@ struct AttentionPlan {
   int64_t workspace_bytes = 0;
 };
 
-// INVALID_ARGUMENT names a shape that no kernel supports.
+// INVALID_ARGUMENT names a shape that no kernel supports. The workspace does not grow with max_seqs
+// times max_context: a batch with more splits than kSplitsPerWorker for each worker takes several
+// passes, and a step of single rows, which may be a graph, takes longer splits.
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 

@@ -41,14 +41,15 @@ struct Row {
   RowSplits splits;
 };
 
-__device__ Row FindRow(const WorkListParams& p, int row) {
+__device__ Row FindRow(const WorkListParams& p, int row, int doublings) {
   const int seq = LastNotAbove(p.q_offsets, p.num_seqs, row);
   const int q_begin = p.q_offsets[seq];
   const int q_end = p.q_offsets[seq + 1];
   const bool is_decoded = q_end - q_begin <= p.max_queries;
   const TokenRange nothing = {0, 0};
   return {seq, is_decoded,
-          RowSplits(is_decoded ? VisibleTokens(p.kv_lens[seq], q_end, row, p.window) : nothing)};
+          RowSplits(is_decoded ? VisibleTokens(p.kv_lens[seq], q_end, row, p.window) : nothing,
+                    doublings)};
 }
 
 struct Sums {
@@ -81,10 +82,10 @@ __device__ Sums ExclusiveSums(Sums own, Sums* total) {
 }
 
 // The position, in 1/1024 item, that lies `cost` (in 1/1024 tile) into the list.
-__device__ int PositionAt(const WorkListParams& p, int64_t cost) {
+__device__ int PositionAt(const WorkListParams& p, int64_t cost, int doublings) {
   const int num_rows = p.row_end - p.row_begin;
   const int i = LastNotAbove(p.list.row_costs, num_rows, cost / 1024);
-  const RowSplits splits = FindRow(p, p.row_begin + i).splits;
+  const RowSplits splits = FindRow(p, p.row_begin + i, doublings).splits;
   int64_t left = cost - int64_t{1024} * p.list.row_costs[i];
   // All items but the first and the last are full splits.
   int item = 0;
@@ -103,17 +104,16 @@ __device__ int PositionAt(const WorkListParams& p, int64_t cost) {
   return (p.list.rows[i].first + item) * kPositionsPerItem + part;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    BuildWorkList(const __grid_constant__ WorkListParams p) {
-  WaitForPrevious();
-  LetNextStart();
+// Lists rows and items with splits of that size and returns the sums over all rows. Items for which
+// there is no room are not written.
+__device__ Sums ListRows(const WorkListParams& p, int doublings) {
   const int thread = static_cast<int>(threadIdx.x);
   const int num_rows = p.row_end - p.row_begin;
   Sums sums = {0, 0};
   for (int first = 0; first < num_rows; first += kThreads) {
     const int i = first + thread;
     Row row = {0, true, RowSplits(TokenRange{0, 0})};
-    if (i < num_rows) row = FindRow(p, p.row_begin + i);
+    if (i < num_rows) row = FindRow(p, p.row_begin + i, doublings);
     Sums total;
     const Sums before = ExclusiveSums({row.splits.count(), RowCost(row.splits)}, &total);
     if (i < num_rows) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
       const int count = row.splits.count();
       p.list.rows[i] = {first_item, row.is_decoded ? count : RowItems::kNotDecoded};
       p.list.row_costs[i] = sums.cost + before.cost;
-      for (int k = 0; k < count; ++k) {
+      for (int k = 0; k < count && first_item + k < p.list.max_items; ++k) {
         const TokenRange tokens = row.splits.split(k);
         p.list.items[first_item + k] = {p.row_begin + i, row.seq, tokens.begin, tokens.end};
       }
@@ -129,11 +129,22 @@ __global__ void __launch_bounds__(kThreads)
     sums = {sums.items + total.items, sums.cost + total.cost};
   }
   SyncThreads();  // rows and costs are written
+  return sums;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    BuildWorkList(const __grid_constant__ WorkListParams p) {
+  WaitForPrevious();
+  LetNextStart();
+  const int thread = static_cast<int>(threadIdx.x);
+  int doublings = 0;
+  Sums sums = ListRows(p, doublings);
+  while (sums.items > p.list.max_items) sums = ListRows(p, ++doublings);
   const int num_workers = p.list.num_workers;
   for (int worker = thread; worker <= num_workers; worker += kThreads) {
     int position = sums.items * kPositionsPerItem;
     if (worker < num_workers && sums.items > 0) {
-      position = PositionAt(p, int64_t{1024} * sums.cost * worker / num_workers);
+      position = PositionAt(p, int64_t{1024} * sums.cost * worker / num_workers, doublings);
     }
     p.list.worker_begin[worker] = position;
   }

@@ -25,20 +25,21 @@ __host__ __device__ constexpr TokenRange VisibleTokens(int kv_len, int q_end, in
   return {window > 0 && end > window ? end - window : 0, end};
 }
 
-// Tokens of one split of a row that sees `num_visible`: a multiple of 64.
+// Tokens of one split of a row that sees `num_visible`: a multiple of 64. A list without room for
+// all splits doubles them, see BuildWorkList.
 __host__ __device__ constexpr int SplitTokens(int num_visible) {
   if (num_visible <= 8192) return 256;
   return num_visible <= 32768 ? 512 : 1024;
 }
 
-// The splits of one row. Boundaries are multiples of SplitTokens counted from token 0 and depend
-// only on the row: in every batch its sums are formed in the same order.
+// The splits of one row. Boundaries are multiples of SplitTokens counted from token 0 and, unless
+// they were doubled, depend only on the row: in every batch its sums are formed in the same order.
 struct RowSplits {
   TokenRange visible;
   int split_tokens;
 
-  __host__ __device__ explicit constexpr RowSplits(TokenRange tokens)
-      : visible(tokens), split_tokens(SplitTokens(tokens.size())) {}
+  __host__ __device__ explicit constexpr RowSplits(TokenRange tokens, int doublings = 0)
+      : visible(tokens), split_tokens(SplitTokens(tokens.size()) << doublings) {}
 
   __host__ __device__ constexpr int count() const {
     if (visible.size() <= 0) return 0;
@@ -79,9 +80,10 @@ struct RowItems {
   int count;
 };
 
-// Device memory of a list, sized for the worst case.
+// Device memory of a list.
 struct WorkList {
   WorkItem* items;    // [max_items], in the order of rows and of tokens
+  int max_items;      // at least one for each row
   RowItems* rows;     // [max_rows]
   int* row_costs;     // [max_rows]: cost of the rows before this one
   int* worker_begin;  // [num_workers + 1]: beginning of a worker's share, in 1/1024 item
@@ -108,7 +110,9 @@ struct WorkListParams {
   WorkList list;
 };
 
-// Fills params.list.
+// Fills params.list. If the rows have more splits than it has room for, as where many long
+// sequences share a prefix, all splits are doubled until they fit: then a row's sums depend on its
+// batch.
 cudaError_t LaunchBuildWorkList(const WorkListParams& params, cudaStream_t stream);
 
 }  // namespace mea::cuda

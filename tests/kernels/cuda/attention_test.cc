@@ -229,6 +229,22 @@ TEST_P(FastDecodeTest, ARowDoesNotDependOnItsBatch) {
   EXPECT_TRUE(BitwiseEqual(data.Run(options).view(), expected.view()));
 }
 
+// A step of single rows is one pass whatever the lengths.
+TEST_P(FastDecodeTest, AgreesWhereSplitsAreDoubled) {
+  RunOptions options = Options();
+  options.num_sms = 1;  // room for 64 splits and one of each sequence
+  ExpectAgreement({.q_heads = 2,
+                   .kv_heads = 1,
+                   .key_heads = 1,
+                   .value_heads = 1,
+                   .head_dim = 64,
+                   .page_size = 64,
+                   .sequences = {{.kv_len = 8000, .q_len = 1},
+                                 {.kv_len = 7000, .q_len = 1},
+                                 {.kv_len = 8192, .q_len = 1}}},
+                  options, kFloatWeights);
+}
+
 // A graph made at one length serves all: the host's copy of the lengths decides nothing.
 TEST_P(FastDecodeTest, ARecordedStepServesOtherLengths) {
   const CudaAttentionData data(
@@ -253,6 +269,22 @@ INSTANTIATE_TEST_SUITE_P(Kernels, FastDecodeTest,
                          [](const auto& test) {
                            return test.param == DecodeKernel::kMma ? "Mma" : "Wgmma";
                          });
+
+TEST(AttentionPlanTest, TheWorkspaceIsWhatTheDeviceHasUseFor) {
+  const AttentionShape llama_8b = {.q_heads = 32, .kv_heads = 8, .head_dim = 128, .page_size = 64};
+  const auto bytes = [&](int max_seqs, int max_context) {
+    return PlanAttention({.max_rows = 2048,
+                          .max_seqs = max_seqs,
+                          .max_context = max_context,
+                          .num_sms = 132,
+                          .sm_version = 90},
+                         std::span(&llama_8b, 1))
+        ->workspace_bytes;
+  };
+  EXPECT_LT(bytes(256, 1 << 20), 160 << 20);  // 4.3 GB for the splits of 256 whole contexts
+  EXPECT_LT(bytes(1, 1 << 20), 20 << 20);
+  EXPECT_LT(bytes(16, 2048), 3 << 20);
+}
 
 // The queries may be columns of the projections' common buffer.
 TEST(AttentionTest, RowsOfQueriesMayLieApart) {

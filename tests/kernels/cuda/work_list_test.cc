@@ -21,7 +21,8 @@ struct Batch {
   int max_queries = INT_MAX;
   int num_workers = 6;
   int row_begin = 0;
-  int row_end = -1;  // all
+  int row_end = -1;    // all
+  int max_items = -1;  // what the longest row would need, for every row
 };
 
 struct HostList {
@@ -35,7 +36,8 @@ HostList Build(const Batch& batch) {
   const int row_end = batch.row_end < 0 ? batch.q_offsets.back() : batch.row_end;
   const int num_rows = row_end - batch.row_begin;
   const int max_visible = *std::max_element(batch.kv_lens.begin(), batch.kv_lens.end());
-  const int max_items = num_rows * MaxSplits(std::max(1, max_visible));
+  const int max_items =
+      batch.max_items < 0 ? num_rows * MaxSplits(std::max(1, max_visible)) : batch.max_items;
   const DeviceVector q_offsets(batch.q_offsets);
   const DeviceVector kv_lens(batch.kv_lens);
   const DeviceVector<WorkItem> items(max_items);
@@ -50,6 +52,7 @@ HostList Build(const Batch& batch) {
                                  .window = batch.window,
                                  .max_queries = batch.max_queries,
                                  .list = {.items = items.data(),
+                                          .max_items = max_items,
                                           .rows = rows.data(),
                                           .row_costs = costs.data(),
                                           .worker_begin = worker_begin.data(),
@@ -164,6 +167,22 @@ TEST(WorkListTest, SplitsDependOnTheRowAlone) {
     const WorkItem& item = among.items[among.rows[1].first + i];
     EXPECT_EQ(item.begin, alone.items[i].begin);
     EXPECT_EQ(item.end, alone.items[i].end);
+  }
+}
+
+// Sequences that share a prefix may have more tokens than the cache.
+TEST(WorkListTest, SplitsAreDoubledUntilTheListHasRoom) {
+  Batch batch = Decode({9000, 1, 40000, 0, 700, 123456, 8192, 300});
+  batch.num_workers = 11;
+  const int num_splits = static_cast<int>(Build(batch).items.size());
+  for (const int max_items : {num_splits, num_splits - 1, 100, 20, 8, 7}) {
+    SCOPED_TRACE(::testing::Message() << "room for " << max_items);
+    batch.max_items = max_items;
+    const HostList list = Build(batch);
+    ExpectCoverage(batch, list);
+    ExpectDealtOut(batch, list);
+    EXPECT_GT(2 * static_cast<int>(list.items.size()) + 8, std::min(max_items, num_splits));
+    EXPECT_EQ(static_cast<int>(list.items.size()) == num_splits, max_items == num_splits);
   }
 }
 
