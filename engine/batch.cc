@@ -16,6 +16,23 @@ void Batch::Build(const Schedule& schedule, int page_size) {
   FillPageTables(schedule);
 }
 
+void Batch::BuildBlank(std::span<const int> lengths, int num_groups, int page_size) {
+  positions_.clear();
+  kv_lens_.assign(lengths.begin(), lengths.end());
+  q_offsets_.assign(1, 0);
+  for (const int length : lengths) {
+    for (int position = 0; position < length; ++position) positions_.push_back(position);
+    q_offsets_.push_back(q_offsets_.back() + length);
+  }
+  token_ids_.assign(positions_.size(), 0);
+  max_pages_ = (std::ranges::max(lengths) + page_size - 1) / page_size;
+  groups_.resize(num_groups);
+  for (Group& group : groups_) {
+    group.slots.assign(positions_.size(), -1);
+    group.page_table.assign(lengths.size() * max_pages_, 0);
+  }
+}
+
 void Batch::PadTo(int num_rows) {
   MEA_CHECK(is_decode());
   while (num_tokens() < num_rows) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/scheduler.h"
@@ -14,6 +15,8 @@ namespace mea {
 class Batch {
  public:
   void Build(const Schedule& schedule, int page_size);
+  // A step that sees pages of zeros and stores nothing: sequences of `lengths` rows.
+  void BuildBlank(std::span<const int> lengths, int num_groups, int page_size);
   // Pads a step of single rows to `num_rows` rows; the padding sees nothing and stores nothing.
   void PadTo(int num_rows);
 

@@ -15,6 +15,7 @@
 #include "engine/model/model_weights.h"
 #include "engine/numa_placement.h"
 #include "engine/sampling_defaults.h"
+#include "engine/warm_up.h"
 #include "kernels/human_bytes.h"
 #include "kernels/machine.h"
 #include "kernels/numa.h"
@@ -206,6 +207,7 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
                                                parts.kv_memory.get()));
   if (on_host) parts.kv_memory->Start();
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
+  MEA_RETURN_IF_ERROR(WarmUp(*parts.model, *parts.kv, progress));
 
   if (options.weight_dtype == "auto") {
     const std::optional<DType> needed = parts.backend->weight_dtype();

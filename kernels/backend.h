@@ -81,6 +81,9 @@ class Backend {
   virtual void Run(int64_t /*key*/, absl::FunctionRef<void()> ops) { ops(); }
   // To how many rows a decode step of `num_rows` is filled up, so that few graphs serve all sizes.
   virtual int PaddedRows(int num_rows) const { return num_rows; }
+  // Whether the first steps of a size take longer because the back end looks for the fastest way to
+  // run them.
+  virtual bool learns_from_first_steps() const { return false; }
 
   void Embed(const EmbedArgs& args) { Call("Embed", args, &Backend::DoEmbed); }
   void RmsNorm(const RmsNormArgs& args) { Call("RmsNorm", args, &Backend::DoRmsNorm); }

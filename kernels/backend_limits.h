@@ -51,11 +51,12 @@ struct BackendBytes {
 
 // What a device has done so far.
 struct BackendCounters {
-  int64_t graph_replays = 0;  // runs that launched a graph again
-  int64_t eager_runs = 0;     // runs that called their ops, to make a graph of them or not
-  int64_t graphs = 0;         // ever made
-  int64_t allocations = 0;    // of device memory and of pinned host memory
-  int64_t graph_bytes = 0;    // device memory that the graphs at hand take, as the driver tells
+  int64_t graph_replays = 0;     // runs that launched a graph again
+  int64_t eager_runs = 0;        // runs that called their ops, to make a graph of them or not
+  int64_t graphs = 0;            // ever made
+  int64_t product_searches = 0;  // for the fastest algorithm of a shape
+  int64_t allocations = 0;       // of device memory and of pinned host memory
+  int64_t graph_bytes = 0;       // device memory that the graphs at hand take, as the driver tells
 };
 
 }  // namespace mea

@@ -20,10 +20,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const CudaOptions& op
 
 absl::Status CudaBackend::Start() {
   MEA_ASSIGN_OR_RETURN(runtime_, Runtime::Create(options_.device, options_.synchronous));
-  const Gemm::Options gemm_options{
-      .search = options_.search_products,
-      .workspace_bytes = options_.product_scratch_bytes,
-      .is_searched = [](int num_rows) { return PadRows(num_rows) == num_rows; }};
+  const Gemm::Options gemm_options{.search = options_.search_products,
+                                   .workspace_bytes = options_.product_scratch_bytes};
   MEA_ASSIGN_OR_RETURN(gemm_, Gemm::Create(runtime_.get(), gemm_options));
   graphs_.emplace(runtime_.get(), options_.max_graphs);
   samples_.emplace(runtime_.get());
@@ -53,7 +51,10 @@ absl::Status CudaBackend::Prepare(const BackendLimits& limits) {
   Carver device_parts(static_cast<std::byte*>(device_scratch_.view().data));
   Carver host_parts(static_cast<std::byte*>(host_scratch_.view().data));
   const Scratch scratch = CarveScratch(plan, device_parts, host_parts);
-  gemm_->set_scratch(scratch.gemm);
+  // A search takes some 50 ms, during which requests would wait: only for sizes that WarmUp meets.
+  gemm_->Prepare(scratch.gemm, [max_seqs = limits.max_seqs, max_rows = limits.max_rows](int rows) {
+    return rows == max_rows || (rows <= max_seqs && (rows == max_seqs || PadRows(rows) == rows));
+  });
   samples_->set_scratch(scratch.sample);
   attention_.emplace(plan.attention, scratch.attention);
   moe_ = scratch.moe;

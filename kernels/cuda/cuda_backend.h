@@ -48,6 +48,7 @@ class CudaBackend final : public Backend {
 
   void Run(int64_t key, absl::FunctionRef<void()> ops) override;
   int PaddedRows(int num_rows) const override;
+  bool learns_from_first_steps() const override { return options_.search_products; }
   int64_t RecordEvent() override;
 
  private:

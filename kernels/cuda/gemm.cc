@@ -247,10 +247,11 @@ bool Gemm::ChooseAlgorithm(const Shape& shape, const Operands& operands, Plan& p
   const std::vector<cublasLtMatmulHeuristicResult_t> candidates = Candidates(shape, plan);
   if (candidates.empty()) return false;
   plan.algorithm = candidates.front().algo;
-  const bool is_searched = options_.search && options_.is_searched(static_cast<int>(shape.m)) &&
-                           !runtime_->makes_graph();
+  const bool is_searched =
+      options_.search && is_searched_(static_cast<int>(shape.m)) && !runtime_->makes_graph();
   if (!is_searched || candidates.size() == 1) return true;
   plan.was_searched = true;
+  ++runtime_->counters().product_searches;
   float least = std::numeric_limits<float>::infinity();
   cublasLtMatmulAlgo_t fastest = plan.algorithm;
   for (const cublasLtMatmulHeuristicResult_t& candidate : candidates) {

@@ -4,9 +4,11 @@
 
 #include <compare>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,8 +30,6 @@ class Gemm {
     // library's first choice is taken.
     bool search = true;
     int64_t workspace_bytes = 0;  // that the library may use
-    // Whether a product of this many rows recurs often enough to be worth a search.
-    bool (*is_searched)(int num_rows) = nullptr;
   };
 
   static absl::StatusOr<std::unique_ptr<Gemm>> Create(Runtime* runtime, Options options);
@@ -50,7 +50,11 @@ class Gemm {
   };
   static Scratch Carve(std::span<const ProductShape> products, int64_t workspace_bytes,
                        Carver& carver);
-  void set_scratch(const Scratch& scratch) { scratch_ = scratch; }
+  // `is_searched`: whether products of so many rows recur often enough to be worth a search.
+  void Prepare(const Scratch& scratch, std::function<bool(int)> is_searched) {
+    scratch_ = scratch;
+    is_searched_ = std::move(is_searched);
+  }
 
   // Within an op of the runtime. Shapes and dtypes have passed the op's checks; weights are BF16.
   void Run(TensorView x, const Projection& projection);
@@ -94,6 +98,7 @@ class Gemm {
   cudaEvent_t end_ = nullptr;
   std::map<Shape, std::unique_ptr<Plan>> plans_;
   Scratch scratch_;
+  std::function<bool(int)> is_searched_;
 };
 
 }  // namespace mea::cuda

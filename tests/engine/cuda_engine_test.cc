@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iostream>
 
+#include "engine/warm_up.h"
 #include "tests/engine/damage.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"
@@ -235,6 +236,35 @@ TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(Variants()),
                          [](const auto& variant) { return variant.param.name; });
+
+// A search for the fastest product of a size takes as long as dozens of steps.
+TEST(CudaWarmUpTest, RequestsNeverWaitForASearchOrAGraph) {
+  CudaOptions cuda = kTestedCuda;
+  cuda.search_products = true;
+  const std::unique_ptr<Backend> device = MakeCuda(cuda);
+  if (device == nullptr) GTEST_SKIP() << "no CUDA device here";
+  const RandomModelSpec spec{.head_norm = true, .dtype = DType::kBf16};
+  EngineHarness harness(spec, {.device = device.get(),
+                               .page_size = 64,
+                               .num_pages = 64,
+                               .max_num_seqs = 10,
+                               .max_logit_rows = 10,
+                               .kv_dtype = DType::kBf16});
+  ASSERT_TRUE(WarmUp(harness.model(), harness.kv(), {}).ok());
+  const BackendCounters start = device->counters();
+  EXPECT_GT(start.product_searches, 0);
+  std::vector<Request> requests;
+  for (const int prompt : {24, 40, 16, 7, 33, 1, 1, 1, 1, 1}) {  // chunks of sizes that recur, too
+    requests.push_back(RandomRequest(requests.size(), prompt, 9, spec.vocab_size));
+  }
+  for (size_t count = 1; count <= requests.size(); ++count) {
+    harness.Run({requests.begin(), requests.begin() + count});
+  }
+  const BackendCounters end = device->counters();
+  EXPECT_EQ(end.product_searches, start.product_searches);
+  EXPECT_EQ(end.graphs, start.graphs);
+  EXPECT_GT(end.graph_replays, start.graph_replays);
+}
 
 // What the engine does, whatever the model: two will do.
 class CudaLaunchAheadTest : public CudaEngineTest {};
