@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tests/simt/machine.h"
+#include "tests/simt/tensor_core.h"
 
 namespace mea::simt {
 namespace {
@@ -135,17 +136,17 @@ void MmaBf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, co
         b_tile[2 * t + 8 * j + 1][g] = Upper(lane.b[j]);
       }
     }
-    // Products of two BF16 are exact in F32; the sums are rounded.
-    float d_tile[16][8] = {};
-    for (int m = 0; m < 16; ++m) {
-      for (int k = 0; k < 16; ++k) {
-        for (int n = 0; n < 8; ++n) d_tile[m][n] += a_tile[m][k] * b_tile[k][n];
+    float d_tile[16][8];
+    const auto each_of_d = [&](auto visit) {
+      for (int i = 0; i < kWarpSize; ++i) {
+        const Args& lane = *static_cast<Args*>(lanes[i]);
+        for (int j = 0; j < 4; ++j)
+          visit(lane.d[j], d_tile[i / 4 + 8 * (j / 2)][2 * (i % 4) + j % 2]);
       }
-    }
-    for (int i = 0; i < kWarpSize; ++i) {
-      const Args& lane = *static_cast<Args*>(lanes[i]);
-      for (int j = 0; j < 4; ++j) lane.d[j] += d_tile[i / 4 + 8 * (j / 2)][2 * (i % 4) + j % 2];
-    }
+    };
+    each_of_d([](float& lane, float& tile) { tile = lane; });
+    for (int m = 0; m < 16; ++m) AddTensorCoreProducts(a_tile[m], b_tile[0], 8, d_tile[m]);
+    each_of_d([](float& lane, float& tile) { lane = tile; });
   });
 }
 

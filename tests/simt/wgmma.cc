@@ -7,6 +7,7 @@
 
 #include "tests/simt/async_view.h"
 #include "tests/simt/collectives.h"
+#include "tests/simt/tensor_core.h"
 
 namespace mea::simt {
 namespace {
@@ -303,22 +304,21 @@ void Wgmma::Run(const InFlight& op, Accumulator& accumulator) const {
   const Tiles late = op.early == nullptr ? ReadOperands(op) : Tiles{};
   const Tiles& tiles = op.early == nullptr ? late : *op.early;
   const auto n = static_cast<size_t>(op.product.n);
-  // Products of two BF16 are exact in F32; the sums are rounded.
   std::vector<float> sums(16 * n);  // [m][n]
+  const auto each_value = [&](auto visit) {
+    for (size_t lane = 0; lane < kWarpSize; ++lane) {
+      for (size_t i = 0; i < n / 2; ++i) {
+        const size_t row = lane / 4 + i % 4 / 2 * 8;
+        const size_t column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        visit(accumulator.values[lane * (n / 2) + i], sums[row * n + column]);
+      }
+    }
+  };
+  if (op.product.accumulate) each_value([](float& value, float& sum) { sum = value; });
   for (size_t m = 0; m < 16; ++m) {
-    for (size_t k = 0; k < kK; ++k) {
-      const float factor = tiles.a[m][k];
-      for (size_t j = 0; j < n; ++j) sums[m * n + j] += factor * tiles.b[k * n + j];
-    }
+    AddTensorCoreProducts(tiles.a[m].data(), tiles.b.data(), n, sums.data() + m * n);
   }
-  for (size_t lane = 0; lane < kWarpSize; ++lane) {
-    for (size_t i = 0; i < n / 2; ++i) {
-      const size_t row = lane / 4 + i % 4 / 2 * 8;
-      const size_t column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      float& value = accumulator.values[lane * (n / 2) + i];
-      value = (op.product.accumulate ? value : 0.0f) + sums[row * n + column];
-    }
-  }
+  each_value([](float& value, float& sum) { value = sum; });
 }
 
 void Wgmma::OnThreadExit() {

@@ -297,7 +297,6 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     WriteItem<S>(params, rows, unit / units.parts, warp, lane, acc);
   }
-  WaitCopies<0>();
 }
 
 template <int head_dim, int row_tiles, WeightRounding rounding>

@@ -135,7 +135,6 @@ __global__ void __launch_bounds__(kThreads)
     AddValues<head_dim, kBlocks, WeightRounding::kBf16>(s, next_tile(), offsets, {1.0f, 1.0f},
                                                         acc.o);
   }
-  WaitCopies<0>();
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     WriteRow<head_dim>(p, rows[i], lane, acc.sum[i],

@@ -27,9 +27,13 @@ inline void CopyAsync16Zfill(void* shared, const void* global, bool valid, Cache
                              simt::Where where = simt::Where::current()) {
   CopyAsync16Zfill(shared, global, valid, where);
 }
-inline void CommitCopies() { simt::Block::Current().Get<simt::Copies>().Commit(); }
+inline void CommitCopies(simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("CommitCopies", where)) return;
+  simt::Block::Current().Get<simt::Copies>().Commit();
+}
 template <int kGroups>
-void WaitCopies() {
+void WaitCopies(simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("WaitCopies", where)) return;
   simt::Block::Current().Get<simt::Copies>().Wait(kGroups);
 }
 

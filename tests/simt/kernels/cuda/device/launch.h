@@ -30,6 +30,7 @@ cudaError_t Launch(const LaunchConfig& config, void (*kernel)(P...),
 }
 
 inline void WaitForPrevious(simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("WaitForPrevious", where)) return;
   simt::Block::Current().WaitForPrevious(where);
 }
 inline void LetNextStart() { simt::Block::Current().LetNextStart(); }

@@ -14,6 +14,7 @@
 #include "kernels/dtype.h"
 #include "tests/simt/block.h"
 #include "tests/simt/collectives.h"
+#include "tests/simt/omission.h"
 
 namespace mea::cuda {
 
@@ -22,10 +23,14 @@ inline constexpr int kWarpSize = 32;
 inline std::byte* DynamicShared() { return simt::Block::Current().shared().data(); }
 
 inline void SyncThreads(simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("SyncThreads", where)) return;
   simt::Block::Current().Barrier("SyncThreads", where, 0, 0);
 }
-inline void SyncWarp(simt::Where where = simt::Where::current()) { simt::SyncWarp(where); }
+inline void SyncWarp(simt::Where where = simt::Where::current()) {
+  if (!simt::IsOmitted("SyncWarp", where)) simt::SyncWarp(where);
+}
 inline void NamedBarrier(int id, int num_threads, simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("NamedBarrier", where)) return;
   simt::NamedBarrier(id, num_threads, where);
 }
 

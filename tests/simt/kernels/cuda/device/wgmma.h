@@ -20,14 +20,17 @@ inline MatrixDescriptor Advance(MatrixDescriptor descriptor, int bytes) {
 // The accumulators named are for the compiler of the device alone; they leave no room for the place
 // of the call.
 template <class... D>
-void WgmmaFence(D&...) {
+[[gnu::noinline]] void WgmmaFence(D&...) {
+  if (simt::IsOmitted("WgmmaFence", __builtin_return_address(0))) return;
   simt::Block::Current().Get<simt::Wgmma>().Fence(simt::Where::current());
 }
 inline void WgmmaCommit(simt::Where where = simt::Where::current()) {
+  if (simt::IsOmitted("WgmmaCommit", where)) return;
   simt::Block::Current().Get<simt::Wgmma>().Commit(where);
 }
 template <int kGroups, class... D>
-void WgmmaWait(D&...) {
+[[gnu::noinline]] void WgmmaWait(D&...) {
+  if (simt::IsOmitted("WgmmaWait", __builtin_return_address(0))) return;
   simt::Block::Current().Get<simt::Wgmma>().Wait(kGroups, simt::Where::current());
 }
 
