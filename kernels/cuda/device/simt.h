@@ -87,13 +87,14 @@ __device__ __forceinline__ uint4 LoadGlobal128(const void* global) {
                : "memory");
   return v;
 }
-// 16 bytes that no kernel of a step writes, read once: weights go through the read-only path
-// without displacing data that is read again.
+// 16 bytes that no kernel of a step writes, read once: weights pass by data that is read again. Not
+// through the read-only path: ptxas moves such loads below WaitForPrevious.
 __device__ __forceinline__ uint4 LoadStreaming128(const void* global) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
+               : "l"(global)
+               : "memory");
   return v;
 }
 

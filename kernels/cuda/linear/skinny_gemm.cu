@@ -11,16 +11,17 @@ namespace mea::cuda {
 namespace {
 
 // A block computes one tile of 16 outputs for all rows; its warps share in_features among them, and
-// where tiles are few, blocks do so too. In a step a warp multiplies [16 outputs, 128] of w with
-// [8 rows, 128] of x. Sums over k may take k in any fixed order: the 16 bytes that a lane loads of
+// where tiles are few, blocks do so too. In a step a warp multiplies [16 outputs, 64] of w with
+// [8 rows, 64] of x. Sums over k may take k in any fixed order: the 16 bytes that a lane loads of
 // a row are what it feeds to two tensor-core products as if they were columns 2t, 2t+1, 2t+8, 2t+9,
 // so w goes from memory to registers to the tensor core and nowhere between.
 constexpr int kTileOutputs = 16;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kStep = 128;  // of k, per warp
+constexpr int kStep = 64;   // of k, per warp
 constexpr int kSlice = 32;  // of k, per pair of products
 constexpr int kSlices = kStep / kSlice;
+constexpr int kAhead = 3;  // steps of weights under way, each in registers of its own
 constexpr int kBlockStep = kStep * kWarps;
 constexpr int kTileResults = kTileOutputs * kMaxSkinnyRows;
 
@@ -56,20 +57,30 @@ struct Lane {
   int k = static_cast<int>(threadIdx.x % 4) * 8;
 };
 
-__device__ __forceinline__ WeightStep LoadWeights(const SkinnyGemmParams& p, Lane lane, int tile,
-                                                  int k, int end) {
-  // Outputs beyond the last repeat it; they are not stored.
-  const int last = p.out_features - 1;
-  const int output = tile * kTileOutputs + lane.g;
-  const Bf16* low = p.w + (output < last ? output : last) * p.w_stride;
-  const Bf16* high = p.w + (output + 8 < last ? output + 8 : last) * p.w_stride;
+// The lane's two rows of the tile; outputs beyond the last repeat it, they are not stored.
+struct TileWeights {
+  const Bf16* low;
+  const Bf16* high;
+
+  __device__ TileWeights(const SkinnyGemmParams& p, Lane lane, int tile) {
+    const int last = p.out_features - 1;
+    const int output = tile * kTileOutputs + lane.g;
+    low = p.w + (output < last ? output : last) * p.w_stride;
+    high = p.w + (output + 8 < last ? output + 8 : last) * p.w_stride;
+  }
+};
+
+// Elements beyond the end repeat the last ones: x is zero there. A load under a condition would be
+// followed by moves, which wait for it.
+__device__ __forceinline__ WeightStep LoadWeights(const TileWeights& rows, Lane lane, int k,
+                                                  int end) {
   WeightStep step;
 #pragma unroll
   for (int s = 0; s < kSlices; ++s) {
-    const int at = k + s * kSlice + lane.k;
-    const bool inside = at < end;
-    step.low[s] = inside ? LoadStreaming128(low + at) : uint4{};
-    step.high[s] = inside ? LoadStreaming128(high + at) : uint4{};
+    int at = k + s * kSlice + lane.k;
+    at = at < end ? at : end - kVectorElements;
+    step.low[s] = LoadStreaming128(rows.low + at);
+    step.high[s] = LoadStreaming128(rows.high + at);
   }
   return step;
 }
@@ -86,27 +97,26 @@ __device__ __forceinline__ RowStep LoadRows(const SkinnyGemmParams& p, Lane lane
   return step;
 }
 
-__device__ __forceinline__ void Multiply(const WeightStep& w, const RowStep& x,
-                                         float (&sums)[2][4]) {
+__device__ __forceinline__ void Multiply(const WeightStep& w, const RowStep& x, float (&sums)[4]) {
 #pragma unroll
   for (int s = 0; s < kSlices; ++s) {
     const uint32_t first[4] = {w.low[s].x, w.high[s].x, w.low[s].y, w.high[s].y};
     const uint32_t second[4] = {w.low[s].z, w.high[s].z, w.low[s].w, w.high[s].w};
-    MmaBf16(sums[0], first, x.row[s].x, x.row[s].y);
-    MmaBf16(sums[1], second, x.row[s].z, x.row[s].w);
+    MmaBf16(sums, first, x.row[s].x, x.row[s].y);
+    MmaBf16(sums, second, x.row[s].z, x.row[s].w);
   }
 }
 
 // This thread's result of the tile, thread = row * kTileOutputs + output, over all warps of the
 // block, in their order.
-__device__ float SumOfWarps(const float (&sums)[2][4]) {
+__device__ float SumOfWarps(const float (&sums)[4]) {
   float* shared = reinterpret_cast<float*>(DynamicShared());  // [kWarps, rows, kTileOutputs]
   const int lane = threadIdx.x % kWarpSize;
   float* mine = shared + threadIdx.x / kWarpSize * kTileResults;
   for (int i = 0; i < 4; ++i) {
     const int output = lane / 4 + i / 2 * 8;
     const int row = lane % 4 * 2 + i % 2;
-    mine[row * kTileOutputs + output] = sums[0][i] + sums[1][i];
+    mine[row * kTileOutputs + output] = sums[i];
   }
   SyncThreads();
   float sum = 0;
@@ -141,7 +151,7 @@ __device__ bool SumOfBlocks(const SkinnyGemmParams& p, int tile, float& sum) {
 }
 
 // Bytes: 2 in_features out_features, and the rows.
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 3)
     SkinnyGemmKernel(const __grid_constant__ SkinnyGemmParams p, int split_steps) {
   const int tile = blockIdx.x;
   const Lane lane;
@@ -150,17 +160,21 @@ __global__ void __launch_bounds__(kThreads, 2)
                       ? begin + split_steps * kBlockStep
                       : p.in_features;
   int k = begin + static_cast<int>(threadIdx.x / kWarpSize) * kStep;
-  WeightStep w = LoadWeights(p, lane, tile, k, end);  // weights do not change: no need to wait
+  const TileWeights rows(p, lane, tile);
+  WeightStep w[kAhead];  // weights do not change: no need to wait
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) w[i] = LoadWeights(rows, lane, k + i * kBlockStep, end);
   WaitForPrevious();
   LetNextStart();
-  RowStep x = LoadRows(p, lane, k, end);
-  float sums[2][4] = {};
-  for (; k < end; k += kBlockStep) {
-    const WeightStep next_w = LoadWeights(p, lane, tile, k + kBlockStep, end);
-    const RowStep next_x = LoadRows(p, lane, k + kBlockStep, end);
-    Multiply(w, x, sums);
-    w = next_w;
-    x = next_x;
+  float sums[4] = {};
+  while (k < end) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      Multiply(w[i], LoadRows(p, lane, k, end), sums);
+      SyncWarp();  // else loads move before products, and need registers of their own
+      w[i] = LoadWeights(rows, lane, k + kAhead * kBlockStep, end);
+      k += kBlockStep;
+    }
   }
 
   float sum = SumOfWarps(sums);

@@ -68,14 +68,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
         rows[r] =
             x[r] != nullptr && at < end ? *reinterpret_cast<const uint4*>(x[r] + at) : uint4{};
       }
-      const WeightSlice now[2] = {next[s][0], next[s][1]};
-      next[s][0] = first.Load(at + kAhead * kSlice, end);
-      next[s][1] = second.Load(at + kAhead * kSlice, end);
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
-        MultiplySlice(now[0], rows[r], sums[0][r]);
-        MultiplySlice(now[1], rows[r], sums[1][r]);
+        MultiplySlice(next[s][0], rows[r], sums[0][r]);
+        MultiplySlice(next[s][1], rows[r], sums[1][r]);
       }
+      next[s][0] = first.Load(at + kAhead * kSlice, end);
+      next[s][1] = second.Load(at + kAhead * kSlice, end);
     }
   }
 

@@ -35,11 +35,11 @@ struct WeightRows {
     high = w + static_cast<int64_t>(row + 8 < num_rows ? row + 8 : num_rows - 1) * k;
   }
 
-  // The lane's eight elements from `at` on; zeros from `end` on.
+  // The lane's eight elements from `at` on. From `end` on the last ones, where x is zero: a load
+  // under a condition would be followed by moves, which wait for it.
   __device__ WeightSlice Load(int at, int end) const {
-    const bool inside = at < end;
-    return {inside ? LoadStreaming128(low + at) : uint4{},
-            inside ? LoadStreaming128(high + at) : uint4{}};
+    const int inside = at < end ? at : end - 8;
+    return {LoadStreaming128(low + inside), LoadStreaming128(high + inside)};
   }
 };
 
