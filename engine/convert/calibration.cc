@@ -23,12 +23,6 @@ int CalibrationWindow(const ModelConfig& config) {
   return std::min(kWindow, config.max_position - 1);
 }
 
-int64_t NumTokens(std::span<const Document> documents) {
-  int64_t count = 0;
-  for (const Document& document : documents) count += std::ssize(document);
-  return count;
-}
-
 absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
                                                     const Checkpoint& checkpoint,
                                                     const TextShares& shares) {
@@ -45,12 +39,9 @@ absl::StatusOr<CalibrationText> ReadCalibrationText(const std::string& file,
     return absl::InvalidArgumentError(
         absl::StrCat(file, ": ", total, " tokens, at least ", kMinTokens, " are needed"));
   }
-  for (const Document& document : documents) {
-    for (const int32_t id : document) {
-      if (id < checkpoint.config.vocab_size) continue;
-      return absl::InvalidArgumentError(absl::StrCat(file, ": token ", id, " is beyond vocab_size ",
-                                                     checkpoint.config.vocab_size));
-    }
+  if (const absl::Status status = CheckTokens(documents, checkpoint.config.vocab_size);
+      !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message()));
   }
   CalibrationText out;
   if (documents.size() < 4) {

@@ -1,19 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/eval.h"
+#include "engine/eval/scores.h"
 
 namespace mea::convert {
-
-using Document = std::vector<int32_t>;
-
-int64_t NumTokens(std::span<const Document> documents);
 
 // Tokens of each part, at most.
 struct TextShares {

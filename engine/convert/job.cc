@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/convert/judge.h"
 #include "engine/convert/pivot.h"
+#include "engine/convert/statistics.h"
 #include "engine/model/model_weights.h"
 #include "kernels/machine.h"
 #include "kernels/status_macros.h"
@@ -15,15 +16,6 @@ namespace {
 
 // Enough to refit one projection well enough for choices to be compared.
 constexpr int64_t kProfileHealTokens = 8192;
-
-// The first documents, of so many tokens or a little more.
-std::span<const Document> FirstTokens(std::span<const Document> documents, int64_t tokens) {
-  size_t count = 0;
-  for (int64_t sum = 0; count < documents.size() && sum < tokens; ++count) {
-    sum += std::ssize(documents[count]);
-  }
-  return documents.first(count);
-}
 
 }  // namespace
 
@@ -93,7 +85,7 @@ absl::Status Job::SolveTasks(std::vector<SolveTask> tasks) {
 
 absl::StatusOr<LayerStatistics> Job::Statistics(std::span<const int> layers) {
   MEA_ASSIGN_OR_RETURN(Reader* const reader, TheReader());
-  return reader->Collect(text_.learn, layers, [this](int64_t done, int64_t total) {
+  return CollectStatistics(*reader, in_, text_.learn, layers, [this](int64_t done, int64_t total) {
     return Tell("calibrating", done, total);
   });
 }

@@ -1,23 +1,17 @@
 #include "engine/convert/judge.h"
 
-#include <array>
 #include <memory>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/convert/divergence.h"
+#include "engine/eval/divergence.h"
+#include "engine/eval/kv_formats.h"
 #include "kernels/status_macros.h"
 
 namespace mea::convert {
 namespace {
 
-// Ways to store the plain model's cache in fewer bytes.
-struct CacheDType {
-  const char* name;
-  DType dtype;
-};
-constexpr std::array kCacheDTypes = {CacheDType{"int8 cache of all heads", DType::kI8}};
-
-int64_t BytesPerToken(const ModelConfig& config, DType dtype) {
+int64_t BytesPerToken(const ModelConfig& config, const auto& dtype) {
   return MakeKvLayout(config, dtype, {}).BytesPerToken();
 }
 
@@ -57,28 +51,28 @@ absl::StatusOr<Judgement> Judge(const Checkpoint& plain, const Checkpoint& conve
   Judgement judgement{.num_tokens = NumTokens(text.held_out), .is_apart = text.is_apart};
   judgement.choices.push_back(
       {.name = "converted", .bytes_per_token = BytesPerToken(converted.config, DType::kBf16)});
-  for (const CacheDType& dtype : kCacheDTypes) {
-    judgement.choices.push_back(
-        {.name = dtype.name, .bytes_per_token = BytesPerToken(plain.config, dtype.dtype)});
+  const std::vector<KvFormat> formats = CompactKvFormats();
+  for (const KvFormat& format : formats) {
+    judgement.choices.push_back({.name = format.name + " cache of all heads",
+                                 .bytes_per_token = BytesPerToken(plain.config, format.dtype)});
   }
   Kept kept(work);
   bool is_known = kept.Load("plain loss", judgement.plain_loss);
   for (CacheChoice& choice : judgement.choices) is_known = is_known && kept.Load(choice);
   if (is_known) return judgement;
 
-  const auto open = [&](const Checkpoint& checkpoint, DType dtype) {
-    return Reader::Create(checkpoint, {.num_threads = num_threads, .kv_dtype = dtype});
-  };
-  MEA_ASSIGN_OR_RETURN(const auto reference, open(plain, DType::kF32));
   std::vector<std::unique_ptr<Reader>> readers;
-  MEA_ASSIGN_OR_RETURN(readers.emplace_back(), open(converted, DType::kF32));
-  for (const CacheDType& dtype : kCacheDTypes) {
-    MEA_ASSIGN_OR_RETURN(readers.emplace_back(), open(plain, dtype.dtype));
-  }
-  std::vector<Reader*> others;
-  for (const auto& reader : readers) others.push_back(reader.get());
+  const auto open = [&](const Checkpoint& checkpoint, const auto& dtype) {
+    MEA_ASSIGN_OR_RETURN(
+        readers.emplace_back(),
+        Reader::Create(checkpoint, {.num_threads = num_threads, .kv_dtype = dtype}));
+    return absl::OkStatus();
+  };
+  MEA_RETURN_IF_ERROR(open(plain, DType::kF32));
+  MEA_RETURN_IF_ERROR(open(converted, DType::kF32));
+  for (const KvFormat& format : formats) MEA_RETURN_IF_ERROR(open(plain, format.dtype));
   MEA_ASSIGN_OR_RETURN(const std::vector<Divergence> found,
-                       Compare(*reference, others, text.held_out, num_threads, progress));
+                       Compare(readers, text.held_out, num_threads, progress));
   judgement.plain_loss = found[0].loss;
   for (size_t i = 0; i < judgement.choices.size(); ++i) {
     CacheChoice& choice = judgement.choices[i];

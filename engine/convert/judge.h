@@ -4,8 +4,8 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/convert/calibration.h"
 #include "engine/convert/convert.h"
-#include "engine/convert/reader.h"
 #include "engine/convert/work_dir.h"
+#include "engine/eval/reader.h"
 
 namespace mea::convert {
 

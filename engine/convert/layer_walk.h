@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/convert/reader.h"
+#include "engine/eval/reader.h"
 
 namespace mea::convert {
 

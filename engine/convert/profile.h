@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/convert/divergence.h"
+#include "engine/eval/divergence.h"
 #include "engine/convert/healing.h"
 #include "engine/convert/layer_copy.h"
 #include "engine/convert/layer_walk.h"

@@ -1,11 +1,35 @@
 #include "engine/convert/statistics.h"
 
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "engine/convert/eigen.h"
+#include "kernels/status_macros.h"
 
 namespace mea::convert {
+
+absl::StatusOr<LayerStatistics> CollectStatistics(Reader& reader, const Checkpoint& checkpoint,
+                                                  std::span<const Document> documents,
+                                                  std::span<const int> layers,
+                                                  const TokensRead& progress) {
+  std::map<int, StatisticsCollector> collectors;
+  for (const int layer : layers) {
+    MEA_ASSIGN_OR_RETURN(std::vector<double> q_norm, ReadQueryNorm(checkpoint, layer));
+    collectors.try_emplace(layer, checkpoint.config, std::move(q_norm));
+  }
+  reader.model().set_on_projections([&](int layer, const QkvViews& qkv) {
+    if (const auto it = collectors.find(layer); it != collectors.end()) it->second.Add(qkv);
+  });
+  const absl::StatusOr<double> loss = reader.Loss(documents, progress);
+  reader.model().set_on_projections({});
+  MEA_RETURN_IF_ERROR(loss.status());
+  LayerStatistics statistics;
+  for (auto& [layer, collector] : collectors) {
+    statistics.emplace(layer, std::move(collector).Take());
+  }
+  return statistics;
+}
 
 StatisticsCollector::StatisticsCollector(const ModelConfig& config, std::vector<double> q_norm)
     : q_heads_(config.q_heads),

@@ -1,14 +1,21 @@
 #pragma once
 
+#include <span>
 #include <utility>
 #include <vector>
 
-#include "engine/config/config.h"
+#include "engine/checkpoint/checkpoint.h"
 #include "engine/convert/layer_weights.h"
 #include "engine/convert/problems.h"
-#include "engine/model/workspace.h"
+#include "engine/eval/reader.h"
 
 namespace mea::convert {
+
+// Statistics of these layers over a text that `reader`, of the checkpoint, reads.
+absl::StatusOr<LayerStatistics> CollectStatistics(Reader& reader, const Checkpoint& checkpoint,
+                                                  std::span<const Document> documents,
+                                                  std::span<const int> layers,
+                                                  const TokensRead& progress = {});
 
 // Sums up the outputs of one layer's projections while a text is read. With QK-norm each token's
 // keys are first divided by their mean size over the heads, since the norm divides them too, and

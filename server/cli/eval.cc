@@ -1,4 +1,4 @@
-#include "engine/eval.h"
+#include "engine/eval/scores.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -21,6 +21,7 @@
 #include "server/cli/command.h"
 #include "server/cli/engine_flags.h"
 #include "server/cli/in_range.h"
+#include "server/cli/kv_sweep.h"
 #include "server/cli/model_dir.h"
 
 namespace mea {
@@ -30,6 +31,8 @@ constexpr char kEvalExamples[] = R"(
 Examples:
   mea eval models/demo-mea --text models/eval/heldout.txt
   mea eval models/demo-mea --task models/eval/recall.jsonl --task models/eval/copy.jsonl --json
+  mea eval llama --text text.txt --kv-sweep                     what each --kv-dtype would lose
+  mea eval llama-mea --text text.txt --kv-sweep=int8 --reference llama   a conversion beside its origin
 
 A task is a file of lines {"prompt": "...", "answer": "..."}; a question is solved when the greedy
 continuation of its prompt begins with the answer.
@@ -45,6 +48,7 @@ struct EvalFlags {
   ModelLimits limits{.max_num_seqs = 16, .page_size = 32};
   int max_context = 0;
   int num_threads = 0;
+  KvSweepFlags kv_sweep;
   bool json = false;
 };
 
@@ -204,6 +208,16 @@ void Print(const nlohmann::ordered_json& report) {
 }
 
 absl::Status Eval(EvalFlags flags) {
+  if (!flags.kv_sweep.formats.empty()) {
+    if (flags.texts.size() != 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--kv-sweep compares on one text: --text is given ", flags.texts.size(), " times"));
+    }
+    MEA_ASSIGN_OR_RETURN(std::string text, ReadFile(flags.texts[0]));
+    return SweepKv(
+        flags.kv_sweep, flags.json,
+        {.model = flags.model_dir, .text = std::move(text), .num_threads = flags.num_threads});
+  }
   if (flags.texts.empty() && flags.tasks.empty()) {
     return absl::InvalidArgumentError("nothing to measure: give --text or --task");
   }
@@ -238,6 +252,7 @@ void AddEval(CLI::App& program, Action& action) {
       ->type_name("FILE.jsonl");
   AddWeightDType(command, flags->weight_dtype);
   AddKvDType(command, flags->kv_dtype);
+  AddKvSweep(command, flags->kv_sweep);
   AddKvCacheBytes(command, flags->kv_cache_bytes,
                   "what the texts need, at most a quarter of the machine's or container's memory");
   command

@@ -95,7 +95,7 @@ TEST(LayeringTest, OnlyTheServersLogSeesSpdlog) {
 
 TEST(LayeringTest, OnlyTheConverterSeesEigen) {
   EXPECT_THAT(Including("engine/convert/apply.cc", "<Eigen/Dense>"), IsEmpty());
-  EXPECT_THAT(Including("engine/eval.cc", "<Eigen/Dense>"),
+  EXPECT_THAT(Including("engine/eval/scores.cc", "<Eigen/Dense>"),
               ElementsAre(HasSubstr("Eigen is not for this room")));
 }
 

@@ -223,6 +223,31 @@ TEST(CliTest, EvalTakesTheCacheThatItsTextsNeed) {
   std::filesystem::remove_all(dir);
 }
 
+TEST(CliTest, EvalComparesFormatsOfTheCache) {
+  const std::string text = ::testing::TempDir() + "mea_sweep_" + std::to_string(getpid());
+  std::ofstream(text) << ReadFile(MEA_SOURCE_DIR "/models/eval/heldout.txt").substr(0, 2000);
+  const std::string eval = "eval " MEA_SOURCE_DIR "/models/demo-mea --text " + text;
+  Outcome outcome = RunMea(eval + " --kv-sweep=f32,int8 --sweep-tokens 200 --json");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto rows = nlohmann::json::parse(outcome.out)["rows"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[2]["cache"], "int8");
+  EXPECT_GT(rows[2]["kl"], 0);
+  EXPECT_EQ(rows[2]["share"], 1088. / 4096);
+  // Without formats: those that save bytes, as a table.
+  outcome = RunMea(eval + " --sweep-tokens 200 --reference " MEA_SOURCE_DIR
+                          "/models/demo-mea-full --kv-sweep");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("\nreference, bf16 "), HasSubstr("\nint8 ")));
+
+  EXPECT_THAT(RunMea(eval + " --kv-sweep=q8_0").err, HasSubstr("\"q8_0\" is none of bf16, "));
+  EXPECT_THAT(RunMea(eval + " --text " + text + " --kv-sweep").err,
+              HasSubstr("--kv-sweep compares on one text: --text is given 2 times"));
+  EXPECT_THAT(RunMea(eval + " --kv-sweep --kv-dtype int8").err, HasSubstr("--kv-dtype"));
+  EXPECT_THAT(RunMea(eval + " --sweep-tokens 9").err, HasSubstr("--kv-sweep"));
+  std::filesystem::remove(text);
+}
+
 TEST(CliTest, EveryCommandExplainsItselfWithExamples) {
   for (const char* command : {"serve", "generate", "health", "inspect", "plan"}) {
     const Outcome outcome = RunMea(std::string(command) + " --help");

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/convert/calibration.h"
 #include "engine/storage/files.h"
 #include "tests/engine/convert/convert_harness.h"
 

@@ -6,9 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 
-#include "engine/convert/divergence.h"
+#include "engine/eval/kv_formats.h"
 #include "tests/engine/convert/convert_harness.h"
 
 namespace mea::convert {
@@ -17,29 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::ConvertHarness;
 using ::testing::HasSubstr;
-
-TEST(DivergenceTest, IsThatOfTheSoftmaxes) {
-  const std::vector<float> plain = {1, 2, 3};
-  const std::vector<float> other = {5, 2, 1};
-  double z[2] = {};
-  for (int i = 0; i < 3; ++i) {
-    z[0] += std::exp(plain[i]);
-    z[1] += std::exp(other[i]);
-  }
-  double kl = 0;
-  for (int i = 0; i < 3; ++i) {
-    const double p = std::exp(plain[i]) / z[0];
-    kl += p * std::log(p / (std::exp(other[i]) / z[1]));
-  }
-  const TokenDivergence found = Diverge(plain, other, 1);
-  EXPECT_NEAR(found.kl, kl, 1e-6);
-  EXPECT_NEAR(found.loss, -std::log(std::exp(2) / z[1]), 1e-6);
-  EXPECT_FALSE(found.same_top1);
-  // What all logits have in common changes nothing.
-  const TokenDivergence shifted = Diverge(plain, std::vector<float>{11, 12, 13}, 1);
-  EXPECT_NEAR(shifted.kl, 0, 1e-5);
-  EXPECT_TRUE(shifted.same_top1);
-}
 
 class JudgeTest : public ::testing::Test {
  protected:
@@ -126,15 +102,20 @@ TEST_F(JudgeTest, TheFiguresAreThoseOfTheModelsAlone) {
                                                     .held_out = options_.held_out_tokens})
                                    .value();
   EXPECT_EQ(judgement.num_tokens, NumTokens(text.held_out));
-  const auto loss_of = [&](const Checkpoint& checkpoint, DType dtype) {
+  const auto loss_of = [&](const Checkpoint& checkpoint, const auto& dtype) {
     const auto reader = Reader::Create(checkpoint, {.num_threads = 1, .kv_dtype = dtype}).value();
     return reader->Loss(text.held_out).value();
   };
   const double plain = loss_of(in, DType::kF32);
   EXPECT_NEAR(judgement.plain_loss, plain, 1e-5);
-  ASSERT_EQ(judgement.choices.size(), 2u);
+  const std::vector<KvFormat> formats = CompactKvFormats();
+  ASSERT_EQ(judgement.choices.size(), 1 + formats.size());
   EXPECT_NEAR(judgement.choices[0].loss_increase, loss_of(out, DType::kF32) - plain, 1e-5);
-  EXPECT_NEAR(judgement.choices[1].loss_increase, loss_of(in, DType::kI8) - plain, 1e-5);
+  for (size_t i = 0; i < formats.size(); ++i) {
+    const CacheChoice& choice = judgement.choices[1 + i];
+    EXPECT_EQ(choice.name, formats[i].name + " cache of all heads");
+    EXPECT_NEAR(choice.loss_increase, loss_of(in, formats[i].dtype) - plain, 1e-5);
+  }
   EXPECT_EQ(judgement.choices[0].bytes_per_token, report.bytes_per_token_after);
   EXPECT_GT(judgement.choices[0].kl, judgement.choices[1].kl);
   EXPECT_LT(judgement.choices[0].top1, 1);

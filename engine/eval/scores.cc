@@ -1,4 +1,4 @@
-#include "engine/eval.h"
+#include "engine/eval/scores.h"
 
 #include <algorithm>
 #include <fstream>
@@ -64,6 +64,31 @@ Request RequestOf(const Tokenizer& tokenizer, const Question& question) {
 
 }  // namespace
 
+int64_t NumTokens(std::span<const Document> documents) {
+  int64_t count = 0;
+  for (const Document& document : documents) count += std::ssize(document);
+  return count;
+}
+
+absl::Status CheckTokens(std::span<const Document> documents, int vocab_size) {
+  for (const Document& document : documents) {
+    for (const int32_t id : document) {
+      if (id < vocab_size) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", id, " is beyond vocab_size ", vocab_size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::span<const Document> FirstTokens(std::span<const Document> documents, int64_t tokens) {
+  size_t count = 0;
+  for (int64_t sum = 0; count < documents.size() && sum < tokens; ++count) {
+    sum += std::ssize(documents[count]);
+  }
+  return documents.first(count);
+}
+
 absl::StatusOr<EvalRequests> RequestsOfText(const Tokenizer& tokenizer, std::string_view text,
                                             std::span<const int32_t> end_tokens, int max_context) {
   MEA_ASSIGN_OR_RETURN(const Documents documents,
@@ -109,11 +134,10 @@ absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string
   return documents;
 }
 
-absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
-                                         std::span<const std::vector<int32_t>> documents) {
+absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core, std::span<const Document> documents) {
   TextScore score;
   Collectors collectors;
-  for (const std::vector<int32_t>& document : documents) {
+  for (const Document& document : documents) {
     Request request{.prompt = document, .prompt_logprobs = true};
     request.stopping.max_tokens = 1;
     MEA_RETURN_IF_ERROR(Submit(core, std::move(request), collectors));
@@ -171,6 +195,20 @@ absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer
     if (text.starts_with(questions[i].answer)) ++score.num_correct;
   }
   return score;
+}
+
+absl::StatusOr<Documents> ContinueGreedily(EngineCore& core, std::span<const Document> prompts,
+                                           int num_tokens) {
+  Collectors collectors;
+  for (const Document& prompt : prompts) {
+    Request request{.prompt = prompt};
+    request.stopping = {.max_tokens = num_tokens, .ignore_eos = true};
+    MEA_RETURN_IF_ERROR(Submit(core, std::move(request), collectors));
+  }
+  MEA_RETURN_IF_ERROR(RunToEnd(core, collectors));
+  Documents continuations;
+  for (const auto& collector : collectors) continuations.push_back(std::move(collector->tokens));
+  return continuations;
 }
 
 }  // namespace mea

@@ -21,7 +21,14 @@ struct TextScore {
   double nats_per_byte() const { return nats / static_cast<double>(num_bytes); }
 };
 
-using Documents = std::vector<std::vector<int32_t>>;
+using Document = std::vector<int32_t>;
+using Documents = std::vector<Document>;
+
+int64_t NumTokens(std::span<const Document> documents);
+// INVALID_ARGUMENT for a token that a model of so many does not know.
+absl::Status CheckTokens(std::span<const Document> documents, int vocab_size);
+// The first documents, of so many tokens or a little more.
+std::span<const Document> FirstTokens(std::span<const Document> documents, int64_t tokens);
 
 // Reads the text as documents that end with one of `end_tokens` (a text without any is one
 // document), each with the tokens that the tokenizer puts before a prompt. A document longer than
@@ -32,8 +39,7 @@ absl::StatusOr<Documents> SplitDocuments(const Tokenizer& tokenizer, std::string
 
 // The loss on all tokens of the documents except their first; num_bytes stays 0. INVALID_ARGUMENT
 // for a document longer than the model's context less one.
-absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core,
-                                         std::span<const std::vector<int32_t>> documents);
+absl::StatusOr<TextScore> ScoreDocuments(EngineCore& core, std::span<const Document> documents);
 
 // The requests that scoring sends: how many, and the tokens of the longest, including its output.
 struct EvalRequests {
@@ -67,5 +73,9 @@ EvalRequests RequestsOfTask(const Tokenizer& tokenizer, const std::vector<Questi
 // A question is solved when the greedy continuation of its prompt begins with the answer.
 absl::StatusOr<TaskScore> ScoreTask(EngineCore& core, const Tokenizer& tokenizer,
                                     const std::vector<Question>& questions);
+
+// The most likely `num_tokens` tokens after each prompt, one after the other; no token ends them.
+absl::StatusOr<Documents> ContinueGreedily(EngineCore& core, std::span<const Document> prompts,
+                                           int num_tokens);
 
 }  // namespace mea

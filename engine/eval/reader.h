@@ -8,17 +8,16 @@
 #include "absl/status/statusor.h"
 #include "engine/batch.h"
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/convert/calibration.h"
-#include "engine/convert/problems.h"
+#include "engine/eval/scores.h"
 #include "engine/model/model.h"
 #include "kvcache/kv_cache.h"
 
-namespace mea::convert {
+namespace mea {
 
 // Reports the progress of a reading; an error ends it.
 using TokensRead = std::function<absl::Status(int64_t tokens_done, int64_t tokens_total)>;
 
-// Whole documents that one pass reads, side by side.
+// Whole documents that one pass reads, side by side. None has more tokens than a pass.
 using TextBatch = std::span<const Document>;
 std::vector<TextBatch> BatchesOf(std::span<const Document> documents);
 
@@ -32,13 +31,14 @@ PredictingRows PredictingRowsOf(TextBatch batch);
 struct ReaderOptions {
   int num_threads = 0;  // 0 = UsableCpus()
   DType kv_dtype = DType::kF32;
+  int longest = 0;  // document for ForwardTail, in tokens
 };
 
 // A checkpoint that reads texts on the CPU: a model and a small cache. Weights stay mapped. One
 // thread drives it.
 class Reader {
  public:
-  static constexpr int kBatchTokens = 1024;  // of a batch, at most; no document has more
+  static constexpr int kBatchTokens = 1024;  // of a pass, at most
   static constexpr int kMaxLogitRows = 64;
 
   static absl::StatusOr<std::unique_ptr<Reader>> Create(const Checkpoint& checkpoint,
@@ -47,6 +47,9 @@ class Reader {
   // Readies model and cache for a pass in pieces (Model::Begin), or runs all of it.
   void Begin(TextBatch batch);
   void Forward(TextBatch batch);
+  // The same for a document of up to options.longest tokens, in several passes: the last one is of
+  // its last `tail` tokens alone, at most kBatchTokens, which are the rows of Logits.
+  void ForwardTail(const Document& document, int tail);
   TensorView token_ids() const { return batch_.token_ids(); }
   Model& model() { return *model_; }
   const Model& model() const { return *model_; }
@@ -56,19 +59,14 @@ class Reader {
 
   // Nats per token.
   absl::StatusOr<double> Loss(std::span<const Document> documents, const TokensRead& progress = {});
-  // Statistics of these layers over the text.
-  absl::StatusOr<LayerStatistics> Collect(std::span<const Document> documents,
-                                          std::span<const int> layers,
-                                          const TokensRead& progress = {});
 
  private:
-  explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Reader() = default;
   void Build(TextBatch batch);
-  const Checkpoint& checkpoint_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvCache> kv_;
   Batch batch_;
 };
 
-}  // namespace mea::convert
+}  // namespace mea

@@ -1,14 +1,12 @@
-#include "engine/convert/reader.h"
+#include "engine/eval/reader.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
-#include "engine/convert/statistics.h"
 #include "engine/model/model_weights.h"
 #include "kernels/status_macros.h"
 
-namespace mea::convert {
+namespace mea {
 namespace {
 
 constexpr int kMaxNumSeqs = 64;
@@ -47,7 +45,7 @@ PredictingRows PredictingRowsOf(TextBatch batch) {
 
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(const Checkpoint& checkpoint,
                                                        const ReaderOptions& options) {
-  std::unique_ptr<Reader> reader(new Reader(checkpoint));
+  std::unique_ptr<Reader> reader(new Reader());
   MEA_ASSIGN_OR_RETURN(reader->backend_, CreateCpuBackend({.num_threads = options.num_threads}));
   MEA_ASSIGN_OR_RETURN(ModelWeights weights, LoadWeights(checkpoint, {.prefault = false}));
   MEA_ASSIGN_OR_RETURN(reader->model_,
@@ -58,7 +56,8 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(const Checkpoint& checkpo
                                       .page_size = kPageSize}));
   const KvLayout layout = reader->model_->MakeKvLayout(options.kv_dtype, kPageSize);
   // Each sequence may leave most of a page unused.
-  const auto pages = layout.PagesFor(kBatchTokens) + kMaxNumSeqs * layout.PagesFor(1);
+  const auto pages = std::max(layout.PagesFor(kBatchTokens) + kMaxNumSeqs * layout.PagesFor(1),
+                              layout.PagesFor(std::max(options.longest, 1)));
   MEA_ASSIGN_OR_RETURN(reader->kv_,
                        KvCache::Create(*reader->backend_, layout, static_cast<int>(pages)));
   return reader;
@@ -88,6 +87,20 @@ void Reader::Forward(TextBatch batch) {
   model_->Forward(batch_, *kv_);
 }
 
+void Reader::ForwardTail(const Document& document, int tail) {
+  const auto num_tokens = static_cast<int>(document.size());
+  MEA_CHECK(0 < tail && tail <= std::min(num_tokens, kBatchTokens));
+  Sequence sequence(Request{.prompt = document}, nullptr, kv_->NewPageTable(), 0);
+  for (int begin = 0; begin < num_tokens;) {
+    const int end =
+        begin < num_tokens - tail ? std::min(begin + kBatchTokens, num_tokens - tail) : num_tokens;
+    MEA_CHECK(kv_->Reserve(sequence.pages, begin, end));
+    batch_.Build({{.sequence = &sequence, .begin = begin, .num_tokens = end - begin}}, kPageSize);
+    model_->Forward(batch_, *kv_);
+    begin = end;
+  }
+}
+
 absl::StatusOr<double> Reader::Loss(std::span<const Document> documents,
                                     const TokensRead& progress) {
   double nats = 0;
@@ -114,25 +127,4 @@ absl::StatusOr<double> Reader::Loss(std::span<const Document> documents,
   return nats / static_cast<double>(num_predicted);
 }
 
-absl::StatusOr<LayerStatistics> Reader::Collect(std::span<const Document> documents,
-                                                std::span<const int> layers,
-                                                const TokensRead& progress) {
-  std::map<int, StatisticsCollector> collectors;
-  for (const int layer : layers) {
-    MEA_ASSIGN_OR_RETURN(std::vector<double> q_norm, ReadQueryNorm(checkpoint_, layer));
-    collectors.try_emplace(layer, checkpoint_.config, std::move(q_norm));
-  }
-  model_->set_on_projections([&](int layer, const QkvViews& qkv) {
-    if (const auto it = collectors.find(layer); it != collectors.end()) it->second.Add(qkv);
-  });
-  const absl::StatusOr<double> loss = Loss(documents, progress);
-  model_->set_on_projections({});
-  MEA_RETURN_IF_ERROR(loss.status());
-  LayerStatistics statistics;
-  for (auto& [layer, collector] : collectors) {
-    statistics.emplace(layer, std::move(collector).Take());
-  }
-  return statistics;
-}
-
-}  // namespace mea::convert
+}  // namespace mea

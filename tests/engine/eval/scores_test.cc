@@ -1,7 +1,8 @@
-#include "engine/eval.h"
+#include "engine/eval/scores.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -89,6 +90,27 @@ TEST_F(EvalTest, TheDemoModelRecallsWhatItReadAndNotWhatItDidNot) {
   const TaskScore score = ScoreTask(*core_, *tokenizer_, questions).value();
   EXPECT_EQ(score.num_questions, 2);
   EXPECT_EQ(score.num_correct, 1);
+}
+
+// An end token is a token like any other there.
+TEST_F(EvalTest, GreedyContinuationsAreTheLikeliestTokensWhateverTheyAre) {
+  const Documents prompts = {tokenizer_->Encode("37+14=51\n"), tokenizer_->Encode("Once upon a")};
+  const Documents found = ContinueGreedily(*core_, prompts, 300).value();
+  ASSERT_EQ(found.size(), 2u);
+  bool has_end = false;
+  for (size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(found[i].size(), 300u);
+    has_end = has_end || std::ranges::find(found[i], end_tokens_[0]) != found[i].end();
+    // The loss of what was found is the least for its first token.
+    Document read = prompts[i];
+    read.push_back(found[i][0]);
+    const double least = ScoreDocuments(*core_, std::span(&read, 1)).value().nats;
+    for (const int32_t other : {found[i][0] + 1, found[i][0] + 2}) {
+      read.back() = other;
+      EXPECT_LT(least, ScoreDocuments(*core_, std::span(&read, 1)).value().nats);
+    }
+  }
+  EXPECT_TRUE(has_end);
 }
 
 TEST(ReadQuestionsTest, BrokenLinesAreNamed) {

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/convert/reader.h"
+#include "engine/eval/reader.h"
 
-namespace mea::convert {
+namespace mea {
 
 // How a model's predictions of a text differ from the plain model's: means over the tokens.
 struct Divergence {
@@ -24,9 +25,10 @@ struct TokenDivergence {
 };
 TokenDivergence Diverge(std::span<const float> plain, std::span<const float> other, int32_t target);
 
-// One pass of each over the documents. The first is the plain model itself: kl 0, top1 1.
-absl::StatusOr<std::vector<Divergence>> Compare(Reader& plain, std::span<Reader* const> others,
+// One pass of each over the documents. The first reader is the plain model, compared with itself:
+// kl 0, top1 1.
+absl::StatusOr<std::vector<Divergence>> Compare(std::span<const std::unique_ptr<Reader>> readers,
                                                 std::span<const Document> documents,
                                                 int num_threads, const TokensRead& progress = {});
 
-}  // namespace mea::convert
+}  // namespace mea

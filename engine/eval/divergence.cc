@@ -1,4 +1,4 @@
-#include "engine/convert/divergence.h"
+#include "engine/eval/divergence.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include "engine/weights/in_parallel.h"
 #include "kernels/status_macros.h"
 
-namespace mea::convert {
+namespace mea {
 namespace {
 
 // log sum exp, and where the maximum is.
@@ -41,27 +41,26 @@ TokenDivergence Diverge(std::span<const float> plain, std::span<const float> oth
           .same_top1 = p.top == q.top};
 }
 
-absl::StatusOr<std::vector<Divergence>> Compare(Reader& plain, std::span<Reader* const> others,
+absl::StatusOr<std::vector<Divergence>> Compare(std::span<const std::unique_ptr<Reader>> readers,
                                                 std::span<const Document> documents,
                                                 int num_threads, const TokensRead& progress) {
-  std::vector<Divergence> sums(1 + others.size(), {.top1 = 0});
+  std::vector<Divergence> sums(readers.size(), {.top1 = 0});
   int64_t num_predicted = 0;
   int64_t read = 0;
   std::vector<TokenDivergence> tokens(Reader::kMaxLogitRows);
   for (const TextBatch batch : BatchesOf(documents)) {
-    plain.Forward(batch);
-    for (Reader* const other : others) other->Forward(batch);
+    for (const auto& reader : readers) reader->Forward(batch);
     const PredictingRows predicting = PredictingRowsOf(batch);
     const auto num_rows = std::ssize(predicting.rows);
     for (int64_t first = 0; first < num_rows; first += Reader::kMaxLogitRows) {
       const int64_t count = std::min<int64_t>(Reader::kMaxLogitRows, num_rows - first);
       const auto rows = std::span(predicting.rows).subspan(first, count);
-      const TensorView expected = plain.Logits(rows);
+      const TensorView expected = readers[0]->Logits(rows);
       const auto row_of = [](const TensorView& logits, int64_t i) {
         return std::span<const float>(logits.row<float>(i), logits.shape[1]);
       };
       for (size_t model = 0; model < sums.size(); ++model) {
-        const TensorView logits = model == 0 ? expected : others[model - 1]->Logits(rows);
+        const TensorView logits = model == 0 ? expected : readers[model]->Logits(rows);
         InParallel(count, /*least=*/4, num_threads, [&](int64_t begin, int64_t end) {
           for (int64_t i = begin; i < end; ++i) {
             tokens[i] =
@@ -89,4 +88,4 @@ absl::StatusOr<std::vector<Divergence>> Compare(Reader& plain, std::span<Reader*
   return sums;
 }
 
-}  // namespace mea::convert
+}  // namespace mea
