@@ -23,12 +23,16 @@ using ::testing::HasSubstr;
 struct Residual {
   const char* name;
   const char* base;
+  // The share of the divergence that healing may leave. Refitting alone, without making up for what
+  // the residual lacks, leaves 1.4 to 2.5 times what healing does; this is between the two.
+  double most_left = 0;
   bool has_biases = false;
 };
-constexpr Residual kResiduals[] = {{"llama", "llama"},       {"llama with biases", "llama", true},
-                                   {"qwen2", "qwen2"},       {"qwen3", "qwen3"},
-                                   {"mixtral", "mixtral"},   {"qwen3_moe", "qwen3_moe"},
-                                   {"norms behind", "olmo2"}};
+constexpr Residual kResiduals[] = {
+    {"llama", "llama", 0.09},       {"llama with biases", "llama", 0.09, true},
+    {"qwen2", "qwen2", 0.125},      {"qwen3", "qwen3", 0.048},
+    {"mixtral", "mixtral", 0.11},   {"qwen3_moe", "qwen3_moe", 0.165},
+    {"norms behind", "olmo2", 0.09}};
 
 // Norms stand behind attention and feed-forward network, and none before.
 void MakeOlmo(const ConvertHarness& harness, const testing::RandomCheckpointSpec& spec) {
@@ -87,7 +91,7 @@ TEST(HealingTest, PredictionsComeBackInEveryFamily) {
     options.heal = true;
     options.out = harness.path("healed");
     const ConvertReport report = Convert(options).value();
-    EXPECT_LT(report.judgement->choices[0].kl, 0.6 * before);
+    EXPECT_LT(report.judgement->choices[0].kl, family.most_left * before);
     EXPECT_EQ(report.healing->layers, 2);
     const std::string_view base = family.base;
     EXPECT_EQ(report.healing->layers_with_experts, base == "mixtral" ? 2 : base == "qwen3_moe");
