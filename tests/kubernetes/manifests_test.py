@@ -197,10 +197,11 @@ def test_a_claim_takes_the_place_of_the_empty_directory():
     assert volume == {"name": "weight-cache", "persistentVolumeClaim": {"claimName": "weights"}}
 
 
-def test_images_have_the_version_of_the_project():
+def test_versions_are_those_of_the_project_and_the_oldest_cluster():
     version = re.search(r"project\(mea VERSION (\S+)", (rendered.ROOT / "CMakeLists.txt").read_text())[1]
     chart = yaml.safe_load((rendered.CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
+    assert chart["kubeVersion"] == f">={OLDEST}-0"
     for objects in rendered.everything().values():
         for container in rendered.containers(objects):
             assert container["image"].endswith(f":{version}")
