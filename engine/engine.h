@@ -68,6 +68,18 @@ struct MemoryPlan {
   int64_t graphs_bytes = 0;   // set aside for a device's graphs of decode steps, an estimate
 };
 
+// One sequence in flight, a completion of a request.
+struct SequenceInfo {
+  std::string request_id;
+  int completion = 0;
+  bool is_running = false;  // false: it waits for its turn
+  int prompt_tokens = 0;
+  int output_tokens = 0;
+  int64_t kv_bytes = 0;  // cache memory it holds, in whole pages; others may share them
+  int64_t kv_bytes_uncompressed = 0;  // the same pages, had all virtual heads been stored
+};
+inline constexpr int kMaxListedSequences = 64;
+
 // A consistent snapshot, published by the engine thread after every step.
 struct EngineStats {
   KvCacheStats kv;
@@ -125,6 +137,9 @@ class Engine {
   virtual absl::Status health() const { return absl::OkStatus(); }
 
   virtual EngineStats stats() const = 0;
+  // The sequences in flight a moment ago, running ones first, at most kMaxListedSequences. Lists
+  // are made only while somebody asks every few seconds: the first answer is empty.
+  virtual std::vector<SequenceInfo> ListSequences() = 0;
   // Time of the last sign of life of the engine thread (a layer of a step, or an idle wait).
   virtual absl::Time last_heartbeat() const = 0;
 };

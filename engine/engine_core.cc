@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/prompt_logprobs.h"
+#include "engine/sequence_list.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
@@ -372,6 +373,14 @@ LoadForecast EngineCore::MakeForecast() const {
   forecast.step_time = budget_.step_time().Fit();
   forecast.is_known = budget_.step_time().is_known();
   return forecast;
+}
+
+std::vector<SequenceInfo> EngineCore::ListSequences() const {
+  std::vector<SequenceInfo> list;
+  for (const auto& [sequence, is_running] : scheduler_.First(kMaxListedSequences)) {
+    list.push_back(InfoOf(*sequence, is_running, kv_->layout()));
+  }
+  return list;
 }
 
 EngineStats EngineCore::stats() const {

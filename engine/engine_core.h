@@ -69,6 +69,8 @@ class EngineCore {
   const Deadlines& deadlines() const { return deadlines_; }
   EngineStats stats() const;
   LoadForecast MakeForecast() const;
+  // See Engine::ListSequences.
+  std::vector<SequenceInfo> ListSequences() const;
 
  private:
   void FinishExpired(absl::Time now);

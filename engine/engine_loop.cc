@@ -153,6 +153,8 @@ EngineStats EngineLoop::stats() const {
   return stats;
 }
 
+std::vector<SequenceInfo> EngineLoop::ListSequences() { return sequence_list_.Ask(Now()); }
+
 absl::Time EngineLoop::last_heartbeat() const { return absl::FromUnixNanos(heartbeat_ns_.load()); }
 
 void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(Now())); }
@@ -236,6 +238,9 @@ void EngineLoop::Announce() {
     stats_.device = CountersSinceStart();
     health_ = core_.device_status();
     for (const std::string& id : core_.finished_ids()) in_flight_.erase(id);
+  }
+  if (sequence_list_.IsWanted(!core_.has_work(), now)) {
+    sequence_list_.Publish(core_.ListSequences(), now);
   }
   request_ended_.notify_all();
   core_.Deliver();

@@ -13,6 +13,7 @@
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/engine_core.h"
+#include "engine/sequence_list.h"
 #include "kernels/late_memory.h"
 
 namespace mea {
@@ -49,6 +50,7 @@ class EngineLoop final : public Engine {
 
   absl::Status health() const override;
   EngineStats stats() const override;
+  std::vector<SequenceInfo> ListSequences() override;
   absl::Time last_heartbeat() const override;
 
  private:
@@ -87,6 +89,7 @@ class EngineLoop final : public Engine {
   const BackendCounters counters_at_start_;
   std::atomic<int64_t> heartbeat_ns_;
   Admission admission_;  // locked after mutex_
+  SequenceList sequence_list_;
 
   // The standard library's, as all of this room: the thread sanitizer does not see Abseil's, whose
   // waits with a timeout go by the wall clock besides.

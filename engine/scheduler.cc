@@ -288,6 +288,17 @@ void Scheduler::Commit(const Schedule& schedule) {
   }
 }
 
+std::vector<std::pair<const Sequence*, bool>> Scheduler::First(int most) const {
+  std::vector<std::pair<const Sequence*, bool>> first;
+  for (const Queue* queue : {&running_, &waiting_, &siblings_}) {
+    for (const auto& sequence : *queue) {
+      if (std::ssize(first) == most) return first;
+      first.emplace_back(sequence.get(), queue == &running_);
+    }
+  }
+  return first;
+}
+
 LoadForecast Scheduler::MakeForecast(int max_context) const {
   const KvCacheStats kv = kv_->stats();
   LoadForecast forecast{.num_steps = num_steps_,

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/load_forecast.h"
@@ -84,6 +85,10 @@ class Scheduler {
   // All work, with what is known of its future. The caller fills in the times, and the budget if
   // steps have a smaller one than max_batch_tokens.
   LoadForecast MakeForecast(int max_context) const;
+
+  // Up to `most` sequences and whether they run, in the order of their turns: those that do first,
+  // siblings that wait for one of them last.
+  std::vector<std::pair<const Sequence*, bool>> First(int most) const;
 
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }

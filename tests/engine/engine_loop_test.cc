@@ -119,6 +119,25 @@ TEST(EngineLoopTest, AnIdIsInUseUntilItsRequestEnds) {
   EXPECT_TRUE(second->Wait().status.ok());
 }
 
+TEST(EngineLoopTest, TheListOfSequencesFollowsThemToTheirEnd) {
+  auto loop = MakeLoop();
+  EXPECT_TRUE(loop->ListSequences().empty());
+  const Request request = RandomRequest(1, 5, 4000, kVocab);
+  auto sink = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(request, sink).ok());
+  std::vector<SequenceInfo> list;
+  for (int i = 0; i < 4000 && list.empty(); ++i) {
+    absl::SleepFor(absl::Milliseconds(5));
+    list = loop->ListSequences();
+  }
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].request_id, request.id);
+  EXPECT_GT(list[0].kv_bytes, 0);
+  EXPECT_TRUE(loop->Cancel(request.id));
+  sink->Wait();
+  EXPECT_TRUE(loop->ListSequences().empty());
+}
+
 // Calls `then` when its request has ended, on the engine thread.
 class ThenSink final : public TokenSink {
  public:

@@ -209,6 +209,24 @@ EngineStats FakeEngine::stats() const {
   return stats;
 }
 
+std::vector<SequenceInfo> FakeEngine::ListSequences() {
+  absl::MutexLock lock(&mu_);
+  std::vector<SequenceInfo> list;
+  for (const RunningPtr& running : in_flight_) {
+    if (std::ssize(list) == kMaxListedSequences) break;
+    const bool is_running = std::ssize(list) < options_.max_num_seqs;
+    const int64_t tokens = is_running ? int64_t{PagesOf(*running)} * kPageSize : 0;
+    list.push_back({.request_id = running->request.id,
+                    .completion = running->completion,
+                    .is_running = is_running,
+                    .prompt_tokens = static_cast<int>(running->request.prompt.size()),
+                    .output_tokens = running->num_drawn,
+                    .kv_bytes = tokens * kBytesPerToken,
+                    .kv_bytes_uncompressed = tokens * kUncompressedBytesPerToken});
+  }
+  return list;
+}
+
 absl::Time FakeEngine::last_heartbeat() const {
   absl::MutexLock lock(&mu_);
   return heart_stopped_.value_or(Now());

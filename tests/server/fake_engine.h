@@ -81,6 +81,7 @@ class FakeEngine final : public Engine {
       ABSL_LOCKS_EXCLUDED(mu_);
   void Drain(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mu_);
   EngineStats stats() const override ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<SequenceInfo> ListSequences() override ABSL_LOCKS_EXCLUDED(mu_);
   absl::Time last_heartbeat() const override ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status health() const override ABSL_LOCKS_EXCLUDED(mu_);
 
