@@ -5,6 +5,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <cmath>
 #include <map>
 #include <utility>
 #include <vector>
@@ -210,6 +211,17 @@ void Metrics::CountRequest(absl::StatusCode code, std::string_view finish_reason
           {{"code", absl::StatusCodeToString(code)}, {"finish_reason", std::string(finish_reason)}})
       .Increment();
   if (code == absl::StatusCode::kOk) Observe(e2e_, e2e);
+}
+
+LatencyBuckets Metrics::BucketsOf(const prometheus::Histogram& histogram) {
+  LatencyBuckets buckets;
+  uint64_t before = 0;
+  for (const auto& bucket : histogram.Collect().histogram.bucket) {
+    buckets.counts.push_back(bucket.cumulative_count - before);
+    before = bucket.cumulative_count;
+    if (std::isfinite(bucket.upper_bound)) buckets.bounds.push_back(bucket.upper_bound);
+  }
+  return buckets;
 }
 
 std::string Metrics::Text(const MetricsSources& sources) const {

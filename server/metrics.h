@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -43,6 +44,13 @@ struct MetricsSources {
   const GrammarCompiler* grammars = nullptr;  // null: there are none
 };
 
+// What a histogram has seen since the start: counts[i] values of at most bounds[i], and more than
+// the bound before; one count more than bounds.
+struct LatencyBuckets {
+  std::vector<double> bounds;  // seconds
+  std::vector<uint64_t> counts;
+};
+
 // What /metrics shows. Events are counted where they happen; everything that others know is
 // read from their stats at the scrape. Thread-safe.
 class Metrics {
@@ -58,12 +66,16 @@ class Metrics {
   // Once per call; `finish_reason` ("stop", "length") is empty unless the code is OK.
   void CountRequest(absl::StatusCode code, std::string_view finish_reason, absl::Duration e2e);
 
+  LatencyBuckets first_token() const { return BucketsOf(first_token_); }
+  LatencyBuckets inter_token() const { return BucketsOf(inter_token_); }
+
   // Prometheus text format 0.0.4.
   std::string Text(const MetricsSources& sources) const;
 
  private:
   prometheus::Histogram& AddHistogram(const std::string& name, const std::string& help,
                                       const prometheus::Histogram::BucketBoundaries& buckets);
+  static LatencyBuckets BucketsOf(const prometheus::Histogram& histogram);
   static void Observe(prometheus::Histogram& histogram, absl::Duration duration) {
     histogram.Observe(absl::ToDoubleSeconds(duration));
   }

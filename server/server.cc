@@ -27,12 +27,13 @@
 #include "server/notification.h"
 #include "server/openai/error.h"
 #include "server/openai/routes.h"
+#include "server/page/page.h"
 #include "server/port_watch.h"
+#include "server/ready_line.h"
 #include "server/reset_watch.h"
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/stats_log.h"
-#include "server/status_page.h"
 
 namespace mea {
 namespace {
@@ -111,6 +112,7 @@ class GrpcServer final : public Server {
 
   const ServerOptions options_;
   Serving serving_;
+  LoadHistory history_;
   LibraryLog library_log_{serving_.log};
   ConnectionLimits max_connections_;
   // Their jobs use serving_, so they end first.
@@ -218,9 +220,6 @@ HttpOptions GrpcServer::OptionsOfHttp(const std::string& listen, int max_connect
 
 absl::Status GrpcServer::ListenAdmin() {
   if (options_.admin.empty()) return absl::OkStatus();
-  const auto status_page = [this] {
-    return HttpAnswer{200, "text/html; charset=utf-8", StatusPage(serving_)};
-  };
   const auto metrics = [this] {
     return HttpAnswer{200, kMetricsContentType, serving_.MetricsText()};
   };
@@ -228,10 +227,11 @@ absl::Status GrpcServer::ListenAdmin() {
   if (!options_.open_metrics) {
     metrics_page = Guard(options_.access, Right::kMetrics, std::move(metrics_page));
   }
+  std::vector<HttpServer::Route> routes = PageRoutes(serving_, history_, /*has_api=*/false);
+  routes.push_back(Page("/health", [this] { return Health(); }));
+  routes.push_back(std::move(metrics_page));
   auto admin =
-      HttpServer::Start(OptionsOfHttp(options_.admin, max_connections_.admin),
-                        {Guard(options_.access, Right::kMetrics, Page("/", status_page)),
-                         Page("/health", [this] { return Health(); }), std::move(metrics_page)});
+      HttpServer::Start(OptionsOfHttp(options_.admin, max_connections_.admin), std::move(routes));
   if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -244,8 +244,11 @@ absl::Status GrpcServer::ListenHttp() {
   options.error_answer = [](int code, std::string_view message) {
     return openai::ErrorAnswer(code, message);
   };
-  auto http =
-      HttpServer::Start(std::move(options), openai::Routes(serving_, options_.open_metrics));
+  std::vector<HttpServer::Route> routes = openai::Routes(serving_, options_.open_metrics);
+  for (HttpServer::Route& route : PageRoutes(serving_, history_, /*has_api=*/true)) {
+    routes.push_back(std::move(route));
+  }
+  auto http = HttpServer::Start(std::move(options), std::move(routes));
   if (!http.ok()) return OfFlag(kHttpFlag, http.status());
   http_ = *std::move(http);
   return absl::OkStatus();
@@ -291,6 +294,7 @@ void GrpcServer::WatchHeartbeat() {
     serving_.readiness.Set(alive && heard ? ServingState::kServing : ServingState::kStalled);
     memory_trim_.Look(serving_.text_budget.taken() == 0 && serving_.requests.size() == 0, now);
     stats_log_.Look(now);
+    history_.Look(serving_.engine.stats(), now);
   }
 }
 

@@ -18,7 +18,7 @@ std::string ApiDescription(bool has_keys, bool open_metrics) {
       {"content", {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}};
   for (const auto& [path, methods] : description["paths"].items()) {
     const bool is_open =
-        path == "/health" || path == "/ping" || (path == "/metrics" && open_metrics);
+        path == "/" || path == "/health" || path == "/ping" || (path == "/metrics" && open_metrics);
     for (Json& operation : methods) {
       if (is_open) {
         operation["security"] = Json::array();

@@ -175,7 +175,10 @@ TEST(KeysTest, EachPathNeedsItsRight) {
   EXPECT_EQ(codes("GET", "/ping"), "+++++");
   EXPECT_EQ(codes("POST", "/ping"), "+++++");
   EXPECT_EQ(codes("GET", "/metrics", /*admin=*/true), "uudd+");
-  EXPECT_EQ(codes("GET", "/", /*admin=*/true), "uudd+");
+  for (const bool admin : {false, true}) {
+    EXPECT_EQ(codes("GET", "/", admin), "+++++");
+    EXPECT_EQ(codes("GET", "/status.json", admin), "uudd+");
+  }
   EXPECT_EQ(codes("GET", "/health", /*admin=*/true), "+++++");
 }
 
@@ -198,7 +201,7 @@ TEST(KeysTest, MetricsCanBeOpened) {
   const KeyServer s({}, {}, /*open_metrics=*/true);
   EXPECT_EQ(s.Http("GET", "/metrics")->status, 200);
   EXPECT_EQ(s.Http("GET", "/metrics", "", "", /*admin=*/true)->status, 200);
-  EXPECT_EQ(s.Http("GET", "/", "", "", /*admin=*/true)->status, 401);
+  EXPECT_EQ(s.Http("GET", "/status.json", "", "", /*admin=*/true)->status, 401);
 }
 
 TEST(KeysTest, ARefusalIsOpenAisErrorObject) {

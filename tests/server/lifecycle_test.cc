@@ -95,6 +95,7 @@ TEST(LifecycleTest, DrainRefusesNewRequestsAndLetsRunningOnesFinish) {
   EXPECT_EQ(refused.error_message(), "the server is DRAINING");
   std::string head;
   EXPECT_EQ(f.HttpGet("/health", &head), "DRAINING\n");
+  EXPECT_THAT(f.HttpGet("/status.json"), HasSubstr("\"state\":\"DRAINING\""));
   EXPECT_THAT(head, StartsWith("HTTP/1.1 503"));
 
   f.engine.Step(6);
@@ -261,20 +262,6 @@ TEST(LifecycleTest, AnAddressThatCannotBeHadIsSaidOfItsFlag) {
             "--admin '127.0.0.1:99999' is not HOST:PORT with a port of 0..65535");
   EXPECT_EQ(again("127.0.0.1:0", "", "127.0.0.1").message(),
             "--http '127.0.0.1' is not HOST:PORT with a port of 0..65535");
-}
-
-TEST(LifecycleTest, StatusPageIsForPeople) {
-  ServerFixture f;
-  std::string head;
-  const std::string page = f.HttpGet("/", &head);
-  EXPECT_THAT(head, HasSubstr("text/html"));
-  EXPECT_THAT(page, AllOf(HasSubstr("<td>fake</td>"), HasSubstr("SERVING"),
-                          HasSubstr("100.00 KiB (200.00 KiB uncompressed, ratio 0.500)"),
-                          HasSubstr("8 key and value heads cached of 16 attended"),
-                          HasSubstr("weights 1000 B, workspace 500 B, scratch 300 B"),
-                          HasSubstr("11 graph replays, 12 eager runs, 13 graphs of 70 B")));
-  f.HttpGet("/nothing", &head);
-  EXPECT_THAT(head, StartsWith("HTTP/1.1 404"));
 }
 
 TEST(ReadinessTest, StateOnlyGetsWorseButForAStallThatEnds) {

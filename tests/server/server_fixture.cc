@@ -21,7 +21,7 @@ ServerFixture::ServerFixture(FakeEngineOptions options, bool vllm_names,
     : engine(std::move(options)), metrics({.model_name = "fake", .vllm_names = vllm_names}) {
   LibraryLog::Silence();
   server_options.listen = server_options.admin = server_options.http = "127.0.0.1:0";
-  server_options.model_name = "fake";
+  if (server_options.model_name.empty()) server_options.model_name = "fake";
   server_options.stall_timeout = absl::Milliseconds(500);
   auto started = Server::Start(std::move(server_options), engine, *tokenizer, metrics, *log);
   MEA_CHECK(started.ok());

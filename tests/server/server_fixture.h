@@ -54,7 +54,8 @@ class LogLines {
 // A server on free ports of the loopback, before a fake engine, and clients of it.
 class ServerFixture {
  public:
-  // Addresses, the model's name and the patience of `server_options` are the fixture's.
+  // Addresses and the patience of `server_options` are the fixture's, and the model's name unless
+  // it has one.
   explicit ServerFixture(FakeEngineOptions options = {}, bool vllm_names = false,
                          ServerOptions server_options = {});
 

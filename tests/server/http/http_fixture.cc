@@ -97,7 +97,7 @@ RawAnswer RawClient::Read(bool head_only) {
   if (!absl::StartsWith(answer.head, "HTTP/1.1 ")) return answer;
   EXPECT_TRUE(absl::SimpleAtoi(answer.head.substr(9, 3), &answer.code)) << answer.head;
   int64_t length = 0;
-  if (head_only || answer.code == 204) {
+  if (head_only || answer.code == 204 || answer.code == 304) {
     answer.whole = true;
   } else if (answer.Header("Transfer-Encoding") == "chunked") {
     for (std::string size; (size = ReadUntil("\r\n")) != "0\r\n";) {

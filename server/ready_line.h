@@ -6,9 +6,6 @@
 
 namespace mea {
 
-// For people: what is served, how much memory the cache takes and would take, and the load.
-std::string StatusPage(const Serving& serving);
-
 // The line that `serve` prints when it is ready. An empty address is off.
 std::string ReadyLine(const Serving& serving, const std::string& listen, const std::string& admin,
                       const std::string& http, bool has_tls);
