@@ -30,6 +30,7 @@ absl::Status RunBlank(Model& model, const KvCache& kv, std::span<const int> leng
   std::vector<int32_t> rows(std::min<size_t>(lengths.size(), model.limits().max_logit_rows));
   std::iota(rows.begin(), rows.end(), 0);
   model.Logits(rows);
+  model.ProbeRows();
   return model.backend().Synchronize();
 }
 
