@@ -14,13 +14,13 @@ constexpr int kMaxCandidates = 8;
 constexpr int kTimedRuns = 3;
 // Chunks of prompts come in all sizes. Each shape keeps a plan of some hundred bytes.
 constexpr size_t kMaxPlans = 4096;
-constexpr uint32_t kWantedAlignment = 16;  // of one vector load
+constexpr uint32_t kVectorBytes = 16;     // of one load
+constexpr uint32_t kMostAlignment = 256;  // that the library asks for
 
-uint32_t AlignmentOf(const void* address, int64_t stride_bytes) {
-  const uint64_t bits = reinterpret_cast<uint64_t>(address) | static_cast<uint64_t>(stride_bytes);
-  const uint64_t lowest = bits & (~bits + 1);
-  return lowest == 0 ? kWantedAlignment
-                     : static_cast<uint32_t>(std::min<uint64_t>(lowest, kWantedAlignment));
+uint32_t AlignmentOf(const void* address, int64_t stride_bytes = 0) {
+  const uint64_t bits =
+      reinterpret_cast<uint64_t>(address) | static_cast<uint64_t>(stride_bytes) | kMostAlignment;
+  return static_cast<uint32_t>(bits & (~bits + 1));
 }
 
 template <typename Opaque>
@@ -108,7 +108,7 @@ bool Gemm::RunSkinny(TensorView x, const Projection& projection) {
   const int in_features = static_cast<int>(w.shape[1]);
   const uint32_t alignment =
       std::min(AlignmentOf(x.data, x.stride[0] * 2), AlignmentOf(w.data, w.stride[0] * 2));
-  if (x.shape[0] > kMaxSkinnyRows || in_features % 8 != 0 || alignment < kWantedAlignment ||
+  if (x.shape[0] > kMaxSkinnyRows || in_features % 8 != 0 || alignment < kVectorBytes ||
       SkinnyGemmPartials(out_features, in_features) > scratch_.max_partials ||
       SkinnyGemmTickets(out_features, in_features) > scratch_.max_tickets) {
     return false;
@@ -143,18 +143,16 @@ void Gemm::RunCublas(TensorView x, const Projection& projection) {
         .from = bias.as<float>(), .to = scratch_.bias, .count = static_cast<int>(w.shape[0])};
     if (!runtime_->Check(LaunchNarrow(params, runtime_->stream()))) return;
   }
-  const Shape shape{
-      .m = x.shape[0],
-      .n = w.shape[0],
-      .k = w.shape[1],
-      .x_stride = x.stride[0],
-      .w_stride = w.stride[0],
-      .out_stride = out.stride[0],
-      .alignment = std::min({AlignmentOf(x.data, x.stride[0] * 2),
-                             AlignmentOf(w.data, w.stride[0] * 2), AlignmentOf(operands.bias, 0),
-                             AlignmentOf(out.data, out.stride[0] * (is_wide ? 4 : 2))}),
-      .out_is_f32 = is_wide,
-      .has_bias = !bias.empty()};
+  const Shape shape{.m = x.shape[0],
+                    .n = w.shape[0],
+                    .k = w.shape[1],
+                    .x_stride = x.stride[0],
+                    .w_stride = w.stride[0],
+                    .out_stride = out.stride[0],
+                    .alignment = std::min({AlignmentOf(x.data), AlignmentOf(w.data),
+                                           AlignmentOf(operands.bias), AlignmentOf(out.data)}),
+                    .out_is_f32 = is_wide,
+                    .has_bias = !bias.empty()};
   const Plan* plan = FindPlan(shape, operands);
   if (plan == nullptr) return;
   // Shapes are shared by layers, biases are not.

@@ -63,7 +63,7 @@ class Gemm {
   struct Shape {
     int64_t m, n, k;
     int64_t x_stride, w_stride, out_stride;
-    uint32_t alignment;  // bytes, of every operand and row: a power of two up to 16
+    uint32_t alignment;  // bytes, of every operand: a power of two up to 256
     bool out_is_f32;
     bool has_bias;
     auto operator<=>(const Shape&) const = default;
