@@ -22,18 +22,22 @@ __device__ __forceinline__ constexpr int TokenBytes(int token) {
   return token / kTile * (kTile * head_dim * 2) + token % kTile * 128;
 }
 
-// Where a lane points ldmatrix: token lane % 16 of sixteen, granule 2 j + lane / 16 of a chunk.
-// Granule pairs j and j + 4 are one chunk apart. Read as they lie, registers 0 and 2 are the B of
-// eight tokens' keys, 1 and 3 of the next eight's; transposed, 0 and 1 are the B of eight elements
-// of values, 2 and 3 of the next eight.
+// Where a lane points ldmatrix in a chunk, for its first two granules; those of granules 2 j and
+// 2 j + 1 follow by At. Four matrices of eight tokens by one granule come in the order in which
+// products take them, two neighbouring registers at a time: of keys, read as they lie, both
+// granules of eight tokens and then of the next eight; of values, transposed, one granule of both
+// eights and then the next granule.
 struct LaneOffsets {
-  int granule[4];
+  int keys;
+  int values;
 
-  __device__ explicit LaneOffsets(int lane) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      granule[j] = lane % 16 * 128 + ((2 * j + lane / 16) ^ (lane % 8)) * 16;
-    }
+  __device__ explicit LaneOffsets(int lane)
+      : keys((lane / 16 * 8 + lane % 8) * 128 + ((lane / 8 % 2) ^ (lane % 8)) * 16),
+        values(lane % 16 * 128 + ((lane / 16) ^ (lane % 8)) * 16) {}
+
+  // The swizzle is an exclusive or, and slabs are aligned to a kilobyte.
+  __device__ __forceinline__ static const std::byte* At(const std::byte* slab, int offset, int j) {
+    return slab + (offset ^ (j * 32));
   }
 };
 
@@ -53,10 +57,10 @@ __device__ __forceinline__ void DotKeys(const uint32_t (&q)[head_dim / 16][4],
 #pragma unroll
     for (int b = 0; b < kBlocks; b += 2) {
       uint32_t fragment[4];
-      LdMatrix4(fragment,
-                keys + TokenBytes<head_dim>(b * 8) + k / 4 * kChunkBytes + offsets.granule[k % 4]);
-      MmaBf16(dot[b], q[k], fragment[0], fragment[2]);
-      MmaBf16(dot[b + 1], q[k], fragment[1], fragment[3]);
+      LdMatrix4(fragment, LaneOffsets::At(keys, offsets.keys, k % 4) + TokenBytes<head_dim>(b * 8) +
+                              k / 4 * kChunkBytes);
+      MmaBf16(dot[b], q[k], fragment[0], fragment[1]);
+      MmaBf16(dot[b + 1], q[k], fragment[2], fragment[3]);
     }
   }
 }
@@ -105,8 +109,8 @@ __device__ __forceinline__ void AddValues(const float (&p)[kBlocks][4], const st
 #pragma unroll
     for (int j = 0; j < head_dim / 16; ++j) {
       uint32_t fragment[4];
-      LdMatrix4Trans(fragment, values + TokenBytes<head_dim>(b * 8) + j / 4 * kChunkBytes +
-                                   offsets.granule[j % 4]);
+      LdMatrix4Trans(fragment, LaneOffsets::At(values, offsets.values, j % 4) +
+                                   TokenBytes<head_dim>(b * 8) + j / 4 * kChunkBytes);
       MmaBf16(o[2 * j], weights, fragment[0], fragment[1]);
       MmaBf16(o[2 * j + 1], weights, fragment[2], fragment[3]);
       if constexpr (rounding == WeightRounding::kTwoBf16) {
