@@ -50,6 +50,22 @@ HWY_INLINE void StoreFirst(Words v, int count, float* to) {
   _mm256_maskstore_ps(to, (__m256i)(lanes < count), (__m256)v);
 }
 
+// Writes the low byte of every lane.
+HWY_INLINE void StoreBytes(Words v, void* to) {
+  const __m256i low = _mm256_set1_epi32(0x0c080400);
+  const __m256i quads = _mm256_shuffle_epi8((__m256i)v, low);
+  _mm_storel_epi64(
+      static_cast<__m128i*>(to),
+      _mm_unpacklo_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1)));
+}
+
+HWY_INLINE int32_t SumOfLanes(Words v) {
+  __m128i sum =
+      _mm_add_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}
+
 // Transposes eight rows of eight elements.
 HWY_INLINE void Transpose(Words (&rows)[kLanes]) {
   __m256i v[8], t[8];

@@ -17,7 +17,7 @@ HWY_DIAGNOSTICS_OFF(disable : 4701, ignored "-Wuninitialized")
 #include <immintrin.h>
 HWY_DIAGNOSTICS(pop)
 
-#define MEA_LANES_TARGET "avx512f,avx512bw,avx512dq,avx512vl"
+#define MEA_LANES_TARGET "avx512f,avx512bw,avx512dq,avx512vl,prfchw"
 
 HWY_PUSH_ATTRIBUTES(MEA_LANES_TARGET)
 namespace mea::cpu {
@@ -56,6 +56,13 @@ HWY_INLINE void StoreFirst(Words v, int count, float* to) {
   const uint32_t mask = count >= kLanes ? 0xffff : (1u << std::max(count, 0)) - 1;
   _mm512_mask_storeu_epi32(to, static_cast<__mmask16>(mask), (__m512i)v);
 }
+
+// Writes the low byte of every lane.
+HWY_INLINE void StoreBytes(Words v, void* to) {
+  _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)v));
+}
+
+HWY_INLINE int32_t SumOfLanes(Words v) { return _mm512_reduce_add_epi32((__m512i)v); }
 
 // Transposes sixteen rows of sixteen elements.
 HWY_INLINE void Transpose(Words (&rows)[kLanes]) {

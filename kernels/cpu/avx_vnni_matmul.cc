@@ -27,7 +27,7 @@ bool HasAvxVnniProducts() {
          __builtin_cpu_supports("fma");
 }
 
-ProductKernels GetAvxVnniMatMulKernels() { return kByteKernels<VnniKind>; }
+ProductKernels GetAvxVnniMatMulKernels() { return kByteKernels<Int8Few, Int8Many>; }
 ProductKernels GetAvxVnniInt4MatMulKernels() { return kByteKernels<Int4Kind>; }
 
 }  // namespace mea::cpu

@@ -27,6 +27,7 @@ struct Bf16Kind {
   using Preparation = PlainWeights<Weight>;
   static constexpr int kUnitVectors = 1;
   static constexpr int kPreparedVectors = 1;
+  static constexpr int64_t kMostDepth = 640;
   // A register tile has 24 sums, two vectors of weights, one of x.
   using Groups = RowGroups<16, 12>;
 
@@ -64,10 +65,27 @@ struct Bf16Kind {
   };
 };
 
-void RoundRows(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed) {
+HWY_INLINE Words PairsOf(Words first, Words second) {
+  return (Words)_mm512_cvtne2ps_pbh((Floats)second, (Floats)first);
+}
+
+// One row lies as it is.
+void RoundRow(const PackArgs& args) {
+  for (int64_t i = 0; i < args.k; i += 2 * kLanes) {
+    const FirstBytes low(4 * (args.k - i)), high(4 * (args.k - i - kLanes));
+    StoreFirst(PairsOf(low.Load(args.x + i), high.Load(args.x + i + kLanes)),
+               static_cast<int>(std::min<int64_t>(kLanes, (args.k - i + 1) / 2)),
+               args.packed + i / 2);
+  }
+}
+
+void RoundRows(const PackArgs& args) {
+  if (args.num_rows == 1) return RoundRow(args);
   constexpr int kDepth = 2 * kLanes;
+  const auto [x, x_stride, num_rows, k, packed, share, num_shares] = args;
   const Bf16Kind::Groups rows(num_rows);
-  for (int group = 0; group < rows.num_groups; ++group) {
+  const int end_group = args.EndGroup(rows.num_groups);
+  for (int group = args.FirstGroup(rows.num_groups); group < end_group; ++group) {
     const int begin = rows.RowOf(group);
     const int count = rows.RowsOf(group);
     float* target = packed + begin * Bf16Kind::RowFloats(k);
@@ -77,9 +95,7 @@ void RoundRows(const float* x, int64_t x_stride, int num_rows, int64_t k, float*
       Words pairs[kLanes];
       for (int r = 0; r < kLanes; ++r) {
         const float* row = x + (begin + std::min(r, count - 1)) * x_stride + i;
-        const auto first = (Floats)low.Load(row);
-        const auto second = (Floats)high.Load(row + kLanes);
-        pairs[r] = (Words)_mm512_cvtne2ps_pbh(second, first);
+        pairs[r] = PairsOf(low.Load(row), high.Load(row + kLanes));
       }
       Transpose(pairs);
       for (int j = 0; j < kLanes && target < end; ++j, target += count) {
@@ -110,6 +126,7 @@ ProductKernels GetBf16MatMulKernels() {
   return {.max_streamed_rows = Bf16Kind::Groups::kMaxFewRows,
           .packs_few_rows = true,
           .few_outs = kLanes,
+          .most_rows = kMostPanelRows,
           .many_outs = 4 * kTileOuts,
           .row_floats = Bf16Kind::RowFloats,
           .pack_rows = RoundRows,

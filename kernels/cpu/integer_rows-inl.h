@@ -108,16 +108,17 @@ float RoundStretch(const float* x, int64_t depth, int rows, int16_t* to) {
   return top / 32767.0f;
 }
 
-void RoundRows(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed) {
-  const PackedRows rows(num_rows, k);
-  auto* const integers = reinterpret_cast<int16_t*>(packed);
-  for (int group = 0; group < rows.num_groups; ++group) {
+void RoundRows(const cpu::PackArgs& args) {
+  const PackedRows rows(args.num_rows, args.k);
+  auto* const integers = reinterpret_cast<int16_t*>(args.packed);
+  const int end = args.EndGroup(rows.num_groups);
+  for (int group = args.FirstGroup(rows.num_groups); group < end; ++group) {
     const int count = rows.RowsOf(group);
     for (int r = 0; r < count; ++r) {
       const int row = rows.RowOf(group) + r;
-      for (int64_t begin = 0; begin < k; begin += kStretch) {
-        packed[rows.ScalesAt(begin) + row] =
-            RoundStretch(x + row * x_stride + begin, rows.DepthAt(begin), count,
+      for (int64_t begin = 0; begin < args.k; begin += kStretch) {
+        args.packed[rows.ScalesAt(begin) + row] =
+            RoundStretch(args.x + row * args.x_stride + begin, rows.DepthAt(begin), count,
                          integers + rows.IntegersAt(begin, group) + r * kStep);
       }
     }

@@ -20,6 +20,7 @@ namespace HWY_NAMESPACE {
 using cpu::kPanelDepth;
 using cpu::kPanelOuts;
 using cpu::MatMulBlock;
+using cpu::PackArgs;
 
 // Rows and outputs of a register tile over packed operands: 12 accumulators, 2 weights, 1 x.
 constexpr int kTileRows = 6;
@@ -182,16 +183,17 @@ HWY_INLINE Vec VectorOf(const T* row, int64_t i, int64_t k) {
 }
 
 // [group][k / kLanes][rows of the group][kLanes]
-void PackRows(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed) {
-  const RowGroups groups(num_rows, k);
-  for (int group = 0; group < groups.num_groups; ++group) {
+void PackRows(const PackArgs& args) {
+  const RowGroups groups(args.num_rows, args.k);
+  const int end = args.EndGroup(groups.num_groups);
+  for (int group = args.FirstGroup(groups.num_groups); group < end; ++group) {
     const int begin = groups.RowOf(group);
     const int rows = groups.RowOf(group + 1) - begin;
-    float* target = packed + begin * groups.padded_k;
+    float* target = args.packed + begin * groups.padded_k;
     for (int r = 0; r < rows; ++r) {
-      const float* row = x + (begin + r) * x_stride;
-      for (int64_t i = 0; i < k; i += kLanes) {
-        hn::Store(VectorOf(row, i, k), F32(), target + i * rows + r * kLanes);
+      const float* row = args.x + (begin + r) * args.x_stride;
+      for (int64_t i = 0; i < args.k; i += kLanes) {
+        hn::Store(VectorOf(row, i, args.k), F32(), target + i * rows + r * kLanes);
       }
     }
   }

@@ -39,16 +39,32 @@ struct RegisterLoop {
   int64_t flops;  // of a round
 };
 
+// The rows of a block of a product, and the share of their groups that one call packs.
+struct PackArgs {
+  const float* x;
+  int64_t x_stride;
+  int num_rows;
+  int64_t k;
+  float* packed;  // of all groups
+  int share = 0;
+  int num_shares = 1;
+
+  int FirstGroup(int num_groups) const { return share * num_groups / num_shares; }
+  int EndGroup(int num_groups) const { return (share + 1) * num_groups / num_shares; }
+};
+
 // The operations for one kind of weights.
 struct ProductKernels {
   int max_streamed_rows = kMaxStreamedRows;  // the most that are few
   bool packs_few_rows = false;               // whether x is packed for them, too
-  // Blocks should have a multiple of these outputs where rows are few, and so many where not.
+  // Blocks of few rows should have a multiple of these outputs, blocks of many rows at most so many
+  // rows and outputs.
   int few_outs = 12;
+  int most_rows = kPanelRows;
   int many_outs = kPanelOuts;
   // Packed memory of a row. Rows are consecutive: a block begins behind those of the rows before.
   int64_t (*row_floats)(int64_t k);
-  void (*pack_rows)(const float* x, int64_t x_stride, int num_rows, int64_t k, float* packed);
+  void (*pack_rows)(const PackArgs& args);
   // `scratch` holds MatMulScratchFloats(num_rows), or is null if rows are few.
   void (*multiply)(const MatMulBlock& block, float* scratch);
   RegisterLoop loop;

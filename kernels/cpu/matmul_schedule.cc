@@ -1,6 +1,7 @@
 #include "kernels/cpu/matmul_schedule.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/int4_rows.h"
 
@@ -33,6 +34,44 @@ const std::vector<int32_t>* OrderOf(const TensorView& w) {
 }
 
 }  // namespace
+
+int PackShares(int64_t num_rows, int64_t num_blocks) {
+  constexpr int64_t kRowsPerShare = 24;
+  return static_cast<int>(std::max<int64_t>(1, num_rows / (num_blocks * kRowsPerShare)));
+}
+
+ManyRowsCut CutManyRows(int64_t num_rows, std::span<const Projection> projections,
+                        const ProductKernels& kernels, int num_threads) {
+  // What a block costs besides its multiply-adds of a row and an output: as many as these rows
+  // for each output, whose weights are prepared, and as many as these in all, until weights that
+  // nobody has read ahead are there.
+  constexpr int64_t kPrepareRows = 5;
+  constexpr int64_t kStart = 700;
+  constexpr int64_t kLeastRows = 48;
+  // Packed rows stay in the second-level cache while the outputs pass by.
+  constexpr int64_t kPackedFloats = (384 << 10) / sizeof(float);
+  const int64_t k = projections[0].w.shape[1];
+  const int64_t most_rows =
+      std::clamp<int64_t>(kPackedFloats / kernels.row_floats(k), kPanelRows, kernels.most_rows);
+  ManyRowsCut best = {};
+  int64_t least_cost = std::numeric_limits<int64_t>::max();
+  int64_t row_blocks = CeilDiv(num_rows, most_rows);
+  do {
+    for (int64_t outs = kernels.many_outs; outs > 0; outs -= kPanelOuts) {
+      int64_t items = 0;
+      for (const Projection& projection : projections) {
+        items += row_blocks * CeilDiv(projection.w.shape[0], outs);
+      }
+      const int64_t rows = CeilDiv(num_rows, row_blocks);
+      const int64_t cost = CeilDiv(items, num_threads) * (outs * (rows + kPrepareRows) + kStart);
+      if (cost < least_cost) {
+        least_cost = cost;
+        best = {.row_blocks = row_blocks, .outs = outs};
+      }
+    }
+  } while (num_rows / ++row_blocks >= kLeastRows);
+  return best;
+}
 
 int GroupOf(const TensorView& w) { return w.int4 == nullptr ? 0 : w.int4->group; }
 
@@ -74,24 +113,32 @@ void MatMulSchedule::RunAlike(const MatMulArgs& args, const ProductKernels& kern
   const int64_t num_rows = x.shape[0];
   const int64_t k = x.shape[1];
   const bool streams = kernels.Streams(num_rows);
-  const int64_t row_blocks = streams ? 1 : CeilDiv(num_rows, kPanelRows);
+  int64_t num_outs = 0;
+  for (const Projection& projection : projections) num_outs += projection.w.shape[0];
+  const auto [row_blocks, outs] =
+      streams ? ManyRowsCut{.row_blocks = 1,
+                            .outs = StreamedOuts(num_outs, pool.num_threads(), kernels.few_outs)}
+              : CutManyRows(num_rows, projections, kernels, pool.num_threads());
   const auto row_of = [&](int64_t block) { return block * num_rows / row_blocks; };
 
   const bool packs = kernels.Packs(num_rows);
   const int64_t row_floats = kernels.row_floats(k);
   float* const packed = packs ? packed_.Ensure(num_rows * row_floats) : nullptr;
   if (packs) {
-    pool.ParallelFor(row_blocks, [&](int64_t block, int) {
+    const int num_shares = PackShares(num_rows, row_blocks);
+    pool.ParallelFor(row_blocks * num_shares, [&](int64_t item, int) {
+      const int64_t block = item / num_shares;
       const int64_t row = row_of(block);
-      kernels.pack_rows(x.row<float>(row), x.stride[0], static_cast<int>(row_of(block + 1) - row),
-                        k, packed + row * row_floats);
+      kernels.pack_rows({.x = x.row<float>(row),
+                         .x_stride = x.stride[0],
+                         .num_rows = static_cast<int>(row_of(block + 1) - row),
+                         .k = k,
+                         .packed = packed + row * row_floats,
+                         .share = static_cast<int>(item % num_shares),
+                         .num_shares = num_shares});
     });
   }
 
-  int64_t num_outs = 0;
-  for (const Projection& projection : projections) num_outs += projection.w.shape[0];
-  const int64_t outs =
-      streams ? StreamedOuts(num_outs, pool.num_threads(), kernels.few_outs) : kernels.many_outs;
   int64_t out_blocks = 0;
   for (const Projection& projection : projections) {
     out_blocks += CeilDiv(projection.w.shape[0], outs);

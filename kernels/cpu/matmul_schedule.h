@@ -16,6 +16,18 @@ namespace mea::cpu {
 // that nobody has read ahead. A multiple of `unit`.
 int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit);
 
+// Into how many shares of PackArgs to cut each of some blocks of rows: enough for many threads,
+// which wait for the last one before the product begins.
+int PackShares(int64_t num_rows, int64_t num_blocks);
+
+// How a product of many rows is cut: its rows into `row_blocks`, its outputs into blocks of `outs`.
+struct ManyRowsCut {
+  int64_t row_blocks;
+  int64_t outs;
+};
+ManyRowsCut CutManyRows(int64_t num_rows, std::span<const Projection> projections,
+                        const ProductKernels& kernels, int num_threads);
+
 // MatMulBlock::w_group.
 int GroupOf(const TensorView& w);
 

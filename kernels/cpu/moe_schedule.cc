@@ -133,8 +133,11 @@ void MoeSchedule::Pack(TensorView x, const ProductKernels& product, ThreadPool& 
   pool.ParallelFor(std::ssize(panels_), [&](int64_t i, int) {
     const Panel& panel = panels_[i];
     if (!product.Packs(panel.num_rows)) return;
-    product.pack_rows(x.row<float>(panel.row), x.stride[0], panel.num_rows, k,
-                      packed + panel.row * row_floats);
+    product.pack_rows({.x = x.row<float>(panel.row),
+                       .x_stride = x.stride[0],
+                       .num_rows = panel.num_rows,
+                       .k = k,
+                       .packed = packed + panel.row * row_floats});
   });
 }
 

@@ -17,6 +17,7 @@
 //   BytesOf(k)                  the bytes of k of them
 //   kUnitVectors                the vectors of weights that it multiplies at a time
 //   kPreparedVectors            what these become before
+//   kMostDepth                  of k in a panel, which has to fit the first-level cache
 //   Groups                      how rows are grouped
 //   FewVectors(rows)            the vectors of outputs at a time where rows are few
 //   Preparation                 of a block and the rows of a vector of outputs: writes the units
@@ -48,6 +49,8 @@ constexpr int kVectorBytes = 4 * kLanes;
 // Vectors of outputs of a register tile where rows are many.
 constexpr int kTileVectors = 2;
 constexpr int kTileOuts = kTileVectors * kLanes;
+// Rows of a block: their weights are transposed once for all of them.
+constexpr int kMostPanelRows = 512;
 
 // The elements of a row in some bytes.
 template <typename Kind>
@@ -74,8 +77,14 @@ struct Stretch {
 
   int64_t depth() const { return end - begin; }
 };
-Stretch StretchAt(int64_t begin, int64_t k) {
-  return {.begin = begin, .end = std::min(k, begin + kPanelDepth)};
+
+// The depth of a panel: the stretches of k are as even as whole vectors of weights allow, since a
+// short one would not pay for loading and storing its sums.
+template <typename Kind>
+int64_t PanelDepth(int64_t k) {
+  constexpr int64_t kStep = DepthOf<Kind>(kVectorBytes);
+  const int64_t count = (k + Kind::kMostDepth - 1) / Kind::kMostDepth;
+  return (k + count * kStep - 1) / (count * kStep) * kStep;
 }
 
 // The groups of rows that meet the weights together. Up to kFew rows are one group; more are dealt
@@ -91,7 +100,7 @@ struct RowGroups {
   // The least of many rows.
   static constexpr int kLeastRows = [] {
     int least = kMost;
-    for (int rows = kFew + 1; rows <= kPanelRows; ++rows) {
+    for (int rows = kFew + 1; rows <= kMostPanelRows; ++rows) {
       least = std::min(least, rows / GroupsOf(rows));
     }
     return least;
@@ -189,9 +198,17 @@ void StreamTile(const MatMulBlock& block, int out) {
       LoadTransposed<Kind>(rows[c], i, block.k, transposed);
       preparations[c](transposed, i, &in_memory[0][c], kVectors);
     }
+    const Words* weights = in_memory[0];
+    if constexpr (kRows == 1 && Kind::kUnitVectors == 1) {
+      // The only use of the weights: they stay in registers.
+      if (block.k - i >= kStepDepth) {
+        MEA_UNROLL
+        for (int unit = 0; unit < kLanes; ++unit) Kind::Multiply(x, weights, ahead, sums);
+        continue;
+      }
+    }
     // Otherwise the weights would stay in registers, and the sums would leave them.
     asm("" : "+m"(in_memory));
-    const Words* weights = in_memory[0];
     int64_t num_units = UnitsOf<Kind>(std::min<int64_t>(kStepDepth, block.k - i));
     asm("" : "+r"(num_units));  // not unrolled: GCC would mix the units
     for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
@@ -240,6 +257,17 @@ void TransposePanel(const MatMulBlock& block, int out, Stretch k, Words* weights
   }
 }
 
+// The lines that a group of rows will write, each in another page: the stores would wait for them.
+template <int kRows>
+HWY_INLINE void AskForResults(const MatMulBlock& block, int row, int out) {
+  float* const first = block.out + row * block.out_stride + out;
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kTileVectors; ++c) {
+      __builtin_prefetch(first + r * block.out_stride + c * kLanes, 1);
+    }
+  }
+}
+
 // One group of rows against a panel. Their sums lie in `kept`, [kRows][kTileOuts], between two
 // stretches.
 template <typename Kind, int kRows>
@@ -255,6 +283,7 @@ void MultiplyPanel(const Panel& panel, int row, const float* x, ReadAhead<1>& re
       sums[r][c] = panel.k.begin == 0 ? Floats{} : vectors[r * kTileVectors + c];
     }
   }
+  if (panel.k.end == block.k) AskForResults<kRows>(block, row, panel.out);
   const Words* weights = panel.weights;
   const int64_t num_units = UnitsOf<Kind>(panel.k.depth());
   ReadAhead<1> ahead = read_ahead;
@@ -293,14 +322,19 @@ void MultiplyMany(const MatMulBlock& block, float* scratch) {
   static constexpr auto kTable = PanelTable<Kind>(
       std::make_integer_sequence<int, Groups::kMostRows - Groups::kLeastRows + 1>());
   const Groups rows(block.num_rows);
+  const int64_t depth = PanelDepth<Kind>(block.k);
   auto* const weights = reinterpret_cast<Words*>(scratch);
-  float* const kept = scratch + kTileOuts * kPanelDepth / 2;
+  constexpr int64_t kPanelFloats =
+      Kind::kMostDepth / DepthOf<Kind>(kVectorBytes) * kStepVectors<Kind> * kTileVectors * kLanes;
+  static_assert(kPanelFloats <= kPanelOuts * kPanelDepth);
+  float* const kept = scratch + kPanelFloats;
   for (int out = 0; out < block.num_outs; out += kTileOuts) {
     ReadAhead<1> ahead = {
         .next = reinterpret_cast<const char*>(static_cast<const Weight*>(block.w) +
                                               (out + kTileOuts) * block.w_stride),
         .step = (4 * kTileOuts + rows.num_groups - 1) / rows.num_groups};
-    for (Stretch k = StretchAt(0, block.k); k.begin < block.k; k = StretchAt(k.end, block.k)) {
+    for (int64_t begin = 0; begin < block.k; begin += depth) {
+      const Stretch k = {.begin = begin, .end = std::min(block.k, begin + depth)};
       TransposePanel<Kind>(block, out, k, weights);
       const Panel panel = {.block = block, .out = out, .k = k, .weights = weights};
       for (int group = 0; group < rows.num_groups; ++group) {
@@ -314,11 +348,11 @@ void MultiplyMany(const MatMulBlock& block, float* scratch) {
   }
 }
 
-template <typename Kind>
+template <typename Few, typename Many = Few>
 void MultiplyTransposed(const MatMulBlock& block, float* scratch) {
-  if (scratch != nullptr) return MultiplyMany<Kind>(block, scratch);
+  if (scratch != nullptr) return MultiplyMany<Many>(block, scratch);
   static constexpr auto kTable =
-      StreamTable<Kind>(std::make_integer_sequence<int, Kind::Groups::kMaxFewRows>());
+      StreamTable<Few>(std::make_integer_sequence<int, Few::Groups::kMaxFewRows>());
   kTable[block.num_rows - 1](block);
 }
 

@@ -4,6 +4,7 @@
 // included vnni_matmul-inl.h.
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -23,6 +24,7 @@ struct Int4Kind {
   static constexpr int kUnitVectors = kInt4BlockBytes / 4;
   // The scales of its group, the pairs, and the quads of the low and the high halves.
   static constexpr int kPreparedVectors = 2 + 2 * kUnitVectors;
+  static constexpr int64_t kMostDepth = 512;
 
   static constexpr int64_t BytesOf(int64_t k) { return Int4GroupsOffset(k); }
   static constexpr int FewVectors(int) { return 1; }
@@ -32,11 +34,14 @@ struct Int4Kind {
   class Preparation {
    public:
     HWY_INLINE Preparation(const MatMulBlock& block, const Weight* const* rows)
-        : k_(block.k), group_(block.w_group), rows_(rows) {}
+        : k_(block.k),
+          group_(block.w_group),
+          log_group_(std::countr_zero(static_cast<unsigned>(block.w_group))),
+          rows_(rows) {}
 
     HWY_INLINE void operator()(const Words (&v)[kLanes], int64_t i, Words* to, int apart) {
       for (int first = 0; first < kLanes; first += kUnitVectors, i += kInt4Block) {
-        const Words pairs = PairsOf(std::min(i, k_ - 1) / group_);
+        const Words pairs = PairsOf(std::min(i, k_ - 1) >> log_group_);
         *to = (Words)ScalesIn(pairs);
         to += apart;
         *to = pairs;
@@ -72,7 +77,8 @@ struct Int4Kind {
     }
 
     const int64_t k_;
-    const int group_;
+    const int group_;  // a power of two
+    const int log_group_;
     const Weight* const* const rows_;
     int64_t first_ = -kLanes;
     Words groups_[kLanes];
@@ -97,9 +103,10 @@ struct Int4Kind {
     ahead.Read();  // of the groups
     for (int i = 0; i < kUnitVectors; ++i) {
       ahead.Read();
-      AddQuads(x, weights, integers);
-      AddQuads(x, weights, integers);
+      AddQuads<X>(x + 2 * i, weights, integers);
+      AddQuads<X>(x + 2 * i + 1, weights, integers);
     }
+    x += kRows * X::kQuads;
     MEA_UNROLL
     for (int r = 0; r < kRows; ++r) {
       MEA_UNROLL

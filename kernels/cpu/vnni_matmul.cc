@@ -28,7 +28,7 @@ bool HasVnniProducts() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-ProductKernels GetVnniMatMulKernels() { return kByteKernels<VnniKind>; }
+ProductKernels GetVnniMatMulKernels() { return kByteKernels<Int8Few, Int8Many>; }
 ProductKernels GetVnniInt4MatMulKernels() { return kByteKernels<Int4Kind>; }
 
 }  // namespace mea::cpu

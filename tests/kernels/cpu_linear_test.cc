@@ -74,7 +74,7 @@ TEST_P(CpuLinearTest, MatMulOfARowDependsOnThatRowAlone) {
 
 TEST_P(CpuLinearTest, MatMulDoesNotDependOnTheNumberOfThreads) {
   for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
-    for (const int64_t rows : {1, 12, 40}) {
+    for (const int64_t rows : {1, 12, 40, 530}) {
       const Tensor x = Random({rows, 300}, DType::kF32, 7);
       const Tensor w = Random({203, 300}, dtype, 8);
       const Tensor expected = Poisoned({rows, 203}, DType::kF32);
