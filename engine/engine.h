@@ -40,7 +40,7 @@ struct EngineOptions {
   bool check_weights = true;  // refuse matrices that hold an infinity or NaN
   // A directory that keeps converted weights for the next start (weights/weight_cache.h), or empty.
   std::string weight_cache;
-  std::string kv_dtype = "bf16";  // "bf16", "f32", "int8"
+  std::string kv_dtype = "bf16";  // of keys and values, or "k=int8,v=bf16"; see kKvDTypes
   int page_size = 0;              // tokens per page
   // 0 = on the CPU what max_num_seqs full contexts need, at most what FitKvCache allows; on a GPU
   // what is left of gpu_memory_utilization.
@@ -61,7 +61,7 @@ struct EngineOptions {
 struct MemoryPlan {
   int64_t weights_bytes = 0;
   int64_t kv_cache_bytes = 0;
-  int64_t kv_cache_bytes_uncompressed = 0;  // what the same tokens would take
+  int64_t kv_cache_bytes_uncompressed = 0;  // of the same tokens, all virtual heads in BF16
   int64_t workspace_bytes = 0;
   int64_t scratch_bytes = 0;  // of the back end
   int64_t max_sequences = 0;  // of max_context tokens that the cache holds

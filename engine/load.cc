@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <string_view>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
@@ -70,17 +72,43 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
   return Model::Create(config, std::move(weights), backend, limits);
 }
 
-absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device) {
-  if (name == "bf16") return DType::kBf16;
-  const bool is_known = name == "f32" || name == "int8";
-  if (is_known && DefaultsOf(device).bf16_only) {
+namespace {
+
+std::optional<DType> CacheDType(std::string_view name) {
+  for (const DType dtype : {DType::kBf16, DType::kF32, DType::kI8}) {
+    if (name == DTypeName(dtype)) return dtype;
+  }
+  return std::nullopt;
+}
+
+// "int8", or "k=int8,v=bf16" in either order.
+std::optional<KvDTypes> CacheDTypes(std::string_view name) {
+  if (const std::optional<DType> both = CacheDType(name)) return *both;
+  const size_t comma = name.find(',');
+  if (comma == std::string_view::npos) return std::nullopt;
+  std::string_view keys = name.substr(0, comma);
+  std::string_view values = name.substr(comma + 1);
+  if (keys.starts_with("v=")) std::swap(keys, values);
+  if (!keys.starts_with("k=") || !values.starts_with("v=")) return std::nullopt;
+  const std::optional<DType> k = CacheDType(keys.substr(2));
+  const std::optional<DType> v = CacheDType(values.substr(2));
+  if (!k || !v) return std::nullopt;
+  return KvDTypes(*k, *v);
+}
+
+}  // namespace
+
+absl::StatusOr<KvDTypes> ParseKvDType(const std::string& name, Device device) {
+  const std::optional<KvDTypes> dtypes = CacheDTypes(name);
+  if (!dtypes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-dtype \"", name, "\" is none of ", kKvDTypes));
+  }
+  if (DefaultsOf(device).bf16_only && *dtypes != DType::kBf16) {
     return absl::InvalidArgumentError(
         absl::StrCat("--kv-dtype ", name, ": on cuda the cache is bf16"));
   }
-  if (name == "f32") return DType::kF32;
-  if (name == "int8") return DType::kI8;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--kv-dtype \"", name, "\" is none of ", kKvDTypes));
+  return *dtypes;
 }
 
 absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device) {

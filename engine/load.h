@@ -16,7 +16,8 @@ namespace mea {
 
 // The dtypes in flags, as messages and --help list them.
 inline constexpr char kWeightDTypes[] = "auto, f32, bf16, int8, int4";
-inline constexpr char kKvDTypes[] = "bf16, f32, int8";
+// Of keys and values, each may have its own.
+inline constexpr char kKvDTypes[] = "bf16, f32, int8, or a pair as k=int8,v=bf16";
 
 // "auto" keeps the checkpoint's dtypes (returns nothing); "f32" and "bf16" convert every matrix,
 // "int8" and "int4" quantise them.
@@ -45,8 +46,8 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
                                                        ModelLimits limits,
                                                        const LoadProgress& progress = {});
 
-// "bf16", on the CPU also "f32" and "int8".
-absl::StatusOr<DType> ParseKvDType(const std::string& name, Device device = Device::kCpu);
+// One of kKvDTypes; on CUDA "bf16" alone.
+absl::StatusOr<KvDTypes> ParseKvDType(const std::string& name, Device device = Device::kCpu);
 
 // `limits` with the device's default for each of page_size, max_batch_tokens and max_num_seqs that
 // is 0, and a row of logits for each sequence. INVALID_ARGUMENT, naming the flag, if no engine on

@@ -57,7 +57,8 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
       const auto weight_dtype,
       WeightDTypeFor(options.weight_dtype,
                      defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt));
-  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, options.device.device));
+  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype,
+                       ParseKvDType(options.kv_dtype, options.device.device));
   MEA_ASSIGN_OR_RETURN(const int64_t weights, weight_bytes(weight_dtype));
   const ModelLimits& limits = options.limits;
   absl::StatusOr<BackendBytes> backend = BackendBytes{};

@@ -41,7 +41,7 @@ struct CachePlan {
 };
 
 // The memory of an engine that is not started, for the checkpoint as it is and for the same model
-// with every virtual head stored.
+// with every virtual head stored in BF16.
 struct Plan {
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;

@@ -94,7 +94,7 @@ struct Usage {
   int completion_tokens = 0;
   int cached_tokens = 0;              // prompt tokens found in the prefix cache
   int64_t kv_bytes = 0;               // cache memory the request held at its end, in whole pages
-  int64_t kv_bytes_uncompressed = 0;  // the same pages, had all virtual heads been stored
+  int64_t kv_bytes_uncompressed = 0;  // the same pages with all virtual heads in BF16
 };
 
 // The one terminal event of a request. status is OK for kStop and kLength; CANCELLED,

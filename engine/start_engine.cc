@@ -97,7 +97,7 @@ std::string StoredWeightDType(const Source& source) {
 // On the host it is known before loading. The default lets every sequence grow to the full context.
 absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Source& source,
                                          const Backend& backend, const ModelLimits& limits,
-                                         DType kv_dtype) {
+                                         KvDTypes kv_dtype) {
   MEA_ASSIGN_OR_RETURN(const auto dtype,
                        WeightDTypeFor(options.weight_dtype, backend.weight_dtype()));
   MEA_ASSIGN_OR_RETURN(const int64_t weights,
@@ -176,7 +176,8 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (on_host) options.num_threads = opened.threads.num_threads();
   options.num_clusters = opened.threads.num_clusters();
   MEA_RETURN_IF_ERROR(CheckOptions(options));
-  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(options.kv_dtype, device));
+  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(options.kv_dtype, device));
+  options.kv_dtype = KvDTypesName(kv_dtype);
 
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,

@@ -15,7 +15,7 @@ TensorView Slabs(TensorView dense, int64_t page_size, int64_t head_dim) {
   TensorView view = dense;
   view.rank = 4;
   view.shape = {dense.shape[0], dense.shape[1], page_size, head_dim};
-  view.stride = {dense.stride[0], dense.stride[1], head_dim, 1};
+  view.stride = {dense.stride[0], dense.stride[1], KvHeadElements(head_dim, dense.dtype), 1};
   return view;
 }
 
@@ -61,11 +61,13 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLay
       continue;
     }
     PagedKvView layer{.spec = spec, .page_size = page_size};
-    const int64_t slab_bytes = page_size * KvHeadBytes(spec.head_dim, spec.dtype);
-    MEA_ASSIGN_OR_RETURN(TensorView keys, allocate(spec.key_heads, slab_bytes, spec.dtype));
-    layer.keys = Slabs(keys, page_size, spec.head_dim);
-    MEA_ASSIGN_OR_RETURN(TensorView values, allocate(spec.value_heads, slab_bytes, spec.dtype));
-    layer.values = Slabs(values, page_size, spec.head_dim);
+    const auto slabs = [&](int heads, DType dtype) -> absl::StatusOr<TensorView> {
+      const int64_t slab_bytes = page_size * KvHeadBytes(spec.head_dim, dtype);
+      MEA_ASSIGN_OR_RETURN(const TensorView dense, allocate(heads, slab_bytes, dtype));
+      return Slabs(dense, page_size, spec.head_dim);
+    };
+    MEA_ASSIGN_OR_RETURN(layer.keys, slabs(spec.key_heads, spec.dtype.keys));
+    MEA_ASSIGN_OR_RETURN(layer.values, slabs(spec.value_heads, spec.dtype.values));
     if (spec.key_norm_heads > 0) {
       const DType dtype = spec.key_norm_dtype();
       MEA_ASSIGN_OR_RETURN(layer.key_norms,

@@ -34,7 +34,7 @@ struct KvCacheStats {
   int64_t total_bytes = 0;  // allocated
   int64_t used_bytes = 0;
   int64_t cached_bytes = 0;
-  int64_t used_bytes_uncompressed = 0;  // of the used pages, if all virtual heads were stored
+  int64_t used_bytes_uncompressed = 0;  // of the used pages, with all virtual heads in BF16
   int64_t max_tokens = 0;               // that all pages hold together, if no layer had a window
   int64_t bytes_per_token = 0;
   int64_t bytes_per_token_uncompressed = 0;

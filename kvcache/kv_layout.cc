@@ -18,7 +18,7 @@ int PagesOf(int num_tokens, int page_size) { return (num_tokens + page_size - 1)
 }  // namespace
 
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads) {
-  return int64_t{2} * kv_heads * KvHeadBytes(spec.head_dim, spec.dtype);
+  return int64_t{2} * kv_heads * KvHeadBytes(spec.head_dim, DType::kBf16);
 }
 
 void KvLayout::GroupByWindow(std::span<const int> windows) {

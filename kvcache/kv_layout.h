@@ -11,7 +11,8 @@ namespace mea {
 // Every byte count of a cache comes from here and from KvBytesPerToken in kernels/paged_kv.h. h'_K
 // and h'_V component heads, h virtual heads, d = head_dim.
 
-// Bytes that the same token would take if all h virtual heads were stored: 2 * h * d elements.
+// Bytes that the same token would take if all h virtual heads were stored in BF16, whatever the
+// cache's own formats: 2 * h * d elements of two bytes.
 int64_t UncompressedKvBytesPerToken(const KvSpec& spec, int kv_heads);
 
 // The cache of a whole model. Layers form groups of equal bytes, each with one window. A page holds
@@ -38,7 +39,7 @@ struct KvLayout {
   int64_t UncompressedPageBytes() const {
     return UncompressedBytesPerToken() * page_size / num_groups();
   }
-  // Stored over uncompressed bytes: 0.5 if half of the heads are cached.
+  // Stored over uncompressed bytes: 0.5 if half of the heads are cached in BF16.
   double CompressionRatio() const;
 
   // The pages of the group that a sequence needs for its next step and for what may still be read,

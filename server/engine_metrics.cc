@@ -11,29 +11,18 @@ namespace {
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-// One token with every head stored in BF16, in all layers.
-double Bf16BytesPerToken(const ModelConfig& config) {
-  constexpr int kBytesPerElement = 2;
-  return 2.0 * config.kv_heads * config.head_dim * config.num_layers * kBytesPerElement;
-}
-
-void AppendCache(const KvCacheStats& kv, const ModelConfig& config, const std::string& kv_dtype,
-                 FamilyWriter& out) {
+void AppendCache(const KvCacheStats& kv, const std::string& kv_dtype, FamilyWriter& out) {
   const double page_bytes = Ratio(kv.total_bytes, kv.num_pages);
   out.Family("mea_kv_cache_bytes", MetricType::Gauge, "Bytes of the KV cache, by state.");
   out.Sample(kv.used_bytes, {{"state", "used"}});
   out.Sample(kv.cached_bytes, {{"state", "cached"}});
   out.Sample(kv.free_pages * page_bytes, {{"state", "free"}});
   out.Gauge("mea_kv_cache_uncompressed_bytes",
-            "Bytes that the used part of the KV cache would take with every virtual head stored.",
+            "Bytes that the used part of the KV cache would take with every virtual head in BF16.",
             kv.used_bytes_uncompressed);
-  out.Gauge("mea_kv_cache_uncompressed_bf16_bytes",
-            "Bytes that the used part of the KV cache would take with every virtual head stored in "
-            "BF16.",
-            kv.used_bytes_uncompressed *
-                Ratio(Bf16BytesPerToken(config), kv.bytes_per_token_uncompressed));
-  out.Family("mea_kv_cache_bytes_per_token", MetricType::Gauge,
-             "Bytes of one token: as stored (physical heads), and with every virtual head stored.");
+  out.Family(
+      "mea_kv_cache_bytes_per_token", MetricType::Gauge,
+      "Bytes of one token: as stored (physical heads), and with every virtual head in BF16.");
   out.Sample(kv.bytes_per_token, {{"heads", "physical"}});
   out.Sample(kv.bytes_per_token_uncompressed, {{"heads", "virtual"}});
   out.Gauge("mea_kv_cache_compression_ratio", "Stored over uncompressed bytes of one token.",
@@ -84,7 +73,7 @@ void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
   const EngineStats stats = engine.stats();
   const MemoryPlan plan = engine.memory_plan();
 
-  AppendCache(stats.kv, engine.config(), engine.options().kv_dtype, out);
+  AppendCache(stats.kv, engine.options().kv_dtype, out);
   AppendMemory(plan, stats.device, out);
   AppendDevice(stats.device, out);
   out.Gauge("mea_num_requests_running", "Requests being computed.", stats.num_running);

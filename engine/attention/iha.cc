@@ -149,7 +149,7 @@ OpCost IhaAttention::Cost(const AttentionLoad& load) const {
 }
 
 std::vector<std::pair<std::string, std::string>> IhaAttention::Describe(const ModelConfig& config,
-                                                                        DType kv_dtype) const {
+                                                                        KvDTypes kv_dtype) const {
   int64_t bytes = 0;  // of a cache of pseudo heads
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const int64_t copies = is_interleaved(config, layer) ? pseudo_heads_ : 1;

@@ -41,7 +41,7 @@ class IhaAttention final : public AttentionVariant {
   }
   OpCost Cost(const AttentionLoad& load) const override;
   std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& config,
-                                                            DType kv_dtype) const override;
+                                                            KvDTypes kv_dtype) const override;
   std::string DescribeLayer(const ModelConfig& config, int layer) const override;
   void BeginStep(Backend& backend, const ComputeRopeArgs& rope,
                  std::span<const TensorView> buffers) const override;

@@ -75,7 +75,7 @@ OpCost KhaAttention::Cost(const AttentionLoad& load) const {
 }
 
 std::vector<std::pair<std::string, std::string>> KhaAttention::Describe(
-    const ModelConfig& /*config*/, DType /*kv_dtype*/) const {
+    const ModelConfig& /*config*/, KvDTypes /*kv_dtype*/) const {
   return {{"knock", is_mlp_ ? "mlp of the values, before the cache"
                             : "linear, folded into q, k and v when loaded"}};
 }

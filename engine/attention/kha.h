@@ -29,7 +29,7 @@ class KhaAttention final : public AttentionVariant {
   std::vector<ProductShape> Products(const ModelConfig& config) const override;
   OpCost Cost(const AttentionLoad& load) const override;
   std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& config,
-                                                            DType kv_dtype) const override;
+                                                            KvDTypes kv_dtype) const override;
 
  protected:
   void BeforeCache(const LayerWeights& layer, AttentionStep& step) const override;

@@ -30,7 +30,7 @@ const AttentionVariant& AttentionOf(const ModelConfig& config) {
   return config.attention ? *config.attention : plain;
 }
 
-AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype) {
+AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, KvDTypes kv_dtype) {
   const LayerHeads& heads = config.layer_heads[layer];
   return {.kv = config.LayerKvSpec(layer, kv_dtype),
           .q_heads = config.q_heads,

@@ -38,7 +38,7 @@ struct RowBuffer {
 struct StepDTypes {
   DType weights = DType::kBf16;
   std::optional<DType> output = std::nullopt;  // of the output matrix, where it has another
-  DType kv = DType::kBf16;
+  KvDTypes kv;
   DType compute = DType::kF32;
 };
 
@@ -82,7 +82,7 @@ class AttentionVariant {
   // Matrix products beside those of plain attention.
   virtual std::vector<ProductShape> Products(const ModelConfig& /*config*/) const { return {}; }
   virtual AttentionKind KindOf(const ModelConfig& config, int layer) const;
-  // Whether a cache in 8 bits may keep keys without their bias.
+  // Whether a cache of integers may keep keys without their bias.
   virtual bool can_add_key_bias(const ModelConfig& /*config*/, int /*layer*/) const { return true; }
   // Of everything between the projections and o_proj but appending to the cache.
   virtual OpCost Cost(const AttentionLoad& load) const;
@@ -91,7 +91,7 @@ class AttentionVariant {
 
   // Labels and texts.
   virtual std::vector<std::pair<std::string, std::string>> Describe(const ModelConfig& /*config*/,
-                                                                    DType /*kv_dtype*/) const {
+                                                                    KvDTypes /*kv_dtype*/) const {
     return {};
   }
   // Which heads of a layer are composed.
@@ -121,6 +121,6 @@ class AttentionVariant {
 const AttentionVariant& AttentionOf(const ModelConfig& config);
 
 // What attention of one layer looks like to kernels/cost.
-AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, DType kv_dtype);
+AttentionShape AttentionShapeOf(const ModelConfig& config, int layer, KvDTypes kv_dtype);
 
 }  // namespace mea

@@ -91,8 +91,8 @@ class AttentionLoop {
       tensor = *std::move(allocated);
       status = FillRandom(*backend_, tensor.view(), range);
     };
-    make(keys_, {pages, kv.key_heads, page_size_, kv.head_dim}, kv.dtype, {.seed = 1});
-    make(values_, {pages, kv.value_heads, page_size_, kv.head_dim}, kv.dtype, {.seed = 2});
+    make(keys_, {pages, kv.key_heads, page_size_, kv.head_dim}, kv.dtype.keys, {.seed = 1});
+    make(values_, {pages, kv.value_heads, page_size_, kv.head_dim}, kv.dtype.values, {.seed = 2});
     if (kv.key_norm_heads > 0) {
       make(key_norms_, {pages, kv.key_norm_heads, page_size_}, kv.key_norm_dtype(),
            {.low = 0.5f, .high = 1.5f});

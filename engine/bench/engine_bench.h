@@ -32,7 +32,7 @@ struct BenchOptions {
   // Prompt tokens of one sequence at once, after 0 and after each of `contexts` cached tokens; 0:
   // none.
   std::vector<int> prefill_chunks = {512};
-  DType kv_dtype = DType::kBf16;
+  KvDTypes kv_dtype = DType::kBf16;
   int page_size = 64;
   RooflineSizes roofline;
   // The most bytes of all caches together; a point that needs more is reported as skipped. 0:

@@ -131,13 +131,13 @@ std::string LayerTable(const ModelConfig& config) {
   return table;
 }
 
-std::string CacheText(const ModelConfig& config, DType kv_dtype) {
+std::string CacheText(const ModelConfig& config, KvDTypes kv_dtype) {
   KvLayout layout{.kv_heads = config.kv_heads, .page_size = 1};
   for (int layer = 0; layer < config.num_layers; ++layer) {
     layout.layers.push_back(config.LayerKvSpec(layer, kv_dtype));
   }
   return absl::StrFormat("%s bytes per token in %s, %s uncompressed, ratio %.3f",
-                         Grouped(layout.BytesPerToken()), std::string(DTypeName(kv_dtype)),
+                         Grouped(layout.BytesPerToken()), KvDTypesName(kv_dtype),
                          Grouped(layout.UncompressedBytesPerToken()), layout.CompressionRatio());
 }
 

@@ -7,8 +7,8 @@
 namespace mea {
 
 struct InspectOptions {
-  DType kv_dtype = DType::kBf16;  // what the cache would store
-  bool tensors = false;           // append one line per tensor
+  KvDTypes kv_dtype = DType::kBf16;  // what the cache would store
+  bool tensors = false;              // append one line per tensor
 };
 
 // What `mea inspect DIR` prints: architecture, parameters, heads per layer and cache bytes per

@@ -13,7 +13,7 @@ bool ModelConfig::compressed() const {
   });
 }
 
-KvSpec ModelConfig::LayerKvSpec(int layer, DType kv_dtype) const {
+KvSpec ModelConfig::LayerKvSpec(int layer, KvDTypes kv_dtype) const {
   MEA_CHECK(layer >= 0 && layer < static_cast<int>(layer_heads.size()));
   const LayerHeads& heads = layer_heads[layer];
   return KvSpec{.key_heads = heads.key_heads,

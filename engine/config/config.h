@@ -119,7 +119,7 @@ struct ModelConfig {
   // Whether any layer caches fewer heads than it attends.
   bool compressed() const;
   // What one token leaves in the cache in `layer` when keys and values are stored as `dtype`.
-  KvSpec LayerKvSpec(int layer, DType kv_dtype) const;
+  KvSpec LayerKvSpec(int layer, KvDTypes kv_dtype) const;
 };
 
 // What generation_config.json proposes; absent fields leave the server's own defaults alone.

@@ -30,7 +30,7 @@ PredictingRows PredictingRowsOf(TextBatch batch);
 
 struct ReaderOptions {
   int num_threads = 0;  // 0 = UsableCpus()
-  DType kv_dtype = DType::kF32;
+  KvDTypes kv_dtype = DType::kF32;
   int longest = 0;  // document for ForwardTail, in tokens
 };
 

@@ -156,7 +156,7 @@ TensorView Model::Attended(int layer, const LayerWeights& w, const KvCache& cach
   const TensorView q_heads = q.Split(config_.q_heads);
   const TensorView attended = workspace_.attended(n);
 
-  const KeyBias key_bias = spec.dtype == DType::kI8 ? key_biases_.layer(layer) : KeyBias();
+  const KeyBias key_bias = IsIntegerCache(spec.dtype.keys) ? key_biases_.layer(layer) : KeyBias();
   const TensorView k_bias = key_bias.empty() ? w.k_bias : TensorView();
   const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
                                     {.w = w.k_proj, .bias = k_bias, .out = k},
@@ -248,7 +248,7 @@ TensorView Model::Logits(std::span<const int32_t> rows) {
   return logits.Rows(0, num_rows);
 }
 
-KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, const ModelLimits& limits) {
+KvLayout MakeKvLayout(const ModelConfig& config, KvDTypes dtype, const ModelLimits& limits) {
   KvLayout layout{.kv_heads = config.kv_heads,
                   .page_size = limits.page_size,
                   .max_batch_tokens = limits.max_batch_tokens};

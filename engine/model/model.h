@@ -21,7 +21,7 @@
 namespace mea {
 
 // The cache layout of a model of this configuration, for steps within these limits.
-KvLayout MakeKvLayout(const ModelConfig& config, DType dtype, const ModelLimits& limits);
+KvLayout MakeKvLayout(const ModelConfig& config, KvDTypes dtype, const ModelLimits& limits);
 
 // A decoder of the Llama family: weights, workspace and attention variant on one back end. Keeps no
 // state of any request: that is in the cache. Engine thread only; the back end must outlive it.
@@ -66,7 +66,7 @@ class Model {
   RowProbe::Answer ProbeRows() { return probe_.Start(workspace_.normed(num_rows())); }
 
   // The layout of a cache for this model.
-  KvLayout MakeKvLayout(DType dtype, int page_size) const {
+  KvLayout MakeKvLayout(KvDTypes dtype, int page_size) const {
     ModelLimits limits = limits_;
     limits.page_size = page_size;
     return mea::MakeKvLayout(config_, dtype, limits);

@@ -38,6 +38,20 @@ using ValueRows = std::conditional_t<std::is_same_v<Stored, int8_t>, RowScaled, 
 template <typename T>
 using ComposedElement = std::conditional_t<std::is_same_v<T, DotBf16>, DotBf16, float>;
 
+// Whether rows of one virtual head multiply a slab in place: always if it needs no widening, else
+// if they are so few that widening in registers happens once.
+template <typename T>
+constexpr bool ReadsInPlace(int group_rows) {
+  return std::is_same_v<T, ComposedElement<T>> || group_rows <= kMaxTileRows;
+}
+
+// body(head) in the order in which CacheReader composes.
+template <typename Body>
+HWY_INLINE void ForComposed(const HeadsBySource& heads, Body body) {
+  for (int i = 0; i < heads.num_mixed; ++i) body(heads.mixed[i]);
+  for (int i = 0; i < heads.num_plain; ++i) body(heads.plain[i]);
+}
+
 template <typename T>
 class CacheReader {
  public:
@@ -47,25 +61,20 @@ class CacheReader {
 
   // Makes a block readable: widens the scales of its visible part, if any, and prefetches those of
   // the next.
-  void Open(int64_t block_begin, TokenRange seen) const {
-    if constexpr (kScaled) {
-      for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
-        for (int n = 0; n < work_.num_keys(); ++n) {
-          OpenScales(work_.args.kv.keys, block_begin + t, work_.first_key() + n, n);
-        }
-        for (int n = 0; n < work_.num_values(); ++n) {
-          OpenScales(work_.args.kv.values, block_begin + t, work_.first_value() + n,
-                     work_.num_keys() + n);
-        }
-      }
-    }
+  void OpenKeys(int64_t block_begin, TokenRange seen) const {
+    Open(work_.args.kv.keys, block_begin, seen, work_.first_key(), work_.num_keys(),
+         work_.key_scales);
+  }
+  void OpenValues(int64_t block_begin, TokenRange seen) const {
+    Open(work_.args.kv.values, block_begin, seen, work_.first_value(), work_.num_values(),
+         work_.value_scales);
   }
 
   // Component `head` of the 16 tokens from `position` on.
   HWY_INLINE KeyRows<T> KeyTile(int64_t position, int head) const {
     const T* slab = Slab(work_.args.kv.keys, position, head);
     if constexpr (kScaled) {
-      return {.data = slab, .scales = OpenedScales(position, head - work_.first_key())};
+      return {.data = slab, .scales = Opened(work_.key_scales, position, head - work_.first_key())};
     } else {
       return slab;
     }
@@ -73,8 +82,8 @@ class CacheReader {
   HWY_INLINE ValueRows<T> ValueTile(int64_t position, int head) const {
     const T* slab = Slab(work_.args.kv.values, position, head);
     if constexpr (kScaled) {
-      const int n = work_.num_keys() + head - work_.first_value();
-      return {.data = slab, .scales = OpenedScales(position, n)};
+      return {.data = slab,
+              .scales = Opened(work_.value_scales, position, head - work_.first_value())};
     } else {
       return slab;
     }
@@ -160,14 +169,24 @@ class CacheReader {
            head * slabs.stride[1] + position % page_size * head_dim_;
   }
 
-  // The scales of slab n of the block, those of the keys before those of the values.
-  HWY_INLINE float* OpenedScales(int64_t position, int n) const {
-    return work_.scales + int64_t{n} * kBlockTokens + position % kBlockTokens;
+  // The scales of slabs [first, first + count) of the block, into `opened`.
+  HWY_INLINE void Open(const TensorView& slabs, int64_t block_begin, TokenRange seen, int first,
+                       int count, float* opened) const {
+    if constexpr (kScaled) {
+      for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
+        for (int n = 0; n < count; ++n) {
+          OpenScales(slabs, block_begin + t, first + n, Opened(opened, block_begin + t, n));
+        }
+      }
+    }
+  }
+  // The scales of slab n of the block.
+  HWY_INLINE float* Opened(float* opened, int64_t position, int n) const {
+    return opened + int64_t{n} * kBlockTokens + position % kBlockTokens;
   }
   // The scales of 16 tokens. Those one block further are needed next.
-  HWY_INLINE void OpenScales(const TensorView& slabs, int64_t position, int head, int n) const {
+  HWY_INLINE void OpenScales(const TensorView& slabs, int64_t position, int head, float* to) const {
     const Bf16* from = StoredScales(slabs, position, head);
-    float* to = OpenedScales(position, n);
     for (int i = 0; i < kTileTokens; i += kLanes) hn::StoreU(LoadWide(from + i), F32(), to + i);
     const int64_t next = position + kBlockTokens;
     if (next < end_position()) hwy::Prefetch(StoredScales(slabs, next, head));

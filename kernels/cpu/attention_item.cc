@@ -15,17 +15,17 @@ namespace HWY_NAMESPACE {
 
 using cpu::kSplitTokens;
 
-template <typename T>
 class ItemAttention {
  public:
-  explicit ItemAttention(const AttentionWork& work) : work_(work), block_(work) {}
+  ItemAttention(const AttentionWork& work, const KeySide& keys, const ValueSide& values)
+      : work_(work), keys_(keys), values_(values), block_(work, keys, values) {}
 
   void Run() {
     const AttentionItem& item = work_.item;
     const KvSpec& spec = work_.args.kv.spec;
     RoundQueries();
-    LoadMix(work_.args.mix.key, item.sources->keys, spec.key_heads, work_.key_mix);
-    LoadMix(work_.args.mix.value, item.sources->values, spec.value_heads, work_.value_mix);
+    LoadMix(work_.args.mix.key, item.sources->keys, spec.key_heads, keys_, work_.key_mix);
+    LoadMix(work_.args.mix.value, item.sources->values, spec.value_heads, values_, work_.value_mix);
     ClearRecords(work_.total);
     for (int split = item.split_begin; split < item.split_end; ++split) {
       ClearRecords(work_.part);
@@ -43,18 +43,19 @@ class ItemAttention {
  private:
   void RoundQueries() {
     for (int row = 0; row < work_.num_rows; ++row) {
-      RoundOperand<T>(work_.queries + int64_t{row} * work_.head_dim, work_.head_dim);
+      keys_.Round(work_.queries + int64_t{row} * work_.head_dim, work_.head_dim);
     }
   }
 
   // W[component, virtual head] of the item's mixed heads.
+  template <typename Side>
   void LoadMix(const TensorView& mix, const std::vector<int32_t>& sources, int components,
-               float* target) {
+               const Side& side, float* target) {
     if (mix.empty()) return;
     for (int head = work_.item.head_begin; head < work_.item.head_end; ++head) {
       if (sources[head] != cpu::kMixedHead) continue;
       for (int c = 0; c < components; ++c) target[c] = mix.row<float>(c)[head];
-      RoundOperand<T>(target, components);
+      side.Round(target, components);
       target += components;
     }
   }
@@ -83,31 +84,48 @@ class ItemAttention {
   }
 
   const AttentionWork& work_;
-  const BlockAttention<T> block_;
+  const KeySide& keys_;
+  const ValueSide& values_;
+  const BlockAttention block_;
 };
 
-void RunItem(const AttentionWork& work) {
-  switch (work.args.kv.spec.dtype) {
+// Calls run(T()) for the format of keys or values; with `by_dots`, BF16 pairs are multiplied by dot
+// products.
+template <typename Run>
+HWY_INLINE void WithFormat(DType dtype, [[maybe_unused]] bool by_dots, Run run) {
+  switch (dtype) {
     case DType::kF32:
-      return ItemAttention<float>(work).Run();
+      return run(float{});
     case DType::kBf16:
-      return ItemAttention<Bf16>(work).Run();
+#if HWY_TARGET == HWY_AVX3
+      if (by_dots) return run(DotBf16{});
+#endif
+      return run(Bf16{});
     case DType::kI8:
-      return ItemAttention<int8_t>(work).Run();
+      return run(int8_t{});
     default:
       MEA_CHECK(false);
   }
 }
 
+void RunItem(const AttentionWork& work, bool dots_of_keys, bool dots_of_values) {
+  const KvDTypes dtype = work.args.kv.spec.dtype;
+  WithFormat(dtype.keys, dots_of_keys, [&](auto key) HWY_ATTR {
+    const KeysOf<decltype(key)> keys(work);
+    WithFormat(dtype.values, dots_of_values, [&](auto value) HWY_ATTR {
+      const ValuesOf<decltype(value)> values(work);
+      ItemAttention(work, keys, values).Run();
+    });
+  });
+}
+
+void RunItem(const AttentionWork& work) { RunItem(work, false, false); }
+
 void RunItemByDots(const AttentionWork& work) {
-#if HWY_TARGET == HWY_AVX3
   const KvSpec& spec = work.args.kv.spec;
   // The bias is multiplied with queries in floats.
-  if (cpu::PairsValues(spec.dtype, spec.head_dim) && work.args.key_bias.empty()) {
-    return ItemAttention<DotBf16>(work).Run();
-  }
-#endif
-  RunItem(work);
+  RunItem(work, cpu::PairsValues(spec.dtype.keys, spec.head_dim) && work.args.key_bias.empty(),
+          cpu::PairsValues(spec.dtype.values, spec.head_dim));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -8,7 +8,7 @@ namespace {
 
 // Floats of each part of an item's memory, in their order.
 struct Floats {
-  int64_t queries, records, scores, composed, scales, mix, rotated;
+  int64_t queries, records, scores, composed, key_scales, value_scales, mix, rotated;
 
   Floats(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item) {
     const KvSpec& spec = args.kv.spec;
@@ -20,14 +20,16 @@ struct Floats {
     scores = std::min<int64_t>(heads, batch) * group_rows * kBlockTokens;
     // A tile of values may be read 16 columns beyond the last head_dim.
     composed = kMaxComposed * (int64_t{kBlockTokens} * spec.head_dim + 16);
-    const int64_t read = heads_read(args.mix.key, spec.key_heads, heads) +
-                         heads_read(args.mix.value, spec.value_heads, heads);
-    scales = spec.dtype == DType::kI8 ? read * kBlockTokens : 0;
+    key_scales = kBlockTokens * KvHeadScales(spec.dtype.keys) *
+                 heads_read(args.mix.key, spec.key_heads, heads);
+    value_scales = kBlockTokens * KvHeadScales(spec.dtype.values) *
+                   heads_read(args.mix.value, spec.value_heads, heads);
     mix = RoundUp(heads * std::max(spec.key_heads, spec.value_heads), 16);
     rotated = args.key_bias.empty() ? 0 : RoundUp(group_rows * spec.head_dim, 16);
   }
   int64_t total() const {
-    return queries + 2 * records + scores + composed + scales + 2 * mix + rotated;
+    return queries + 2 * records + scores + composed + key_scales + value_scales + 2 * mix +
+           rotated;
   }
   static int64_t heads_read(const TensorView& mix, int64_t components, int64_t heads) {
     return mix.empty() ? heads : components;
@@ -96,8 +98,9 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
       total(part + Floats(a, s, i).records),
       scores(total + Floats(a, s, i).records),
       composed(scores + Floats(a, s, i).scores),
-      scales(composed + Floats(a, s, i).composed),
-      key_mix(scales + Floats(a, s, i).scales),
+      key_scales(composed + Floats(a, s, i).composed),
+      value_scales(key_scales + Floats(a, s, i).key_scales),
+      key_mix(value_scales + Floats(a, s, i).value_scales),
       value_mix(key_mix + Floats(a, s, i).mix),
       rotated(value_mix + Floats(a, s, i).mix) {}
 

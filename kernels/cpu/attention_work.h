@@ -32,6 +32,16 @@ struct TokenRange {
   bool empty() const { return begin >= end; }
 };
 
+// Heads [begin, end) of an item over one block of 64 positions, and the rows of each that see any
+// of it.
+struct HeadBatch {
+  int64_t block_begin;
+  TokenRange seen;  // by any row
+  int begin, end;
+  int first_token, last_token;  // of the item
+  int first_row, num_rows;      // of a head
+};
+
 // The work on one item: its sizes, and its memory, carved from the scratch memory of the thread
 // that runs it. Rows are ordered [virtual head][token][query head of the group].
 struct AttentionWork {
@@ -81,12 +91,14 @@ struct AttentionWork {
   const int64_t record_floats;
   const int64_t first_position;  // of the item's first token
   const int32_t* const pages;
-  float* const queries;    // [num_rows][head_dim], scaled
-  float* const part;       // [num_rows] records of the current split
-  float* const total;      // [num_rows] records of the splits before it
-  float* const scores;     // [heads of a batch][group_rows][kBlockTokens]
-  float* const composed;   // [heads of a batch] keys or values of the block
-  float* const scales;     // for an 8-bit cache: [num_keys + num_values][kBlockTokens]
+  float* const queries;   // [num_rows][head_dim], scaled
+  float* const part;      // [num_rows] records of the current split
+  float* const total;     // [num_rows] records of the splits before it
+  float* const scores;    // [heads of a batch][group_rows][kBlockTokens]
+  float* const composed;  // [heads of a batch] keys or values of the block
+  // Where the format has any: [num_keys or num_values][KvHeadScales][kBlockTokens]
+  float* const key_scales;
+  float* const value_scales;
   float* const key_mix;    // [mixed heads of the item][key_heads]
   float* const value_mix;  // [mixed heads of the item][value_heads]
   float* const rotated;    // of keys with a bias: [group_rows][head_dim]

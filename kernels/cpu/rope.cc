@@ -73,7 +73,7 @@ void StoreKeyNorms(const AppendKvArgs& args, int64_t token, int64_t page, int64_
 }
 
 template <typename T>
-void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
+void StoreKeys(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
   const KvSpec& spec = args.kv.spec;
   const float* gain = args.gain.empty() ? nullptr : args.gain.as<float>();
   for (int c = 0; c < spec.key_heads; ++c) {
@@ -84,13 +84,33 @@ void StoreKeysAndValues(const AppendKvArgs& args, int64_t token, int64_t page, i
     ScaleAndRotate(key, gain, scale, args.cos_sin.row<float>(token), spec.head_dim, rotated.data());
     T* slab = args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1];
     StoreHead(rotated.data(), spec.head_dim, slab, args.kv.page_size, offset,
-              [&](int64_t i) { return KeyOffset(spec.dtype, offset, i, spec.head_dim); });
+              [&](int64_t i) { return KeyOffset(spec.dtype.keys, offset, i, spec.head_dim); });
   }
+}
+
+template <typename T>
+void StoreValues(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
+  const KvSpec& spec = args.kv.spec;
   for (int c = 0; c < spec.value_heads; ++c) {
     const float* value = args.v.row<float>(token) + c * args.v.stride[1];
     T* slab = args.kv.values.row<T>(page) + c * args.kv.values.stride[1];
     StoreHead(value, spec.head_dim, slab, args.kv.page_size, offset,
-              [&](int64_t i) { return ValueOffset(spec.dtype, offset, i, spec.head_dim); });
+              [&](int64_t i) { return ValueOffset(spec.dtype.values, offset, i, spec.head_dim); });
+  }
+}
+
+// Calls store(T()) with the type of the format's elements.
+template <typename Store>
+void WithElement(DType dtype, Store store) {
+  switch (dtype) {
+    case DType::kF32:
+      return store(float{});
+    case DType::kBf16:
+      return store(Bf16{});
+    case DType::kI8:
+      return store(int8_t{});
+    default:
+      MEA_CHECK(false);
   }
 }
 
@@ -129,19 +149,10 @@ void AppendKvRow(const AppendKvArgs& args, int64_t token) {
   if (slot < 0) return;
   const int64_t page = slot / args.kv.page_size;
   const int64_t offset = slot % args.kv.page_size;
-  switch (spec.dtype) {
-    case DType::kF32:
-      StoreKeysAndValues<float>(args, token, page, offset);
-      break;
-    case DType::kBf16:
-      StoreKeysAndValues<Bf16>(args, token, page, offset);
-      break;
-    case DType::kI8:
-      StoreKeysAndValues<int8_t>(args, token, page, offset);
-      break;
-    default:
-      MEA_CHECK(false);
-  }
+  WithElement(spec.dtype.keys,
+              [&](auto element) { StoreKeys<decltype(element)>(args, token, page, offset); });
+  WithElement(spec.dtype.values,
+              [&](auto element) { StoreValues<decltype(element)>(args, token, page, offset); });
   StoreKeyNorms(args, token, page, offset);
 }
 

@@ -14,9 +14,10 @@ void CheckKv(const PagedKvView& kv, ActivationDTypes dtypes) {
   const int64_t num_pages = kv.keys.shape[0];
   MEA_CHECK(HasShape(kv.keys, {num_pages, spec.key_heads, kv.page_size, spec.head_dim}));
   MEA_CHECK(HasShape(kv.values, {num_pages, spec.value_heads, kv.page_size, spec.head_dim}));
-  MEA_CHECK(kv.keys.dtype == spec.dtype && kv.values.dtype == spec.dtype);
+  MEA_CHECK(kv.keys.dtype == spec.dtype.keys && kv.values.dtype == spec.dtype.values);
   // A slab is one run of memory.
-  MEA_CHECK(kv.keys.stride[2] == spec.head_dim && kv.values.stride[2] == spec.head_dim);
+  MEA_CHECK(kv.keys.stride[2] == KvHeadElements(spec.head_dim, spec.dtype.keys));
+  MEA_CHECK(kv.values.stride[2] == KvHeadElements(spec.head_dim, spec.dtype.values));
   if (spec.key_norm_heads > 0) {
     MEA_CHECK(HasShape(kv.key_norms, {num_pages, spec.key_norm_heads, kv.page_size}));
     MEA_CHECK(kv.key_norms.dtype == DType::kF32 || kv.key_norms.dtype == dtypes.wide);

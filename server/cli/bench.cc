@@ -246,11 +246,13 @@ absl::Status RunStepBench(BenchFlags flags, bool by_op) {
 }
 
 absl::Status RunAttentionBench(BenchFlags flags) {
-  if (flags.kv_dtype == "int8") {
-    return absl::InvalidArgumentError(
-        "--kv-dtype int8: bench attention takes bf16 and f32, bench engine all three");
-  }
   MEA_RETURN_IF_ERROR(Resolve(flags));
+  const KvDTypes kv_dtype = flags.options.kv_dtype;
+  if (IsIntegerCache(kv_dtype.keys) || IsIntegerCache(kv_dtype.values)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-dtype ", flags.kv_dtype,
+                     ": bench attention takes bf16 and f32, bench engine all formats"));
+  }
   MEA_ASSIGN_OR_RETURN(const ModelConfig config,
                        ReadModelConfig(flags.random_dir + "/config.json"));
   flags.options.shape = CheckpointName(flags.random_dir);

@@ -141,7 +141,7 @@ absl::StatusOr<EvalEngine> MakeEngine(const EvalFlags& flags, const EvalInputs& 
   for (const std::string& warning : checkpoint.warnings) {
     std::fprintf(stderr, "mea eval: warning: %s\n", warning.c_str());
   }
-  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(flags.kv_dtype));
+  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(flags.kv_dtype));
   MEA_ASSIGN_OR_RETURN(engine.tokenizer, Tokenizer::Load(flags.model_dir + "/tokenizer.json"));
   const ModelLimits& limits = flags.limits;
   const KvLayout layout = MakeKvLayout(config, kv_dtype, limits);

@@ -29,7 +29,7 @@ struct InspectFlags {
 };
 
 absl::Status Inspect(const InspectFlags& flags) {
-  MEA_ASSIGN_OR_RETURN(const DType kv_dtype, ParseKvDType(flags.kv_dtype));
+  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(flags.kv_dtype));
   MEA_RETURN_IF_ERROR(CheckModelDir(flags.model_dir));
   MEA_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(flags.model_dir));
   const std::string text =

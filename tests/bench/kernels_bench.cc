@@ -205,8 +205,9 @@ void BM_Attention(benchmark::State& state) {
   const auto backend = MakeBackend();
   const int64_t layers = std::max<int64_t>(1, (int64_t{128} << 20) / cost.bytes);
   const int64_t all_pages = layers * num_seqs * num_pages;
-  const Tensor keys = Slabs(all_pages, spec.key_heads, kPageSize, spec.head_dim, spec.dtype);
-  const Tensor values = Slabs(all_pages, spec.value_heads, kPageSize, spec.head_dim, spec.dtype);
+  const Tensor keys = Slabs(all_pages, spec.key_heads, kPageSize, spec.head_dim, spec.dtype.keys);
+  const Tensor values =
+      Slabs(all_pages, spec.value_heads, kPageSize, spec.head_dim, spec.dtype.values);
   const Tensor key_mix = Mix(heads, spec.key_heads);
   const Tensor value_mix = Mix(heads, spec.value_heads);
   const Tensor q = Filled({num_seqs * q_len, heads.q_heads, spec.head_dim}, DType::kF32);

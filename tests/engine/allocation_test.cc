@@ -15,7 +15,7 @@ class DeafSink final : public TokenSink {
 struct Case {
   const char* name;
   RandomModelSpec model;
-  DType kv_dtype = DType::kBf16;
+  KvDTypes kv_dtype = DType::kBf16;
 };
 
 class AllocationTest : public ::testing::TestWithParam<Case> {};

@@ -15,7 +15,7 @@ namespace {
 struct DamageCase {
   std::string name;
   std::string backend;
-  DType kv_dtype;
+  KvDTypes kv_dtype;
 };
 void PrintTo(const DamageCase& c, std::ostream* out) { *out << c.name; }
 
@@ -106,13 +106,15 @@ TEST_P(DamageTest, NoCacheHidesAKeyOrValueThatIsNotFinite) {
 
 TEST_P(DamageTest, ADamagedDrawEndsAlone) { ExpectADamagedDrawEndsAlone({}, Options()); }
 
-INSTANTIATE_TEST_SUITE_P(All, DamageTest,
-                         ::testing::Values(DamageCase{"ReferenceF64", "reference", DType::kF64},
-                                           DamageCase{"ReferenceInt8", "reference", DType::kI8},
-                                           DamageCase{"CpuF32", "cpu", DType::kF32},
-                                           DamageCase{"CpuBf16", "cpu", DType::kBf16},
-                                           DamageCase{"CpuInt8", "cpu", DType::kI8}),
-                         [](const auto& param) { return param.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, DamageTest,
+    ::testing::Values(DamageCase{"ReferenceF64", "reference", DType::kF64},
+                      DamageCase{"ReferenceInt8", "reference", DType::kI8},
+                      DamageCase{"CpuF32", "cpu", DType::kF32},
+                      DamageCase{"CpuBf16", "cpu", DType::kBf16},
+                      DamageCase{"CpuInt8", "cpu", DType::kI8},
+                      DamageCase{"CpuFormatsApart", "cpu", {DType::kI8, DType::kBf16}}),
+    [](const auto& param) { return param.param.name; });
 
 }  // namespace
 }  // namespace mea::testing

@@ -194,7 +194,8 @@ TEST(EngineCoreTest, UsageCountsTokensAndCacheBytes) {
   EXPECT_EQ(usage.cached_tokens, 0);
   // 32 tokens are in the cache (the last one drawn is not): two pages of 16 tokens, two layers.
   EXPECT_EQ(usage.kv_bytes, 2 * 16 * 2 * (2 + 2) * 16 * 4);
-  EXPECT_EQ(usage.kv_bytes_uncompressed, 2 * usage.kv_bytes);
+  // Twice as many heads of half the bytes: uncompressed is BF16.
+  EXPECT_EQ(usage.kv_bytes_uncompressed, 2 * 16 * 2 * (4 + 4) * 16 * 2);
 }
 
 TEST(EngineCoreTest, PromptLogprobsAgreeWithTheLogprobsOfDrawnTokens) {

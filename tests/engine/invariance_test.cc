@@ -12,7 +12,7 @@ namespace {
 struct Variant {
   std::string name;
   RandomModelSpec spec;
-  DType kv_dtype = DType::kF32;
+  KvDTypes kv_dtype = DType::kF32;
 };
 
 void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
@@ -35,6 +35,7 @@ std::vector<Variant> Variants() {
       {"MeaInt4", {.qk_norm = true, .dtype = DType::kI4}, DType::kBf16},
       {"MoeInt4", {.num_experts = 6, .dtype = DType::kI4}},
       {"MeaInt8Cache", {.q_heads = 8, .qk_norm = true}, DType::kI8},
+      {"MeaFormatsApart", {.q_heads = 8, .qk_norm = true}, {DType::kI8, DType::kBf16}},
       {"MeaKeyBiasInt8Cache", {.biases = true, .key_bias = 20}, DType::kI8},
       {"MeaBf16", {.head_norm = true, .dtype = DType::kBf16}, DType::kBf16},
   };

@@ -24,7 +24,7 @@ double MeanError(const KeyBiasCase& c, float key_bias) {
   RandomModelSpec spec = c.spec;
   spec.biases = true;
   spec.key_bias = key_bias;
-  const auto run = [&](DType kv_dtype) {
+  const auto run = [&](KvDTypes kv_dtype) {
     EngineHarness harness(spec,
                           {.backend = c.backend, .max_batch_tokens = 200, .kv_dtype = kv_dtype});
     std::vector<float> logprobs;

@@ -12,7 +12,7 @@
 namespace mea::golden {
 
 struct OfflineOptions {
-  DType kv_dtype = DType::kF32;
+  KvDTypes kv_dtype = DType::kF32;
   int page_size = 16;    // tokens
   int chunk = 512;       // tokens of a prompt in one forward pass
   int max_tokens = 256;  // that the cache holds

@@ -107,8 +107,9 @@ Tensor AttentionData::Run(Backend& backend, int chunk) const {
                              .dtype = c.dtype,
                              .key_norm_heads = c.key_norms ? c.kv_heads : 0},
                     .page_size = c.page_size};
-  const Tensor keys = PoisonedSlabs(num_pages, c.key_heads, c.page_size, c.head_dim, c.dtype);
-  const Tensor values = PoisonedSlabs(num_pages, c.value_heads, c.page_size, c.head_dim, c.dtype);
+  const Tensor keys = PoisonedSlabs(num_pages, c.key_heads, c.page_size, c.head_dim, c.dtype.keys);
+  const Tensor values =
+      PoisonedSlabs(num_pages, c.value_heads, c.page_size, c.head_dim, c.dtype.values);
   const Tensor norms = Poisoned({num_pages, std::max(1, kv.spec.key_norm_heads), c.page_size},
                                 compute == DType::kF64 ? DType::kF64 : DType::kF32);
   kv.keys = keys.view();

@@ -13,9 +13,9 @@ struct AttentionCase {
   int key_heads = 4;  // components
   int value_heads = 4;
   int head_dim = 64;
-  DType dtype = DType::kF32;   // of the cache
-  DType inputs = DType::kF32;  // what queries, keys and values are rounded to at first
-  bool key_mix = false;        // a random mix; needed where key_heads != kv_heads
+  KvDTypes dtype = DType::kF32;  // of the cache
+  DType inputs = DType::kF32;    // what queries, keys and values are rounded to at first
+  bool key_mix = false;          // a random mix; needed where key_heads != kv_heads
   bool value_mix = false;
   bool key_norms = false;
   bool head_norm = false;

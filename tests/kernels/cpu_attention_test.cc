@@ -16,7 +16,7 @@ class CpuAttentionTest : public ::testing::TestWithParam<std::string> {
     SCOPED_TRACE(::testing::Message()
                  << "q_heads " << c.q_heads << " kv_heads " << c.kv_heads << " key_heads "
                  << c.key_heads << " value_heads " << c.value_heads << " head_dim " << c.head_dim
-                 << " " << DTypeName(c.dtype) << " page_size " << c.page_size << " seed "
+                 << " " << KvDTypesName(c.dtype) << " page_size " << c.page_size << " seed "
                  << c.seed);
     const AttentionData data(c);
     const Tensor expected = data.Run(*reference_);
@@ -25,8 +25,9 @@ class CpuAttentionTest : public ::testing::TestWithParam<std::string> {
   }
 
   double ToleranceFor(const AttentionCase& c) const {
-    const bool rounds = MultipliesBf16(GetParam()) && c.dtype == DType::kBf16 &&
-                        c.head_dim % 16 == 0 && !c.key_bias;
+    const bool rounds_keys = c.dtype.keys == DType::kBf16 && !c.key_bias;
+    const bool rounds = MultipliesBf16(GetParam()) && c.head_dim % 16 == 0 &&
+                        (rounds_keys || c.dtype.values == DType::kBf16);
     return rounds ? Tolerance::kBf16Attention : Tolerance::kAttention;
   }
 };
@@ -36,9 +37,12 @@ const std::vector<AttentionCase::Sequence> kMixedBatch = {
     {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
     {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 640, .q_len = 2}};
 
+const KvDTypes kFormats[] = {
+    DType::kF32, DType::kBf16, DType::kI8, {DType::kI8, DType::kBf16}, {DType::kBf16, DType::kI8}};
+
 TEST_P(CpuAttentionTest, AgreesWithTheReferenceForEveryHeadDim) {
   for (const int head_dim : {8, 16, 24, 64, 80, 96, 128, 256}) {
-    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
+    for (const KvDTypes dtype : kFormats) {
       ExpectAgreement({.q_heads = 4,
                        .kv_heads = 2,
                        .key_heads = 2,
@@ -57,7 +61,7 @@ TEST_P(CpuAttentionTest, AgreesWithTheReferenceForComposedHeads) {
   for (const Heads heads : {Heads{4, 4, 2, 2}, Heads{8, 4, 3, 1}, Heads{9, 3, 2, 3},
                             Heads{14, 14, 5, 9}, Heads{16, 2, 1, 2}, Heads{4, 4, 18, 33}}) {
     for (const int head_dim : {24, 64}) {
-      for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
+      for (const KvDTypes dtype : kFormats) {
         ExpectAgreement({.q_heads = heads.q_heads,
                          .kv_heads = heads.kv_heads,
                          .key_heads = heads.key_heads,
@@ -149,7 +153,9 @@ std::vector<AttentionCase> ComposedCases() {
   tiled.head_dim = 48;
   AttentionCase single = tiled;
   single.q_heads = 4;
-  return {kComposed, tiled, single};
+  AttentionCase apart = tiled;
+  apart.dtype = {DType::kI8, DType::kBf16};
+  return {kComposed, tiled, single, apart};
 }
 
 TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefill) {
@@ -158,7 +164,7 @@ TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefill) {
     const Tensor whole = data.Run(*backend_);
     for (const int chunk : {1, 3, 7, 64}) {
       EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, chunk).view(), whole.view()))
-          << c.head_dim << " " << c.q_heads << " " << chunk;
+          << KvDTypesName(c.dtype) << " " << c.head_dim << " " << c.q_heads << " " << chunk;
     }
   }
 }
@@ -171,7 +177,8 @@ TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefillUnderAWindow) {
       const Tensor whole = data.Run(*backend_);
       for (const int chunk : {1, 50}) {
         EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, chunk).view(), whole.view()))
-            << c.head_dim << " " << c.q_heads << " " << window << " " << chunk;
+            << KvDTypesName(c.dtype) << " " << c.head_dim << " " << c.q_heads << " " << window
+            << " " << chunk;
       }
     }
   }
@@ -184,7 +191,7 @@ TEST_P(CpuAttentionTest, PageSizesAgree) {
     for (const int page_size : {32, 48, 64, 128}) {
       c.page_size = page_size;
       EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_).view(), expected.view()))
-          << c.head_dim << " " << c.q_heads << " " << page_size;
+          << KvDTypesName(c.dtype) << " " << c.head_dim << " " << c.q_heads << " " << page_size;
     }
   }
 }
@@ -196,7 +203,7 @@ TEST_P(CpuAttentionTest, NumbersOfThreadsAgree) {
     const Tensor expected = data.Run(*MakeCpu(GetParam(), 1));
     for (const int num_threads : {2, 5}) {
       EXPECT_TRUE(BitwiseEqual(data.Run(*MakeCpu(GetParam(), num_threads)).view(), expected.view()))
-          << c.head_dim << " " << c.q_heads << " " << num_threads;
+          << KvDTypesName(c.dtype) << " " << c.head_dim << " " << c.q_heads << " " << num_threads;
     }
   }
 }
@@ -213,7 +220,7 @@ TEST_P(CpuAttentionTest, NeighboursInTheBatchChangeNothing) {
 }
 
 TEST_P(CpuAttentionTest, OneHotMixEqualsNoMix) {
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
+  for (const KvDTypes dtype : kFormats) {
     for (const int head_dim : {24, 64}) {
       const AttentionCase c = {.q_heads = 6,
                                .kv_heads = 3,
@@ -276,7 +283,7 @@ TEST_P(CpuAttentionTest, UnitColumnsAgreeWithTheReferenceAndWithAnyCut) {
   };
   for (const Heads heads : {Heads{14, 14, 5, 9, 64}, Heads{12, 12, 6, 6, 24}, Heads{8, 4, 3, 2, 64},
                             Heads{36, 36, 3, 4, 16}}) {
-    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8}) {
+    for (const KvDTypes dtype : kFormats) {
       const AttentionCase c = {.q_heads = heads.q_heads,
                                .kv_heads = heads.kv_heads,
                                .key_heads = heads.key_heads,
@@ -286,7 +293,7 @@ TEST_P(CpuAttentionTest, UnitColumnsAgreeWithTheReferenceAndWithAnyCut) {
                                .key_mix = true,
                                .value_mix = true,
                                .sequences = kMixedBatch};
-      SCOPED_TRACE(::testing::Message() << heads.q_heads << " " << DTypeName(dtype));
+      SCOPED_TRACE(::testing::Message() << heads.q_heads << " " << KvDTypesName(dtype));
       const AttentionData data = WithUnitColumns(c);
       const Tensor whole = data.Run(*backend_);
       EXPECT_LE(RelativeError(whole.view(), data.Run(*reference_).view()), ToleranceFor(c));

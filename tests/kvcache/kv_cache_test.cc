@@ -41,8 +41,25 @@ TEST(KvLayoutTest, EightBitsCountTheirScales) {
   // Half of the heads in 8 bits: 0.258 of what all heads take in BF16.
   const KvSpec spec{.key_heads = 4, .value_heads = 4, .head_dim = 64, .dtype = DType::kI8};
   EXPECT_EQ(KvBytesPerToken(spec), (4 + 4) * (64 + 2));
-  EXPECT_EQ(UncompressedKvBytesPerToken(spec, 8), 2 * 8 * (64 + 2));
-  EXPECT_EQ(KvLayout({.layers = {spec}, .kv_heads = 8, .page_size = 16}).CompressionRatio(), 0.5);
+  EXPECT_EQ(KvLayout({.layers = {spec}, .kv_heads = 8, .page_size = 16}).CompressionRatio(),
+            66.0 / 256);
+}
+
+TEST(KvLayoutTest, UncompressedIsBf16WhateverIsStored) {
+  for (const KvDTypes dtype : {KvDTypes(DType::kF32), KvDTypes(DType::kBf16), KvDTypes(DType::kI8),
+                               KvDTypes(DType::kI8, DType::kF32)}) {
+    const KvSpec spec{.key_heads = 4, .value_heads = 4, .head_dim = 64, .dtype = dtype};
+    EXPECT_EQ(UncompressedKvBytesPerToken(spec, 8), 2 * 8 * 64 * 2) << KvDTypesName(dtype);
+  }
+}
+
+TEST(KvLayoutTest, KeysAndValuesHaveTheirOwnFormats) {
+  const KvSpec spec{.key_heads = 4,
+                    .value_heads = 3,
+                    .head_dim = 64,
+                    .dtype = {DType::kI8, DType::kF32},
+                    .key_norm_heads = 8};
+  EXPECT_EQ(KvBytesPerToken(spec), 4 * (64 + 2) + 3 * 64 * 4 + 8 * 4);
 }
 
 TEST(KvLayoutTest, LayersMayDiffer) {
@@ -241,6 +258,17 @@ TEST_F(KvCacheTest, SlabsInEightBitsCarryTheirScales) {
   const int8_t* const copy = keys.row<int8_t>(fork.pages()[0]) + 2 * keys.stride[1];
   EXPECT_EQ(copy[100], 17);
   EXPECT_EQ(ToFloat(SlabScales(copy, 16, 64)[3]), 0.5f);
+}
+
+TEST_F(KvCacheTest, SlabsOfKeysAndValuesHaveTheirOwnFormats) {
+  KvSpec spec = kHalf;
+  spec.dtype = {DType::kI8, DType::kF32};
+  const auto cache =
+      KvCache::Create(*backend_, {.layers = {spec}, .kv_heads = 8, .page_size = 16}, 3).value();
+  EXPECT_EQ(cache->allocated_bytes(), 3 * cache->layout().PageBytes());
+  EXPECT_EQ(cache->layer(0).keys.dtype, DType::kI8);
+  EXPECT_EQ(cache->layer(0).values.dtype, DType::kF32);
+  EXPECT_EQ(cache->layer(0).values.stride, (std::array<int64_t, 4>{4 * 16 * 64, 16 * 64, 64, 1}));
 }
 
 TEST_F(KvCacheTest, ATableThatDiesGivesItsPagesBack) {

@@ -37,7 +37,7 @@ struct HarnessOptions {
   int max_num_seqs = 64;
   int max_logit_rows = 64;
   std::vector<int32_t> eos_token_ids;
-  DType kv_dtype = DType::kF32;
+  KvDTypes kv_dtype = DType::kF32;
   bool prefix_cache = false;
   bool keeps_all_pages = false;  // even those that windows have left
   bool launches_ahead = false;   // as EngineLoop does on a device

@@ -76,7 +76,9 @@ TEST(InspectTest, HalfTheHeadsAreHalfTheBytes) {
   EXPECT_THAT(Inspected(spec),
               HasSubstr("128 bytes per token in bf16, 256 uncompressed, ratio 0.500\n"));
   EXPECT_THAT(Inspected(spec, {.kv_dtype = DType::kF32}),
-              HasSubstr("256 bytes per token in f32, 512 uncompressed, ratio 0.500\n"));
+              HasSubstr("256 bytes per token in f32, 256 uncompressed, ratio 1.000\n"));
+  EXPECT_THAT(Inspected(spec, {.kv_dtype = {DType::kF32, DType::kBf16}}),
+              HasSubstr("224 bytes per token in k=f32,v=bf16, 256 uncompressed, ratio 0.875\n"));
 }
 
 TEST(InspectTest, WindowsAndRopeKindsAreShown) {
