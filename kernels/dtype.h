@@ -12,7 +12,8 @@ namespace mea {
 enum class Device : uint8_t { kCpu, kCuda };
 
 // kF64 exists for the reference back end alone; kI8 for weights and the cache, with the scales that
-// belong to them (kernels/int8_rows.h); kI4 for weights (kernels/int4_rows.h).
+// belong to them (kernels/int8_rows.h); kI4 for weights (kernels/int4_rows.h) and the cache
+// (kernels/int4_heads.h).
 enum class DType : uint8_t { kF64, kF32, kBf16, kF16, kI32, kI8, kI4 };
 
 // Bytes of one element; of kI4, whose strides count bytes, of two.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/reference/elements.h"
+#include "kernels/reference/kv_slabs.h"
 
 namespace mea::reference {
 namespace {
@@ -34,31 +35,8 @@ void MultiplyByGain(const TensorView& gain, std::vector<double>& x) {
   for (size_t i = 0; i < x.size(); ++i) x[i] *= Load(gain, i);
 }
 
-// Where one token lives in the cache.
-struct Slot {
-  int64_t page;
-  int64_t offset;
-};
-
-// Element 0 of the vector of `head` in a slab of keys or values, here in token order.
-int64_t HeadOffset(const TensorView& slabs, Slot slot, int64_t head) {
-  return Offset(slabs, slot.page, head, slot.offset);
-}
-
-void StoreVector(const TensorView& slabs, Slot slot, int64_t head, const std::vector<double>& x) {
-  const int64_t offset = HeadOffset(slabs, slot, head);
-  if (slabs.dtype == DType::kI8) {
-    int8_t* const slab = slabs.as<int8_t>() + Offset(slabs, slot.page, head);
-    const auto d = static_cast<int64_t>(x.size());
-    SlabScales(slab, slabs.shape[2], d)[slot.offset] =
-        QuantizeHead(x.data(), d, slabs.as<int8_t>() + offset);
-    return;
-  }
-  for (size_t i = 0; i < x.size(); ++i) Store(slabs, offset + static_cast<int64_t>(i), x[i]);
-}
-
 // r_j = 1 / rms(sum_c W[c,j] y_c) of one token and every virtual head j.
-void StoreKeyNorms(const AppendKvArgs& args, int64_t token, Slot slot) {
+void StoreKeyNorms(const AppendKvArgs& args, int64_t token, KvSlot slot) {
   const KvSpec& spec = args.kv.spec;
   for (int j = 0; j < spec.key_norm_heads; ++j) {
     std::vector<double> mixed(spec.head_dim, 0.0);
@@ -103,7 +81,7 @@ class Row {
   }
 
  private:
-  Slot SlotOf(int64_t t) const {
+  KvSlot SlotOf(int64_t t) const {
     const int64_t page_size = args_.kv.page_size;
     const int32_t page = args_.page_table.row<int32_t>(seq_)[t / page_size];
     return {.page = page, .offset = t % page_size};
@@ -120,17 +98,19 @@ class Row {
     const PagedKvView& kv = args_.kv;
     const int64_t head_dim = kv.spec.head_dim;
     const auto q = LoadRow(args_.q, Offset(args_.q, token_, head_), head_dim);
+    auto key_q = q;
+    RotateFor(kv.spec.dtype.keys, key_q);
     weights_.assign(end_ - begin_, 0.0);
     double max = -std::numeric_limits<double>::infinity();
     for (int64_t t = begin_; t < end_; ++t) {
-      const Slot slot = SlotOf(t);
+      const KvSlot slot = SlotOf(t);
       double score = 0;
       for (int c = 0; c < kv.spec.key_heads; ++c) {
         const double weight = MixWeight(args_.mix.key, c);
         if (args_.mix.key.empty() && weight == 0) continue;
         double dot = 0;
-        const int64_t key = HeadOffset(kv.keys, slot, c);
-        for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * Load(kv.keys, key + i);
+        const auto key = LoadHead(kv.keys, slot, c);
+        for (int64_t i = 0; i < head_dim; ++i) dot += key_q[i] * key[i];
         score += weight * dot;
       }
       if (!args_.key_bias.empty()) score += BiasScore(q, t);
@@ -171,14 +151,15 @@ class Row {
     const PagedKvView& kv = args_.kv;
     std::vector<double> out(kv.spec.head_dim, 0.0);
     for (int64_t t = begin_; t < end_; ++t) {
-      const Slot slot = SlotOf(t);
+      const KvSlot slot = SlotOf(t);
       for (int c = 0; c < kv.spec.value_heads; ++c) {
         const double weight = MixWeight(args_.mix.value, c) * weights_[t - begin_];
         if (args_.mix.value.empty() && c != virtual_head_) continue;
-        const int64_t value = HeadOffset(kv.values, slot, c);
-        for (size_t i = 0; i < out.size(); ++i) out[i] += weight * Load(kv.values, value + i);
+        const auto value = LoadHead(kv.values, slot, c);
+        for (size_t i = 0; i < out.size(); ++i) out[i] += weight * value[i];
       }
     }
+    RotateFor(kv.spec.dtype.values, out);
     return out;
   }
 
@@ -231,7 +212,7 @@ void AppendKv(const AppendKvArgs& args) {
   for (int64_t t = 0; t < args.k.shape[0]; ++t) {
     const int32_t index = args.slots.as<int32_t>()[t];
     if (index < 0) continue;
-    const Slot slot = {.page = index / args.kv.page_size, .offset = index % args.kv.page_size};
+    const KvSlot slot = {.page = index / args.kv.page_size, .offset = index % args.kv.page_size};
     for (int c = 0; c < spec.key_heads; ++c) {
       auto key = LoadRow(args.k, Offset(args.k, t, c), spec.head_dim);
       if (!args.gain.empty()) {
@@ -242,10 +223,10 @@ void AppendKv(const AppendKvArgs& args) {
         MultiplyByGain(args.gain, key);
       }
       Rotate(args.cos_sin, t, key);
-      StoreVector(args.kv.keys, slot, c, key);
+      StoreHead(args.kv.keys, slot, c, key);
     }
     for (int c = 0; c < spec.value_heads; ++c) {
-      StoreVector(args.kv.values, slot, c, LoadRow(args.v, Offset(args.v, t, c), spec.head_dim));
+      StoreHead(args.kv.values, slot, c, LoadRow(args.v, Offset(args.v, t, c), spec.head_dim));
     }
     StoreKeyNorms(args, t, slot);
   }

@@ -8,18 +8,11 @@
 
 namespace mea::reference {
 
-// Of a matrix of weights, or of a layer's keys or values (kernels/int8_rows.h).
+// Of a matrix of weights (kernels/int8_rows.h).
 inline double LoadInt8(const TensorView& view, int64_t offset) {
   const auto* const elements = static_cast<const int8_t*>(view.data);
-  if (view.rank == 2) {
-    const int8_t* const row = elements + offset / view.stride[0] * view.stride[0];
-    return double{Int8Scale(row, view.shape[1])} * elements[offset];
-  }
-  const int64_t page_size = view.shape[2];
-  const int64_t head_dim = view.shape[3];
-  const int64_t token = offset % view.stride[1] / head_dim;
-  const int8_t* const slab = elements + offset / view.stride[1] * view.stride[1];
-  return double{ToFloat(SlabScales(slab, page_size, head_dim)[token])} * elements[offset];
+  const int8_t* const row = elements + offset / view.stride[0] * view.stride[0];
+  return double{Int8Scale(row, view.shape[1])} * elements[offset];
 }
 
 // Element at a pointer offset, widened. Slow and uniform: the reference reads every format in the

@@ -5,6 +5,7 @@
 
 #include "kernels/reference/attention.h"
 #include "kernels/reference/elements.h"
+#include "kernels/reference/kv_slabs.h"
 
 namespace mea::reference {
 namespace {
@@ -26,6 +27,7 @@ class PseudoQuery {
     Score(LoadRow(paged_.q, Offset(paged_.q, token_, head), head_dim));
     std::vector<double> out(head_dim, 0.0);
     for (const PseudoKey& key : keys_) AddValue(key, out);
+    RotateFor(paged_.kv.spec.dtype.values, out);
     for (int64_t i = 0; i < head_dim; ++i) {
       Store(paged_.out, Offset(paged_.out, token_, head, i), out[i]);
     }
@@ -57,11 +59,9 @@ class PseudoQuery {
     for (PseudoKey& key : keys_) {
       double score = 0;
       for (int64_t m = 0; m < paged_.kv_heads; ++m) {
-        const int64_t component = HeadOf(paged_.kv.keys, key.t, m);
+        const auto component = LoadHead(paged_.kv.keys, SlotOf(key.t), m);
         double dot = 0;
-        for (size_t i = 0; i < q.size(); ++i) {
-          dot += rotated[key.r][i] * Load(paged_.kv.keys, component + static_cast<int64_t>(i));
-        }
+        for (size_t i = 0; i < q.size(); ++i) dot += rotated[key.r][i] * component[i];
         score += Mix(paged_.mix.key, m, key.r) * dot;
       }
       key.weight = score * paged_.scale;
@@ -75,10 +75,8 @@ class PseudoQuery {
   void AddValue(const PseudoKey& key, std::vector<double>& out) const {
     for (int64_t m = 0; m < paged_.kv_heads; ++m) {
       const double weight = key.weight * Mix(paged_.mix.value, m, key.r);
-      const int64_t component = HeadOf(paged_.kv.values, key.t, m);
-      for (size_t i = 0; i < out.size(); ++i) {
-        out[i] += weight * Load(paged_.kv.values, component + static_cast<int64_t>(i));
-      }
+      const auto component = LoadHead(paged_.kv.values, SlotOf(key.t), m);
+      for (size_t i = 0; i < out.size(); ++i) out[i] += weight * component[i];
     }
   }
 
@@ -91,6 +89,7 @@ class PseudoQuery {
       rotated[i] = q[i] * cosine[i] + q[i + half] * sine[i];
       rotated[i + half] = q[i + half] * cosine[i] - q[i] * sine[i];
     }
+    RotateFor(paged_.kv.spec.dtype.keys, rotated);
     return rotated;
   }
 
@@ -98,10 +97,9 @@ class PseudoQuery {
     return Load(mix, Offset(mix, m, j_ * args_.pseudo_heads + r));
   }
 
-  // Element 0 of component head m of token t.
-  int64_t HeadOf(const TensorView& slabs, int64_t t, int64_t m) const {
+  KvSlot SlotOf(int64_t t) const {
     const int64_t page_size = paged_.kv.page_size;
-    return Offset(slabs, paged_.page_table.row<int32_t>(seq_)[t / page_size], m, t % page_size);
+    return {.page = paged_.page_table.row<int32_t>(seq_)[t / page_size], .offset = t % page_size};
   }
 
   const InterleavedAttentionArgs& args_;

@@ -6,19 +6,21 @@
 #include <numeric>
 #include <random>
 
+#include "kernels/int4_heads.h"
+
 namespace mea {
 
 namespace {
 
-// In 8 bits the scales behind the integers are NaN.
+// The scales behind integers are NaN.
 Tensor PoisonedSlabs(int64_t pages, int64_t heads, int64_t page_size, int64_t head_dim,
                      DType dtype) {
-  if (dtype != DType::kI8) return Poisoned({pages, heads, page_size, head_dim}, dtype);
-  const int64_t slab = page_size * (head_dim + 2);
+  if (!IsIntegerCache(dtype)) return Poisoned({pages, heads, page_size, head_dim}, dtype);
+  const int64_t slab = page_size * KvHeadBytes(head_dim, dtype);
   const Tensor memory = Poisoned({pages, heads, slab / 2}, DType::kBf16);
   TensorView view =
-      TensorView::Dense(memory.view().data, DType::kI8, {pages, heads, page_size, head_dim});
-  view.stride = {heads * slab, slab, head_dim, 1};
+      TensorView::Dense(memory.view().data, dtype, {pages, heads, page_size, head_dim});
+  view.stride = {heads * slab, slab, KvHeadElements(head_dim, dtype), 1};
   return Tensor(view, std::make_shared<Tensor>(memory));
 }
 
@@ -65,6 +67,21 @@ void AttentionData::FillSequence(int seq, float value) {
       } else {
         rows.as<float>()[i] = value;
       }
+    }
+  }
+}
+
+void AttentionData::RoundToInt4() {
+  const int64_t d = case_.head_dim;
+  std::vector<uint8_t> integers(d);
+  for (const Tensor& heads : {k_, v_}) {
+    for (int64_t i = 0; i < heads.view().num_elements(); i += d) {
+      float* const x = heads.view().as<float>() + i;
+      const auto [scale, zero] = QuantizeInt4Head(x, d, integers.data());
+      for (int64_t j = 0; j < d; ++j) {
+        x[j] = ToFloat(scale) * static_cast<float>(integers[j]) + ToFloat(zero);
+      }
+      RotateHadamard(x, d);
     }
   }
 }

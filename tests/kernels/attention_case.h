@@ -41,6 +41,8 @@ class AttentionData {
 
   // Makes every key and value of a sequence, all of them visible, that number.
   void FillSequence(int seq, float value);
+  // Replaces keys and values by what a cache in 4 bits keeps of them.
+  void RoundToInt4();
 
   // Appends all tokens of all sequences to a poisoned cache of scattered pages and attends with the
   // last q_len tokens of each. `chunk` > 0 feeds the queries of each sequence that many at a time.

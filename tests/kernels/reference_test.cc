@@ -240,6 +240,33 @@ TEST_F(ReferenceTest, HeadNormGivesEachHeadItsGainsRms) {
   }
 }
 
+// Rotating queries and what values made is exact: nothing but the rounding of keys and values
+// distinguishes a cache in 4 bits from one in doubles.
+TEST_F(ReferenceTest, InFourBitsRoundingIsTheOnlyDifference) {
+  const AttentionCase plain = {.q_heads = 4,
+                               .kv_heads = 2,
+                               .key_heads = 2,
+                               .value_heads = 2,
+                               .head_dim = 24,
+                               .sequences = {{.kv_len = 40, .q_len = 3}}};
+  AttentionCase composed = plain;
+  composed.key_mix = composed.value_mix = composed.head_norm = true;
+  composed.value_heads = 3;
+  AttentionCase biased = plain;
+  biased.key_bias = true;
+  AttentionCase interleaved = plain;
+  interleaved.pseudo_heads = 2;
+  interleaved.window = 9;
+  for (AttentionCase c : {plain, composed, biased, interleaved}) {
+    c.dtype = DType::kI4;
+    const Tensor actual = AttentionData(c).Run(*backend_);
+    c.dtype = DType::kF64;
+    AttentionData rounded(c);
+    rounded.RoundToInt4();  // to floats, where attention widens to doubles
+    EXPECT_LE(RelativeError(actual.view(), rounded.Run(*backend_).view()), 1e-6);
+  }
+}
+
 // The direct form of interleaved heads (arXiv 2602.21371): pseudo tokens made one by one, put one
 // after the other into a cache P times as large, and attended as the tokens of an ordinary
 // sequence.

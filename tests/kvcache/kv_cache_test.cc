@@ -45,9 +45,18 @@ TEST(KvLayoutTest, EightBitsCountTheirScales) {
             66.0 / 256);
 }
 
+TEST(KvLayoutTest, FourBitsCountScalesZerosAndPadding) {
+  KvSpec spec{.key_heads = 8, .value_heads = 8, .head_dim = 64, .dtype = DType::kI4};
+  EXPECT_EQ(KvBytesPerToken(spec), (8 + 8) * (32 + 4));
+  EXPECT_EQ(KvLayout({.layers = {spec}, .kv_heads = 8, .page_size = 16}).CompressionRatio(),
+            36.0 / 128);
+  spec.head_dim = 80;  // the third run of 32 is half empty
+  EXPECT_EQ(KvBytesPerToken(spec), (8 + 8) * (48 + 4));
+}
+
 TEST(KvLayoutTest, UncompressedIsBf16WhateverIsStored) {
   for (const KvDTypes dtype : {KvDTypes(DType::kF32), KvDTypes(DType::kBf16), KvDTypes(DType::kI8),
-                               KvDTypes(DType::kI8, DType::kF32)}) {
+                               KvDTypes(DType::kI8, DType::kI4)}) {
     const KvSpec spec{.key_heads = 4, .value_heads = 4, .head_dim = 64, .dtype = dtype};
     EXPECT_EQ(UncompressedKvBytesPerToken(spec, 8), 2 * 8 * 64 * 2) << KvDTypesName(dtype);
   }
@@ -262,11 +271,12 @@ TEST_F(KvCacheTest, SlabsInEightBitsCarryTheirScales) {
 
 TEST_F(KvCacheTest, SlabsOfKeysAndValuesHaveTheirOwnFormats) {
   KvSpec spec = kHalf;
-  spec.dtype = {DType::kI8, DType::kF32};
+  spec.dtype = {DType::kI4, DType::kF32};
   const auto cache =
       KvCache::Create(*backend_, {.layers = {spec}, .kv_heads = 8, .page_size = 16}, 3).value();
   EXPECT_EQ(cache->allocated_bytes(), 3 * cache->layout().PageBytes());
-  EXPECT_EQ(cache->layer(0).keys.dtype, DType::kI8);
+  EXPECT_EQ(cache->layer(0).keys.dtype, DType::kI4);
+  EXPECT_EQ(cache->layer(0).keys.stride, (std::array<int64_t, 4>{4 * 16 * 36, 16 * 36, 32, 1}));
   EXPECT_EQ(cache->layer(0).values.dtype, DType::kF32);
   EXPECT_EQ(cache->layer(0).values.stride, (std::array<int64_t, 4>{4 * 16 * 64, 16 * 64, 64, 1}));
 }
