@@ -75,13 +75,13 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
 namespace {
 
 std::optional<DType> CacheDType(std::string_view name) {
-  for (const DType dtype : {DType::kBf16, DType::kF32, DType::kI8}) {
+  for (const DType dtype : {DType::kBf16, DType::kF32, DType::kI8, DType::kI4}) {
     if (name == DTypeName(dtype)) return dtype;
   }
   return std::nullopt;
 }
 
-// "int8", or "k=int8,v=bf16" in either order.
+// "int8", or "k=int8,v=int4" in either order.
 std::optional<KvDTypes> CacheDTypes(std::string_view name) {
   if (const std::optional<DType> both = CacheDType(name)) return *both;
   const size_t comma = name.find(',');

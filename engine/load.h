@@ -17,7 +17,7 @@ namespace mea {
 // The dtypes in flags, as messages and --help list them.
 inline constexpr char kWeightDTypes[] = "auto, f32, bf16, int8, int4";
 // Of keys and values, each may have its own.
-inline constexpr char kKvDTypes[] = "bf16, f32, int8, or a pair as k=int8,v=bf16";
+inline constexpr char kKvDTypes[] = "bf16, f32, int8, int4, or a pair as k=int8,v=int4";
 
 // "auto" keeps the checkpoint's dtypes (returns nothing); "f32" and "bf16" convert every matrix,
 // "int8" and "int4" quantise them.

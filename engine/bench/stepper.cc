@@ -1,10 +1,13 @@
 #include "engine/bench/stepper.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <span>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/int4_heads.h"
 #include "kernels/int8_rows.h"
 #include "kernels/random_fill.h"
 #include "kernels/status_macros.h"
@@ -21,21 +24,38 @@ std::vector<int32_t> ArbitraryTokens(int count, int vocab_size, uint64_t seed) {
   return tokens;
 }
 
-// Keys or values of a layer. Only the host has 8 bits; there every page gets the same contents.
+// Integers and scales of one token in the slab of a head. Their order does not change the time.
+void FillToken(std::byte* slab, const TensorView& slabs, int64_t token, std::vector<float>& x) {
+  const int64_t page_size = slabs.shape[2];
+  const auto d = std::ssize(x);
+  std::byte* const elements = slab + token * slabs.stride[2];
+  if (slabs.dtype == DType::kI8) {
+    SlabScales(reinterpret_cast<int8_t*>(slab), page_size, d)[token] =
+        QuantizeHead(x.data(), d, reinterpret_cast<int8_t*>(elements));
+    return;
+  }
+  std::vector<uint8_t> integers(d);
+  const auto [scale, zero] = QuantizeInt4Head(x.data(), d, integers.data());
+  PackInt4Head(integers.data(), d, reinterpret_cast<Int4Pair*>(elements));
+  Bf16* const scales = Int4SlabScales(reinterpret_cast<Int4Pair*>(slab), page_size, d);
+  scales[token] = scale;
+  scales[page_size + token] = zero;
+}
+
+// Keys or values of a layer. Only the host has integers; there every page gets the same contents.
 absl::Status FillSlabs(Backend& backend, TensorView slabs, uint64_t seed) {
-  if (slabs.dtype != DType::kI8) return FillRandom(backend, slabs, {.seed = seed});
-  const int64_t d = slabs.shape[3];
-  std::vector<float> x(d);
+  if (!IsIntegerCache(slabs.dtype)) return FillRandom(backend, slabs, {.seed = seed});
+  auto* const first_page = static_cast<std::byte*>(slabs.data);
+  std::vector<float> x(slabs.shape[3]);
   uint64_t drawn = 0;
   for (int64_t head = 0; head < slabs.shape[1]; ++head) {
-    int8_t* const slab = slabs.as<int8_t>() + head * slabs.stride[1];
     for (int64_t token = 0; token < slabs.shape[2]; ++token) {
       for (float& value : x) value = 2 * static_cast<float>(UniformAt(seed, drawn++)) - 1;
-      SlabScales(slab, slabs.shape[2], d)[token] = QuantizeHead(x.data(), d, slab + token * d);
+      FillToken(first_page + head * slabs.stride[1], slabs, token, x);
     }
   }
   for (int64_t page = 1; page < slabs.shape[0]; ++page) {
-    std::memcpy(slabs.row<int8_t>(page), slabs.as<int8_t>(), slabs.stride[0]);
+    std::memcpy(first_page + page * slabs.stride[0], first_page, slabs.stride[0]);
   }
   return absl::OkStatus();
 }

@@ -31,7 +31,7 @@ void RunAttention(const PagedAttentionArgs& args, const AttentionItem& item, flo
   LoadQueries(work);
   kRunItem(work);
   if (item.partials != nullptr) return;
-  const float* record = work.total;
+  float* record = work.total;
   ForRows(work, [&](int token, int head, int j) HWY_ATTR {
     FinishRow(args, item.token_begin + token, head * work.group + j, record);
     record += work.record_floats;

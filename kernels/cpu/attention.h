@@ -14,7 +14,9 @@ inline constexpr int kComposeUnit = 4;
 // How slabs lie in memory. Keys: tiles of 16 tokens, [page_size / 16][head_dim][16 tokens], so that
 // the scores of 16 tokens are vertical multiply-adds without horizontal sums. Values:
 // [page_size][head_dim]. In BF16 two neighbouring rows of these (two elements of a key, two tokens'
-// values) are interleaved, element by element: a vector load then widens by a shift and a mask.
+// values) are interleaved, element by element: a vector load then widens by a shift and a mask. In
+// 4 bits two elements of the same token share a byte, so that threads never write into the same
+// one: neighbouring elements of a key, columns i and i + 16 of 32 of a value.
 inline constexpr int kTileTokens = 16;
 // Softmax rescaling happens once per block and partial results end at splits, both counted from
 // position 0 of the sequence, so neither pages nor chunks nor threads change a rounding.
@@ -26,14 +28,16 @@ inline bool PairsValues(DType dtype, int64_t head_dim) {
   return dtype == DType::kBf16 && head_dim % 16 == 0;
 }
 
-// Offsets of element i of a token in its slabs.
+// Offsets of element i of a token in its slabs; in 4 bits of the byte that holds it.
 inline int64_t KeyOffset(DType dtype, int64_t token, int64_t i, int64_t head_dim) {
-  const int64_t tile = token / kTileTokens * kTileTokens * head_dim;
+  const int64_t tile = token / kTileTokens * kTileTokens * KvHeadElements(head_dim, dtype);
   const int64_t column = token % kTileTokens;
+  if (dtype == DType::kI4) return tile + i / 2 * kTileTokens + column;
   if (dtype != DType::kBf16) return tile + i * kTileTokens + column;
   return tile + i / 2 * 2 * kTileTokens + 2 * column + i % 2;
 }
 inline int64_t ValueOffset(DType dtype, int64_t token, int64_t i, int64_t head_dim) {
+  if (dtype == DType::kI4) return token * KvHeadElements(head_dim, dtype) + i / 32 * 16 + i % 16;
   if (!PairsValues(dtype, head_dim)) return token * head_dim + i;
   return token / 2 * 2 * head_dim + 2 * i + token % 2;
 }

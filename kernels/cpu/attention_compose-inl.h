@@ -9,12 +9,12 @@
 
 #include <hwy/cache_control.h>
 
+#include <algorithm>
 #include <type_traits>
 
 #include "kernels/cpu/attention_work.h"
 #include "kernels/cpu/bf16_compose-inl.h"
 #include "kernels/cpu/compose_tile-inl.h"
-#include "kernels/int8_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mea {
@@ -28,11 +28,18 @@ using cpu::TokenRange;
 
 constexpr int TileFloor(int token) { return token / kTileTokens * kTileTokens; }
 
-// How slabs of stored elements are pointed at (tile-inl.h).
-template <typename Stored>
-using KeyRows = std::conditional_t<std::is_same_v<Stored, int8_t>, ColumnScaled, const Stored*>;
-template <typename Stored>
-using ValueRows = std::conditional_t<std::is_same_v<Stored, int8_t>, RowScaled, const Stored*>;
+// How slabs of stored elements are pointed at (tile-inl.h), where heads are mixed and where they
+// are not.
+template <typename T>
+using KeyRows = std::conditional_t<std::is_same_v<T, int8_t>, ColumnScaled,
+                                   std::conditional_t<kIsInt4<T>, ColumnScaledInt4, const T*>>;
+template <typename T>
+using ValueRows = std::conditional_t<std::is_same_v<T, int8_t>, RowScaled,
+                                     std::conditional_t<kIsInt4<T>, RowScaledInt4, const T*>>;
+template <typename T>
+using PlainKeyRows = std::conditional_t<kIsInt4<T>, const T*, KeyRows<T>>;
+template <typename T>
+using PlainValueRows = std::conditional_t<kIsInt4<T>, PlainInt4Columns, ValueRows<T>>;
 
 // What heads are composed in: floats, unless products take BF16.
 template <typename T>
@@ -70,41 +77,47 @@ class CacheReader {
          work_.value_scales);
   }
 
-  // Component `head` of the 16 tokens from `position` on.
-  HWY_INLINE KeyRows<T> KeyTile(int64_t position, int head) const {
-    const T* slab = Slab(work_.args.kv.keys, position, head);
-    if constexpr (kScaled) {
-      return {.data = slab, .scales = Opened(work_.key_scales, position, head - work_.first_key())};
-    } else {
-      return slab;
-    }
+  // Component `head` of the 16 tokens from `position` on, as plain heads need it unless Rows says
+  // otherwise.
+  template <typename Rows = PlainKeyRows<T>>
+  HWY_INLINE Rows KeyTile(int64_t position, int head) const {
+    return At<Rows>(Slab(work_.args.kv.keys, position, head),
+                    KeyScales(position, head - work_.first_key()));
   }
-  HWY_INLINE ValueRows<T> ValueTile(int64_t position, int head) const {
-    const T* slab = Slab(work_.args.kv.values, position, head);
-    if constexpr (kScaled) {
-      return {.data = slab,
-              .scales = Opened(work_.value_scales, position, head - work_.first_value())};
-    } else {
-      return slab;
-    }
+  template <typename Rows = PlainValueRows<T>>
+  HWY_INLINE Rows ValueTile(int64_t position, int head) const {
+    return At<Rows>(Slab(work_.args.kv.values, position, head),
+                    ValueScales(position, head - work_.first_value()));
   }
   // All components of the keys, or values, of the 16 tokens from `position` on.
-  HWY_INLINE Components<KeyRows<T>> Keys(int64_t position, int component = 0) const {
-    return {.first = KeyTile(position, component),
+  template <typename Rows = KeyRows<T>>
+  HWY_INLINE Components<Rows> Keys(int64_t position, int component = 0) const {
+    return {.first = KeyTile<Rows>(position, component),
             .component_stride = key_component_stride(),
-            .scale_stride = kBlockTokens,
-            .stride = kTileTokens * kRowsTogether<T>,
+            .scale_stride = kScalesOfHead,
+            .stride = kTileTokens * kColumnElements<T>,
             .count = work_.args.kv.spec.key_heads,
             .ahead = NextTile(work_.args.kv.keys, position)};
   }
-  HWY_INLINE Components<ValueRows<T>> Values(int64_t position, int component = 0) const {
-    return {.first = ValueTile(position, component),
+  template <typename Rows = ValueRows<T>>
+  HWY_INLINE Components<Rows> Values(int64_t position, int component = 0) const {
+    return {.first = ValueTile<Rows>(position, component),
             .component_stride = work_.args.kv.values.stride[1],
-            .scale_stride = kBlockTokens,
-            .stride = int64_t{head_dim_} * kRowsTogether<T>,
+            .scale_stride = kScalesOfHead,
+            .stride = value_row_stride(),
             .count = work_.args.kv.spec.value_heads,
             .ahead = NextTile(work_.args.kv.values, position)};
   }
+
+  // The scales of the n-th slab of an open block that the item reads, from `position` on, and in 4
+  // bits its zeros.
+  HWY_INLINE const float* KeyScales(int64_t position, int n) const {
+    return Opened(work_.key_scales, position, n);
+  }
+  HWY_INLINE const float* ValueScales(int64_t position, int n) const {
+    return Opened(work_.value_scales, position, n);
+  }
+  HWY_INLINE static const float* ZerosOf(const float* scales) { return scales + kBlockTokens; }
 
   // The weights of the mixed heads.
   MixWeights KeyMix(const HeadsBySource& heads) const {
@@ -117,6 +130,10 @@ class CacheReader {
   }
 
   int64_t key_component_stride() const { return work_.args.kv.keys.stride[1]; }
+  // Between rows of values, or pairs of rows.
+  int64_t value_row_stride() const {
+    return work_.args.kv.values.stride[2] * (kIsInt4<T> ? 1 : kRowsTogether<T>);
+  }
 
   // Where composed heads begin, and elements between the keys, or values, of two.
   Composed* composed() const { return reinterpret_cast<Composed*>(work_.composed); }
@@ -131,7 +148,9 @@ class CacheReader {
                           HWY_ATTR { return Keys(position, component); };
     const Composition to = {
         .mix = KeyMix(heads), .rows = head_dim_, .columns = kTileTokens, .stride = key_stride()};
-    Compose(to, heads, block_begin, seen, find);
+    const auto find_plain = [this](int64_t position, int component)
+                                HWY_ATTR { return Keys<PlainKeyRows<T>>(position, component); };
+    Compose(to, heads, block_begin, seen, find, find_plain);
   }
   void ComposeValues(int64_t block_begin, TokenRange seen, const HeadsBySource& heads) const {
     const auto find = [this](int64_t position, int component)
@@ -148,10 +167,12 @@ class CacheReader {
         to.columns = kTileTokens * head_dim_;
         const auto flat = [this](int64_t position, int component)
                               HWY_ATTR { return FlatValues(position, component); };
-        return Compose(to, heads, block_begin, seen, flat);
+        return Compose(to, heads, block_begin, seen, flat, flat);
       }
     }
-    Compose(to, heads, block_begin, seen, find);
+    const auto find_plain = [this](int64_t position, int component)
+                                HWY_ATTR { return Values<PlainValueRows<T>>(position, component); };
+    Compose(to, heads, block_begin, seen, find, find_plain);
   }
 
  private:
@@ -166,36 +187,65 @@ class CacheReader {
     const int page_size = work_.args.kv.page_size;
     const int64_t page = work_.pages[position / page_size];
     return reinterpret_cast<const T*>(slabs.as<Stored>()) + page * slabs.stride[0] +
-           head * slabs.stride[1] + position % page_size * head_dim_;
+           head * slabs.stride[1] + position % page_size * slabs.stride[2];
+  }
+
+  template <typename Rows>
+  HWY_INLINE static Rows At(const T* slab, [[maybe_unused]] const float* scales) {
+    if constexpr (std::is_pointer_v<Rows>) {
+      return slab;
+    } else {
+      Rows rows{};
+      rows.data = slab;
+      if constexpr (requires { rows.scales; }) rows.scales = scales;
+      if constexpr (requires { rows.zeros; }) rows.zeros = ZerosOf(scales);
+      return rows;
+    }
   }
 
   // The scales of slabs [first, first + count) of the block, into `opened`.
   HWY_INLINE void Open(const TensorView& slabs, int64_t block_begin, TokenRange seen, int first,
                        int count, float* opened) const {
     if constexpr (kScaled) {
-      for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
-        for (int n = 0; n < count; ++n) {
-          OpenScales(slabs, block_begin + t, first + n, Opened(opened, block_begin + t, n));
+      for (int n = 0; n < count; ++n) {
+        float* const scales = Opened(opened, block_begin, n);
+        for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
+          OpenScales(slabs, block_begin + t, first + n, scales + t);
+        }
+        // What meets weights must be finite where they are zero.
+        if constexpr (std::is_same_v<T, Int4Columns>) {
+          for (float* const numbers : {scales, scales + kBlockTokens}) {
+            std::fill(numbers, numbers + seen.begin, 0.0f);
+            std::fill(numbers + seen.end, numbers + kBlockTokens, 0.0f);
+          }
         }
       }
     }
   }
   // The scales of slab n of the block.
   HWY_INLINE float* Opened(float* opened, int64_t position, int n) const {
-    return opened + int64_t{n} * kBlockTokens + position % kBlockTokens;
+    return opened + n * kScalesOfHead + position % kBlockTokens;
   }
-  // The scales of 16 tokens. Those one block further are needed next.
+  // The scales of 16 tokens, and their zeros a block's length behind. Those one block further are
+  // needed next.
   HWY_INLINE void OpenScales(const TensorView& slabs, int64_t position, int head, float* to) const {
-    const Bf16* from = StoredScales(slabs, position, head);
+    const Bf16* const from = StoredScales(slabs, position, head);
+    const Bf16* const next = position + kBlockTokens < end_position()
+                                 ? StoredScales(slabs, position + kBlockTokens, head)
+                                 : from;
+    for (int64_t i = 0; i < kScalesOfHead / kBlockTokens; ++i) {
+      Widen(from + i * work_.args.kv.page_size, to + i * kBlockTokens);
+      hwy::Prefetch(next + i * work_.args.kv.page_size);
+    }
+  }
+  HWY_INLINE static void Widen(const Bf16* from, float* to) {
     for (int i = 0; i < kTileTokens; i += kLanes) hn::StoreU(LoadWide(from + i), F32(), to + i);
-    const int64_t next = position + kBlockTokens;
-    if (next < end_position()) hwy::Prefetch(StoredScales(slabs, next, head));
   }
   HWY_INLINE const Bf16* StoredScales(const TensorView& slabs, int64_t position, int head) const {
     const int page_size = work_.args.kv.page_size;
     const int64_t page = work_.pages[position / page_size];
-    const int8_t* slab = slabs.as<int8_t>() + page * slabs.stride[0] + head * slabs.stride[1];
-    return SlabScales(slab, page_size, head_dim_) + position % page_size;
+    const Stored* slab = slabs.as<Stored>() + page * slabs.stride[0] + head * slabs.stride[1];
+    return reinterpret_cast<const Bf16*>(slab + page_size * slabs.stride[2]) + position % page_size;
   }
 
   // After the item's last token.
@@ -221,10 +271,11 @@ class CacheReader {
             .ahead = b.ahead};
   }
 
-  // find(position, component) gives the Components there.
-  template <typename Find>
+  // find(position, component) gives the Components there, find_plain those of a head that is not
+  // mixed.
+  template <typename Find, typename FindPlain>
   HWY_INLINE void Compose(const Composition& to, const HeadsBySource& heads, int64_t block_begin,
-                          TokenRange seen, Find find) const {
+                          TokenRange seen, Find find, FindPlain find_plain) const {
     for (int t = TileFloor(seen.begin); t < seen.end; t += kTileTokens) {
       Composed* target = composed() + t * head_dim_;
       if (heads.num_mixed > 0) {
@@ -234,14 +285,17 @@ class CacheReader {
       }
       if constexpr (std::is_same_v<Composed, float>) {
         for (int i = 0; i < heads.num_plain; ++i, target += to.stride) {
-          WidenTile(find(block_begin + t, heads.component[i]), to.rows, to.columns, target);
+          WidenTile(find_plain(block_begin + t, heads.component[i]), to.rows, to.columns, target);
         }
       }
     }
   }
 
-  static constexpr bool kScaled = std::is_same_v<T, int8_t>;
-  using Stored = std::conditional_t<std::is_same_v<T, DotBf16>, Bf16, T>;
+  using Stored = std::conditional_t<std::is_same_v<T, DotBf16>, Bf16,
+                                    std::conditional_t<kIsInt4<T>, Int4Pair, T>>;
+  static constexpr bool kScaled = KvHeadScales(DTypeOf<Stored>()) > 0;
+  // Floats of an open slab: scales, then zeros.
+  static constexpr int64_t kScalesOfHead = KvHeadScales(DTypeOf<Stored>()) * kBlockTokens;
 
   const AttentionWork& work_;
   const int head_dim_;

@@ -23,7 +23,7 @@ class ItemAttention {
   void Run() {
     const AttentionItem& item = work_.item;
     const KvSpec& spec = work_.args.kv.spec;
-    RoundQueries();
+    keys_.PrepareQueries();
     LoadMix(work_.args.mix.key, item.sources->keys, spec.key_heads, keys_, work_.key_mix);
     LoadMix(work_.args.mix.value, item.sources->values, spec.value_heads, values_, work_.value_mix);
     ClearRecords(work_.total);
@@ -41,12 +41,6 @@ class ItemAttention {
   }
 
  private:
-  void RoundQueries() {
-    for (int row = 0; row < work_.num_rows; ++row) {
-      keys_.Round(work_.queries + int64_t{row} * work_.head_dim, work_.head_dim);
-    }
-  }
-
   // W[component, virtual head] of the item's mixed heads.
   template <typename Side>
   void LoadMix(const TensorView& mix, const std::vector<int32_t>& sources, int components,
@@ -103,17 +97,22 @@ HWY_INLINE void WithFormat(DType dtype, [[maybe_unused]] bool by_dots, Run run) 
       return run(Bf16{});
     case DType::kI8:
       return run(int8_t{});
+    case DType::kI4:
+      return run(Int4Pair{});
     default:
       MEA_CHECK(false);
   }
 }
+
+template <typename T>
+using ValueElement = std::conditional_t<std::is_same_v<T, Int4Pair>, Int4Columns, T>;
 
 void RunItem(const AttentionWork& work, bool dots_of_keys, bool dots_of_values) {
   const KvDTypes dtype = work.args.kv.spec.dtype;
   WithFormat(dtype.keys, dots_of_keys, [&](auto key) HWY_ATTR {
     const KeysOf<decltype(key)> keys(work);
     WithFormat(dtype.values, dots_of_values, [&](auto value) HWY_ATTR {
-      const ValuesOf<decltype(value)> values(work);
+      const ValuesOf<ValueElement<decltype(value)>> values(work);
       ItemAttention(work, keys, values).Run();
     });
   });

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/attention_work.h"
 #include "kernels/cpu/simd-inl.h"
+#include "kernels/int4_heads.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mea {
@@ -81,12 +82,13 @@ HWY_INLINE void MergeRecord(const float* part, int64_t record_floats, float* tot
   }
 }
 
-// out = values / sum, and the head norm where the op has one.
-inline void FinishRow(const PagedAttentionArgs& args, int64_t token, int64_t head,
-                      const float* record) {
+// out = values / sum, and the head norm where the op has one. Values in 4 bits have rotated the
+// record, which is undone in place.
+inline void FinishRow(const PagedAttentionArgs& args, int64_t token, int64_t head, float* record) {
   const F32 d;
   const int64_t head_dim = args.kv.spec.head_dim;
-  const float* values = record + kRecordHeader;
+  float* const values = record + kRecordHeader;
+  if (args.kv.spec.dtype.values == DType::kI4) RotateHadamard(values, head_dim);
   float* out = args.out.row<float>(token) + head * args.out.stride[1];
   const Vec scale = hn::Set(d, 1.0f / record[1]);
   int64_t i = 0;

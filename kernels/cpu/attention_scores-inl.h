@@ -10,6 +10,7 @@
 #include "kernels/cpu/attention_single-inl.h"
 #include "kernels/cpu/key_bias-inl.h"
 #include "kernels/cpu/tile-inl.h"
+#include "kernels/int4_heads.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mea {
@@ -27,7 +28,9 @@ using cpu::TokenRange;
 class KeySide {
  public:
   virtual ~KeySide() = default;
-  // Makes a row of queries, or of the mix, an operand of the products, in place.
+  // Makes the item's queries operands of the products, in place.
+  virtual void PrepareQueries() const = 0;
+  // The same for a row of the mix.
   virtual void Round(float* row, int count) const = 0;
   // Makes a block readable.
   virtual void Open(int64_t block_begin, TokenRange seen) const = 0;
@@ -46,6 +49,16 @@ class KeysOf : public KeySide {
         head_dim_(work.head_dim),
         group_rows_(work.group_rows) {}
 
+  void PrepareQueries() const override {
+    float* q = work_.queries;
+    for (int row = 0; row < work_.num_rows; ++row, q += head_dim_) {
+      if constexpr (kIsInt4<T>) {
+        RotateHadamard(q, head_dim_);
+        work_.query_sums[row] = SumOf(q);
+      }
+      RoundOperand<T>(q, head_dim_);
+    }
+  }
   void Round(float* row, int count) const override { RoundOperand<T>(row, count); }
   void Open(int64_t block_begin, TokenRange seen) const override {
     cache_.OpenKeys(block_begin, seen);
@@ -56,6 +69,7 @@ class KeysOf : public KeySide {
     } else {
       ScoresOfGroups(batch);
     }
+    if constexpr (kIsInt4<T>) ScaleScores(batch);
     if (!work_.args.key_bias.empty()) AddBiasScores(batch);
   }
 
@@ -77,7 +91,7 @@ class KeysOf : public KeySide {
                                 heads.component[i]);
         };
         // The next head's slab follows this one.
-        multiply(heads.plain[i], InCache(tile, num_tiles, kTileTokens * kRowsTogether<T>,
+        multiply(heads.plain[i], InCache(tile, num_tiles, kTileTokens * kColumnElements<T>,
                                          cache_.key_component_stride()));
       }
       heads.num_plain = 0;
@@ -89,6 +103,38 @@ class KeysOf : public KeySide {
       multiply(head, InScratch(tile, num_tiles, kTileTokens * kRowsTogether<ComposedElement<T>>));
       keys += cache_.key_stride();
     });
+  }
+
+  // Of plain heads, so far products with integers: a key is s n + z, so a score s (q . n) + z
+  // sum(q).
+  void ScaleScores(const HeadBatch& batch) const {
+    const F32 d;
+    const HeadsBySource heads = work_.KeyHeads(batch.begin, batch.end);
+    const int first = TileFloor(batch.seen.begin);
+    for (int i = 0; i < heads.num_plain; ++i) {
+      const float* scales =
+          cache_.KeyScales(batch.block_begin, heads.component[i] - work_.first_key());
+      const float* zeros = cache_.ZerosOf(scales);
+      const int head = heads.plain[i];
+      float* scores =
+          work_.scores + ((head - batch.begin) * group_rows_ + batch.first_row) * kBlockTokens;
+      const float* sums = work_.query_sums + head * group_rows_ + batch.first_row;
+      for (int row = 0; row < batch.num_rows; ++row, scores += kBlockTokens) {
+        const Vec sum = hn::Set(d, sums[row]);
+        for (int t = first; t < first + NumTiles(batch) * kTileTokens; t += kLanes) {
+          const Vec shift = hn::Mul(LoadWide(zeros + t), sum);
+          hn::StoreU(hn::MulAdd(LoadWide(scores + t), LoadWide(scales + t), shift), d, scores + t);
+        }
+      }
+    }
+  }
+
+  HWY_INLINE float SumOf(const float* q) const {
+    Vec sum = hn::Zero(F32());
+    int i = 0;
+    for (; i + kLanes <= head_dim_; i += kLanes) sum = hn::Add(sum, LoadWide(q + i));
+    if (i < head_dim_) sum = hn::Add(sum, LoadTail(q + i, head_dim_ - i));
+    return Sum(sum);
   }
 
   void AddBiasScores(const HeadBatch& batch) const {

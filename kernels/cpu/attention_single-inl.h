@@ -35,7 +35,7 @@ class SingleRows {
     const HeadsBySource heads = work_.KeyHeads(begin, end);
     const auto find = [&, this](int token, int component)
                           HWY_ATTR { return cache_.KeyTile(block_begin + token, component); };
-    Rows<KeyRows<T>> rows;
+    Rows<PlainKeyRows<T>> rows;
     const auto point = [&, this](const int* head, int count, int token) HWY_ATTR {
       for (int i = 0; i < count; ++i) {
         rows.a[i] = work_.queries + int64_t{head[i]} * head_dim_;
@@ -51,8 +51,8 @@ class SingleRows {
     const auto plain = [&, this](TokenRange tokens, int first, int count, int64_t ahead) HWY_ATTR {
       point(heads.plain.data() + first, count, tokens.begin);
       for (int i = 0; i < count; ++i) rows.b[i] = find(tokens.begin, heads.component[first + i]);
-      MultiplyHeads<false>(count, rows.a, head_dim_, rows.b, kTileTokens * kRowsTogether<T>, ahead,
-                           rows.c);
+      MultiplyHeads<false>(count, rows.a, head_dim_, rows.b, kTileTokens * kColumnElements<T>,
+                           ahead, rows.c);
     };
     const TokenRange whole_tiles = {.begin = TileFloor(seen.begin), .end = seen.end};
     ForTiles(whole_tiles, heads, find, mixed, plain);
@@ -64,7 +64,7 @@ class SingleRows {
     const int num_columns = head_dim_ / kTileColumns;
     const auto find = [&, this](int token, int component)
                           HWY_ATTR { return cache_.ValueTile(block_begin + token, component); };
-    Rows<ValueRows<T>> rows;
+    Rows<PlainValueRows<T>> rows;
     const auto point = [&, this](const int* head, int count, int token, int column) HWY_ATTR {
       for (int i = 0; i < count; ++i) {
         rows.a[i] = work_.scores + (head[i] - begin) * kBlockTokens + token / kWordElements<T>;
@@ -77,21 +77,21 @@ class SingleRows {
         point(heads.mixed.data(), heads.num_mixed, tokens.begin, i * kTileColumns);
         MultiplyComposed(true, heads.num_mixed, rows.a, tokens.end - tokens.begin, values,
                          cache_.ValueMix(heads), rows.c);
-        values.first = Behind(values.first, kColumnElements, 0);
+        values.first = FromColumn(values.first, kTileColumns);
       }
     };
     const auto plain = [&, this](TokenRange tokens, int first, int count, int64_t ahead) HWY_ATTR {
       for (int i = 0; i < num_columns; ++i) {
         point(heads.plain.data() + first, count, tokens.begin, i * kTileColumns);
         for (int j = 0; j < count; ++j) {
-          rows.b[j] =
-              Behind(find(tokens.begin, heads.component[first + j]), i * kColumnElements, 0);
+          rows.b[j] = find(tokens.begin, heads.component[first + j]);
+          rows.b[j] = FromColumn(rows.b[j], i * kTileColumns);
         }
         // Columns are visited one after the other; the next data is prefetched line by line.
-        const int64_t bytes = kTileTokens * kTileColumns * sizeof(T);
+        const int64_t bytes = kTileTokens * kTileRowBytes<T>;
         MultiplyHeads<true>(count, rows.a, tokens.end - tokens.begin, rows.b,
-                            int64_t{head_dim_} * kRowsTogether<T>,
-                            ahead + i * (bytes - kColumnElements * sizeof(T)), rows.c);
+                            cache_.value_row_stride(), ahead + i * (bytes - kBytesToNextTile),
+                            rows.c);
       }
     };
     // From the first token's pair on: a partner before the window has weight zero.
@@ -101,7 +101,9 @@ class SingleRows {
   }
 
  private:
-  static constexpr int kColumnElements = kTileColumns * kRowsTogether<T>;
+  // From a tile of values to the next columns of the same rows, as FromColumn moves a pointer.
+  static constexpr int64_t kBytesToNextTile =
+      kIsInt4<T> ? 0 : kTileColumns * kRowsTogether<T> * sizeof(T);
 
   // Operands of some heads, as MultiplyHeads and MultiplyComposed take them.
   template <typename B>

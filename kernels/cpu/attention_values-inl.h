@@ -59,6 +59,7 @@ class ValuesOf : public ValueSide {
     for (int head = batch.begin; head < batch.end; ++head) Softmax(batch, head);
   }
   void WeightedValues(const HeadBatch& batch) const override {
+    if constexpr (kIsInt4<T>) ScaleWeights(batch);
     if (has_whole_tiles() && group_rows_ == 1) {
       return single_.WeightedValues(batch.block_begin, batch.seen, batch.begin, batch.end);
     }
@@ -81,7 +82,6 @@ class ValuesOf : public ValueSide {
 
  private:
   static constexpr int kTogether = kRowsTogether<ComposedElement<T>>;
-  static constexpr int kTileElements = kTileColumns * kRowsTogether<T>;
 
   // In place, a tile must not reach beyond head_dim: there may be no memory after the last slab.
   bool has_whole_tiles() const { return head_dim_ % kTileColumns == 0; }
@@ -112,6 +112,36 @@ class ValuesOf : public ValueSide {
     }
   }
 
+  // Of plain heads, for products with integers: a value is s n + z, so the weights take s, and the
+  // sum of their products with z is added to every element.
+  void ScaleWeights(const HeadBatch& batch) const {
+    const F32 d;
+    const HeadsBySource heads = work_.ValueHeads(batch.begin, batch.end);
+    for (int i = 0; i < heads.num_plain; ++i) {
+      const float* scales =
+          cache_.ValueScales(batch.block_begin, heads.component[i] - work_.first_value());
+      const float* zeros = cache_.ZerosOf(scales);
+      const int head = heads.plain[i];
+      float* weights =
+          work_.scores + ((head - batch.begin) * group_rows_ + batch.first_row) * kBlockTokens;
+      float* record = work_.part + (head * group_rows_ + batch.first_row) * work_.record_floats;
+      for (int row = 0; row < batch.num_rows; ++row) {
+        Vec sum = hn::Zero(d);
+        for (int t = 0; t < kBlockTokens; t += kLanes) {
+          const Vec weight = LoadWide(weights + t);
+          sum = hn::MulAdd(weight, LoadWide(zeros + t), sum);
+          hn::StoreU(hn::Mul(weight, LoadWide(scales + t)), d, weights + t);
+        }
+        const Vec shift = hn::Set(d, Sum(sum));
+        for (int64_t j = kRecordHeader; j < work_.record_floats; j += kLanes) {
+          hn::StoreU(hn::Add(LoadWide(record + j), shift), d, record + j);
+        }
+        weights += kBlockTokens;
+        record += work_.record_floats;
+      }
+    }
+  }
+
   // 1 / rms of the virtual keys of one head, for the tokens of the block.
   HWY_INLINE void LoadKeyNorms(const HeadBatch& batch, int head, float* norms) const {
     const TensorView& key_norms = work_.args.kv.key_norms;
@@ -133,9 +163,9 @@ class ValuesOf : public ValueSide {
       const int64_t left = work_.TokensLeftOnPage(batch.block_begin + tokens.begin);
       tokens.end = static_cast<int>(std::min<int64_t>(batch.seen.end, tokens.begin + left));
       for (int i = 0; i < heads.num_plain; ++i) {
-        const Components<ValueRows<T>> all =
-            cache_.Values(batch.block_begin + tokens.begin, heads.component[i]);
-        const auto tile = [&](int n) HWY_ATTR { return Behind(all.first, n * kTileElements, 0); };
+        const Components<PlainValueRows<T>> all = cache_.template Values<PlainValueRows<T>>(
+            batch.block_begin + tokens.begin, heads.component[i]);
+        const auto tile = [&](int n) HWY_ATTR { return FromColumn(all.first, n * kTileColumns); };
         // The next head's slab follows this one.
         AddValues(batch, heads.plain[i], tokens,
                   InCache(tile, head_dim_ / kTileColumns, all.stride, all.component_stride));

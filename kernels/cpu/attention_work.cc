@@ -8,7 +8,7 @@ namespace {
 
 // Floats of each part of an item's memory, in their order.
 struct Floats {
-  int64_t queries, records, scores, composed, key_scales, value_scales, mix, rotated;
+  int64_t queries, records, scores, composed, key_scales, value_scales, mix, rotated, query_sums;
 
   Floats(const PagedAttentionArgs& args, const HeadShape& shape, const AttentionItem& item) {
     const KvSpec& spec = args.kv.spec;
@@ -26,10 +26,11 @@ struct Floats {
                    heads_read(args.mix.value, spec.value_heads, heads);
     mix = RoundUp(heads * std::max(spec.key_heads, spec.value_heads), 16);
     rotated = args.key_bias.empty() ? 0 : RoundUp(group_rows * spec.head_dim, 16);
+    query_sums = spec.dtype.keys == DType::kI4 ? RoundUp(heads * group_rows, 16) : 0;
   }
   int64_t total() const {
     return queries + 2 * records + scores + composed + key_scales + value_scales + 2 * mix +
-           rotated;
+           rotated + query_sums;
   }
   static int64_t heads_read(const TensorView& mix, int64_t components, int64_t heads) {
     return mix.empty() ? heads : components;
@@ -102,7 +103,8 @@ AttentionWork::AttentionWork(const PagedAttentionArgs& a, const HeadShape& s,
       value_scales(key_scales + Floats(a, s, i).key_scales),
       key_mix(value_scales + Floats(a, s, i).value_scales),
       value_mix(key_mix + Floats(a, s, i).mix),
-      rotated(value_mix + Floats(a, s, i).mix) {}
+      rotated(value_mix + Floats(a, s, i).mix),
+      query_sums(rotated + Floats(a, s, i).rotated) {}
 
 int64_t AttentionWork::ScratchFloats(const PagedAttentionArgs& args, const HeadShape& shape,
                                      const AttentionItem& item) {

@@ -102,6 +102,8 @@ struct AttentionWork {
   float* const key_mix;    // [mixed heads of the item][key_heads]
   float* const value_mix;  // [mixed heads of the item][value_heads]
   float* const rotated;    // of keys with a bias: [group_rows][head_dim]
+  float* const
+      query_sums;  // of the elements of each row of queries, for keys in 4 bits: [num_rows]
 
  private:
   HeadsBySource BySource(const std::vector<int32_t>& sources, int begin, int end) const;

@@ -7,8 +7,11 @@
 #define MEA_KERNELS_CPU_KEY_BIAS_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "kernels/cpu/attention_work.h"
 #include "kernels/cpu/tile-inl.h"
+#include "kernels/int4_heads.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mea {
@@ -37,7 +40,11 @@ class BiasScores {
     const float* begin = bias.strides.row<float>(block_begin / kBlockTokens);
     const int64_t first = int64_t{head} * work_.group_rows + first_row;
     for (int r = 0; r < num_rows; ++r) {
-      Rotate(work_.queries + (first + r) * head_dim_, b, begin, work_.rotated + r * head_dim_);
+      float* const z = work_.rotated + r * head_dim_;
+      std::copy_n(work_.queries + (first + r) * head_dim_, head_dim_, z);
+      // Back from what keys in 4 bits need.
+      if (work_.args.kv.spec.dtype.keys == DType::kI4) RotateHadamard(z, head_dim_);
+      Rotate(z, b, begin, z);
     }
     const float* offsets = bias.offsets.as<float>() + first_tile;
     const auto tile = [=](int i) HWY_ATTR { return offsets + i * kTileTokens; };

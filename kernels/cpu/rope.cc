@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/int4_heads.h"
 #include "kernels/int8_rows.h"
 
 namespace mea::cpu {
@@ -55,6 +56,45 @@ void StoreHead(const float* x, int64_t head_dim, int8_t* slab, int64_t page_size
   for (int64_t i = 0; i < head_dim; ++i) slab[offset_of(i)] = integers[i];
 }
 
+// The same in 4 bits; `pack` writes the integers.
+template <typename Pack>
+void StoreInt4Head(const float* x, int64_t head_dim, Int4Pair* slab, int64_t page_size,
+                   int64_t token, Pack pack) {
+  std::array<uint8_t, kMaxHeadDim> integers;
+  const auto [scale, zero] = QuantizeInt4Head(x, head_dim, integers.data());
+  Bf16* const scales = Int4SlabScales(slab, page_size, head_dim);
+  scales[token] = scale;
+  scales[page_size + token] = zero;
+  pack(integers.data());
+}
+
+void StoreKey(const float* x, const KvSpec& spec, Int4Pair* slab, int64_t page_size,
+              int64_t token) {
+  StoreInt4Head(x, spec.head_dim, slab, page_size, token, [&](const uint8_t* q) {
+    for (int64_t i = 0; i < spec.head_dim; i += 2) {
+      slab[KeyOffset(DType::kI4, token, i, spec.head_dim)] = {
+          static_cast<uint8_t>(q[i] | q[i + 1] << 4)};
+    }
+  });
+}
+template <typename T>
+void StoreKey(const float* x, const KvSpec& spec, T* slab, int64_t page_size, int64_t token) {
+  StoreHead(x, spec.head_dim, slab, page_size, token,
+            [&](int64_t i) { return KeyOffset(spec.dtype.keys, token, i, spec.head_dim); });
+}
+
+void StoreValue(const float* x, const KvSpec& spec, Int4Pair* slab, int64_t page_size,
+                int64_t token) {
+  StoreInt4Head(x, spec.head_dim, slab, page_size, token, [&](const uint8_t* q) {
+    PackInt4Head(q, spec.head_dim, slab + token * KvHeadElements(spec.head_dim, DType::kI4));
+  });
+}
+template <typename T>
+void StoreValue(const float* x, const KvSpec& spec, T* slab, int64_t page_size, int64_t token) {
+  StoreHead(x, spec.head_dim, slab, page_size, token,
+            [&](int64_t i) { return ValueOffset(spec.dtype.values, token, i, spec.head_dim); });
+}
+
 // 1 / rms of every virtual key of the token.
 void StoreKeyNorms(const AppendKvArgs& args, int64_t token, int64_t page, int64_t offset) {
   const KvSpec& spec = args.kv.spec;
@@ -83,8 +123,7 @@ void StoreKeys(const AppendKvArgs& args, int64_t token, int64_t page, int64_t of
     HeadVector rotated;
     ScaleAndRotate(key, gain, scale, args.cos_sin.row<float>(token), spec.head_dim, rotated.data());
     T* slab = args.kv.keys.row<T>(page) + c * args.kv.keys.stride[1];
-    StoreHead(rotated.data(), spec.head_dim, slab, args.kv.page_size, offset,
-              [&](int64_t i) { return KeyOffset(spec.dtype.keys, offset, i, spec.head_dim); });
+    StoreKey(rotated.data(), spec, slab, args.kv.page_size, offset);
   }
 }
 
@@ -94,8 +133,7 @@ void StoreValues(const AppendKvArgs& args, int64_t token, int64_t page, int64_t 
   for (int c = 0; c < spec.value_heads; ++c) {
     const float* value = args.v.row<float>(token) + c * args.v.stride[1];
     T* slab = args.kv.values.row<T>(page) + c * args.kv.values.stride[1];
-    StoreHead(value, spec.head_dim, slab, args.kv.page_size, offset,
-              [&](int64_t i) { return ValueOffset(spec.dtype.values, offset, i, spec.head_dim); });
+    StoreValue(value, spec, slab, args.kv.page_size, offset);
   }
 }
 
@@ -109,6 +147,8 @@ void WithElement(DType dtype, Store store) {
       return store(Bf16{});
     case DType::kI8:
       return store(int8_t{});
+    case DType::kI4:
+      return store(Int4Pair{});
     default:
       MEA_CHECK(false);
   }

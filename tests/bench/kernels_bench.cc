@@ -172,17 +172,18 @@ Tensor Mix(const Heads& heads, int components) {
   return mix;
 }
 
-// The keys or values of a layer; in 8 bits every byte is 60, and every scale the BF16 of two such.
+// The keys or values of a layer; in integers every byte is 60, and every scale the BF16 of two
+// such.
 Tensor Slabs(int64_t pages, int64_t heads, int64_t page_size, int64_t head_dim, DType dtype) {
-  if (dtype != DType::kI8) return Filled({pages, heads, page_size, head_dim}, dtype);
-  const int64_t slab = page_size * KvHeadBytes(static_cast<int>(head_dim), dtype);
+  if (!IsIntegerCache(dtype)) return Filled({pages, heads, page_size, head_dim}, dtype);
+  const int64_t slab = page_size * KvHeadBytes(head_dim, dtype);
   const std::array<int64_t, 3> shape = {pages, heads, slab};
   const Tensor memory = *Tensor::AllocateHost(shape, dtype);
   std::memset(memory.view().data, 60, pages * heads * slab);
   TensorView view = memory.view();
   view.rank = 4;
   view.shape = {pages, heads, page_size, head_dim};
-  view.stride = {heads * slab, slab, head_dim, 1};
+  view.stride = {heads * slab, slab, KvHeadElements(head_dim, dtype), 1};
   return Tensor(view, std::make_shared<Tensor>(memory));
 }
 
@@ -260,7 +261,7 @@ void Register() {
                     ->ArgsProduct({{1, 4, 16, 64, 512}, {bf16, i8, i4}}));
   all.push_back(benchmark::RegisterBenchmark("Attention", BM_Attention)
                     ->ArgNames({"heads", "seqs", "q", "kv", "dtype"})
-                    ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6, 7}, {1}, {1}, {8192}, {bf16, i8}})
+                    ->ArgsProduct({{0, 1, 2, 3, 4, 5, 6, 7}, {1}, {1}, {8192}, {bf16, i8, i4}})
                     ->ArgsProduct({{0, 1}, {1}, {1}, {512}, {bf16}})
                     ->ArgsProduct({{0, 1, 3, 5}, {16}, {1}, {512}, {bf16}})
                     ->ArgsProduct({{0, 1, 2, 3, 5, 6}, {1}, {512}, {512, 4096}, {bf16}}));

@@ -58,6 +58,7 @@ TEST_P(AllocationTest, DecodeStepsAskForNone) {
 INSTANTIATE_TEST_SUITE_P(Models, AllocationTest,
                          ::testing::Values(Case{"Mea", {.qk_norm = true, .dtype = DType::kBf16}},
                                            Case{"Int8Cache", {.dtype = DType::kBf16}, DType::kI8},
+                                           Case{"Int4Cache", {.dtype = DType::kBf16}, DType::kI4},
                                            Case{"Windows", {.window = 24, .global_layer = 0}},
                                            Case{"Experts", {.num_experts = 4}},
                                            Case{"Pseudo", {.window = 512, .pseudo_heads = 2}}),

@@ -113,7 +113,9 @@ INSTANTIATE_TEST_SUITE_P(
                       DamageCase{"CpuF32", "cpu", DType::kF32},
                       DamageCase{"CpuBf16", "cpu", DType::kBf16},
                       DamageCase{"CpuInt8", "cpu", DType::kI8},
-                      DamageCase{"CpuFormatsApart", "cpu", {DType::kI8, DType::kBf16}}),
+                      DamageCase{"CpuFormatsApart", "cpu", {DType::kI8, DType::kBf16}},
+                      DamageCase{"ReferenceInt4", "reference", DType::kI4},
+                      DamageCase{"CpuInt4", "cpu", DType::kI4}),
     [](const auto& param) { return param.param.name; });
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Large biases of keys, as Qwen2 has them, in a cache of 8 bits.
+// Large biases of keys, as Qwen2 has them, in a cache of integers.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,8 +19,8 @@ void PrintTo(const KeyBiasCase& c, std::ostream* out) { *out << c.name; }
 
 class KeyBiasTest : public ::testing::TestWithParam<KeyBiasCase> {};
 
-// How far a cache in 8 bits moves the logprobs of prompts, on average.
-double MeanError(const KeyBiasCase& c, float key_bias) {
+// How far a cache of integers moves the logprobs of prompts, on average.
+double MeanError(const KeyBiasCase& c, DType cache, float key_bias) {
   RandomModelSpec spec = c.spec;
   spec.biases = true;
   spec.key_bias = key_bias;
@@ -37,19 +37,22 @@ double MeanError(const KeyBiasCase& c, float key_bias) {
     return logprobs;
   };
   const auto exact = run(c.backend == "reference" ? DType::kF64 : DType::kF32);
-  const auto rounded = run(DType::kI8);
+  const auto rounded = run(cache);
   double sum = 0;
   for (size_t i = 0; i < exact.size(); ++i) sum += std::abs(exact[i] - rounded[i]);
   return sum / static_cast<double>(exact.size());
 }
 
-TEST_P(KeyBiasTest, ALargeBiasCostsACacheIn8BitsNothing) {
-  const double without = MeanError(GetParam(), 0);
-  const double with = MeanError(GetParam(), 150);
-  std::cout << GetParam().name << ": " << without << " nats without, " << with << " with a bias\n";
-  // A bias makes another model of it, which attends more sharply. Kept in the keys it costs ten
-  // times as much.
-  EXPECT_LT(with, 3 * without);
+TEST_P(KeyBiasTest, ALargeBiasCostsACacheOfIntegersNothing) {
+  for (const DType cache : {DType::kI8, DType::kI4}) {
+    const double without = MeanError(GetParam(), cache, 0);
+    const double with = MeanError(GetParam(), cache, 150);
+    std::cout << GetParam().name << ", " << DTypeName(cache) << ": " << without << " nats without, "
+              << with << " with a bias\n";
+    // A bias makes another model of it, which attends more sharply. Kept in the keys it costs ten
+    // times as much.
+    EXPECT_LT(with, 3 * without);
+  }
 }
 
 TEST_P(KeyBiasTest, BiasesTakeThePlannedMemory) {

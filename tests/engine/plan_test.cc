@@ -129,12 +129,14 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
   EXPECT_EQ(PlanMemory(checkpoint, {.weight_dtype = "int3"}).status().message(),
             "--weight-dtype \"int3\" is none of auto, f32, bf16, int8, int4");
   EXPECT_EQ(PlanMemory(checkpoint, {.kv_dtype = "fp8"}).status().message(),
-            "--kv-dtype \"fp8\" is none of bf16, f32, int8, or a pair as k=int8,v=bf16");
+            "--kv-dtype \"fp8\" is none of bf16, f32, int8, int4, or a pair as "
+            "k=int8,v=int4");
   EXPECT_EQ(ParseWeightDType("int4").value(), DType::kI4);
   EXPECT_EQ(WeightDTypeFor("int4", DType::kBf16).status().message(),
             "--weight-dtype int4: the device computes with bf16 weights");
   EXPECT_EQ(ParseKvDType("int8").value(), DType::kI8);
   EXPECT_EQ(ParseKvDType("k=int8,v=f32").value(), KvDTypes(DType::kI8, DType::kF32));
+  EXPECT_EQ(ParseKvDType("k=int8,v=int4").value(), KvDTypes(DType::kI8, DType::kI4));
   EXPECT_EQ(ParseKvDType("v=f32,k=int8").value(), KvDTypes(DType::kI8, DType::kF32));
   for (const char* wrong : {"", ",", "k=int8", "k=int8,", "k=int8,k=int8", "k=int8,v=fp8",
                             "int8,bf16", "k=int8,v=bf16,", "k=int8,v=bf16,v=f32", "i32"}) {
@@ -146,6 +148,8 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
             "--kv-dtype int8: on cuda the cache is bf16");
   EXPECT_EQ(ParseKvDType("k=bf16,v=int8", Device::kCuda).status().message(),
             "--kv-dtype k=bf16,v=int8: on cuda the cache is bf16");
+  EXPECT_EQ(ParseKvDType("int4", Device::kCuda).status().message(),
+            "--kv-dtype int4: on cuda the cache is bf16");
 }
 
 }  // namespace

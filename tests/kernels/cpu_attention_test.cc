@@ -37,8 +37,9 @@ const std::vector<AttentionCase::Sequence> kMixedBatch = {
     {.kv_len = 150, .q_len = 1}, {.kv_len = 33, .q_len = 3}, {.kv_len = 100, .q_len = 21},
     {.kv_len = 7, .q_len = 7},   {.kv_len = 1, .q_len = 1},  {.kv_len = 640, .q_len = 2}};
 
+// Each format of keys and of values, which meet in scores and weights alone.
 const KvDTypes kFormats[] = {
-    DType::kF32, DType::kBf16, DType::kI8, {DType::kI8, DType::kBf16}, {DType::kBf16, DType::kI8}};
+    DType::kF32, DType::kBf16, DType::kI8, DType::kI4, {DType::kBf16, DType::kI4}};
 
 TEST_P(CpuAttentionTest, AgreesWithTheReferenceForEveryHeadDim) {
   for (const int head_dim : {8, 16, 24, 64, 80, 96, 128, 256}) {
@@ -102,7 +103,9 @@ TEST_P(CpuAttentionTest, KeysWithoutTheirBiasAgreeWithTheReference) {
                            .key_heads = 3,
                            .value_heads = 3,
                            .head_dim = head_dim,
-                           .dtype = head_dim == 24 ? DType::kBf16 : DType::kI8,
+                           .dtype = head_dim == 24   ? DType::kBf16
+                                    : head_dim == 64 ? DType::kI4
+                                                     : DType::kI8,
                            .key_bias = true,
                            .window = window,
                            .sequences = kMixedBatch};
@@ -116,23 +119,26 @@ TEST_P(CpuAttentionTest, KeysWithoutTheirBiasAgreeWithTheReference) {
 }
 
 TEST_P(CpuAttentionTest, ABiasOfKeysDoesNotDependOnChunksAndPages) {
-  AttentionCase c = {.q_heads = 8,
-                     .kv_heads = 4,
-                     .key_heads = 3,
-                     .value_heads = 2,
-                     .head_dim = 40,
-                     .dtype = DType::kI8,
-                     .key_mix = true,
-                     .value_mix = true,
-                     .key_bias = true,
-                     .sequences = {{.kv_len = 700, .q_len = 230}}};
-  const Tensor whole = AttentionData(c).Run(*backend_);
-  for (const int chunk : {1, 50}) {
-    EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_, chunk).view(), whole.view())) << chunk;
-  }
-  for (const int page_size : {48, 128}) {
-    c.page_size = page_size;
-    EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_).view(), whole.view())) << page_size;
+  for (const DType dtype : {DType::kI8, DType::kI4}) {
+    AttentionCase c = {.q_heads = 8,
+                       .kv_heads = 4,
+                       .key_heads = 3,
+                       .value_heads = 2,
+                       .head_dim = 40,
+                       .dtype = dtype,
+                       .key_mix = true,
+                       .value_mix = true,
+                       .key_bias = true,
+                       .sequences = {{.kv_len = 700, .q_len = 230}}};
+    const Tensor whole = AttentionData(c).Run(*backend_);
+    for (const int chunk : {1, 50}) {
+      EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_, chunk).view(), whole.view()))
+          << chunk;
+    }
+    for (const int page_size : {48, 128}) {
+      c.page_size = page_size;
+      EXPECT_TRUE(BitwiseEqual(AttentionData(c).Run(*backend_).view(), whole.view())) << page_size;
+    }
   }
 }
 
@@ -154,8 +160,17 @@ std::vector<AttentionCase> ComposedCases() {
   AttentionCase single = tiled;
   single.q_heads = 4;
   AttentionCase apart = tiled;
-  apart.dtype = {DType::kI8, DType::kBf16};
-  return {kComposed, tiled, single, apart};
+  apart.dtype = {DType::kI4, DType::kI8};
+  // Scales meet scores and weights where heads are not mixed.
+  AttentionCase plain = kComposed;
+  plain.dtype = DType::kI4;
+  plain.key_heads = plain.value_heads = plain.kv_heads;
+  plain.key_mix = plain.value_mix = plain.key_norms = false;
+  AttentionCase plain_tiled = plain;
+  plain_tiled.head_dim = 64;
+  AttentionCase plain_single = plain_tiled;
+  plain_single.q_heads = 4;
+  return {kComposed, tiled, single, apart, plain, plain_tiled, plain_single};
 }
 
 TEST_P(CpuAttentionTest, ChunkedPrefillEqualsWholePrefill) {
@@ -356,7 +371,10 @@ TEST_P(CpuAttentionTest, InterleavedHeadsAgreeWithTheReference) {
     for (const int window : {0, 1, 17, 100}) {
       for (const int head_dim : {24, 64}) {
         AttentionCase c = Interleaved(window == 17 ? 5 : 2, pseudo_heads, head_dim, window);
-        c.dtype = window == 1 ? DType::kF32 : window == 100 ? DType::kI8 : DType::kBf16;
+        c.dtype = window == 0     ? DType::kI4
+                  : window == 1   ? DType::kF32
+                  : window == 100 ? DType::kI8
+                                  : DType::kBf16;
         c.sequences = kMixedBatch;
         SCOPED_TRACE(::testing::Message() << "P " << pseudo_heads << " W " << window);
         ExpectAgreement(c);
