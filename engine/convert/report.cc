@@ -35,11 +35,11 @@ double Percent(int64_t part, int64_t whole) {
 std::string JudgementTable(const Judgement& judgement, int64_t whole_bytes) {
   std::string out = absl::StrFormat(
       "%d tokens%s, loss of the plain model %.4f nats per token:\n"
-      "cache                     bytes per token          loss   KL divergence   same top 1\n",
+      "%-32s  bytes per token          loss   KL divergence   same top 1\n",
       judgement.num_tokens, judgement.is_apart ? " held out" : " that were also learned from",
-      judgement.plain_loss);
+      judgement.plain_loss, "cache");
   for (const CacheChoice& choice : judgement.choices) {
-    absl::StrAppendFormat(&out, "%-24s %8d (%5.1f %%)      %+.4f          %.4f      %6.1f %%\n",
+    absl::StrAppendFormat(&out, "%-32s %8d (%5.1f %%)      %+.4f          %.4f      %6.1f %%\n",
                           choice.name, choice.bytes_per_token,
                           Percent(choice.bytes_per_token, whole_bytes), choice.loss_increase,
                           choice.kl, 100 * choice.top1);
@@ -78,7 +78,7 @@ absl::Status Verdict(const ConvertReport& report, const ConvertOptions& options)
   const int64_t whole = report.bytes_per_token_before;
   std::string alternatives;
   for (const CacheChoice& choice : std::span(report.judgement->choices).subspan(1)) {
-    absl::StrAppendFormat(&alternatives, "serve IN with an %s (%.1f %% of the bytes, %+.4f), ",
+    absl::StrAppendFormat(&alternatives, "serve IN with the %s (%.1f %% of the bytes, %+.4f), ",
                           choice.name, Percent(choice.bytes_per_token, whole),
                           choice.loss_increase);
   }

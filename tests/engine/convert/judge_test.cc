@@ -54,7 +54,7 @@ TEST_F(JudgeTest, AModelThatLosesMoreThanIsAcceptedIsNotPublished) {
   const std::string message(Verdict(refused, options_).message());
   EXPECT_THAT(message, HasSubstr("out: not published: on held-out text the loss rises by "));
   EXPECT_THAT(message, HasSubstr("at 25.0 % of the bytes, more than --accept-loss"));
-  EXPECT_THAT(message, HasSubstr("serve IN with an int8 cache of all heads ("));
+  EXPECT_THAT(message, HasSubstr("serve IN with the int8 cache of all heads ("));
   EXPECT_THAT(message, HasSubstr("--accept-loss goes on from "));
   EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 0);
 
