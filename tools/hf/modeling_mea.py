@@ -8,6 +8,7 @@ attention kernels see. The cache holds what mea's server holds: component heads 
 normalises keys, one scalar per token and virtual head.
 """
 
+import inspect
 import json
 from collections.abc import Callable
 
@@ -28,6 +29,9 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .configuration_mea import MeaConfig
+
+# transformers 5.24 gave the argument another name.
+CACHE = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
 
 
 class HeadMix(nn.Module):
@@ -88,7 +92,9 @@ class MeaAttention(nn.Module):
             return None
         return HeadMix(components, self.config.num_key_value_heads)
 
-    def forward(self, hidden_states, position_embeddings, attention_mask=None, past_key_values=None, **kwargs):
+    def forward(
+        self, hidden_states, position_embeddings, attention_mask=None, past_key_values=None, cache=None, **kwargs
+    ):
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         queries = self.q_proj(hidden_states).view(shape)
         if self.q_norm is not None:
@@ -102,8 +108,10 @@ class MeaAttention(nn.Module):
             keys = self.k_norm.weight * keys
         # RoPE commutes with HLC: all heads rotate alike.
         queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
-        if past_key_values is not None:
-            keys, values = past_key_values.update(_pack(keys, scales), values, self.layer_idx)
+        if cache is None:
+            cache = past_key_values
+        if cache is not None:
+            keys, values = cache.update(_pack(keys, scales), values, self.layer_idx)
             keys, scales = _unpack(keys, scales, self.head_dim)
 
         keys = keys if self.k_hlc is None else self.k_hlc(keys)
@@ -221,7 +229,7 @@ class MeaForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -260,11 +268,12 @@ class MeaForCausalLM(PreTrainedModel, GenerationMixin):
 
     def forward(
         self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None,
-        labels=None, use_cache=None, logits_to_keep=0, **kwargs,
+        labels=None, use_cache=None, logits_to_keep=0, cache=None, **kwargs,
     ):  # fmt: skip
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
-            past_key_values=past_key_values, inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs,
+            inputs_embeds=inputs_embeds, use_cache=use_cache,
+            **{CACHE: past_key_values if cache is None else cache}, **kwargs,
         )  # fmt: skip
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept, :])
@@ -272,8 +281,8 @@ class MeaForCausalLM(PreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=outputs.past_key_values, hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions,
+            **{CACHE: getattr(outputs, CACHE)},
         )  # fmt: skip
 
 
