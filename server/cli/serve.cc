@@ -96,12 +96,12 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--admin", flags.server.admin,
-                  "HTTP address of /metrics, /health and the same page, or 'off'")
+                  "HTTP address of /metrics, /health and a page for people, or 'off'")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command
       .add_option("--http", flags.server.http,
-                  "HTTP address of the OpenAI API and of a page for people, or 'off'")
+                  "HTTP address of the OpenAI API and the same page, or 'off'")
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command
