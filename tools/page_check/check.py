@@ -188,6 +188,8 @@ def check_end(server, page):
     server.process.kill()
     page.wait("document.body.dataset.state === 'GONE' && /not answered/.test(document.querySelector('#notice').innerText)", "the end is shown")
     held.join()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.wait("(({top, bottom}) => top >= 0 && bottom <= innerHeight)(document.querySelector('#notice').getBoundingClientRect())", "it is seen from everywhere")
 
 
 def check_keys(browser, model):
