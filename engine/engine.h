@@ -31,6 +31,9 @@ struct EngineOptions {
   // The source of default sampling parameters. Empty: the checkpoint's generation_config.json;
   // "none"; or a file.
   std::string generation_config;
+  // On a GPU: a request's logits do not change with its batch where kernels of our own compute
+  // them, and are the same in every run.
+  bool deterministic = false;
   int num_threads = 0;                // of the CPU back end; 0 = DefaultThreads()
   std::string cpu_affinity = "auto";  // "auto", "off", or a list of processors: thread_plan.h
   int num_clusters = 0;               // as resolved: groups of threads that share a cache

@@ -154,9 +154,11 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
 
   if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   MEA_ASSIGN_OR_RETURN(const NumaPolicy numa, BeginNumaPolicy(options));
-  MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
-                       OpenBackend(options.device, {.count = options.num_threads,
-                                                    .affinity = options.cpu_affinity}));
+  MEA_ASSIGN_OR_RETURN(
+      OpenedBackend opened,
+      OpenBackend(
+          options.device, {.count = options.num_threads, .affinity = options.cpu_affinity},
+          {.search_products = !options.deterministic, .batch_invariant = options.deterministic}));
   EngineParts parts;
   parts.backend = std::move(opened.backend);
   options.device = std::string(parts.backend->name());

@@ -21,6 +21,9 @@ struct CudaOptions {
   // Times the algorithms for a product of each new shape and keeps the fastest; false: the
   // library's first choice, which is the same in every run.
   bool search_products = true;
+  // A decoding row's attention has the same bits in every batch: its tokens are cut by its length
+  // alone. Otherwise blocks get equal shares of the batch, which is faster.
+  bool batch_invariant = false;
   // Scratch that products may use; 32 MiB is what NVIDIA recommends for Hopper.
   int64_t product_scratch_bytes = int64_t{32} << 20;
   // Graphs of decode steps that are kept (Backend::Run); 0: none is made.

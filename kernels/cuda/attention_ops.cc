@@ -114,10 +114,15 @@ void CudaBackend::BeginAttention(const PagedAttentionArgs& args) {
   }
 }
 
+AttentionOptions CudaBackend::AttentionHow() const {
+  return {.kernel = options_.decode_kernel,
+          .prefill_kernel = options_.prefill_kernel,
+          .is_batch_invariant = options_.batch_invariant};
+}
+
 void CudaBackend::DoPagedAttention(const PagedAttentionArgs& args) {
   BeginAttention(args);
-  const AttentionOptions how{.kernel = options_.decode_kernel,
-                             .prefill_kernel = options_.prefill_kernel};
+  const AttentionOptions how = AttentionHow();
   Launched("PagedAttention",
            [&](cudaStream_t stream) { return attention_->Run(ParamsOf(args), how, stream); });
 }
@@ -130,7 +135,7 @@ void CudaBackend::DoInterleavedAttention(const InterleavedAttentionArgs& args) {
   Launched("InterleavedAttention", [&](cudaStream_t stream) {
     return attention_->RunInterleaved(
         params, {.rotations = At<float>(args.rotations), .pseudo_heads = args.pseudo_heads},
-        stream);
+        AttentionHow(), stream);
   });
 }
 

@@ -86,6 +86,7 @@ class CudaBackend final : public Backend {
   absl::Status DoSynchronize() override;
 
   void BeginAttention(const PagedAttentionArgs& args);
+  AttentionOptions AttentionHow() const;
 
   // Calls CUDA on behalf of an op, unless the device has failed.
   template <typename Calls>

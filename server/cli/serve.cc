@@ -169,6 +169,9 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
   AddKvDType(command, engine.kv_dtype);
   AddPageSize(command, engine.page_size);
   AddDevice(command, engine.device);
+  command.add_flag("--deterministic", engine.deterministic,
+                   "On a GPU: the same algorithms in every run, and attention whose sums do not "
+                   "depend on the batch; slower");
   command.add_flag(
       "--random-weights", engine.random_weights,
       "Make up the weights, to measure speed: DIR needs config.json and tokenizer.json only");

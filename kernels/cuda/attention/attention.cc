@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention/decode_general.h"
 #include "kernels/cuda/attention/decode_wgmma.h"
 #include "kernels/cuda/attention/expand.h"
+#include "kernels/cuda/attention/head_block.h"
 #include "kernels/cuda/attention/prefill_mma.h"
 #include "kernels/cuda/attention/prefill_wgmma.h"
 #include "kernels/status_macros.h"
@@ -16,13 +17,12 @@
 namespace mea::cuda {
 namespace {
 
-// Enough blocks to hide each other's stalls; kernels that use more of a multiprocessor take two
-// shares a block.
-constexpr int kWorkersPerSm = 2;
+// Enough blocks to hide each other's stalls.
+constexpr int kBlocksPerSm = 2;
 
-// With 264 workers as many splits of 256 tokens as 2 million tokens have, about what the cache of
+// With 264 blocks as many splits of 256 tokens as 2 million tokens have, about what the cache of
 // a device holds: only sequences that share prefixes have more.
-constexpr int64_t kSplitsPerWorker = 32;
+constexpr int64_t kSplitsPerBlock = 32;
 
 int64_t AlignUp(int64_t bytes) { return (bytes + 1023) / 1024 * 1024; }
 
@@ -38,24 +38,32 @@ absl::Status CheckShape(const AttentionShape& shape) {
   return absl::OkStatus();
 }
 
-int64_t ListBytes(const AttentionLimits& limits, int num_workers, int64_t max_items) {
+int64_t ListBytes(const AttentionLimits& limits, int num_blocks, int64_t max_items) {
   return AlignUp(max_items * static_cast<int64_t>(sizeof(WorkItem))) +
          AlignUp(limits.max_rows * static_cast<int64_t>(sizeof(RowItems))) +
          AlignUp(limits.max_rows * static_cast<int64_t>(sizeof(int))) +
-         AlignUp((num_workers + 1) * static_cast<int64_t>(sizeof(int)));
+         AlignUp((num_blocks + 1) * static_cast<int64_t>(sizeof(int)));
 }
 
-cudaError_t LaunchDecode(const DecodeParams& params, const AttentionOptions& options,
-                         int sm_version, cudaStream_t stream) {
-  const AttentionParams& p = params.attention;
-  if (options.kernel == DecodeKernel::kWgmma &&
-      HasDecodeWgmma(sm_version, p.head_dim, p.page_size)) {
-    return LaunchDecodeWgmma(params, options.rounding, stream);
+DecodeKernel ChooseDecode(const AttentionParams& p, DecodeKernel wanted, int sm_version) {
+  if (wanted == DecodeKernel::kWgmma && HasDecodeWgmma(sm_version, p.head_dim, p.page_size)) {
+    return DecodeKernel::kWgmma;
   }
-  if (options.kernel != DecodeKernel::kGeneral && HasDecodeMma(p.head_dim, p.page_size)) {
-    return LaunchDecodeMma(params, options.rounding, stream);
-  }
+  const bool has_mma = wanted != DecodeKernel::kGeneral && HasDecodeMma(p.head_dim, p.page_size);
+  return has_mma ? DecodeKernel::kMma : DecodeKernel::kGeneral;
+}
+
+cudaError_t LaunchDecode(const DecodeParams& params, DecodeKernel kernel, WeightRounding rounding,
+                         cudaStream_t stream) {
+  if (kernel == DecodeKernel::kWgmma) return LaunchDecodeWgmma(params, rounding, stream);
+  if (kernel == DecodeKernel::kMma) return LaunchDecodeMma(params, rounding, stream);
   return LaunchDecodeGeneral(params, stream);
+}
+
+SplitRule RuleOf(const AttentionParams& p, bool is_batch_invariant) {
+  if (is_batch_invariant) return {};
+  const int slabs = p.is_plain() ? 2 : p.key_heads + p.value_heads;
+  return SharesOf(int64_t{2} * SlabLayout::kTileTokens * p.head_dim * slabs);
 }
 
 cudaError_t LaunchPrefill(const PrefillParams& params, const AttentionOptions& options,
@@ -72,7 +80,7 @@ cudaError_t LaunchPrefill(const PrefillParams& params, const AttentionOptions& o
 
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers) {
-  AttentionPlan plan = {.limits = limits, .num_workers = kWorkersPerSm * limits.num_sms};
+  AttentionPlan plan = {.limits = limits, .num_blocks = kBlocksPerSm * limits.num_sms};
   int max_splits = 1;
   int64_t item_floats = 0;
   int64_t item_heads = 0;
@@ -95,9 +103,9 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
   }
   const int64_t max_seqs = std::max(1, limits.max_seqs);
   plan.max_items =
-      std::min(max_seqs * max_splits,
-               std::max<int64_t>(max_splits, max_seqs + kSplitsPerWorker * plan.num_workers));
-  plan.list_bytes = ListBytes(limits, plan.num_workers, plan.max_items);
+      std::min(max_seqs * max_splits + plan.num_blocks,
+               std::max<int64_t>(max_splits, max_seqs + kSplitsPerBlock * plan.num_blocks));
+  plan.list_bytes = ListBytes(limits, plan.num_blocks, plan.max_items);
   plan.list_offset = 0;
   plan.partial_offset = plan.list_offset + PagedAttention::kMaxLists * plan.list_bytes;
   plan.stats_offset = plan.partial_offset + AlignUp(plan.max_items * item_floats * 4);
@@ -119,7 +127,7 @@ void PagedAttention::BeginStep(std::span<const int32_t> q_offsets,
   num_lists_ = 0;
 }
 
-WorkList PagedAttention::ListMemory(int index) const {
+WorkList PagedAttention::ListMemory(int index, int parts) const {
   std::byte* memory = workspace_ + plan_.list_offset + index * plan_.list_bytes;
   const auto take = [&](int64_t bytes) {
     std::byte* begin = memory;
@@ -134,9 +142,9 @@ WorkList PagedAttention::ListMemory(int index) const {
       take(plan_.limits.max_rows * static_cast<int64_t>(sizeof(RowItems))));
   list.row_costs =
       reinterpret_cast<int*>(take(plan_.limits.max_rows * static_cast<int64_t>(sizeof(int))));
-  list.worker_begin =
-      reinterpret_cast<int*>(take((plan_.num_workers + 1) * static_cast<int64_t>(sizeof(int))));
-  list.num_workers = plan_.num_workers;
+  list.column_begin =
+      reinterpret_cast<int*>(take((plan_.num_blocks + 1) * static_cast<int64_t>(sizeof(int))));
+  list.num_columns = NumColumns(plan_.num_blocks, parts);
   return list;
 }
 
@@ -150,17 +158,21 @@ void PagedAttention::PlanPasses(List& list) const {
     if (num_rows > 0) list.passes.push_back({0, num_rows});
     return;
   }
+  const SplitRule& rule = list.kind.rule;
+  const int64_t max_items = plan_.max_items - (rule.is_invariant ? 0 : list.memory.num_columns);
   Rows pass = {0, 0};
   int64_t items = 0;
   bool decodes = false;
   for (size_t seq = 0; seq < kv_lens_.size(); ++seq) {
     const int begin = q_offsets_[seq];
     const int end = q_offsets_[seq + 1];
-    const bool is_decoded = end - begin <= list.max_queries;
+    const bool is_decoded = end - begin <= list.kind.max_queries;
     for (int row = begin; row < end; ++row) {
-      const int count =
-          is_decoded ? RowSplits(VisibleTokens(kv_lens_[seq], end, row, list.window)).count() : 0;
-      if (items + count > plan_.max_items) {
+      int count = is_decoded ? 1 : 0;
+      if (is_decoded && rule.is_invariant) {
+        count = RowSplits(VisibleTokens(kv_lens_[seq], end, row, list.kind.window)).count();
+      }
+      if (items + count > max_items) {
         list.passes.push_back(pass);
         pass.begin = row;
         items = 0;
@@ -173,18 +185,17 @@ void PagedAttention::PlanPasses(List& list) const {
   if (decodes) list.passes.push_back(pass);
 }
 
-PagedAttention::List& PagedAttention::FindList(int window, int max_queries) {
+PagedAttention::List& PagedAttention::FindList(const ListKind& kind) {
   for (int i = 0; i < num_lists_; ++i) {
     List& list = lists_[i];
-    if (list.window == window && list.max_queries == max_queries) return list;
+    if (list.kind == kind) return list;
   }
   // If there are more kinds of layers than lists, the last list is rebuilt for each kind.
   if (num_lists_ < kMaxLists) ++num_lists_;
   List& list = lists_[num_lists_ - 1];
-  list.window = window;
-  list.max_queries = max_queries;
+  list.kind = kind;
   list.is_built = false;
-  list.memory = ListMemory(num_lists_ - 1);
+  list.memory = ListMemory(num_lists_ - 1, kind.parts);
   PlanPasses(list);
   return list;
 }
@@ -197,13 +208,16 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
   const bool has_prefill =
       options.kernel != DecodeKernel::kGeneral && HasPrefillMma(params.head_dim, params.page_size);
   const int max_queries = has_prefill ? kMaxDecodeQueries : INT_MAX;
+  const DecodeKernel kernel = ChooseDecode(params, options.kernel, plan_.limits.sm_version);
+  const ListKind kind = {.window = params.window,
+                         .max_queries = max_queries,
+                         .parts = kernel == DecodeKernel::kGeneral ? GeneralParts(params.q_heads)
+                                                                   : HeadBlock::Count(params),
+                         .rule = RuleOf(params, options.is_batch_invariant)};
   const auto launch = [&](const DecodeParams& decode) {
-    return LaunchDecode(decode, options, plan_.limits.sm_version, stream);
+    return LaunchDecode(decode, kernel, options.rounding, stream);
   };
-  if (cudaError_t error = Decode(params, params.window, max_queries, launch, stream);
-      error != cudaSuccess) {
-    return error;
-  }
+  if (cudaError_t error = Decode(params, kind, launch, stream); error != cudaSuccess) return error;
   for (int seq = 0; seq < params.num_seqs; ++seq) {
     if (q_offsets_[seq + 1] - q_offsets_[seq] <= max_queries) continue;
     if (cudaError_t error = Prefill(params, seq, options, stream); error != cudaSuccess)
@@ -213,23 +227,27 @@ cudaError_t PagedAttention::Run(const AttentionParams& params, const AttentionOp
 }
 
 cudaError_t PagedAttention::RunInterleaved(const AttentionParams& params, const PseudoHeads& pseudo,
-                                           cudaStream_t stream) {
+                                           const AttentionOptions& options, cudaStream_t stream) {
   MEA_CHECK(params.num_seqs == static_cast<int>(kv_lens_.size()));
   MEA_CHECK(params.num_rows == q_offsets_.back() && params.num_rows <= plan_.limits.max_rows);
-  const int window = WindowOfPseudoHeads(params.window, pseudo.pseudo_heads);
+  const ListKind kind = {.window = WindowOfPseudoHeads(params.window, pseudo.pseudo_heads),
+                         .max_queries = INT_MAX,
+                         .parts = GeneralParts(params.q_heads),
+                         .rule = RuleOf(params, options.is_batch_invariant)};
   const auto launch = [&](const DecodeParams& decode) {
     return LaunchInterleaved({.decode = decode, .pseudo = pseudo}, stream);
   };
-  return Decode(params, window, /*max_queries=*/INT_MAX, launch, stream);
+  return Decode(params, kind, launch, stream);
 }
 
-cudaError_t PagedAttention::Decode(const AttentionParams& params, int window, int max_queries,
+cudaError_t PagedAttention::Decode(const AttentionParams& params, const ListKind& kind,
                                    absl::FunctionRef<cudaError_t(const DecodeParams&)> launch,
                                    cudaStream_t stream) {
-  List& list = FindList(window, max_queries);
+  List& list = FindList(kind);
   const DecodeParams decode = {
       .attention = params,
       .list = list.memory,
+      .num_blocks = list.memory.num_columns * kind.parts,
       .partial_out = reinterpret_cast<float*>(workspace_ + plan_.partial_offset),
       .partial_stats = reinterpret_cast<SoftmaxStats*>(workspace_ + plan_.stats_offset)};
   for (const Rows rows : list.passes) {
@@ -239,8 +257,9 @@ cudaError_t PagedAttention::Decode(const AttentionParams& params, int window, in
                                                      .num_seqs = params.num_seqs,
                                                      .row_begin = rows.begin,
                                                      .row_end = rows.end,
-                                                     .window = list.window,
-                                                     .max_queries = list.max_queries,
+                                                     .window = kind.window,
+                                                     .max_queries = kind.max_queries,
+                                                     .rule = kind.rule,
                                                      .list = list.memory},
                                                     stream);
       if (error != cudaSuccess) return error;

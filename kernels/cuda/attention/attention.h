@@ -41,7 +41,7 @@ struct AttentionLimits {
 // How attention uses its workspace, made once at start: a step allocates nothing.
 struct AttentionPlan {
   AttentionLimits limits;
-  int num_workers = 0;         // persistent blocks of a decode kernel
+  int num_blocks = 0;          // persistent blocks of a decode kernel
   int64_t max_items = 0;       // splits in flight; see PlanAttention
   int64_t list_bytes = 0;      // of one work list
   int64_t list_offset = 0;     // of the first of PagedAttention::kMaxLists lists
@@ -53,8 +53,8 @@ struct AttentionPlan {
 };
 
 // INVALID_ARGUMENT names a shape that no kernel supports. The workspace does not grow with max_seqs
-// times max_context: a batch with more splits than kSplitsPerWorker for each worker takes several
-// passes, and a step of single rows, which may be a graph, takes longer splits.
+// times max_context: a batch with more invariant splits than kSplitsPerBlock for each block takes
+// several passes, and a step of single rows, which may be a graph, takes longer splits.
 absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
                                             std::span<const AttentionShape> layers);
 
@@ -65,6 +65,7 @@ struct AttentionOptions {
   DecodeKernel kernel = DecodeKernel::kAuto;  // kGeneral: also for long chunks
   PrefillKernel prefill_kernel = PrefillKernel::kAuto;
   WeightRounding rounding = WeightRounding::kBf16;
+  bool is_batch_invariant = false;  // a decode row's bits are the same in every batch
 };
 
 // Launches the kernels of paged attention. One thread; the caller owns the workspace, and the
@@ -73,7 +74,7 @@ struct AttentionOptions {
 class PagedAttention {
  public:
   static constexpr int kMaxDecodeQueries = 8;
-  static constexpr int kMaxLists = 2;  // work lists kept within a step, one per window
+  static constexpr int kMaxLists = 2;  // work lists kept within a step, one per kind of layer
 
   // `workspace`: device memory of plan.workspace_bytes, aligned to 1024.
   PagedAttention(const AttentionPlan& plan, std::byte* workspace)
@@ -89,31 +90,38 @@ class PagedAttention {
                   cudaStream_t stream);
   // The same for interleaved pseudo heads: q_heads and kv_heads count all of them.
   cudaError_t RunInterleaved(const AttentionParams& params, const PseudoHeads& pseudo,
-                             cudaStream_t stream);
+                             const AttentionOptions& options, cudaStream_t stream);
 
  private:
   struct Rows {
     int begin;
     int end;
   };
-  // A work list and what it was made for.
-  struct List {
-    int window = 0;
+  // What decides a work list.
+  struct ListKind {
+    int window = 0;  // that rows see
     int max_queries = 0;
+    int parts = 1;  // of an item
+    SplitRule rule;
+
+    bool operator==(const ListKind&) const = default;
+  };
+  struct List {
+    ListKind kind;
     std::vector<Rows> passes;  // each fits max_items
     bool is_built = false;     // of the only pass
     WorkList memory;
   };
 
-  // Splits of rows that see `window` tokens, attended by `launch` and merged.
-  cudaError_t Decode(const AttentionParams& params, int window, int max_queries,
+  // Items of rows, attended by `launch` and merged.
+  cudaError_t Decode(const AttentionParams& params, const ListKind& kind,
                      absl::FunctionRef<cudaError_t(const DecodeParams&)> launch,
                      cudaStream_t stream);
   cudaError_t Prefill(const AttentionParams& params, int seq, const AttentionOptions& options,
                       cudaStream_t stream);
-  List& FindList(int window, int max_queries);
+  List& FindList(const ListKind& kind);
   void PlanPasses(List& list) const;
-  WorkList ListMemory(int index) const;
+  WorkList ListMemory(int index, int parts) const;
 
   AttentionPlan plan_;
   std::byte* workspace_;

@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention/decode_general.h"
 
+#include "kernels/cuda/attention/units.h"
 #include "kernels/cuda/attention/warp.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
@@ -7,7 +8,7 @@
 namespace mea::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = kGeneralHeads;
 constexpr int kMaxPairs = kMaxGeneralHeadDim / (2 * kWarpSize);  // of neighbouring elements, a lane
 
 __device__ float2 LoadPair(const Bf16* elements) {
@@ -121,19 +122,16 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   WaitForPrevious();
   LetNextStart();
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  // A unit is an item with as many heads as the block has warps.
-  const int parts = (p.attention.q_heads + kWarps - 1) / kWarps;
-  const int end = FirstUnit(p.list.worker_begin[blockIdx.x + 1], parts);
-  for (int unit = FirstUnit(p.list.worker_begin[blockIdx.x], parts); unit < end; ++unit) {
-    const int head = unit % parts * kWarps + warp;
-    if (head < p.attention.q_heads) AttendItem(p, unit / parts, head);
-  }
+  const Units units(p.list, GeneralParts(p.attention.q_heads));
+  const int head = units.part * kGeneralHeads + warp;
+  if (head >= p.attention.q_heads) return;
+  for (int item = units.begin; item < units.end; ++item) AttendItem(p, item, head);
 }
 
 }  // namespace
 
 cudaError_t LaunchDecodeGeneral(const DecodeParams& params, cudaStream_t stream) {
-  return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
+  return Launch({.grid = dim3(static_cast<unsigned>(params.num_blocks)),
                  .block = dim3(kWarps * kWarpSize),
                  .stream = stream,
                  .overlaps_previous = true},

@@ -6,6 +6,7 @@
 #include "kernels/cuda/attention/decode_mma.h"
 
 #include "kernels/cuda/attention/head_block.h"
+#include "kernels/cuda/attention/key_norms.h"
 #include "kernels/cuda/attention/mma_tile.h"
 #include "kernels/cuda/attention/slab_stream.h"
 #include "kernels/cuda/device/async_copy.h"
@@ -122,21 +123,17 @@ __device__ __forceinline__ void FinishScores(const AttentionParams& p, const Wor
                                              int first_token, int lane, const int (&g)[2],
                                              float (&s)[S::kScoreBlocks][4]) {
   const float scale = p.scale * kLog2E;
-  const int32_t* pages = p.page_table + int64_t{item.seq} * p.page_table_stride;
+  const KeyNorms norms(p, item, first_token, g);
   const bool is_edge = first_token < item.begin || first_token + S::kWarpTokens > item.end;
 #pragma unroll
   for (int b = 0; b < S::kScoreBlocks; ++b) {
     const int token = first_token + b * 8;
     float2 factors[2] = {{scale, scale}, {scale, scale}};
-    if (p.key_norms != nullptr && token < item.end) {
-      const int page = pages[token / p.page_size];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int64_t slab = (int64_t{page} * p.kv_heads + g[i]) * p.page_size;
-        const float2 norms = *reinterpret_cast<const float2*>(p.key_norms + slab +
-                                                              token % p.page_size + lane % 4 * 2);
-        factors[i] = {scale * norms.x, scale * norms.y};
-      }
+    if (norms.low != nullptr) {
+      const float2 low = *reinterpret_cast<const float2*>(norms.low + b * 8 + lane % 4 * 2);
+      const float2 high = *reinterpret_cast<const float2*>(norms.high + b * 8 + lane % 4 * 2);
+      factors[0] = {scale * low.x, scale * low.y};
+      factors[1] = {scale * high.x, scale * high.y};
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
@@ -272,15 +269,16 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_token = warp / S::kRowWarps * S::kWarpTokens;  // of the warp, in a tile
   const int warp_bytes = TokenBytes<S::kHeadDim>(first_token);
   const LaneOffsets offsets(lane);
-  const Units units(params);
+  const Units units(params.list, HeadBlock::Count(p));
   SlabRing<S> ring(params, units);
   for (int unit = units.begin; unit < units.end; ++unit) {
-    const WorkItem item = params.list.items[unit / units.parts];
-    const HeadBlock block = HeadBlock::At(p, unit % units.parts);
+    const WorkItem item = params.list.items[unit];
+    const HeadBlock block = HeadBlock::At(p, units.part);
     const Rows<S> rows(p, block, item.row, warp % S::kRowWarps, lane);
     Accumulator<S::kHeadDim> acc;
     for (int tile = item.begin / kTile * kTile; tile < item.end; tile += S::kTokens) {
       float s[S::kScoreBlocks][4] = {};
+      KeyNorms(p, item, tile + first_token, rows.g).Prefetch(lane);
 #pragma unroll 1
       for (int c = 0; c < block.num_keys; ++c) {
         const PerRow mix = rows.Mix(p.key_mix, p.kv_heads, block.key_begin + c);
@@ -295,14 +293,14 @@ __global__ void __launch_bounds__(kThreads, 2)
                                                           acc.o);
       }
     }
-    WriteItem<S>(params, rows, unit / units.parts, warp, lane, acc);
+    WriteItem<S>(params, rows, unit, warp, lane, acc);
   }
 }
 
 template <int head_dim, int row_tiles, WeightRounding rounding>
 cudaError_t LaunchShape(const DecodeParams& params, cudaStream_t stream) {
   using S = Shape<head_dim, row_tiles>;
-  return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
+  return Launch({.grid = dim3(static_cast<unsigned>(params.num_blocks)),
                  .block = dim3(kThreads),
                  .shared_bytes = S::kSharedBytes,
                  .stream = stream,

@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention/decode_wgmma.h"
 
 #include "kernels/cuda/attention/head_block.h"
+#include "kernels/cuda/attention/key_norms.h"
 #include "kernels/cuda/attention/mma_tile.h"
 #include "kernels/cuda/attention/slab_ring.h"
 #include "kernels/cuda/attention/slab_stream.h"
@@ -33,14 +34,18 @@ class Worker {
 
   __device__ void Run() {
     for (int unit = units_.begin; unit < units_.end; ++unit) {
-      item_ = params_.list.items[unit / units_.parts];
-      block_ = HeadBlock::At(p_, unit % units_.parts);
+      item_ = params_.list.items[unit];
+      block_ = HeadBlock::At(p_, units_.part);
       Begin();
       float o[head_dim / 2] = {};
       float max[2] = {kMaskedScore, kMaskedScore};
       float sum[2] = {0.0f, 0.0f};
       for (int token = item_.begin / kTile * kTile; token < item_.end; token += S::kTokens) {
         float s[S::kSubTiles][kTileScores] = {};
+#pragma unroll
+        for (int i = 0; i < S::kSubTiles; ++i) {
+          KeyNorms(p_, item_, token + i * kTile, g_).Prefetch(lane_);
+        }
 #pragma unroll 1
         for (int c = 0; c < block_.num_keys; ++c) AddScores(c, s);
         FinishScores(token, s);
@@ -48,7 +53,7 @@ class Worker {
 #pragma unroll 1
         for (int c = 0; c < block_.num_values; ++c) AddValues(c, s, o);
       }
-      Write(unit / units_.parts, o, max, sum);
+      Write(unit, o, max, sum);
     }
   }
 
@@ -106,21 +111,18 @@ class Worker {
   __device__ __forceinline__ void FinishScores(int token,
                                                float (&s)[S::kSubTiles][kTileScores]) const {
     const float scale = p_.scale * kLog2E;
-    const int32_t* pages = p_.page_table + int64_t{item_.seq} * p_.page_table_stride;
     const bool is_edge = token < item_.begin || token + S::kTokens > item_.end;
 #pragma unroll
     for (int i = 0; i < S::kSubTiles; ++i) {
       const int first = token + i * kTile;
-      const bool has_norms = p_.key_norms != nullptr && first < item_.end;
-      const int page = has_norms ? pages[first / p_.page_size] : 0;
+      const KeyNorms of_heads(p_, item_, first, g_);
 #pragma unroll
       for (int pair = 0; pair < kTileScores / 2; ++pair) {
         const int offset = pair / 2 * 8 + lane_ % 4 * 2;  // of its two tokens, in the tile
         float2 factors = {scale, scale};
-        if (has_norms) {
+        if (of_heads.low != nullptr) {
           const float2 norms = *reinterpret_cast<const float2*>(
-              p_.key_norms + (int64_t{page} * p_.kv_heads + g_[pair % 2]) * p_.page_size +
-              first % p_.page_size + offset);
+              (pair % 2 == 0 ? of_heads.low : of_heads.high) + offset);
           factors = {scale * norms.x, scale * norms.y};
         }
         float& low = s[i][2 * pair];
@@ -245,13 +247,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   SlabRing<head_dim>::Init();
   WaitForPrevious();
   LetNextStart();
-  const Units units(params);
+  const Units units(params.list, HeadBlock::Count(params.attention));
   Worker<head_dim, rounding>(params, units).Run();
 }
 
 template <int head_dim, WeightRounding rounding>
 cudaError_t LaunchShape(const DecodeParams& params, cudaStream_t stream) {
-  return Launch({.grid = dim3(static_cast<unsigned>(params.list.num_workers)),
+  return Launch({.grid = dim3(static_cast<unsigned>(params.num_blocks)),
                  .block = dim3(kThreads),
                  .shared_bytes = DecodeWgmmaShape<head_dim>::kSharedBytes,
                  .stream = stream,

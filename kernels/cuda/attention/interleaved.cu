@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention/interleaved.h"
 
 #include "kernels/cuda/attention/decode_general.h"
+#include "kernels/cuda/attention/units.h"
 #include "kernels/cuda/attention/warp.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
@@ -8,7 +9,7 @@
 namespace mea::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = kGeneralHeads;
 constexpr int kMaxPairs = kMaxGeneralHeadDim / (2 * kWarpSize);  // of neighbouring elements, a lane
 
 __device__ float2 LoadPair(const Bf16* elements) {
@@ -150,21 +151,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)  // 128 registers a thre
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   float* rotated =
       reinterpret_cast<float*>(DynamicShared()) + warp * p.pseudo.pseudo_heads * attention.head_dim;
-  // A unit is an item with as many heads as the block has warps.
-  const int parts = (attention.q_heads + kWarps - 1) / kWarps;
-  const int* worker_begin = p.decode.list.worker_begin;
-  const int end = FirstUnit(worker_begin[blockIdx.x + 1], parts);
-  for (int unit = FirstUnit(worker_begin[blockIdx.x], parts); unit < end; ++unit) {
-    const int head = unit % parts * kWarps + warp;
-    if (head < attention.q_heads) AttendItem(p, unit / parts, head, rotated);
-  }
+  const Units units(p.decode.list, GeneralParts(attention.q_heads));
+  const int head = units.part * kGeneralHeads + warp;
+  if (head >= attention.q_heads) return;
+  for (int item = units.begin; item < units.end; ++item) AttendItem(p, item, head, rotated);
 }
 
 }  // namespace
 
 cudaError_t LaunchInterleaved(const InterleavedParams& params, cudaStream_t stream) {
   const int floats = kWarps * params.pseudo.pseudo_heads * params.decode.attention.head_dim;
-  return Launch({.grid = dim3(static_cast<unsigned>(params.decode.list.num_workers)),
+  return Launch({.grid = dim3(static_cast<unsigned>(params.decode.num_blocks)),
                  .block = dim3(kWarps * kWarpSize),
                  .shared_bytes = floats * static_cast<int>(sizeof(float)),
                  .stream = stream,

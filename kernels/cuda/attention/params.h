@@ -78,6 +78,7 @@ inline constexpr float kLog2E = 1.4426950408889634f;
 struct DecodeParams {
   AttentionParams attention;
   WorkList list;
+  int num_blocks = 0;                     // persistent, of the kernels that use the list
   float* partial_out = nullptr;           // [max_items, q_heads, head_dim]
   SoftmaxStats* partial_stats = nullptr;  // [max_items, q_heads]
 };

@@ -2,21 +2,10 @@
 
 #include "kernels/cuda/attention/head_block.h"
 #include "kernels/cuda/attention/params.h"
+#include "kernels/cuda/attention/units.h"
 #include "kernels/cuda/device/simt.h"
 
 namespace mea::cuda {
-
-// The units of a persistent block: the items dealt to it, times the head blocks of each.
-struct Units {
-  int parts;  // unit = item * parts + head block
-  int begin;
-  int end;
-
-  __device__ explicit Units(const DecodeParams& params)
-      : parts(HeadBlock::Count(params.attention)),
-        begin(FirstUnit(params.list.worker_begin[blockIdx.x], parts)),
-        end(FirstUnit(params.list.worker_begin[blockIdx.x + 1], parts)) {}
-};
 
 // What the units of a block read, slab by slab: for every tile of kTokens tokens of a unit its key
 // components, then its value components. Page numbers are fetched one tile ahead.
@@ -80,14 +69,14 @@ class SlabStream {
     return params_.attention.is_plain() ? 1 : params_.attention.value_heads;
   }
   __device__ Item ItemOf(int unit) const {
-    const WorkItem item = params_.list.items[unit / units_.parts];
+    const WorkItem item = params_.list.items[unit];
     return {item.seq, item.begin, item.end};
   }
 
   __device__ void EnterUnit() {
     item_ = upcoming_;
     token_ = item_.begin / kTile * kTile;
-    first_component_ = HeadBlock::At(params_.attention, unit_ % units_.parts).key_begin;
+    first_component_ = HeadBlock::At(params_.attention, units_.part).key_begin;
     if (unit_ + 1 < units_.end) upcoming_ = ItemOf(unit_ + 1);
   }
 

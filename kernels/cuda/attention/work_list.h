@@ -6,9 +6,12 @@
 
 namespace mea::cuda {
 
-// Decode attention cuts every row (one query position, all its heads) into splits of its visible
-// tokens, and the splits of all rows are dealt to persistent workers. The list is made on the
-// device from the lengths alone, so that a graph serves any lengths.
+// Decode attention cuts every row (one query position, all its heads) into items of its visible
+// tokens, and the items of all rows are dealt to persistent blocks. The list is made on the device
+// from the lengths alone, so that a graph serves any lengths.
+//
+// An item has `parts`, blocks of heads that read different slabs. The blocks form columns of
+// `parts` blocks: a column has a run of items, and each of its blocks one part of them.
 
 // Tokens [begin, end) of a sequence.
 struct TokenRange {
@@ -80,24 +83,43 @@ struct RowItems {
   int count;
 };
 
+// How rows are cut. Costs are sixteenths of what a tile of 64 tokens of one part costs.
+struct SplitRule {
+  // By SplitTokens: a row's sums do not depend on its batch. Otherwise columns get equal shares,
+  // and rows are cut where shares end: at most one item for each row and one for each column.
+  bool is_invariant = true;
+  int item_cost = 16;   // of starting an item and writing it out
+  int least_tiles = 1;  // of a piece of a row that is cut where a share ends
+
+  bool operator==(const SplitRule&) const = default;
+};
+inline constexpr int kTileCost = 16;
+
+// For tiles whose slabs have so many bytes in a part.
+constexpr SplitRule SharesOf(int64_t tile_bytes) {
+  constexpr int64_t kItemBytes = 24 << 10;   // what a block could read meanwhile
+  constexpr int64_t kLeastBytes = 64 << 10;  // worth an item
+  const int64_t item_cost = (kTileCost * kItemBytes + tile_bytes / 2) / tile_bytes;
+  const int64_t least_tiles = (kLeastBytes + tile_bytes - 1) / tile_bytes;
+  return {.is_invariant = false,
+          .item_cost = static_cast<int>(item_cost > 1 ? item_cost : 1),
+          .least_tiles = static_cast<int>(least_tiles)};
+}
+
+// Of `num_blocks` blocks, rather a few less.
+constexpr int NumColumns(int num_blocks, int parts) {
+  return parts < num_blocks ? num_blocks / parts : 1;
+}
+
 // Device memory of a list.
 struct WorkList {
   WorkItem* items;    // [max_items], in the order of rows and of tokens
-  int max_items;      // at least one for each row
+  int max_items;      // at least one for each row and, unless the rule is invariant, column
   RowItems* rows;     // [max_rows]
   int* row_costs;     // [max_rows]: cost of the rows before this one
-  int* worker_begin;  // [num_workers + 1]: beginning of a worker's share, in 1/1024 item
-  int num_workers;    // persistent blocks of the kernels that use the list
+  int* column_begin;  // [num_columns + 1]: the first item of a column
+  int num_columns;
 };
-
-// A worker takes the units whose middle is in its share. A unit is one item, or one of `parts`
-// equal parts of it (blocks of heads): unit = item * parts + part. Returns the first unit with its
-// middle at or after `position`, a value of worker_begin.
-inline constexpr int kPositionsPerItem = 1024;
-__host__ __device__ constexpr int FirstUnit(int position, int parts) {
-  const int64_t twice = int64_t{2} * position * parts;  // in 1/2048 unit
-  return static_cast<int>((twice + kPositionsPerItem - 1) / (2 * kPositionsPerItem));
-}
 
 struct WorkListParams {
   const int32_t* q_offsets;  // [num_seqs + 1], prefix sums of query counts
@@ -107,12 +129,13 @@ struct WorkListParams {
   int row_end = 0;
   int window = 0;       // as in PagedAttentionArgs
   int max_queries = 0;  // rows of sequences with more query rows than this have no items
+  SplitRule rule;
   WorkList list;
 };
 
-// Fills params.list. If the rows have more splits than it has room for, as where many long
-// sequences share a prefix, all splits are doubled until they fit: then a row's sums depend on its
-// batch.
+// Fills params.list. If the rows have more invariant splits than it has room for, as where many
+// long sequences share a prefix, all splits are doubled until they fit: then a row's sums do depend
+// on its batch.
 cudaError_t LaunchBuildWorkList(const WorkListParams& params, cudaStream_t stream);
 
 }  // namespace mea::cuda

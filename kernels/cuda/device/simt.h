@@ -98,6 +98,11 @@ __device__ __forceinline__ uint4 LoadStreaming128(const void* global) {
   return v;
 }
 
+// Brings the line to the second-level cache.
+__device__ __forceinline__ void PrefetchGlobal(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 // ---- Scalars.
 
 // 2^x, 1/sqrt(x), 1/x to about 2^-22; subnormal results are 0.

@@ -279,7 +279,8 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
   }
   const AttentionOptions how = {.kernel = options.kernel,
                                 .prefill_kernel = options.prefill_kernel,
-                                .rounding = options.rounding};
+                                .rounding = options.rounding,
+                                .is_batch_invariant = options.is_batch_invariant};
   Check(attention.Run(params, how, stream));
   if (options.is_recorded) Replay(stream);
   Check(cudaStreamSynchronize(stream));

@@ -13,6 +13,7 @@ struct RunOptions {
   WeightRounding rounding = WeightRounding::kBf16;
   int sm_version = 90;
   int num_sms = 3;
+  bool is_batch_invariant = true;
   int num_padded = 0;     // sequences of one row and no tokens behind the others
   int max_seqs = 0;       // of the plan; 0: as many as there are
   int last_queries = 0;   // of the only sequence; 0: all its query rows

@@ -19,7 +19,8 @@ struct Batch {
   std::vector<int32_t> kv_lens;
   int window = 0;
   int max_queries = INT_MAX;
-  int num_workers = 6;
+  int num_columns = 6;
+  SplitRule rule = {};
   int row_begin = 0;
   int row_end = -1;    // all
   int max_items = -1;  // what the longest row would need, for every row
@@ -28,7 +29,7 @@ struct Batch {
 struct HostList {
   std::vector<WorkItem> items;
   std::vector<RowItems> rows;
-  std::vector<int> worker_begin;
+  std::vector<int> column_begin;
 };
 
 HostList Build(const Batch& batch) {
@@ -36,14 +37,15 @@ HostList Build(const Batch& batch) {
   const int row_end = batch.row_end < 0 ? batch.q_offsets.back() : batch.row_end;
   const int num_rows = row_end - batch.row_begin;
   const int max_visible = *std::max_element(batch.kv_lens.begin(), batch.kv_lens.end());
-  const int max_items =
-      batch.max_items < 0 ? num_rows * MaxSplits(std::max(1, max_visible)) : batch.max_items;
+  const int max_items = batch.max_items >= 0      ? batch.max_items
+                        : batch.rule.is_invariant ? num_rows * MaxSplits(std::max(1, max_visible))
+                                                  : num_rows + batch.num_columns;
   const DeviceVector q_offsets(batch.q_offsets);
   const DeviceVector kv_lens(batch.kv_lens);
   const DeviceVector<WorkItem> items(max_items);
   const DeviceVector<RowItems> rows(num_rows);
   const DeviceVector<int> costs(num_rows);
-  const DeviceVector<int> worker_begin(batch.num_workers + 1);
+  const DeviceVector<int> column_begin(batch.num_columns + 1);
   EXPECT_EQ(LaunchBuildWorkList({.q_offsets = q_offsets.data(),
                                  .kv_lens = kv_lens.data(),
                                  .num_seqs = num_seqs,
@@ -51,15 +53,16 @@ HostList Build(const Batch& batch) {
                                  .row_end = row_end,
                                  .window = batch.window,
                                  .max_queries = batch.max_queries,
+                                 .rule = batch.rule,
                                  .list = {.items = items.data(),
                                           .max_items = max_items,
                                           .rows = rows.data(),
                                           .row_costs = costs.data(),
-                                          .worker_begin = worker_begin.data(),
-                                          .num_workers = batch.num_workers}},
+                                          .column_begin = column_begin.data(),
+                                          .num_columns = batch.num_columns}},
                                 nullptr),
             cudaSuccess);
-  HostList host = {items.ToHost(), rows.ToHost(), worker_begin.ToHost()};
+  HostList host = {items.ToHost(), rows.ToHost(), column_begin.ToHost()};
   int num_items = 0;
   for (const RowItems& row : host.rows) num_items += std::max(0, row.count);
   EXPECT_LE(num_items, max_items);
@@ -99,7 +102,7 @@ void ExpectCoverage(const Batch& batch, const HostList& list) {
       EXPECT_GT(list.items[item].end, next);
       next = list.items[item].end;
       if (k + 1 < list.rows[i].count) {
-        EXPECT_EQ(next % 256, 0);
+        EXPECT_EQ(next % (batch.rule.is_invariant ? 256 : 64), 0);
       }
     }
     EXPECT_EQ(next, end) << "row " << row;
@@ -107,17 +110,16 @@ void ExpectCoverage(const Batch& batch, const HostList& list) {
   EXPECT_EQ(item, list.items.size());
 }
 
-// Every unit has one worker, whatever the number of parts of an item.
-void ExpectDealtOut(const Batch& batch, const HostList& list) {
-  const int num_items = static_cast<int>(list.items.size());
-  EXPECT_EQ(list.worker_begin.front(), 0);
-  EXPECT_EQ(list.worker_begin.back(), num_items * kPositionsPerItem);
-  EXPECT_TRUE(std::is_sorted(list.worker_begin.begin(), list.worker_begin.end()));
-  for (const int parts : {1, 3, 8, 40}) {
-    EXPECT_EQ(FirstUnit(list.worker_begin[0], parts), 0);
-    EXPECT_EQ(FirstUnit(list.worker_begin[batch.num_workers], parts), num_items * parts);
-  }
+// Every item has one column.
+void ExpectDealtOut(const HostList& list) {
+  EXPECT_EQ(list.column_begin.front(), 0);
+  EXPECT_EQ(list.column_begin.back(), static_cast<int>(list.items.size()));
+  EXPECT_TRUE(std::is_sorted(list.column_begin.begin(), list.column_begin.end()));
 }
+
+int TilesOf(const WorkItem& item) { return (item.end + 63) / 64 - item.begin / 64; }
+
+constexpr SplitRule kShares = SharesOf(128 << 10);
 
 TEST(WorkListTest, EveryVisibleTokenIsCoveredOnce) {
   std::mt19937_64 random(7);
@@ -126,7 +128,8 @@ TEST(WorkListTest, EveryVisibleTokenIsCoveredOnce) {
     Batch batch;
     batch.window = trial % 3 == 0 ? 1 + static_cast<int>(random() % 2000) : 0;
     batch.max_queries = trial % 4 == 0 ? 8 : INT_MAX;
-    batch.num_workers = 1 + static_cast<int>(random() % 300);
+    batch.num_columns = 1 + static_cast<int>(random() % 300);
+    if (trial % 2 == 1) batch.rule = SharesOf(int64_t{1} << (13 + random() % 8));
     batch.q_offsets = {0};
     const int num_seqs = 1 + static_cast<int>(random() % 40);
     for (int s = 0; s < num_seqs; ++s) {
@@ -140,26 +143,33 @@ TEST(WorkListTest, EveryVisibleTokenIsCoveredOnce) {
     if (trial % 5 == 0) batch.row_begin = batch.q_offsets.back() / 2;
     const HostList list = Build(batch);
     ExpectCoverage(batch, list);
-    ExpectDealtOut(batch, list);
+    ExpectDealtOut(list);
   }
 }
 
 TEST(WorkListTest, MoreRowsThanThreadsOfTheBlock) {
   std::vector<int32_t> lens(700);
   for (size_t i = 0; i < lens.size(); ++i) lens[i] = static_cast<int32_t>(i * 37 % 1500);
-  const Batch batch = Decode(lens);
-  ExpectCoverage(batch, Build(batch));
+  Batch batch = Decode(lens);
+  for (const SplitRule& rule : {SplitRule(), kShares}) {
+    batch.rule = rule;
+    ExpectCoverage(batch, Build(batch));
+  }
 }
 
 TEST(WorkListTest, AnEmptyBatchHasNoWork) {
-  const HostList list = Build(Decode({0, 0, 0}));
-  EXPECT_TRUE(list.items.empty());
-  for (const int position : list.worker_begin) EXPECT_EQ(position, 0);
-  for (const RowItems& row : list.rows) EXPECT_EQ(row.count, 0);
+  Batch batch = Decode({0, 0, 0});
+  for (const SplitRule& rule : {SplitRule(), kShares}) {
+    batch.rule = rule;
+    const HostList list = Build(batch);
+    EXPECT_TRUE(list.items.empty());
+    for (const int item : list.column_begin) EXPECT_EQ(item, 0);
+    for (const RowItems& row : list.rows) EXPECT_EQ(row.count, 0);
+  }
 }
 
-// A request's result must not depend on its neighbours.
-TEST(WorkListTest, SplitsDependOnTheRowAlone) {
+// Then a request's result does not depend on its neighbours.
+TEST(WorkListTest, InvariantSplitsDependOnTheRowAlone) {
   const HostList alone = Build(Decode({9000}));
   const HostList among = Build(Decode({17, 9000, 40000, 0}));
   ASSERT_EQ(among.rows[1].count, static_cast<int>(alone.items.size()));
@@ -173,14 +183,13 @@ TEST(WorkListTest, SplitsDependOnTheRowAlone) {
 // Sequences that share a prefix may have more tokens than the cache.
 TEST(WorkListTest, SplitsAreDoubledUntilTheListHasRoom) {
   Batch batch = Decode({9000, 1, 40000, 0, 700, 123456, 8192, 300});
-  batch.num_workers = 11;
   const int num_splits = static_cast<int>(Build(batch).items.size());
   for (const int max_items : {num_splits, num_splits - 1, 100, 20, 8, 7}) {
     SCOPED_TRACE(::testing::Message() << "room for " << max_items);
     batch.max_items = max_items;
     const HostList list = Build(batch);
     ExpectCoverage(batch, list);
-    ExpectDealtOut(batch, list);
+    ExpectDealtOut(list);
     EXPECT_GT(2 * static_cast<int>(list.items.size()) + 8, std::min(max_items, num_splits));
     EXPECT_EQ(static_cast<int>(list.items.size()) == num_splits, max_items == num_splits);
   }
@@ -201,37 +210,68 @@ TEST(WorkListTest, MaxSplitsIsNeverExceeded) {
 }
 
 // The longest share is at most the mean and one item: what is left to balance is one split.
-TEST(WorkListTest, SharesDifferByAnItemAtMost) {
+TEST(WorkListTest, ColumnsOfInvariantSplitsDifferByAnItemAtMost) {
   Batch batch = Decode({8192, 100, 5000, 3000, 8000, 700, 1, 2500});
-  batch.num_workers = 11;
+  batch.num_columns = 11;
   const HostList list = Build(batch);
-  const auto cost = [&](int item) {
-    const WorkItem& i = list.items[item];
-    return (i.end + 63) / 64 - i.begin / 64 + 1;
-  };
   int total = 0;
-  for (size_t i = 0; i < list.items.size(); ++i) total += cost(static_cast<int>(i));
-  for (int w = 0; w < batch.num_workers; ++w) {
+  for (const WorkItem& item : list.items) total += TilesOf(item) + 1;
+  for (int column = 0; column < batch.num_columns; ++column) {
     int share = 0;
-    for (int i = FirstUnit(list.worker_begin[w], 1); i < FirstUnit(list.worker_begin[w + 1], 1);
-         ++i) {
-      share += cost(i);
+    for (int i = list.column_begin[column]; i < list.column_begin[column + 1]; ++i) {
+      share += TilesOf(list.items[i]) + 1;
     }
-    EXPECT_LE(share, total / batch.num_workers + 6) << "worker " << w;
+    EXPECT_LE(share, total / batch.num_columns + 6) << "column " << column;
   }
 }
 
-// Fewer units than workers: no worker gets two of equal size.
-TEST(WorkListTest, FewItemsSpreadOverTheWorkers) {
-  Batch batch = Decode({1024});
-  batch.num_workers = 8;
-  const HostList list = Build(batch);
-  for (const int parts : {1, 2}) {
-    for (int w = 0; w < batch.num_workers; ++w) {
-      EXPECT_LE(FirstUnit(list.worker_begin[w + 1], parts) - FirstUnit(list.worker_begin[w], parts),
-                1);
+// Of all tiles, whatever the lengths; at most one item for each row and one for each column.
+TEST(WorkListTest, SharesDifferByTilesAtMost) {
+  std::mt19937_64 random(11);
+  for (const int num_columns : {1, 7, 132, 264}) {
+    std::vector<int32_t> lens;
+    for (int i = 0; i < 100; ++i) lens.push_back(1 + static_cast<int>(random() % 20000));
+    Batch batch = Decode(lens);
+    batch.num_columns = num_columns;
+    batch.rule = kShares;
+    const HostList list = Build(batch);
+    EXPECT_LE(list.items.size(), lens.size() + num_columns);
+    int total = 0;
+    for (const WorkItem& item : list.items) total += TilesOf(item);
+    for (int column = 0; column < num_columns; ++column) {
+      int share = 0;
+      for (int i = list.column_begin[column]; i < list.column_begin[column + 1]; ++i) {
+        share += TilesOf(list.items[i]);
+      }
+      EXPECT_NEAR(share, total / num_columns, 4) << "column " << column << " of " << num_columns;
     }
   }
+}
+
+// One row for all blocks: no column gets two of the largest pieces.
+TEST(WorkListTest, AFewTilesSpreadOverTheColumns) {
+  for (const int num_tiles : {1, 2, 32, 128, 256, 264, 300}) {
+    Batch batch = Decode({64 * num_tiles});
+    batch.num_columns = 264;
+    batch.rule = SharesOf(512 << 10);  // a tile is worth an item
+    const HostList list = Build(batch);
+    int longest = 0;
+    for (int column = 0; column < batch.num_columns; ++column) {
+      int share = 0;
+      for (int i = list.column_begin[column]; i < list.column_begin[column + 1]; ++i) {
+        share += TilesOf(list.items[i]);
+      }
+      longest = std::max(longest, share);
+    }
+    EXPECT_EQ(longest, (num_tiles + 263) / 264) << num_tiles;
+  }
+}
+
+TEST(WorkListTest, ASmallTileIsNoItem) {
+  Batch batch = Decode({64 * 32});
+  batch.num_columns = 264;
+  batch.rule = SharesOf(16 << 10);
+  for (const WorkItem& item : Build(batch).items) EXPECT_GE(TilesOf(item), 4);
 }
 
 }  // namespace

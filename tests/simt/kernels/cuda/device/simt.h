@@ -78,6 +78,8 @@ inline uint4 LoadStreaming128(const void* global, simt::Where where = simt::Wher
   return LoadGlobal128(global, where);
 }
 
+inline void PrefetchGlobal(const void*) {}
+
 inline float FlushSubnormal(float x) {
   return std::fabs(x) < 0x1p-126f ? std::copysign(0.f, x) : x;
 }
