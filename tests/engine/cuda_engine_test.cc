@@ -237,6 +237,28 @@ TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
 INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(Variants()),
                          [](const auto& variant) { return variant.param.name; });
 
+// What a server runs: the shares of blocks depend on the batch, so do the last bits of its rows.
+class CudaSharesTest : public CudaEngineTest {};
+
+constexpr CudaOptions WithShares(CudaOptions options) {
+  options.batch_invariant = false;
+  return options;
+}
+INSTANTIATE_TEST_SUITE_P(
+    Models, CudaSharesTest,
+    ::testing::Values(Variant{"Mea", {.head_norm = true}, WithShares(kTestedCuda)},
+                      Variant{"GqaWgmma",
+                              {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true},
+                              WithShares(kWgmma)}),
+    [](const auto& variant) { return variant.param.name; });
+
+TEST_P(CudaSharesTest, ReplayedStepsEqualEagerOnesToTheBit) {
+  const std::vector<Request> requests = GreedyRequests(6, spec_.vocab_size);
+  const auto replayed = Run(requests, kOptions);
+  EXPECT_GT(counters_.graph_replays, 10);
+  ExpectSame(replayed, Run(requests, kOptions, /*graphs=*/false));
+}
+
 // A search for the fastest product of a size takes as long as dozens of steps.
 TEST(CudaWarmUpTest, RequestsNeverWaitForASearchOrAGraph) {
   CudaOptions cuda = kTestedCuda;

@@ -1,9 +1,8 @@
 // Writes tests/golden/cute_layouts.txt: where CuTe says that fragments and operands of the tensor
 // cores lie, to compare the emulator and the cache's layout with. Needs the headers of CUTLASS
 // (BSD-3-Clause, github.com/NVIDIA/cutlass, commit 7107b05), nvcc and no GPU:
-//   nvcc -std=c++17 -arch=sm_90a --expt-relaxed-constexpr -I CUTLASS/include
-//   tools/golden/cute_layouts.cu -o /tmp/cute_layouts /tmp/cute_layouts
-//   tests/golden/cute_layouts.txt
+//   nvcc -std=c++17 -arch=sm_90a --expt-relaxed-constexpr -I CUTLASS/include -o print THIS_FILE
+//   ./print tests/golden/cute_layouts.txt
 #include <cstdio>
 #include <cute/atom/mma_traits_sm80.hpp>
 #include <cute/atom/mma_traits_sm90_gmma.hpp>
