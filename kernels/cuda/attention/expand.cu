@@ -9,14 +9,14 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kTile = SlabLayout::kTileTokens;
 constexpr int kHeadsAtOnce = 4;  // virtual heads that one reading of the components makes
+constexpr int kLoads = 4;        // under way, each of one component
 
 // A granule of 8 elements.
 struct Granule {
   float x[8];
 };
 
-__device__ Granule LoadGranule(const Bf16* elements) {
-  const uint4 packed = LoadGlobal128(elements);
+__device__ Granule Unpack(uint4 packed) {
   const float2 a = UnpackBf16(packed.x);
   const float2 b = UnpackBf16(packed.y);
   const float2 c = UnpackBf16(packed.z);
@@ -49,14 +49,24 @@ __global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ Expan
   Bf16* out = p.out + int64_t{tile} * p.kv_heads * layout.tile_elements() + offset;
   for (int first = 0; first < p.kv_heads; first += kHeadsAtOnce) {
     Granule heads[kHeadsAtOnce] = {};
-    for (int c = 0; c < p.num_heads; ++c) {
-      const Granule component = LoadGranule(source + int64_t{c} * layout.slab_elements());
+    for (int begin = 0; begin < p.num_heads; begin += kLoads) {
+      uint4 packed[kLoads];
 #pragma unroll
-      for (int i = 0; i < kHeadsAtOnce; ++i) {
-        if (first + i >= p.kv_heads) break;
-        const float weight = MixWeight(p.mix, p.kv_heads, c, first + i);
+      for (int i = 0; i < kLoads; ++i) {  // beyond the last component it once more, unused
+        const int c = begin + i < p.num_heads ? begin + i : p.num_heads - 1;
+        packed[i] = LoadGlobal128(source + int64_t{c} * layout.slab_elements());
+      }
 #pragma unroll
-        for (int e = 0; e < 8; ++e) heads[i].x[e] += weight * component.x[e];
+      for (int i = 0; i < kLoads; ++i) {
+        if (begin + i >= p.num_heads) break;
+        const Granule component = Unpack(packed[i]);
+#pragma unroll
+        for (int h = 0; h < kHeadsAtOnce; ++h) {
+          if (first + h >= p.kv_heads) break;
+          const float weight = MixWeight(p.mix, p.kv_heads, begin + i, first + h);
+#pragma unroll
+          for (int e = 0; e < 8; ++e) heads[h].x[e] += weight * component.x[e];
+        }
       }
     }
 #pragma unroll
