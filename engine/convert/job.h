@@ -13,9 +13,9 @@
 #include "engine/convert/healing.h"
 #include "engine/convert/output.h"
 #include "engine/convert/profile.h"
-#include "engine/eval/reader.h"
 #include "engine/convert/solver.h"
 #include "engine/convert/work_dir.h"
+#include "engine/eval/reader.h"
 
 namespace mea::convert {
 

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/eval/divergence.h"
 #include "engine/convert/healing.h"
 #include "engine/convert/layer_copy.h"
 #include "engine/convert/layer_walk.h"
+#include "engine/eval/divergence.h"
 
 namespace mea::convert {
 
