@@ -1,6 +1,7 @@
 """What kubectl and helm make of docker/: lists of Kubernetes objects."""
 
 import copy
+import functools
 import pathlib
 import subprocess
 
@@ -38,6 +39,7 @@ def helm_run(examples=(), release="mea", settings=()):
     return run("helm", "template", release, CHART, *values, *chosen)
 
 
+@functools.cache
 def everything():
     """Each list of objects that docker/ leads to, by name."""
     made = {f"overlays/{name}": kustomize(f"overlays/{name}") for name in SAME}

@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -45,7 +46,7 @@ class Pod:
     process: subprocess.Popen = field(default=None)
 
     def ask(self, port, path, scheme="HTTP", token=None):
-        """The status and the body; None while nobody listens."""
+        """The status and the body."""
         numbers = {made.get("name"): made["containerPort"] for made in self.container["ports"]}
         number = self.ports[numbers.get(port, port)]
         if scheme.upper() == "HTTPS":
@@ -55,10 +56,7 @@ class Pod:
         else:
             connection = http.client.HTTPConnection("127.0.0.1", number, timeout=30)
         with contextlib.closing(connection):
-            try:
-                connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
-            except ConnectionRefusedError:
-                return None
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
@@ -79,6 +77,11 @@ def on_this_machine(container, ports, files, cache):
         yield name if value is None else f"{name}={value}"
 
 
+def listening(port):
+    with contextlib.closing(socket.socket()) as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
 def running(objects, secrets, cache):
     container, = rendered.containers(objects)
@@ -88,7 +91,7 @@ def running(objects, secrets, cache):
     with subprocess.Popen([os.environ["MEA_BINARY"], "serve", *arguments], stderr=subprocess.PIPE, text=True) as pod.process:
         try:
             deadline = time.monotonic() + READY_TIMEOUT_S
-            while pod.probe("startupProbe") is None:
+            while not all(map(listening, pod.ports.values())):
                 assert pod.process.poll() is None, pod.process.stderr.read()
                 assert time.monotonic() < deadline, "never ready"
                 time.sleep(0.05)
