@@ -1,6 +1,6 @@
 // The cache's layout, and the fragments, operands and descriptors of the emulator's tensor cores,
-// against tables that CuTe printed (tests/kernels/cuda/cute_layouts.cu): nobody who wrote one side wrote
-// the other.
+// against tables that CuTe printed (tests/kernels/cuda/cute_layouts.cu): nobody who wrote one side
+// wrote the other.
 #include <gtest/gtest.h>
 
 #include <cstring>
