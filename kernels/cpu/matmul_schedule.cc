@@ -46,7 +46,7 @@ ManyRowsCut CutManyRows(int64_t num_rows, std::span<const Projection> projection
   // for each output, whose weights are prepared, and as many as these in all, until weights that
   // nobody has read ahead are there.
   constexpr int64_t kPrepareRows = 5;
-  constexpr int64_t kStart = 700;
+  constexpr int64_t kStart = 2000;
   constexpr int64_t kLeastRows = 48;
   // Packed rows stay in the second-level cache while the outputs pass by.
   constexpr int64_t kPackedFloats = (384 << 10) / sizeof(float);

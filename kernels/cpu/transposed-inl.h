@@ -198,17 +198,9 @@ void StreamTile(const MatMulBlock& block, int out) {
       LoadTransposed<Kind>(rows[c], i, block.k, transposed);
       preparations[c](transposed, i, &in_memory[0][c], kVectors);
     }
-    const Words* weights = in_memory[0];
-    if constexpr (kRows == 1 && Kind::kUnitVectors == 1) {
-      // The only use of the weights: they stay in registers.
-      if (block.k - i >= kStepDepth) {
-        MEA_UNROLL
-        for (int unit = 0; unit < kLanes; ++unit) Kind::Multiply(x, weights, ahead, sums);
-        continue;
-      }
-    }
     // Otherwise the weights would stay in registers, and the sums would leave them.
     asm("" : "+m"(in_memory));
+    const Words* weights = in_memory[0];
     int64_t num_units = UnitsOf<Kind>(std::min<int64_t>(kStepDepth, block.k - i));
     asm("" : "+r"(num_units));  // not unrolled: GCC would mix the units
     for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/hub_cache.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/utf8.h"
 #include "kernels/status_macros.h"
 #include "server/cli/access_flags.h"
 #include "server/cli/command.h"
@@ -241,6 +243,11 @@ absl::Status Serve(ServeFlags flags) {
   MEA_RETURN_IF_ERROR(CheckModelDir(flags.engine.model_dir));
   if (flags.server.model_name.empty()) {
     flags.server.model_name = CheckpointName(flags.engine.model_dir);
+  }
+  if (!IsValidUtf8(flags.server.model_name)) {  // every answer has it, as text
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model-name '", absl::CHexEscape(flags.server.model_name),
+                     "' is not UTF-8; it is the directory's name where it is not given"));
   }
   const bool json = flags.log_format == "json";
   Log log({.level = ParseLogLevel(flags.log_level),

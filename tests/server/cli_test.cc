@@ -257,7 +257,7 @@ TEST(CliTest, EveryCommandExplainsItselfWithExamples) {
     EXPECT_EQ(outcome.err, "");
   }
   EXPECT_THAT(RunMea("--help").out, HasSubstr("serve"));
-  EXPECT_THAT(RunMea("--version").out, MatchesRegex("[0-9.]+\n"));
+  EXPECT_THAT(RunMea("--version").out, MatchesRegex("[0-9.]+(\\+[0-9a-z.]+)?\n"));
 }
 
 TEST(CliTest, HealthSaysWhetherTheServerServes) {

@@ -284,6 +284,15 @@ TEST(ServeTest, ACheckpointCutShortIsOneLineAndAnExitCodeOfItsOwn) {
   EXPECT_EQ(serve.Wait(), 3);
 }
 
+// It is text in every answer: gRPC could write none.
+TEST(ServeTest, ANameThatIsNotUtf8IsRefused) {
+  Process serve({"serve", kModel, "--model-name", "a\xff"});
+  EXPECT_EQ(serve.ReadErrors(),
+            "mea serve: --model-name 'a\\xff' is not UTF-8; it is the directory's name where it is "
+            "not given\n");
+  EXPECT_EQ(serve.Wait(), 1);
+}
+
 // Addresses come first: the model, which is not there, is not looked at.
 TEST(ServeTest, AddressesAreCheckedBeforeTheModelIsLoaded) {
   ServerFixture taken;

@@ -52,9 +52,12 @@ void Descriptor(const char* name, Layout layout) {
                int(d.bitfield.stride_byte_offset_) * 16, int(uint64_t(d) >> 48));
 }
 
+// The layout of elements, not of addresses, to which CuTe would apply the swizzle itself.
 template <class Layout>
 auto Swizzled(Layout layout) {
-  return [layout](int i, int j) { return int(layout(i, j)); };
+  return [of_elements = as_position_independent_swizzle_layout(layout)](int i, int j) {
+    return int(of_elements(i, j));
+  };
 }
 
 int main(int argc, char** argv) {
@@ -75,7 +78,7 @@ int main(int argc, char** argv) {
   const auto values =
       tile_to_shape(GMMA::Layout_MN_SW128_Atom<bf16>{}, Shape<_128, _64>{}, Step<_2, _1>{});
   Granules("mn_major_128x64", 64, 128,
-           [&](int token, int element) { return int(values(element, token)); });
+           [at = Swizzled(values)](int token, int element) { return at(element, token); });
   Descriptor<GMMA::Major::MN, 128>("mn_major_128x16_of_64_descriptor", values);
   const auto more =
       tile_to_shape(GMMA::Layout_MN_SW128_Atom<bf16>{}, Shape<_128, _128>{}, Step<_2, _1>{});
