@@ -22,7 +22,8 @@ absl::Status TellSupervisor(std::string_view state) {
   if (variable == nullptr) return absl::OkStatus();
   const std::string_view name = variable;
   sockaddr_un address{.sun_family = AF_UNIX};
-  if (name.empty() || (name[0] != '/' && name[0] != '@') || name.size() >= sizeof address.sun_path) {
+  if (name.empty() || (name[0] != '/' && name[0] != '@') ||
+      name.size() >= sizeof address.sun_path) {
     return absl::InvalidArgumentError(
         absl::StrCat(kSocketVariable, " '", variable, "' is not the path of a socket"));
   }

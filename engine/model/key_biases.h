@@ -9,10 +9,10 @@
 
 namespace mea {
 
-// The biases of key projections for an 8-bit cache, which stores keys without them: a bias may be a
-// hundred times the rest of a key, and the largest element of a key decides its scale. Attention
-// adds the bias back (KeyBias), composed as the heads are: the bias of virtual head g is sum_c W[c,
-// g] b_c.
+// The biases of key projections for a cache of integers, which stores keys without them: a bias may
+// be a hundred times the rest of a key, and the largest element of a key decides its scale.
+// Attention adds the bias back (KeyBias), composed as the heads are: the bias of virtual head g is
+// sum_c W[c, g] b_c.
 class KeyBiases {
  public:
   static absl::StatusOr<KeyBiases> Create(const ModelConfig& config, const ModelWeights& weights,

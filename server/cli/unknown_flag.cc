@@ -37,8 +37,8 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "-ngl --gpu-layers --n-gpu-layers", "use --device cuda; it takes all layers"},
     {"serve", "--dtype", "use --weight-dtype"},
     {"serve", "-q --quantization",
-     "use --weight-dtype int8 or int4, and --kv-dtype int8; GPTQ and AWQ "
-     "checkpoints need no flag"},
+     "use --weight-dtype int8 or int4, and --kv-dtype int8, int4 or k=int8,v=int4; "
+     "GPTQ and AWQ checkpoints need no flag"},
     {"serve", "--kv-cache-dtype -ctk --cache-type-k -ctv --cache-type-v", "use --kv-dtype"},
     {"serve", "--kv-cache-memory-bytes --num-gpu-blocks-override --swap-space --cpu-offload-gb",
      "use --kv-cache-bytes; nothing is swapped"},
