@@ -50,8 +50,8 @@ struct ConvertOptions {
   int64_t measure_tokens = 2048;       // to measure each choice on, at most
   int64_t held_out_tokens = 8192;      // to judge the result by, at most; nothing learns from them
   // The most that the loss on the held-out text may rise, in nats per token, for OUT to be
-  // published. Two hundredths are 2 % of perplexity: 40 times what an 8-bit cache of all heads
-  // costs, and more than the sampling error of so many tokens.
+  // published. Two hundredths are 2 % of perplexity: 15 to 40 times what an 8-bit cache of all
+  // heads costs, and more than the sampling error of so many tokens.
   double accept_loss = 0.02;
   bool heal = true;     // refit the weights on the text, if there is one
   int num_threads = 0;  // 0 = UsableCpus()

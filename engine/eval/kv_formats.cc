@@ -30,9 +30,9 @@ absl::StatusOr<std::vector<KvFormat>> ParseKvFormats(std::string_view list) {
 
 std::vector<KvFormat> CompactKvFormats() {
   std::vector<KvFormat> formats;
-  for (const char* name : {"int8", "k=int8,v=int4", "int4"}) {
-    const auto dtype = ParseKvDType(name);
-    if (dtype.ok()) formats.push_back({name, *dtype});  // a build need not know all of them
+  for (const KvDTypes dtypes :
+       {KvDTypes(DType::kI8), KvDTypes(DType::kI8, DType::kI4), KvDTypes(DType::kI4)}) {
+    formats.push_back({KvDTypesName(dtypes), dtypes});
   }
   return formats;
 }

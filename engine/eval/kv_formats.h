@@ -5,14 +5,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/eval/reader.h"
+#include "kernels/paged_kv.h"
 
 namespace mea {
 
 // A way to store a cache, as --kv-dtype names it.
 struct KvFormat {
   std::string name;
-  decltype(ReaderOptions::kv_dtype) dtype;
+  KvDTypes dtype;
 };
 
 // "int8,k=int8,v=int4" is two formats: a pair is one. INVALID_ARGUMENT for one that ParseKvDType

@@ -38,7 +38,8 @@ class Model {
   // Called after every layer of a Forward: a step may take long, a layer may not.
   void set_on_layer(std::function<void()> on_layer) { on_layer_ = std::move(on_layer); }
   // Shows a layer's projections as the product yields them, before norm and RoPE: with biases,
-  // except for keys of an 8-bit cache. Only on the host; for studying a model, not for serving.
+  // except for keys of a cache of integers. Only on the host; for studying a model, not for
+  // serving.
   using OnProjections = std::function<void(int layer, const QkvViews& qkv)>;
   void set_on_projections(OnProjections on_projections) {
     on_projections_ = std::move(on_projections);
