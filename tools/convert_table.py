@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What each way of converting keeps of a model, and what short training brings back: the table of docs/results/conversion.md.
 
-    convert_table.py MODEL --mea build/release/server/mea [--methods svd,activation,aligned] [--finetune STEPS]
+    convert_table.py MODEL --mea build/release/server/mea [--methods svd,activation,aligned] [--heal STEPS]
 
-For every budget of key and value heads and every method it runs `mea convert`, `mea eval` and, with --finetune,
-tools/finetune.py (distilled from MODEL) and `mea eval` again. The table goes to standard output as Markdown, all
+For every budget of key and value heads and every method it runs `mea convert`, `mea eval` and, with --heal,
+tools/heal.py (distilled from MODEL) and `mea eval` again. The table goes to standard output as Markdown, all
 figures with the commands that made them to WORK/table.json. What is in WORK already is not computed again.
 
 Calibration and training texts are drawn by tools/demo from the demo models' own distribution, of seeds of their own.
@@ -104,10 +104,10 @@ class Table:
 
     def recover(self, name, checkpoint):
         out = self.work / f"{name}-recovered"
-        command = [sys.executable, TOOLS / "finetune.py", checkpoint, out, "--text", self.texts["training"]]
-        command += ["--teacher", self.args.model, "--steps", self.args.finetune, "--threads", max(1, self.args.threads)]
+        command = [sys.executable, TOOLS / "heal.py", checkpoint, out, "--text", self.texts["training"]]
+        command += ["--teacher", self.args.model, "--steps", self.args.heal, "--threads", max(1, self.args.threads)]
         if not out.exists():
-            run(command + self.args.finetune_args.split(), self.work / f"{name}.finetune.log")
+            run(command + self.args.heal_args.split(), self.work / f"{name}.heal.log")
         return out
 
     def add(self, **row):
@@ -123,9 +123,9 @@ class Table:
             for method in self.args.methods.split(","):
                 name, out = self.convert(method, budget)
                 self.add(budget=budget, method=method, steps=0, **self.evaluate(out, name))
-                if self.args.finetune and method == "aligned" and budget in self.args.finetune_budgets.split(","):
+                if self.args.heal and method == "aligned" and budget in self.args.heal_budgets.split(","):
                     figures = self.evaluate(self.recover(name, out), f"{name}-recovered")
-                    self.add(budget=budget, method=method, steps=self.args.finetune, **figures)
+                    self.add(budget=budget, method=method, steps=self.args.heal, **figures)
 
     def print(self):
         """One line per budget, a column per way of converting: what the loss rises by, and the accuracies left."""
@@ -164,9 +164,9 @@ def main():
     parser.add_argument("--budgets", default=BUDGETS, help="key+value heads, or a share of the bytes")
     parser.add_argument("--methods", default="svd,activation,aligned")
     parser.add_argument("--convert-args", default="", help="more arguments of mea convert")
-    parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="recovery; 0: none")
-    parser.add_argument("--finetune-budgets", default=RECOVERED, help="of these, method aligned is recovered")
-    parser.add_argument("--finetune-args", default="", help="more arguments of tools/finetune.py")
+    parser.add_argument("--heal", type=int, default=0, metavar="STEPS", help="recovery; 0: none")
+    parser.add_argument("--heal-budgets", default=RECOVERED, help="of these, method aligned is recovered")
+    parser.add_argument("--heal-args", default="", help="more arguments of tools/heal.py")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     table = Table(parser.parse_args())
     table.run()

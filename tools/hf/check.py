@@ -28,7 +28,9 @@ from safetensors.torch import load_file, save_file
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools/golden")]
 
-import finetune  # noqa: E402
+import healing.model  # noqa: E402
+import healing.text  # noqa: E402
+import healing.trainer  # noqa: E402
 from hf.configuration_mea import MeaConfig  # noqa: E402
 from hf.modeling_mea import MeaForCausalLM  # noqa: E402
 from make_random_models import tensor_shapes  # noqa: E402
@@ -222,8 +224,8 @@ def check_demo(mea, directory, failures):
             out = subprocess.run(command, capture_output=True, text=True)
             failures.expect(out.returncode == 0, f"{name}: {out.stderr.strip()}")
             losses.append(json.loads(out.stdout)["texts"][0]["nats_per_token"] if out.returncode == 0 else -1.0)
-        documents = finetune.read_documents(finetune.load_tokenizer(source), [HELD_OUT])
-        losses.append(finetune.held_out_loss(model.float(), documents, "cpu", False))
+        documents = healing.text.read_documents(healing.model.load_tokenizer(source), [HELD_OUT])
+        losses.append(healing.trainer.held_out_losses(model.float(), None, documents, "cpu", False).loss)
         failures.expect(losses[0] == losses[1], f"{name}: losses before and after a round trip {losses[:2]}")
         failures.expect(abs(losses[2] - losses[0]) < 2e-4, f"{name}: loss of mea and of this module {losses[::2]}")
         print(
@@ -243,7 +245,7 @@ def main():
     lines = (ROOT / "tests/golden/random_models.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines[:: max(1, len(lines) // args.models)]]
     failures = Failures()
-    finetune.register()
+    healing.model.register()
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         check_golden(rows, directory / "golden", failures)

@@ -1,0 +1,1 @@
+"""What tools/heal.py is made of: `text` (documents and batches), `model` (load, choose, export), `trainer`."""
