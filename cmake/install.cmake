@@ -29,5 +29,6 @@ install(DIRECTORY models/demo-mea DESTINATION share/mea/models COMPONENT models 
 
 # The libraries' inventory and licences; ICU's data without the 30 MB that nothing here reads.
 find_program(MEA_ICUPKG icupkg PATHS /usr/sbin)
-install(CODE "set(icupkg \"${MEA_ICUPKG}\")\nset(source_dir \"${PROJECT_SOURCE_DIR}\")" COMPONENT libraries)
+install(CODE "set(icupkg \"${MEA_ICUPKG}\")\nset(source_dir \"${PROJECT_SOURCE_DIR}\")\nset(cuda \"${CMAKE_CUDA_COMPILER_VERSION}\")"
+  COMPONENT libraries)
 install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/install_libraries.cmake COMPONENT libraries)
