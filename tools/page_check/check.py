@@ -14,6 +14,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/clients"))
 
 import serving  # noqa: E402
+from audit import Audit  # noqa: E402
 from chromium import Browser  # noqa: E402
 
 WIDTHS = (360, 768, 1280, 1920)
@@ -63,7 +64,7 @@ def check_layout(page):
 def check_names(page):
     """Whatever can be used has a name, and focus can be seen."""
     nameless = page.evaluate("""[...document.querySelectorAll('input,textarea,button,[role=slider],[role=region],[role=log]')].filter(e =>
-        !(e.labels?.length || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.textContent.trim())).map(e => e.outerHTML)""")
+        !(e.labels?.length || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || (e.tagName === 'BUTTON' && e.textContent.trim()))).map(e => e.outerHTML)""")
     assert not nameless, f"no name: {nameless}"
     page.press("Tab")
     assert page.evaluate("document.activeElement !== document.body && getComputedStyle(document.activeElement).outlineStyle !== 'none'")
@@ -84,7 +85,7 @@ def check_contrast(page):
     page.dark(False)
 
 
-def check_load(server, page, out):
+def check_load(server, page, out, audit):
     path = "document.querySelector('#cache-chart path.area')?.getAttribute('d')"
     before = page.wait(path)
     with load(server):
@@ -100,6 +101,7 @@ def check_load(server, page, out):
         assert page.evaluate("document.querySelector('#cache-chart').getAttribute('aria-valuetext')") != said
         assert page.text("#cache-chart .reading")
         page.evaluate("document.activeElement.blur()")
+        audit.check(page, "under load")
         time.sleep(50 if out else 0)  # something to see in the charts
         for width, dark in ((1280, False), (1280, True), (360, False), (360, True)):
             if not out:
@@ -164,15 +166,16 @@ def check_stop(server, page):
     server.wait_until_idle()
 
 
-def check_refusal(page):
+def check_refusal(page, audit):
     page.evaluate("document.querySelector('#max_tokens').value = 99999999")
     ask(page, "Hello")
     page.wait("document.querySelector('.failure') !== null", "the refusal is shown")
     assert "max_tokens" in page.text(".failure"), page.text(".failure")
+    audit.check(page, "after a refusal")
     page.evaluate("document.querySelector('#max_tokens').value = 64; document.querySelector('#reset').click()")
 
 
-def check_end(server, page):
+def check_end(server, page, audit):
     """A server that drains, then one that is gone."""
     page.forget_problems()
 
@@ -190,9 +193,10 @@ def check_end(server, page):
     held.join()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.wait("(({top, bottom}) => top >= 0 && bottom <= innerHeight)(document.querySelector('#notice').getBoundingClientRect())", "it is seen from everywhere")
+    audit.check(page, "after the server's end")
 
 
-def check_keys(browser, model):
+def check_keys(browser, model, audit):
     with tempfile.TemporaryDirectory() as folder:
         file = f"{folder}/keys.jsonl"
         tokens = {}
@@ -202,6 +206,7 @@ def check_keys(browser, model):
         with serving.serve(model, "--api-key-file", file) as server:
             page = browser.open(server.url + "/")
             page.wait("!document.querySelector('#key-form').hidden", "a key is asked for")
+            audit.check(page, "where a key is asked for")
             for key, expected in (("mea-wrong", "REFUSED"), (tokens["inference"], "REFUSED"), (tokens["metrics"], "SERVING")):
                 page.evaluate(f"document.querySelector('#key').value = '{key}'; document.querySelector('#key-form').requestSubmit()")
                 page.wait(f"document.body.dataset.state === '{expected}'", f"{expected} with {key[:8]}")
@@ -210,26 +215,26 @@ def check_keys(browser, model):
             page.close()
 
 
-def main(model, out):
+def main(model, out, audit):
     browser = Browser()
     try:
         with serving.serve(model, may_end=True) as server:
             page = browser.open(server.url + "/")
             page.wait("document.body.dataset.state === 'SERVING'", "the page loads")
             checks = [("layout", lambda: check_layout(page)), ("names", lambda: check_names(page)), ("contrast", lambda: check_contrast(page)),
-                      ("chat", lambda: check_chat(server, page, out, STORY)), ("load", lambda: check_load(server, page, out)),
+                      ("chat", lambda: check_chat(server, page, out, STORY)), ("load", lambda: check_load(server, page, out, audit)),
                       ("markup", lambda: check_markup(page)), ("layout afterwards", lambda: check_layout(page)), ("stop", lambda: check_stop(server, page))]
             for name, check in checks:
                 check()
                 print(f"ok: {name}", flush=True)
             assert not page.problems(), page.problems()
             print("ok: nothing in the console", flush=True)
-            check_refusal(page)
+            check_refusal(page, audit)
             print("ok: refusal", flush=True)
-            check_end(server, page)
+            check_end(server, page, audit)
             print("ok: drain and end", flush=True)
             page.close()
-        check_keys(browser, model)
+        check_keys(browser, model, audit)
         print("ok: keys", flush=True)
     finally:
         browser.close()
@@ -239,8 +244,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=pathlib.Path)
     parser.add_argument("--screenshots", type=pathlib.Path)
+    parser.add_argument("--axe", type=pathlib.Path, help="axe.min.js; without it nothing is audited")
     flags = parser.parse_args()
     if flags.screenshots:
         flags.screenshots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        main(flags.model or demo_model(pathlib.Path(temporary) / "model"), flags.screenshots)
+        main(flags.model or demo_model(pathlib.Path(temporary) / "model"), flags.screenshots, Audit(flags.axe))
