@@ -84,11 +84,22 @@ class CpuBackend final : public Backend {
   void DoMixHeads(const MixHeadsArgs& args) override { EachRow(kernels_.rows.mix_heads, args); }
   void DoComputeRope(const ComputeRopeArgs& args) override { EachRow(cpu::ComputeRopeRow, args); }
   void DoPrepareQueries(const PrepareQueriesArgs& args) override {
-    ForRows(args.q.shape[0], [&](int64_t t) { cpu::PrepareQueryRow(args, t); });
+    ForTokens(args.q.shape[0], [&](int64_t begin, int64_t end) {
+      kernels_.prepare_append.prepare_queries(args, begin, end);
+    });
   }
   void DoAppendKv(const AppendKvArgs& args) override {
     CheckPageSize(args.kv);
-    ForRows(args.k.shape[0], [&](int64_t t) { cpu::AppendKvRow(args, t); });
+    ForTokens(args.k.shape[0], [&](int64_t begin, int64_t end) {
+      kernels_.prepare_append.append_kv(args, begin, end);
+    });
+  }
+  void DoPrepareAndAppend(const PrepareAndAppendArgs& args) override {
+    CheckPageSize(args.kv.kv);
+    ForTokens(args.kv.k.shape[0], [&](int64_t begin, int64_t end) {
+      kernels_.prepare_append.prepare_queries(args.queries, begin, end);
+      kernels_.prepare_append.append_kv(args.kv, begin, end);
+    });
   }
 
   void DoMatMul(const MatMulArgs& args) override {
@@ -129,6 +140,16 @@ class CpuBackend final : public Backend {
     pool_.ParallelFor(num_items, [&](int64_t item, int) {
       const int64_t end = std::min(num_rows, (item + 1) * kRowsPerItem);
       for (int64_t row = item * kRowsPerItem; row < end; ++row) body(row);
+    });
+  }
+
+  // body(begin, end) for all tokens. Those of a prompt are dealt by tiles of the cache.
+  template <typename Body>
+  void ForTokens(int64_t num_tokens, const Body& body) {
+    const int64_t share = (num_tokens + pool_.num_threads() - 1) / pool_.num_threads();
+    const int64_t tokens = std::clamp<int64_t>(share, 1, cpu::kTileTokens);
+    pool_.ParallelFor((num_tokens + tokens - 1) / tokens, [&](int64_t item, int) {
+      body(item * tokens, std::min(num_tokens, (item + 1) * tokens));
     });
   }
 

@@ -69,6 +69,7 @@ KernelTable KernelsOf(const Target& target) {
                  .int8 = target.int8(),
                  .int4 = target.int4()},
       .rows = GetRowKernels(),
+      .prepare_append = GetPrepareAppendKernels(),
       .attention = GetAttentionKernels(target.has_pairs),
       .interleaved_attention = GetInterleavedAttentionKernels(target.has_pairs)};
   hwy::GetChosenTarget().DeInit();

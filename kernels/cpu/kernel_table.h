@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/prepare_append.h"
 #include "kernels/cpu/rowwise.h"
 
 namespace mea::cpu {
@@ -17,6 +18,7 @@ struct KernelTable {
   const char* target;  // "AVX2", as hwy::TargetName spells it, or "AVX3_BF16", ...
   MatMulKernels matmul;
   RowKernels rows;
+  PrepareAppendKernels prepare_append;
   AttentionKernels attention;
   InterleavedAttentionKernels interleaved_attention;
 };

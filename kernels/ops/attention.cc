@@ -120,6 +120,7 @@ OpCost Cost(const AppendKvArgs& args, ActivationDTypes dtypes) {
 }
 
 void Check(const PrepareAndAppendArgs& args, ActivationDTypes dtypes) {
+  MEA_CHECK(args.queries.q.shape[0] == args.kv.k.shape[0]);
   Check(args.queries, dtypes);
   Check(args.kv, dtypes);
 }

@@ -1,8 +1,10 @@
 // Rotary embedding, query preparation and the writing of the cache by the CPU back end against the
-// reference. These are plain loops, the same on every instruction set.
+// reference.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <tuple>
 
 #include "kernels/cpu/attention.h"
 #include "tests/kernels/op_support.h"
@@ -35,20 +37,21 @@ Tensor CosSin(Backend& backend, int head_dim) {
   return out;
 }
 
-class CpuRopeTest : public ::testing::TestWithParam<int> {
+class CpuRopeTest : public ::testing::TestWithParam<std::tuple<std::string, int>> {
  protected:
-  std::unique_ptr<Backend> backend_ = MakeCpu(CpuTargets().front());
+  const int head_dim_ = std::get<1>(GetParam());
+  std::unique_ptr<Backend> backend_ = MakeCpu(std::get<0>(GetParam()));
   std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
 };
 
 TEST_P(CpuRopeTest, AnglesAreExactFarOut) {
-  const Tensor actual = CosSin(*backend_, GetParam());
-  const Tensor expected = CosSin(*reference_, GetParam());
+  const Tensor actual = CosSin(*backend_, head_dim_);
+  const Tensor expected = CosSin(*reference_, head_dim_);
   EXPECT_LE(RelativeError(actual.view(), expected.view()), 4e-8);  // one rounding to float
 }
 
 TEST_P(CpuRopeTest, QueriesAgreeWithTheReference) {
-  const int head_dim = GetParam();
+  const int head_dim = head_dim_;
   for (const bool normed : {false, true}) {
     const Tensor gain = normed ? Random({head_dim}, DType::kF32, 1) : Tensor();
     const Tensor q = Random({kTokens, 5, head_dim}, DType::kF32, 2);
@@ -143,8 +146,8 @@ TEST_P(CpuRopeTest, CacheAgreesWithTheReference) {
   for (const KvCase& c : {KvCase{DType::kF32, false, false}, KvCase{DType::kF32, true, false},
                           KvCase{DType::kF32, true, true}, KvCase{DType::kBf16, true, true},
                           KvCase{DType::kBf16, false, false}}) {
-    const Cache actual = Append(*backend_, GetParam(), c);
-    const Cache expected = Append(*reference_, GetParam(), c);
+    const Cache actual = Append(*backend_, head_dim_, c);
+    const Cache expected = Append(*reference_, head_dim_, c);
     const double tolerance = c.dtype == DType::kBf16 ? Tolerance::kBf16Store : Tolerance::kRowwise;
     EXPECT_LE(RelativeError(actual.keys.view(), expected.keys.view()), tolerance);
     EXPECT_EQ(RelativeError(actual.values.view(), expected.values.view()), 0.0);
@@ -154,7 +157,9 @@ TEST_P(CpuRopeTest, CacheAgreesWithTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(HeadDims, CpuRopeTest, ::testing::Values(2, 8, 24, 64, 80, 128, 256));
+INSTANTIATE_TEST_SUITE_P(HeadDims, CpuRopeTest,
+                         ::testing::Combine(::testing::ValuesIn(CpuTargets()),
+                                            ::testing::Values(2, 8, 24, 64, 80, 128, 256)));
 
 }  // namespace
 }  // namespace mea
