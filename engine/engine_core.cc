@@ -346,6 +346,7 @@ void EngineCore::Retire(Sequence* sequence, FinishEvent finish) {
       .prompt_tokens = sequence->prompt_length(),
       .completion_tokens = sequence->num_output(),
       .cached_tokens = sequence->num_cached,
+      .num_preemptions = sequence->num_preemptions,
       .kv_bytes = sequence->pages.num_pages() * layout.PageBytes(),
       .kv_bytes_uncompressed = sequence->pages.num_pages() * layout.UncompressedPageBytes()};
   outbox_.EventsOf(sequence).finish = std::move(finish);

@@ -93,6 +93,7 @@ struct Usage {
   int prompt_tokens = 0;
   int completion_tokens = 0;
   int cached_tokens = 0;              // prompt tokens found in the prefix cache
+  int num_preemptions = 0;            // times that it was set back to give its pages to another
   int64_t kv_bytes = 0;               // cache memory the request held at its end, in whole pages
   int64_t kv_bytes_uncompressed = 0;  // the same pages with all virtual heads in BF16
 };

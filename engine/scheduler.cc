@@ -269,6 +269,7 @@ void Scheduler::PreemptLast() {
   running_.pop_back();
   sequence->pages.Clear();
   sequence->num_computed = sequence->num_indexed = 0;
+  ++sequence->num_preemptions;
   ++num_preemptions_;
   Enqueue(std::move(sequence));
 }

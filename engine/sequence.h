@@ -56,6 +56,7 @@ struct Sequence {
   int num_computed = 0;         // tokens whose keys and values are in the cache, or on their way
   int num_indexed = 0;          // of these: known to the prefix cache
   int num_cached = 0;           // of the prompt: found in the prefix cache at first admission
+  int num_preemptions = 0;      // times that it lost its pages
   std::vector<PromptLogprob> prompt_logprobs;  // of tokens 1, 2, ...; grows with the computed part
   std::optional<GrammarState> grammar;         // if the request has one; not undone by preemption
   bool was_scheduled = false;
