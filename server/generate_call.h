@@ -39,7 +39,9 @@ class GenerateCall : public Reactor,
     CallInfo call = ReadCallInfo(*context);
     const absl::Status status = StartGeneration(context, message, call, std::move(bound));
     if (status.ok()) return;
-    serving_.request_log.Refused({call.request_id, call.trace_id, call.label}, status);
+    const RequestTag tag{call.request_id, call.trace, call.label};
+    serving_.request_log.Refused(tag, status);
+    serving_.request_traces.Refused(tag, status, arrival_);
     absl::MutexLock lock(&mu_);
     Fail(status);
   }
@@ -88,7 +90,7 @@ class GenerateCall : public Reactor,
       return it == metadata.end() ? std::string_view()
                                   : std::string_view(it->second.data(), it->second.size());
     };
-    return {.trace_id = TraceId(value("traceparent")),
+    return {.trace = ReadTraceContext(value("traceparent"), value("tracestate")),
             .label = RequestLabel(value("x-request-id")),
             .deadline = FromWallClock(absl::FromChrono(context.deadline()))};
   }

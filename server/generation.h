@@ -139,7 +139,7 @@ class Generation final : public std::enable_shared_from_this<Generation> {
   Usage usage_;                    // of all that have ended
   int max_completion_tokens_ = 0;  // of one of them
   bool bound_reached_ = false;     // nothing more is output
-  RequestTimes times_;
+  RequestTimes times_{.arrival = arrival_};
 };
 
 }  // namespace mea

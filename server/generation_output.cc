@@ -175,6 +175,7 @@ void Generation::EndCompletion(FinishOutput finish) {
   usage_.completion_tokens += finish.usage.completion_tokens;
   max_completion_tokens_ = std::max(max_completion_tokens_, finish.usage.completion_tokens);
   usage_.cached_tokens = std::max(usage_.cached_tokens, finish.usage.cached_tokens);
+  usage_.num_preemptions += finish.usage.num_preemptions;
   usage_.kv_bytes += finish.usage.kv_bytes;
   usage_.kv_bytes_uncompressed += finish.usage.kv_bytes_uncompressed;
   finish.is_last = ++num_ended_ == spec_.n;
@@ -204,11 +205,14 @@ void Generation::End(FinishOutput finish) {
   }
   times_.total = Now() - arrival_;
   if (refused) {
-    serving_.request_log.Refused({spec_.request.id, spec_.trace_id, spec_.label}, finish.status);
+    const RequestTag tag{spec_.request.id, spec_.trace, spec_.label};
+    serving_.request_log.Refused(tag, finish.status);
+    serving_.request_traces.Refused(tag, finish.status, arrival_);
   } else {
     FinishOutput all = finish;
     all.usage = usage_;
     serving_.request_log.Finished(spec_, all, times_);
+    serving_.request_traces.Finished(spec_, all, times_);
     if (finish.status.ok()) {
       serving_.metrics.ObserveRequest({.prompt_tokens = usage_.prompt_tokens,
                                        .generation_tokens = usage_.completion_tokens,

@@ -11,6 +11,7 @@
 #include "engine/text/chat/chat_template.h"
 #include "server/access/key_use.h"
 #include "server/text_budget.h"
+#include "server/trace_context.h"
 
 namespace mea {
 
@@ -31,7 +32,7 @@ struct ChatSpec {
 // A request as the server holds it: the engine's part, checked, and the part that concerns only
 // text.
 struct GenerationSpec {
-  std::string trace_id;               // of the caller's trace; empty: none
+  TraceContext trace;                 // the caller's place in it
   std::string label;                  // the caller's name for it; empty: none
   TextLease text;                     // until the request is with the engine
   std::shared_ptr<KeyCall> key_call;  // until the request has ended; null: no key

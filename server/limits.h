@@ -41,6 +41,7 @@ inline constexpr int64_t kMaxInlineBodyBytes = 32 << 10;
 
 inline constexpr int kMaxRequestIdBytes = 128;
 inline constexpr size_t kMaxRequestIdLabelBytes = 1024;  // of the header or metadata x-request-id
+inline constexpr size_t kMaxTraceStateBytes = 512;       // of the header or metadata tracestate
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopStringBytes = 256;
 inline constexpr int kMaxStopTokenIds = 64;
@@ -58,6 +59,16 @@ inline constexpr int kMaxLogLines = 4096;      // that wait for the log's thread
 inline constexpr int kMaxLogValueBytes = 256;  // of one value in a line
 // The shortest time between warnings about refusals for lack of room.
 inline constexpr absl::Duration kOverloadLogPeriod = absl::Seconds(10);
+
+// Spans of requests on their way to a collector (--otlp-traces).
+inline constexpr size_t kMaxQueuedTraces = 2048;    // requests that wait; more are dropped
+inline constexpr size_t kMaxTracesPerExport = 128;  // of four spans at most
+inline constexpr int kMaxSpanTextBytes = 256;       // of one attribute
+inline constexpr int kMaxExportAttempts = 5;        // while the collector is UNAVAILABLE
+inline constexpr absl::Duration kExportPeriod = absl::Seconds(5);
+inline constexpr absl::Duration kExportTimeout = absl::Seconds(10);
+inline constexpr absl::Duration kFirstExportBackoff = absl::Seconds(1);  // twice as long each time
+inline constexpr absl::Duration kLastExportTimeout = absl::Seconds(1);   // at the end of the server
 
 // The retry delay for a client whose text found no room; the engine computes its own.
 inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);

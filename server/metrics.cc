@@ -225,7 +225,7 @@ LatencyBuckets Metrics::BucketsOf(const prometheus::Histogram& histogram) {
 }
 
 std::string Metrics::Text(const MetricsSources& sources) const {
-  const auto& [engine, access, log, grammars] = sources;
+  const auto& [engine, access, log, grammars, spans] = sources;
   std::vector<prometheus::MetricFamily> families = registry_.Collect();
   AppendEngineMetrics(engine, options_.model_name, families);
   if (access.has_keys()) AppendAccessMetrics(access, options_.model_name, families);
@@ -235,6 +235,13 @@ std::string Metrics::Text(const MetricsSources& sources) const {
   out.Counter("mea_log_lines_dropped_total",
               "Lines of the log that were dropped since nobody read it fast enough.",
               static_cast<double>(log.num_dropped()));
+  if (spans != nullptr) {
+    const SpanCounts counts = spans->counts();
+    out.Family("mea_trace_spans_total", prometheus::MetricType::Counter,
+               "Spans that a collector took, and those that were dropped.");
+    out.Sample(static_cast<double>(counts.exported), {{"result", "exported"}});
+    out.Sample(static_cast<double>(counts.dropped), {{"result", "dropped"}});
+  }
   if (options_.vllm_names) {
     AppendVllmNames(families);
     AppendVllmCacheConfig(engine, options_.model_name, families);

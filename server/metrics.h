@@ -16,6 +16,7 @@
 #include "engine/grammar/grammar_compiler.h"
 #include "server/access/access.h"
 #include "server/log.h"
+#include "server/traces/span_exporter.h"
 
 namespace mea {
 
@@ -42,6 +43,7 @@ struct MetricsSources {
   const Access& access;
   const Log& log;
   const GrammarCompiler* grammars = nullptr;  // null: there are none
+  const SpanExporter* spans = nullptr;        // likewise
 };
 
 // What a histogram has seen since the start: counts[i] values of at most bounds[i], and more than

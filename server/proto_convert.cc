@@ -132,7 +132,7 @@ absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, con
   spec.request.sampling = DefaultSampling(defaults);
   RequestReader reader(vocab_size);
   spec.request.id = call.request_id;
-  spec.trace_id = call.trace_id;
+  spec.trace = call.trace;
   spec.label = call.label;
   spec.text = call.text;
   CheckId(call.request_id, reader);

@@ -10,6 +10,7 @@
 #include "server/generation_spec.h"
 #include "server/mailbox.h"
 #include "server/serving.h"
+#include "server/trace_context.h"
 
 namespace mea {
 
@@ -18,8 +19,8 @@ namespace mea {
 // What the call says outside of its message.
 struct CallInfo {
   std::string request_id;  // as RequestId gives it
-  std::string trace_id;    // of the metadata traceparent, or empty
-  std::string label;       // as RequestLabel gives it
+  TraceContext trace;
+  std::string label;  // as RequestLabel gives it
   absl::Time deadline = absl::InfiniteFuture();
   TextLease text;  // its place in the text budget
 };

@@ -14,13 +14,13 @@ namespace {
 
 std::vector<LogField> FieldsOf(const RequestTag& tag) {
   std::vector<LogField> fields = {{"id", tag.id}};
-  if (!tag.trace_id.empty()) fields.push_back({"trace_id", tag.trace_id});
+  if (!tag.trace.trace_id.empty()) fields.push_back({"trace_id", tag.trace.trace_id});
   if (!tag.label.empty()) fields.push_back({"label", tag.label});
   return fields;
 }
 
 std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
-  return FieldsOf({.id = spec.request.id, .trace_id = spec.trace_id, .label = spec.label});
+  return FieldsOf({.id = spec.request.id, .trace = spec.trace, .label = spec.label});
 }
 
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
@@ -32,10 +32,12 @@ bool MayQuote(const std::string& field) {
 
 void AppendStatus(const absl::Status& status, std::vector<LogField>& fields) {
   fields.push_back({"status", CodeName(status)});
-  if (const auto field = FieldOf(status); field && MayQuote(*field)) {
-    fields.push_back({"field", *field});
-  } else if (!status.ok()) {
-    fields.push_back({"message", std::string(status.message())});
+  if (status.ok()) return;
+  const FailureText told = ToldOf(status);
+  if (told.field.empty()) {
+    fields.push_back({"message", told.message});
+  } else {
+    fields.push_back({"field", told.field});
   }
 }
 
@@ -44,6 +46,11 @@ bool IsOverload(const absl::Status& status) {
 }
 
 }  // namespace
+
+FailureText ToldOf(const absl::Status& status) {
+  if (const auto field = FieldOf(status); field && MayQuote(*field)) return {.field = *field};
+  return {.message = std::string(status.message())};
+}
 
 void RequestLog::Accepted(const GenerationSpec& spec) {
   if (!log_.enabled(LogLevel::kDebug)) return;

@@ -11,11 +11,13 @@
 #include "server/generation_spec.h"
 #include "server/log.h"
 #include "server/mailbox.h"
+#include "server/trace_context.h"
 
 namespace mea {
 
-// How long a request took, from its arrival on.
+// When a request came, and how long it took from then on.
 struct RequestTimes {
+  absl::Time arrival;
   std::optional<absl::Duration> queue;        // to its first step
   std::optional<absl::Duration> first_token;  // to its first token
   absl::Duration total;
@@ -24,9 +26,16 @@ struct RequestTimes {
 // The beginning of every line of a request.
 struct RequestTag {
   std::string id;
-  std::string trace_id;  // empty: none
-  std::string label;     // the client's name for it; empty: none
+  TraceContext trace;
+  std::string label;  // the client's name for it; empty: none
 };
+
+// What may be told of why a request failed: the message, unless it may quote the client's texts.
+struct FailureText {
+  std::string message;
+  std::string field;  // what the message is about, in its place
+};
+FailureText ToldOf(const absl::Status& status);
 
 // What is logged of a request: its id, its numbers and its status, never what it reads or writes.
 // Every request that arrives is logged once as refused, or once as finished. Thread-safe.

@@ -82,7 +82,9 @@ class GrpcServer final : public Server {
                  options_.reply_format,
                  options_.reply_markers,
                  options_.grammars.get(),
-                 options_.access} {}
+                 options_.access,
+                 options_.spans,
+                 options_.trace_sampler} {}
   ~GrpcServer() override;
 
   absl::Status Listen();

@@ -15,6 +15,8 @@
 #include "server/access/certificates.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/traces/sampler.h"
+#include "server/traces/span_exporter.h"
 
 namespace mea {
 
@@ -37,6 +39,8 @@ struct ServerOptions {
   // After this long without an answer on one of the server's own ports: NOT_SERVING, until it
   // answers.
   absl::Duration port_timeout = absl::Seconds(15);
+  SpanExporter* spans = nullptr;  // of requests, outlives the server; null: none is traced
+  TraceSampler trace_sampler;
   absl::Duration stats_interval;  // between events "stats" in the log; 0: none
 };
 

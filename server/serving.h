@@ -19,6 +19,7 @@
 #include "server/open_calls.h"
 #include "server/readiness.h"
 #include "server/request_log.h"
+#include "server/request_traces.h"
 #include "server/reset_guard.h"
 #include "server/text_budget.h"
 #include "server/text_worker.h"
@@ -39,7 +40,10 @@ struct Serving {
   std::vector<int32_t> reply_markers;   // special tokens that its text must show for this
   GrammarCompiler* grammars = nullptr;  // null: no structured output
   const std::shared_ptr<Access> access = std::make_shared<Access>();
+  SpanExporter* spans = nullptr;  // null: no request is traced
+  TraceSampler trace_sampler;
   RequestLog request_log{log};
+  RequestTraces request_traces{spans, trace_sampler, model_name};
   Readiness readiness;
   TextBudget text_budget;
   ResetGuard resets;
@@ -48,7 +52,7 @@ struct Serving {
   OpenCalls text_calls;  // whose answer a text worker makes: Tokenize and its kind
   absl::Time start_time = Now();
 
-  std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars}); }
+  std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars, spans}); }
 };
 
 }  // namespace mea

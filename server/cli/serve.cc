@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,6 +31,8 @@
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/supervisor.h"
+#include "server/traces/span_exporter.h"
+#include "server/traces/trace_settings.h"
 
 namespace mea {
 namespace {
@@ -80,6 +83,7 @@ struct ServeFlags {
   std::string log_format = "text";
   std::string target_itl = "auto";
   std::string metrics_compat = "none";
+  std::string otlp_traces;
   double drain_timeout_s = 30;
   double stall_timeout_s = 5;
   double stats_interval_s = 10;
@@ -204,6 +208,12 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->check(CLI::IsMember({"none", "vllm"}))
       ->capture_default_str();
   command
+      .add_option("--otlp-traces", flags.otlp_traces,
+                  "Collector that is sent a trace of each request, by OTLP over gRPC: "
+                  "http://HOST:4317, https://HOST:4317 or 'off'; default: "
+                  "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, or none")
+      ->type_name("URL");
+  command
       .add_option("--log-level", flags.log_level,
                   "Least severe level that is logged to standard error: trace, debug, info, "
                   "warning, error, off")
@@ -222,6 +232,19 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
       ->check(InRange(0.0, 86400.0))
       ->capture_default_str();
   flags.access.AddTo(command);
+}
+
+// Absent: no request is traced. What only the environment says stops no server.
+absl::StatusOr<std::optional<TraceSettings>> TraceSettingsOf(const std::string& flag, Log& log) {
+  absl::StatusOr<std::optional<TraceSettings>> settings =
+      ReadTraceSettings(flag, [](const char* name) {
+        const char* value = std::getenv(name);
+        return std::string(value == nullptr ? "" : value);
+      });
+  if (settings.ok() || !flag.empty()) return settings;
+  log.Write(LogLevel::kWarning, "traces not sent",
+            {{"message", std::string(settings.status().message())}});
+  return std::nullopt;
 }
 
 absl::Status Serve(ServeFlags flags) {
@@ -252,6 +275,7 @@ absl::Status Serve(ServeFlags flags) {
   const bool json = flags.log_format == "json";
   Log log({.level = ParseLogLevel(flags.log_level),
            .format = json ? LogFormat::kJson : LogFormat::kText});
+  MEA_ASSIGN_OR_RETURN(const auto trace_settings, TraceSettingsOf(flags.otlp_traces, log));
   const MachineLimits machine = ReadMachineLimits();  // before this program uses any
   const auto tell_supervisor = [&log](std::string_view state) {
     if (absl::Status status = TellSupervisor(state); !status.ok()) {
@@ -260,6 +284,15 @@ absl::Status Serve(ServeFlags flags) {
   };
   Metrics metrics(
       {.model_name = flags.server.model_name, .vllm_names = flags.metrics_compat == "vllm"});
+
+  std::optional<SpanExporter> spans;
+  if (trace_settings) {
+    spans.emplace(trace_settings->exporter, log);
+    log.Write(LogLevel::kInfo, "traces",
+              {{"collector", trace_settings->exporter.collector.ToString()}});
+    flags.server.spans = &*spans;
+    flags.server.trace_sampler = trace_settings->sampler;
+  }
 
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Tokenizer> tokenizer;

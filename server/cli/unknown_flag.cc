@@ -72,6 +72,11 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"serve", "--enable-lora --lora-modules --lora", "no LoRA; merge it into the checkpoint"},
     {"serve", "--seed -s --temp --temperature --top-p --top-k -n --n-predict",
      "each request brings its own"},
+    {"serve",
+     "--otlp-traces-endpoint --otlp-endpoint --otlp --otel --otel-endpoint --enable-trace "
+     "--enable-tracing --trace --tracing",
+     "use --otlp-traces http://HOST:4317"},
+    {"serve", "--collect-detailed-traces", "traces of --otlp-traces have queue, prefill, decode"},
     {"serve", "--metrics", "use --admin HOST:PORT; it is on unless 'off'"},
     {"serve", "--disable-log-requests --uvicorn-log-level -lv --verbosity -v", "use --log-level"},
     {"serve", "--disable-log-stats", "use --stats-interval 0"},

@@ -76,10 +76,9 @@ void GenerationCall::Begin() {
 }
 
 void GenerationCall::Refuse(const absl::Status& status) {
-  serving_.request_log.Refused({.id = id_,
-                                .trace_id = TraceId(exchange_->request().Header("traceparent")),
-                                .label = Label()},
-                               status);
+  const RequestTag tag{id_, Trace(), Label()};
+  serving_.request_log.Refused(tag, status);
+  serving_.request_traces.Refused(tag, status, arrival_);
   Fail(status);
 }
 
@@ -112,9 +111,7 @@ void GenerationCall::ReadAndStart() {
 absl::Status GenerationCall::Start(const TextLease& text) {
   MEA_ASSIGN_OR_RETURN(const absl::Duration timeout,
                        parsed_.timeout ? *parsed_.timeout : TimeoutOf(exchange_->request()));
-  CallInfo call{.trace_id = TraceId(exchange_->request().Header("traceparent")),
-                .label = Label(),
-                .text = text};
+  CallInfo call{.trace = Trace(), .label = Label(), .text = text};
   call.deadline = arrival_ + timeout;
   std::vector<GenerationSpec> specs;
   for (const v1::GenerateRequest& request : parsed_.requests) {
@@ -263,6 +260,11 @@ void GenerationCall::Fail(const absl::Status& status) {
 void GenerationCall::Count(absl::StatusCode code, const std::string& finish_reason) {
   ended_ = true;
   serving_.metrics.CountRequest(code, finish_reason, Now() - arrival_);
+}
+
+TraceContext GenerationCall::Trace() const {
+  const HttpRequest& request = exchange_->request();
+  return ReadTraceContext(request.Header("traceparent"), request.Header("tracestate"));
 }
 
 std::string GenerationCall::Label() const {

@@ -12,6 +12,7 @@
 #include "server/http/http_server.h"
 #include "server/openai/parsed_request.h"
 #include "server/serving.h"
+#include "server/trace_context.h"
 
 namespace mea::openai {
 
@@ -54,6 +55,7 @@ class GenerationCall final : public HttpCall, public std::enable_shared_from_thi
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   OutputBound Bound() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  TraceContext Trace() const;
   std::string Label() const;
   std::vector<std::pair<std::string, std::string>> Headers() const;
 

@@ -42,8 +42,8 @@ const std::vector<Direction>& Directions() {
       // How sizes read, how statuses travel and what this machine is are the same in all rooms;
       // what has memory is not the server's.
       {"server/",
-       {"server/", "engine/", "mea/v1/", "kernels/human_bytes.h", "kernels/machine.h",
-        "kernels/status_macros.h"}},
+       {"server/", "engine/", "mea/v1/", "opentelemetry/", "kernels/human_bytes.h",
+        "kernels/machine.h", "kernels/status_macros.h"}},
       {"tests/", {""}},
       {"tools/", {""}},
   };
@@ -64,6 +64,7 @@ const std::vector<Library>& Libraries() {
         "nvrtc", "driver_types.h", "vector_types.h", "device_launch_parameters.h"},
        {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
       {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
+      {"OpenTelemetry", {"opentelemetry/"}, {"server/traces/", "tests/server/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Boost", {"boost/"}, {"server/http/"}},
       {"OpenSSL", {"openssl/"}, {"server/access/", "tests/server/"}},
