@@ -22,6 +22,12 @@
 
 namespace mea {
 
+// The status of a call that ended before its message arrived: nobody waits for an answer, and a
+// flood of such calls must be cheap.
+inline grpc::Status NoMessage() {
+  return grpc::Status(grpc::StatusCode::CANCELLED, "the call brought no message");
+}
+
 // The common part of the unary and the streaming call: the request's way in, and exactly one status
 // out. gRPC keeps the pointer until OnDone, text workers hold it while they notify; the last of
 // them destroys it.
@@ -32,12 +38,11 @@ class GenerateCall : public Reactor,
  public:
   explicit GenerateCall(Serving& serving) : serving_(serving) {}
 
-  void Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer& message,
-             OutputBound bound) {
+  void Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer& message) {
     self_ = this->shared_from_this();
     serving_.open_calls.Enter();
     CallInfo call = ReadCallInfo(*context);
-    const absl::Status status = StartGeneration(context, message, call, std::move(bound));
+    const absl::Status status = StartGeneration(context, message, call);
     if (status.ok()) return;
     const RequestTag tag{call.request_id, call.trace, call.label};
     serving_.request_log.Refused(tag, status);
@@ -61,13 +66,21 @@ class GenerateCall : public Reactor,
   }
 
  protected:
+  // Reads a message of the call's interface, and what `status` is in its words.
+  virtual absl::Status Read(const grpc::ByteBuffer& message, v1::GenerateRequest& request) {
+    return ParseMessage(message, request);
+  }
+  virtual absl::Status Translate(const absl::Status& status) const { return status; }
+  // Of the output that waits for the client; asked for once the message is read.
+  virtual OutputBound Bound() const = 0;
+
   // The client is gone: nothing more is sent.
   virtual void Abandon(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { Fail(why); }
 
   // The end of the call: only these two end it.
   void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     Count(status.code(), "");
-    Reactor::Finish(ToGrpcStatus(status));
+    Reactor::Finish(ToGrpcStatus(Translate(status)));
   }
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -96,7 +109,7 @@ class GenerateCall : public Reactor,
   }
 
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
-                               const grpc::ByteBuffer& message, CallInfo& call, OutputBound bound) {
+                               const grpc::ByteBuffer& message, CallInfo& call) {
     absl::StatusOr<std::shared_ptr<KeyCall>> key_call =
         serving_.access->Admit(Authorization(*context));
     v1::GenerateRequest request;
@@ -104,7 +117,7 @@ class GenerateCall : public Reactor,
     if (read.ok()) read = key_call.status();
     if (read.ok()) {
       absl::StatusOr<TextLease> text = serving_.text_budget.Take(message.Length());
-      read = text.ok() ? ParseMessage(message, request) : text.status();
+      read = text.ok() ? Read(message, request) : text.status();
       if (read.ok()) call.text = *std::move(text);
     }
     call.request_id = RequestId(request);
@@ -112,8 +125,8 @@ class GenerateCall : public Reactor,
     MEA_ASSIGN_OR_RETURN(auto spec, FromProto(request, call, serving_));
     spec.key_call = *std::move(key_call);
     context->AddInitialMetadata("x-request-id", call.label.empty() ? call.request_id : call.label);
-    auto generation = std::make_shared<Generation>(serving_, std::move(spec), std::move(bound),
-                                                   this->weak_from_this());
+    auto generation =
+        std::make_shared<Generation>(serving_, std::move(spec), Bound(), this->weak_from_this());
     // Set before the first output can come.
     generation_ = generation;
     return generation->Start();

@@ -37,8 +37,10 @@ class CallWatches final : public grpc::experimental::ServerInterceptorFactoryInt
   // Ours count for themselves, those that came without a message: cancelling is their clients'
   // right. None of them streams both ways, as methods that there are not seem to.
   Interceptor* CreateServerInterceptor(ServerRpcInfo* call) override {
-    const bool is_ours = std::string_view(call->method()).starts_with("/mea.v1.") &&
-                         call->type() != ServerRpcInfo::Type::BIDI_STREAMING;
+    const std::string_view method = call->method();
+    const bool is_ours =
+        (method.starts_with("/mea.v1.") || method.starts_with("/vllm.grpc.engine.")) &&
+        call->type() != ServerRpcInfo::Type::BIDI_STREAMING;
     return is_ours ? nullptr : new CallWatch(guard_, *call->server_context());
   }
 

@@ -34,6 +34,7 @@
 #include "server/service_control.h"
 #include "server/service_inference.h"
 #include "server/stats_log.h"
+#include "server/vllm/service.h"
 
 namespace mea {
 namespace {
@@ -122,6 +123,7 @@ class GrpcServer final : public Server {
   TextWorkers compilers_{kNumGrammarCompilers, kMaxGrammarJobs};
   InferenceService inference_{serving_};
   ControlService control_{serving_};
+  vllm_engine::VllmEngineService vllm_engine_{serving_};
   const std::shared_ptr<grpc::ServerCredentials> credentials_ =
       options_.certificates ? GrpcCredentials(options_.certificates)
                             : grpc::InsecureServerCredentials();
@@ -186,6 +188,7 @@ absl::Status GrpcServer::ListenGrpc() {
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);
   builder.RegisterService(&control_);
+  builder.RegisterService(&vllm_engine_);
   grpc_ = builder.BuildAndStart();
   if (!grpc_) {
     return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be served"));
@@ -203,6 +206,7 @@ void GrpcServer::ObserveState() {
     const bool serving = state == ServingState::kServing;
     health->SetServingStatus(v1::Inference::service_full_name(), serving);
     health->SetServingStatus(v1::Control::service_full_name(), serving);
+    health->SetServingStatus(::vllm::grpc::engine::VllmEngine::service_full_name(), serving);
     health->SetServingStatus(serving);
   });
 }

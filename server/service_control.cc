@@ -1,45 +1,17 @@
 #include "server/service_control.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "server/access/authorization.h"
 #include "server/generation.h"
-#include "server/metadata.h"
 #include "server/proto_convert.h"
-#include "server/status.h"
-#include "server/wire_message.h"
+#include "server/unary_answer.h"
 
 namespace mea {
-namespace {
-
-// A unary call that is answered at once, if its key has the right.
-template <typename Request, typename Response, typename Function>
-grpc::ServerUnaryReactor* Answer(Serving& serving, std::optional<Right> right,
-                                 grpc::CallbackServerContext* context,
-                                 const grpc::ByteBuffer& message, grpc::ByteBuffer& answer_message,
-                                 Function answer) {
-  if (!message.Valid()) serving.resets.Count(context->peer());
-  Request request;
-  Response response;
-  absl::Status status = serving.access->Check(Authorization(*context), right);
-  if (status.ok()) status = CheckMetadata(*context);
-  if (status.ok()) status = ParseMessage(message, request);
-  if (status.ok()) status = answer(request, response);
-  if (status.ok()) answer_message = SerializeMessage(response);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
-
-}  // namespace
-
 grpc::ServerUnaryReactor* ControlService::GetModelInfo(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request,
                                                        grpc::ByteBuffer* response) {
-  return Answer<v1::GetModelInfoRequest, v1::GetModelInfoResponse>(
+  return AnswerAtOnce<v1::GetModelInfoRequest, v1::GetModelInfoResponse>(
       serving_, std::nullopt, context, *request, *response,
       [this](const auto& asked, auto& answer) {
         const absl::Status status = CheckModel(asked.model(), serving_);
@@ -51,7 +23,7 @@ grpc::ServerUnaryReactor* ControlService::GetModelInfo(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* ControlService::GetServerInfo(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
-  return Answer<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
+  return AnswerAtOnce<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
         ServerInfoToProto(serving_, answer);
         return absl::OkStatus();
@@ -61,7 +33,7 @@ grpc::ServerUnaryReactor* ControlService::GetServerInfo(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* ControlService::GetCacheStats(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
-  return Answer<v1::GetCacheStatsRequest, v1::GetCacheStatsResponse>(
+  return AnswerAtOnce<v1::GetCacheStatsRequest, v1::GetCacheStatsResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
         CacheStatsToProto(serving_, answer);
         return absl::OkStatus();
@@ -71,7 +43,7 @@ grpc::ServerUnaryReactor* ControlService::GetCacheStats(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* context,
                                                   const grpc::ByteBuffer* request,
                                                   grpc::ByteBuffer* response) {
-  return Answer<v1::GetLoadRequest, v1::GetLoadResponse>(
+  return AnswerAtOnce<v1::GetLoadRequest, v1::GetLoadResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
         LoadToProto(serving_, answer);
         return absl::OkStatus();
@@ -81,7 +53,7 @@ grpc::ServerUnaryReactor* ControlService::GetLoad(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* context,
                                                 const grpc::ByteBuffer* request,
                                                 grpc::ByteBuffer* response) {
-  return Answer<v1::AbortRequest, v1::AbortResponse>(
+  return AnswerAtOnce<v1::AbortRequest, v1::AbortResponse>(
       serving_, Right::kControl, context, *request, *response,
       [this](const auto& asked, auto&) -> absl::Status {
         const std::string& id = asked.request_id();

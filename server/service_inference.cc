@@ -7,84 +7,38 @@
 #include "engine/clock.h"
 #include "kernels/status_macros.h"
 #include "server/client_text.h"
-#include "server/generate_call.h"
 #include "server/limits.h"
 #include "server/metadata.h"
 #include "server/prepare_prompt.h"
+#include "server/stream_call.h"
 
 namespace mea {
 namespace {
 
-// Writes one message at a time; meanwhile output gathers in the mailbox.
-class StreamCall final : public GenerateCall<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
+class GenerateStreamCall final : public StreamCall {
  public:
-  using GenerateCall::GenerateCall;
-
-  void OnOutput() override {
-    absl::MutexLock lock(&mu_);
-    WriteNext();
-  }
-
-  void OnWriteDone(bool ok) override {
-    absl::MutexLock lock(&mu_);
-    writing_ = false;
-    if (abandoned_) {
-      Fail(*abandoned_);
-    } else if (ok) {
-      WriteNext();
-    }  // else the call is broken, and OnCancel comes
-  }
+  using StreamCall::StreamCall;
 
  private:
-  void Abandon(const absl::Status& why) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (writing_) {
-      abandoned_ = why;
-    } else {
-      Fail(why);
-    }
+  OutputBound Bound() const override { return StreamBound(); }
+  std::optional<grpc::ByteBuffer> Message(Output output) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    std::visit([this](auto& o) { Set(std::move(o)); }, output);
+    return SerializeMessage(response_);
   }
-
-  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (ended_ || writing_ || abandoned_) return;
-    std::optional<Output> output = generation_->mailbox().Take();
-    if (!output) return;
-    std::visit([this](auto& o) { Write(std::move(o)); }, *output);
-  }
-  void Write(PromptOutput prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+  void Set(PromptOutput prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     ToProto(prompt, request_id(), serving_, *response_.mutable_prompt());
-    StartWriting();
   }
-  void Write(DeltaOutput delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+  void Set(DeltaOutput delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     response_.mutable_delta()->Clear();
     ToProto(std::move(delta), *response_.mutable_delta());
-    StartWriting();
   }
-  void Write(FinishOutput finish) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (!finish.status.ok()) {
-      Fail(finish.status);
-      return;
-    }
+  void Set(const FinishOutput& finish) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     response_.mutable_finish()->Clear();
     ToProto(finish, *response_.mutable_finish());
-    if (!finish.is_last) {
-      StartWriting();
-      return;
-    }
-    Count(absl::StatusCode::kOk, FinishReasonName(finish.reason));
-    message_ = SerializeMessage(response_);
-    StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
-  }
-  void StartWriting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    writing_ = true;
-    message_ = SerializeMessage(response_);
-    StartWrite(&message_);
   }
 
   v1::GenerateStreamResponse response_ ABSL_GUARDED_BY(mu_);
-  grpc::ByteBuffer message_;  // owned by gRPC while writing_
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  // The reason, until the write is done.
-  std::optional<absl::Status> abandoned_ ABSL_GUARDED_BY(mu_);
 };
 
 // Leaves the output in the mailbox until it is complete.
@@ -102,6 +56,7 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
   }
 
  private:
+  OutputBound Bound() const override { return WholeBound("GenerateStream"); }
   void Write(PromptOutput prompt) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     ToProto(prompt, request_id(), serving_, *response_.mutable_prompt());
   }
@@ -127,18 +82,6 @@ class UnaryCall final : public GenerateCall<grpc::ServerUnaryReactor> {
 
   v1::GenerateResponse response_;
   grpc::ByteBuffer& message_;  // owned by gRPC; lives until OnDone
-};
-
-// A call that ended before its message arrived: nobody waits for an answer, and a flood of such
-// calls must be cheap.
-grpc::Status NoMessage() {
-  return grpc::Status(grpc::StatusCode::CANCELLED, "the call brought no message");
-}
-
-class StreamWithoutMessage final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
- public:
-  StreamWithoutMessage() { Finish(NoMessage()); }
-  void OnDone() override { delete this; }
 };
 
 absl::Status TooManyTexts() {
@@ -255,11 +198,7 @@ grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext
     return reactor;
   }
   auto call = std::make_shared<UnaryCall>(serving_, response);
-  call->Begin(context, *request,
-              {kMaxResponseBytes,
-               ResourceExhausted(absl::StrCat("the response exceeds ", kMaxResponseBytes,
-                                              " bytes; GenerateStream has no such bound"),
-                                 "RESPONSE_TOO_LARGE")});
+  call->Begin(context, *request);
   return call.get();
 }
 
@@ -269,12 +208,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::GenerateStream(
     serving_.resets.Count(context->peer());
     return new StreamWithoutMessage();
   }
-  auto call = std::make_shared<StreamCall>(serving_);
-  call->Begin(
-      context, *request,
-      {kMaxUnreadBytes, ResourceExhausted(absl::StrCat("the client left more than ",
-                                                       kMaxUnreadBytes, " bytes of output unread"),
-                                          "OUTPUT_UNREAD")});
+  auto call = std::make_shared<GenerateStreamCall>(serving_);
+  call->Begin(context, *request);
   return call.get();
 }
 

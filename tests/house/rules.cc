@@ -38,7 +38,7 @@ const std::vector<Direction>& Directions() {
        {"kvcache/", "kernels/tensor.h", "kernels/dtype.h", "kernels/paged_kv.h",
         "kernels/check.h"}},
       {"engine/", {"engine/", "kvcache/", "kernels/"}},
-      {"proto/", {"mea/v1/"}},
+      {"proto/", {"mea/v1/", "smg/grpc/", "vllm/grpc/"}},
       // How sizes read, how statuses travel and what this machine is are the same in all rooms;
       // what has memory is not the server's.
       {"server/",
@@ -63,7 +63,9 @@ const std::vector<Library>& Libraries() {
        {"cuda", "cublas", "curand", "cooperative_groups", "cute/", "cutlass/", "mma.h", "nvtx",
         "nvrtc", "driver_types.h", "vector_types.h", "device_launch_parameters.h"},
        {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
-      {"gRPC and protobuf", {"grpc", "google/", "mea/v1/"}, {"proto/", "server/", "tests/"}},
+      {"gRPC and protobuf",
+       {"grpc", "google/", "mea/v1/", "smg/grpc/", "vllm/grpc/"},
+       {"proto/", "server/", "tests/"}},
       {"OpenTelemetry", {"opentelemetry/"}, {"server/traces/", "tests/server/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Boost", {"boost/"}, {"server/http/"}},
@@ -227,10 +229,15 @@ std::vector<std::string> FormViolations(const SourceFile& file) {
 
 std::vector<std::string> ClockViolations(const SourceFile& file) {
   // Those that write a date, or compare one.
-  static const Prefixes of_dates = {"engine/bench/report.cc",          "engine/clock.h",
-                                    "server/access/certificates.cc",   "server/bench/report.cc",
-                                    "server/cli/bench_serve.cc",       "server/http/",
-                                    "server/openai/request_fields.cc", "server/prepare_prompt.cc"};
+  static const Prefixes of_dates = {"engine/bench/report.cc",
+                                    "engine/clock.h",
+                                    "server/access/certificates.cc",
+                                    "server/bench/report.cc",
+                                    "server/cli/bench_serve.cc",
+                                    "server/http/",
+                                    "server/openai/request_fields.cc",
+                                    "server/prepare_prompt.cc",
+                                    "server/vllm/info.cc"};
   static constexpr std::array<std::string_view, 4> kWaits = {"AwaitWith", "absl::CondVar",
                                                              "LockWhenWith", "absl::Notification"};
   std::vector<std::string> violations;

@@ -11,6 +11,7 @@
 #include "server/access/key_file.h"
 #include "tests/server/access/test_certificates.h"
 #include "tests/server/server_fixture.h"
+#include "vllm/grpc/engine/vllm_engine.grpc.pb.h"
 
 namespace mea::testing {
 namespace {
@@ -148,6 +149,56 @@ TEST(KeysTest, EachCallNeedsItsRight) {
             }),
             "uud+d");
   EXPECT_EQ(s.Health(), grpc::health::v1::HealthCheckResponse::SERVING);
+}
+
+TEST(KeysTest, EachCallOfTheEngineForRoutersNeedsItsRight) {
+  namespace vllm_engine = ::vllm::grpc::engine;
+  const KeyServer s;
+  const auto stub = vllm_engine::VllmEngine::NewStub(s.channel);
+  const auto codes = [&](const auto& call) {
+    std::string all;
+    for (const std::string& name : kCallers) {
+      const grpc::StatusCode code = call(*s.As(name)).error_code();
+      all += code == grpc::StatusCode::UNAUTHENTICATED     ? 'u'
+             : code == grpc::StatusCode::PERMISSION_DENIED ? 'd'
+                                                           : '+';
+    }
+    return all;
+  };
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) { return stub->Generate(&c, {})->Finish(); }),
+            "uu+dd");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              const auto reader = stub->GetTokenizer(&c, {});
+              for (::smg::grpc::common::GetTokenizerChunk chunk; reader->Read(&chunk);) {
+              }
+              return reader->Finish();
+            }),
+            "uu+++");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              vllm_engine::GetModelInfoResponse r;
+              return stub->GetModelInfo(&c, {}, &r);
+            }),
+            "uu+++");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              vllm_engine::GetServerInfoResponse r;
+              return stub->GetServerInfo(&c, {}, &r);
+            }),
+            "uud+d");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              vllm_engine::GetLoadsResponse r;
+              return stub->GetLoads(&c, {}, &r);
+            }),
+            "uud+d");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              vllm_engine::AbortResponse r;
+              return stub->Abort(&c, {}, &r);
+            }),
+            "uud+d");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              vllm_engine::HealthCheckResponse r;
+              return stub->HealthCheck(&c, {}, &r);
+            }),
+            "+++++");
 }
 
 TEST(KeysTest, EachPathNeedsItsRight) {
