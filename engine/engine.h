@@ -104,6 +104,8 @@ struct StepReport {
   double seconds = 0;  // from its launch, or the end of the previous step, to its end
 };
 
+using PrefixObserver = std::function<void(std::vector<PrefixEvent>)>;
+
 // What the server sees of an engine. Thread-safe. Events reach a sink only after its Submit
 // returned OK.
 class Engine {
@@ -138,6 +140,13 @@ class Engine {
 
   // INTERNAL once the device has failed: every request has ended with it, and Submit refuses.
   virtual absl::Status health() const { return absl::OkStatus(); }
+
+  // Forgets all cached prefixes within one step. Requests in flight keep what they hold.
+  virtual void ClearPrefixCache() = 0;
+  // Tells `observer` what the prefix cache gains and loses, step by step: first that it is cleared,
+  // then what it holds already. Called on the engine thread; must not block. Takes the place of the
+  // one before; null: nobody is told. The one before is not called after this returns.
+  virtual void ObservePrefixCache(PrefixObserver observer) = 0;
 
   virtual EngineStats stats() const = 0;
   // The sequences in flight a moment ago, running ones first, at most kMaxListedSequences. Lists

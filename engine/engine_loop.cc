@@ -140,6 +140,26 @@ void EngineLoop::Drain(absl::Time deadline) {
   }
 }
 
+void EngineLoop::ClearPrefixCache() {
+  {
+    std::lock_guard lock(mutex_);
+    clear_prefixes_ = true;
+  }
+  work_arrived_.notify_one();
+}
+
+void EngineLoop::ObservePrefixCache(PrefixObserver observer) {
+  {
+    std::lock_guard lock(observer_mutex_);
+    prefix_observer_ = std::move(observer);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    watch_prefixes_ = true;
+  }
+  work_arrived_.notify_one();
+}
+
 absl::Status EngineLoop::health() const {
   std::lock_guard lock(mutex_);
   return health_;
@@ -190,10 +210,13 @@ bool EngineLoop::DrainInbox() {
   std::vector<Cancellation> cancelled;
   bool end_all = false;
   bool stopping = false;
+  bool clear_prefixes = false;
+  bool watch_prefixes = false;
   {
     std::unique_lock lock(mutex_);
     const auto has_news = [this] {
-      return !inbox_.empty() || !cancelled_.empty() || end_all_ || stopping_;
+      return !inbox_.empty() || !cancelled_.empty() || end_all_ || stopping_ || clear_prefixes_ ||
+             watch_prefixes_;
     };
     while (!core_.has_work() && !has_news()) {
       Beat();
@@ -207,11 +230,18 @@ bool EngineLoop::DrainInbox() {
     });
     end_all = std::exchange(end_all_, false);
     stopping = stopping_;
+    clear_prefixes = std::exchange(clear_prefixes_, false);
+    watch_prefixes = std::exchange(watch_prefixes_, false);
     // Otherwise nothing would count them until the next snapshot.
     stats_.num_waiting += static_cast<int>(arrivals.size());
     stats_.num_waiting_tokens += std::exchange(inbox_tokens_, 0);
   }
   Beat();
+  if (watch_prefixes) {
+    std::lock_guard lock(observer_mutex_);
+    parts_.kv->RecordPrefixEvents(prefix_observer_ != nullptr);
+  }
+  if (clear_prefixes) parts_.kv->ClearPrefixCache();
   for (Arrival& arrival : arrivals) {
     core_.Add(std::move(arrival.request), std::move(arrival.sinks));
   }
@@ -244,6 +274,14 @@ void EngineLoop::Announce() {
   }
   request_ended_.notify_all();
   core_.Deliver();
+  TellPrefixObserver();
+}
+
+void EngineLoop::TellPrefixObserver() {
+  std::vector<PrefixEvent> events = parts_.kv->TakePrefixEvents();
+  if (events.empty()) return;
+  std::lock_guard lock(observer_mutex_);
+  if (prefix_observer_ != nullptr) prefix_observer_(std::move(events));
 }
 
 }  // namespace mea

@@ -48,6 +48,9 @@ class EngineLoop final : public Engine {
   bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) override;
   void Drain(absl::Time deadline) override;
 
+  void ClearPrefixCache() override;
+  void ObservePrefixCache(PrefixObserver observer) override;
+
   absl::Status health() const override;
   EngineStats stats() const override;
   std::vector<SequenceInfo> ListSequences() override;
@@ -79,6 +82,7 @@ class EngineLoop final : public Engine {
   bool DrainInbox();
   // Publishes stats, then tells the sinks what has happened.
   void Announce();
+  void TellPrefixObserver();
   void Beat();
   BackendCounters CountersSinceStart() const;  // engine thread only
 
@@ -107,6 +111,11 @@ class EngineLoop final : public Engine {
   bool draining_ = false;
   bool end_all_ = false;
   bool stopping_ = false;
+  bool clear_prefixes_ = false;
+  bool watch_prefixes_ = false;  // there is a new observer, or none any more
+
+  std::mutex observer_mutex_;       // held while the observer is called
+  PrefixObserver prefix_observer_;  // guarded by it
 
   std::thread thread_;  // last: it uses everything above
 };

@@ -76,6 +76,18 @@ class KvCache {
   void IndexPrefix(PageTable& table, std::span<const int32_t> tokens, std::string_view salt,
                    int begin, int end);
 
+  // Forgets all prefixes; sequences keep what they hold.
+  void ClearPrefixCache() {
+    if (prefix_) prefix_->Clear();
+  }
+  // Whether changes of the prefix cache are recorded: see PrefixIndex.
+  void RecordPrefixEvents(bool record) {
+    if (prefix_) record ? prefix_->RecordEvents() : prefix_->StopRecording();
+  }
+  std::vector<PrefixEvent> TakePrefixEvents() {
+    return prefix_ ? prefix_->TakeEvents() : std::vector<PrefixEvent>();
+  }
+
   PageTable NewPageTable() { return PageTable(&pool_, layout_.num_groups()); }
   // Makes room for the next step of a sequence of `num_tokens` tokens, of which earlier steps have
   // computed the first `num_computed`: every page or none. Pages that windows have left are given

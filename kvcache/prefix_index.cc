@@ -132,6 +132,45 @@ void PrefixIndex::AddEntry(int32_t page, int64_t before, std::span<const int32_t
   owner_[page] = page;
   ++num_entries_;
   pool_->Keep(page);
+  if (records_events_) RecordStored(page);
+}
+
+void PrefixIndex::RecordStored(int32_t page) {
+  const Entry& entry = entries_[page];
+  const std::span<const int32_t> tokens = Content(page);
+  events_.push_back({.kind = PrefixEvent::Kind::kStored,
+                     .entry = entry.number,
+                     .before = entry.before,
+                     .tokens = {tokens.begin(), tokens.end()},
+                     .salt = entry.salt});
+}
+
+void PrefixIndex::RecordEvents() {
+  records_events_ = true;
+  events_ = {{.kind = PrefixEvent::Kind::kCleared}};
+  std::vector<int32_t> pages;
+  for (int32_t page = 0; page < std::ssize(owner_); ++page) {
+    if (owner_[page] == page) pages.push_back(page);
+  }
+  // An entry comes after the one that it follows.
+  std::ranges::sort(pages, {}, [this](int32_t page) { return entries_[page].number; });
+  for (const int32_t page : pages) RecordStored(page);
+}
+
+void PrefixIndex::StopRecording() {
+  records_events_ = false;
+  events_.clear();
+}
+
+void PrefixIndex::Clear() {
+  const bool records_events = std::exchange(records_events_, false);
+  for (int32_t page = 0; page < std::ssize(owner_); ++page) {
+    if (owner_[page] != page) continue;
+    Forget(page);
+    pool_->Drop(page);
+  }
+  records_events_ = records_events;
+  if (records_events_) events_.push_back({.kind = PrefixEvent::Kind::kCleared});
 }
 
 void PrefixIndex::AddOther(int32_t entry_page, int group, int32_t page) {
@@ -157,6 +196,9 @@ void PrefixIndex::Forget(int32_t page) {
   }
   entries_[page].salt.clear();
   --num_entries_;
+  if (records_events_) {
+    events_.push_back({.kind = PrefixEvent::Kind::kRemoved, .entry = entries_[page].number});
+  }
 }
 
 }  // namespace mea

@@ -4,11 +4,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kvcache/kv_layout.h"
 #include "kvcache/page_pool.h"
 #include "kvcache/page_table.h"
+#include "kvcache/prefix_event.h"
 
 namespace mea {
 
@@ -35,6 +37,15 @@ class PrefixIndex {
               PageTable& table);
 
   int num_entries() const { return num_entries_; }
+
+  // Forgets all entries. Sequences keep their pages, and index no more of them.
+  void Clear();
+
+  // From here on, and with all entries that there are: what changes. Each call starts anew.
+  void RecordEvents();
+  void StopRecording();
+  // What was recorded since the last call.
+  std::vector<PrefixEvent> TakeEvents() { return std::exchange(events_, {}); }
 
  private:
   static constexpr int32_t kNone = PageTable::kNone;
@@ -76,6 +87,7 @@ class PrefixIndex {
                 std::string_view salt);
   void AddOther(int32_t entry_page, int group, int32_t page);
   void Forget(int32_t page);
+  void RecordStored(int32_t page);
   std::span<const int32_t> TokensOf(std::span<const int32_t> tokens, int page) const {
     return tokens.subspan(int64_t{page} * layout_->page_size, layout_->page_size);
   }
@@ -89,6 +101,8 @@ class PrefixIndex {
   std::vector<int32_t> buckets_;  // [num_pages] the page of the first entry of a hash, or kNone
   int64_t num_numbers_ = 0;
   int num_entries_ = 0;
+  bool records_events_ = false;
+  std::vector<PrefixEvent> events_;
 };
 
 }  // namespace mea

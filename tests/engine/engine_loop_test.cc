@@ -69,6 +69,7 @@ std::unique_ptr<EngineLoop> MakeLoopOn(std::unique_ptr<Backend> backend, EngineO
                     .value();
   parts.kv = KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
                  .value();
+  if (options.prefix_cache) parts.kv->EnablePrefixCache();
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }
 
@@ -100,6 +101,51 @@ TEST(EngineLoopTest, RequestsFromManyThreadsEndOnceEach) {
   }
   EXPECT_EQ(loop->stats().kv.used_pages, 0);
   EXPECT_EQ(loop->stats().generation_tokens, 32 * 8);
+}
+
+// What an observer of the prefix cache was told, awaited by count.
+class ToldEvents {
+ public:
+  PrefixObserver observer() {
+    return [this](std::vector<PrefixEvent> events) {
+      std::lock_guard lock(mutex_);
+      for (PrefixEvent& event : events) events_.push_back(std::move(event));
+      changed_.notify_all();
+    };
+  }
+  std::vector<PrefixEvent> Await(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return events_.size() >= count; });
+    return events_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<PrefixEvent> events_;
+};
+
+TEST(EngineLoopTest, AnObserverIsToldOfThePrefixCacheAndOfItsEnd) {
+  auto loop = MakeLoop({.prefix_cache = true});
+  using Kind = PrefixEvent::Kind;
+  ToldEvents told;
+  loop->ObservePrefixCache(told.observer());
+  ASSERT_EQ(told.Await(1)[0].kind, Kind::kCleared);  // though the engine is idle
+  const auto sink = std::make_shared<WaitableSink>();
+  const Request request = RandomRequest(1, 40, 1, kVocab);
+  ASSERT_TRUE(loop->Submit(request, sink).ok());
+  const std::vector<PrefixEvent> stored = told.Await(3);  // two full pages of 16
+  EXPECT_EQ(stored[1].tokens, std::vector(request.prompt.begin(), request.prompt.begin() + 16));
+  EXPECT_EQ(stored[2].before, stored[1].entry);
+  sink->Wait();
+  loop->ClearPrefixCache();
+  EXPECT_EQ(told.Await(4)[3].kind, Kind::kCleared);
+  EXPECT_EQ(loop->stats().kv.cached_pages, 0);
+  loop->ObservePrefixCache(nullptr);
+  const auto second = std::make_shared<WaitableSink>();
+  ASSERT_TRUE(loop->Submit(request, second).ok());
+  second->Wait();
+  EXPECT_EQ(told.Await(4).size(), 4u);
 }
 
 TEST(EngineLoopTest, AnIdIsInUseUntilItsRequestEnds) {

@@ -253,5 +253,88 @@ TEST_F(WindowedPrefixTest, StepsThatRunAheadOfWhatIsToldLoseNothingButWindows) {
   EXPECT_EQ(index_.Match(Count(25), "", shorter), 0) << "its window had gone before it was told";
 }
 
+using Kind = PrefixEvent::Kind;
+
+// What a reader of the events knows: entries by number.
+struct KnownEntries {
+  void Read(const std::vector<PrefixEvent>& events) {
+    for (const PrefixEvent& event : events) {
+      if (event.kind == Kind::kCleared) entries.clear();
+      if (event.kind == Kind::kRemoved) {
+        EXPECT_EQ(entries.erase(event.entry), 1u);
+      }
+      if (event.kind != Kind::kStored) continue;
+      EXPECT_TRUE(event.before == 0 || event.before < event.entry);
+      EXPECT_TRUE(entries.emplace(event.entry, event).second);
+    }
+  }
+  std::map<int64_t, PrefixEvent> entries;
+};
+
+TEST_F(PrefixIndexTest, EventsTellWhatBecomesFindableAndWhatNoLongerIs) {
+  index_.RecordEvents();
+  EXPECT_EQ(index_.TakeEvents().size(), 1u);  // cleared
+  Run(Count(9), "salt");
+  const std::vector<PrefixEvent> stored = index_.TakeEvents();
+  ASSERT_EQ(stored.size(), 2u);
+  EXPECT_EQ(stored[0].before, 0);
+  EXPECT_EQ(stored[0].tokens, Count(4));
+  EXPECT_EQ(stored[0].salt, "salt");
+  EXPECT_EQ(stored[1].before, stored[0].entry);
+  EXPECT_EQ(stored[1].tokens, Count(4, 4));
+  Run(Count(9), "salt");
+  EXPECT_TRUE(index_.TakeEvents().empty());  // nothing new
+  Run(Count(64, 100));
+  KnownEntries known;
+  known.Read(stored);
+  known.Read(index_.TakeEvents());
+  EXPECT_EQ(std::ssize(known.entries), index_.num_entries());
+  EXPECT_FALSE(known.entries.contains(stored[0].entry));
+}
+
+TEST_F(PrefixIndexTest, RecordingBeginsWithWhatThereIs) {
+  Run(Count(9));
+  Run(Count(64, 100));
+  Run(Count(9));
+  index_.RecordEvents();
+  const std::vector<PrefixEvent> events = index_.TakeEvents();
+  EXPECT_EQ(events.front().kind, Kind::kCleared);
+  KnownEntries known;
+  known.Read(events);
+  EXPECT_EQ(std::ssize(known.entries), index_.num_entries());
+  index_.StopRecording();
+  Run(Count(9, 500));
+  EXPECT_TRUE(index_.TakeEvents().empty());
+}
+
+TEST_F(PrefixIndexTest, ClearedNothingIsFoundAndSequencesKeepTheirPages) {
+  index_.RecordEvents();
+  Held live = Run(Count(10));
+  Run(Count(9, 50));
+  index_.TakeEvents();
+  index_.Clear();
+  const std::vector<PrefixEvent> events = index_.TakeEvents();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].kind, Kind::kCleared);
+  EXPECT_EQ(index_.num_entries(), 0);
+  EXPECT_EQ(pool_.num_cached(), 0);
+  EXPECT_EQ(pool_.num_used(), 3);
+  // What follows a forgotten page is not indexed; the next prompt with that beginning is.
+  ASSERT_TRUE(live.table.Grow(4));
+  index_.Insert(Count(16), "", 2, 4, live.table);
+  EXPECT_EQ(index_.num_entries(), 0);
+  EXPECT_EQ(Run(Count(10)).found, 0);
+  EXPECT_EQ(Run(Count(10)).found, 8);
+  live.table.Clear();
+  EXPECT_EQ(pool_.num_used(), 0);
+}
+
+TEST_F(WindowedPrefixTest, ClearingFreesThePagesOfAllGroups) {
+  Run(Count(33));
+  index_.Clear();
+  EXPECT_EQ(pool_.num_cached(), 0);
+  EXPECT_EQ(pool_.num_used(), 0);
+}
+
 }  // namespace
 }  // namespace mea

@@ -311,6 +311,21 @@ std::optional<FinishEvent> FakeEngine::Advance(Running& running) {
   return Finish(running, absl::OkStatus(), FinishReason::kLength);
 }
 
+void FakeEngine::ClearPrefixCache() { TellPrefixObserver({{.kind = PrefixEvent::Kind::kCleared}}); }
+
+void FakeEngine::ObservePrefixCache(PrefixObserver observer) {
+  {
+    absl::MutexLock lock(&observer_mu_);
+    prefix_observer_ = std::move(observer);
+  }
+  TellPrefixObserver({{.kind = PrefixEvent::Kind::kCleared}});
+}
+
+void FakeEngine::TellPrefixObserver(std::vector<PrefixEvent> events) {
+  absl::MutexLock lock(&observer_mu_);
+  if (prefix_observer_ != nullptr) prefix_observer_(std::move(events));
+}
+
 int FakeEngine::PagesOf(const Running& running) const {
   const int tokens = static_cast<int>(running.request.prompt.size()) + running.num_drawn;
   return (tokens + kPageSize - 1) / kPageSize;

@@ -80,6 +80,10 @@ class FakeEngine final : public Engine {
   bool Cancel(std::string_view id, std::optional<int> completion = std::nullopt) override
       ABSL_LOCKS_EXCLUDED(mu_);
   void Drain(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mu_);
+  void ClearPrefixCache() override ABSL_LOCKS_EXCLUDED(observer_mu_);
+  void ObservePrefixCache(PrefixObserver observer) override ABSL_LOCKS_EXCLUDED(observer_mu_);
+  // Tells the observer, if there is one.
+  void TellPrefixObserver(std::vector<PrefixEvent> events) ABSL_LOCKS_EXCLUDED(observer_mu_);
   EngineStats stats() const override ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<SequenceInfo> ListSequences() override ABSL_LOCKS_EXCLUDED(mu_);
   absl::Time last_heartbeat() const override ABSL_LOCKS_EXCLUDED(mu_);
@@ -122,6 +126,8 @@ class FakeEngine final : public Engine {
   EngineStats totals_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Mutex observer_mu_;
+  PrefixObserver prefix_observer_ ABSL_GUARDED_BY(observer_mu_);
   std::optional<absl::Time> heart_stopped_ ABSL_GUARDED_BY(mu_);
   std::thread thread_;
 };
