@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/paged_kv.h"
+
 namespace mea {
 
 // A product that a model needs: x w^T with w [out_features, in_features].
@@ -19,6 +21,7 @@ struct AttentionKind {
   int window = 0;            // 0 = none
   bool is_composed = false;  // heads are mixed, or keys normed after mixing
   int pseudo_heads = 0;      // P of InterleavedAttention; 0: PagedAttention
+  KvDTypes kv_dtype = {};    // of the cache
 };
 
 // The mixtures of experts of a model; all have the same sizes.

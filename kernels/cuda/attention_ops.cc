@@ -9,6 +9,17 @@
 namespace mea::cuda {
 namespace {
 
+// The address of slabs that lie side by side, in any format of a cache here.
+void* Slabs(TensorView slabs, int page_size) {
+  if (slabs.empty()) return nullptr;
+  MEA_CHECK(slabs.device == Device::kCuda);
+  MEA_CHECK(slabs.dtype == DType::kBf16 || IsIntegerCache(slabs.dtype));
+  MEA_CHECK(slabs.stride[1] * DTypeSize(slabs.dtype) ==
+            page_size * KvHeadBytes(slabs.shape[3], slabs.dtype));
+  MEA_CHECK(slabs.stride[0] == slabs.shape[1] * slabs.stride[1]);
+  return slabs.data;
+}
+
 QueryParams ParamsOf(const PrepareQueriesArgs& args) {
   MEA_CHECK(HasDenseRows(args.q));
   return {.q = At<Bf16>(args.q),
@@ -35,15 +46,16 @@ AppendParams ParamsOf(const AppendKvArgs& args) {
           .key_mix = At<float>(args.key_mix),
           .cos_sin = At<float>(args.cos_sin),
           .cos_sin_stride = args.cos_sin.stride[0],
-          .keys = At<Bf16>(kv.keys),
-          .values = At<Bf16>(kv.values),
+          .keys = Slabs(kv.keys, kv.page_size),
+          .values = Slabs(kv.values, kv.page_size),
           .key_norms = At<float>(kv.key_norms),
           .num_tokens = static_cast<int>(args.k.shape[0]),
           .key_heads = kv.spec.key_heads,
           .value_heads = kv.spec.value_heads,
           .key_norm_heads = kv.spec.key_norm_heads,
           .head_dim = kv.spec.head_dim,
-          .page_size = kv.page_size};
+          .page_size = kv.page_size,
+          .dtype = kv.spec.dtype};
 }
 
 AttentionParams ParamsOf(const PagedAttentionArgs& args) {
@@ -54,8 +66,8 @@ AttentionParams ParamsOf(const PagedAttentionArgs& args) {
           .q_offsets = At<int32_t>(args.q_offsets),
           .kv_lens = At<int32_t>(args.kv_lens),
           .page_table = At<int32_t>(args.page_table),
-          .keys = At<Bf16>(kv.keys),
-          .values = At<Bf16>(kv.values),
+          .keys = Slabs(kv.keys, kv.page_size),
+          .values = Slabs(kv.values, kv.page_size),
           .key_norms = At<float>(kv.key_norms),
           .key_mix = At<float>(args.mix.key),
           .value_mix = At<float>(args.mix.value),
@@ -70,6 +82,7 @@ AttentionParams ParamsOf(const PagedAttentionArgs& args) {
           .value_heads = kv.spec.value_heads,
           .head_dim = kv.spec.head_dim,
           .page_size = kv.page_size,
+          .dtype = kv.spec.dtype,
           .window = args.window,
           .scale = static_cast<float>(args.scale),
           .head_norm_eps = args.head_norm_eps};

@@ -94,7 +94,8 @@ absl::StatusOr<AttentionPlan> AttentionOf(const BackendLimits& limits,
                       .head_dim = kind.head_dim,
                       .page_size = page_size,
                       .window = kind.window,
-                      .is_composed = kind.is_composed,
+                      .is_expanded = kind.is_composed || IsIntegerCache(kind.kv_dtype.keys) ||
+                                     IsIntegerCache(kind.kv_dtype.values),
                       .pseudo_heads = kind.pseudo_heads});
   }
   return PlanAttention({.max_rows = MaxRows(limits),

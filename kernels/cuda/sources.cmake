@@ -4,9 +4,11 @@ set(MEA_CUDA_SOURCES
   kernels/cuda/attention/attention.cc
   kernels/cuda/attention/combine.cu
   kernels/cuda/attention/decode_general.cu
+  kernels/cuda/attention/decode_integers.cu
   kernels/cuda/attention/decode_mma.cu
   kernels/cuda/attention/decode_wgmma.cu
   kernels/cuda/attention/expand.cu
+  kernels/cuda/attention/expand_integers.cu
   kernels/cuda/attention/interleaved.cu
   kernels/cuda/attention/prefill_mma.cu
   kernels/cuda/attention/prefill_wgmma.cu

@@ -16,6 +16,7 @@ void DieUnless(const absl::Status& status) {
 }
 
 int64_t Span(const TensorView& view) {
+  if (IsIntegerCache(view.dtype) && view.rank == 4) return view.shape[0] * view.stride[0];  // slabs
   int64_t last = 0;
   for (int i = 0; i < view.rank; ++i) last += (view.shape[i] - 1) * view.stride[i];
   return view.num_elements() == 0 ? 0 : last + 1;

@@ -7,6 +7,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda/attention/combine.h"
 #include "kernels/cuda/attention/decode_general.h"
+#include "kernels/cuda/attention/decode_integers.h"
 #include "kernels/cuda/attention/decode_wgmma.h"
 #include "kernels/cuda/attention/expand.h"
 #include "kernels/cuda/attention/head_block.h"
@@ -46,24 +47,32 @@ int64_t ListBytes(const AttentionLimits& limits, int num_blocks, int64_t max_ite
 }
 
 DecodeKernel ChooseDecode(const AttentionParams& p, DecodeKernel wanted, int sm_version) {
-  if (wanted == DecodeKernel::kWgmma && HasDecodeWgmma(sm_version, p.head_dim, p.page_size)) {
+  if (wanted == DecodeKernel::kWgmma && !p.has_integers() &&
+      HasDecodeWgmma(sm_version, p.head_dim, p.page_size)) {
     return DecodeKernel::kWgmma;
   }
-  const bool has_mma = wanted != DecodeKernel::kGeneral && HasDecodeMma(p.head_dim, p.page_size);
+  const bool has_mma = wanted != DecodeKernel::kGeneral &&
+                       (p.has_integers() ? HasDecodeIntegers(p.head_dim, p.page_size, p.dtype)
+                                         : HasDecodeMma(p.head_dim, p.page_size));
   return has_mma ? DecodeKernel::kMma : DecodeKernel::kGeneral;
 }
 
 cudaError_t LaunchDecode(const DecodeParams& params, DecodeKernel kernel, WeightRounding rounding,
                          cudaStream_t stream) {
   if (kernel == DecodeKernel::kWgmma) return LaunchDecodeWgmma(params, rounding, stream);
-  if (kernel == DecodeKernel::kMma) return LaunchDecodeMma(params, rounding, stream);
+  const bool is_mma = kernel == DecodeKernel::kMma;
+  if (is_mma && params.attention.has_integers()) return LaunchDecodeIntegers(params, stream);
+  if (is_mma) return LaunchDecodeMma(params, rounding, stream);
   return LaunchDecodeGeneral(params, stream);
 }
 
 SplitRule RuleOf(const AttentionParams& p, bool is_batch_invariant) {
   if (is_batch_invariant) return {};
-  const int slabs = p.is_plain() ? 2 : p.key_heads + p.value_heads;
-  return SharesOf(int64_t{2} * SlabLayout::kTileTokens * p.head_dim * slabs);
+  const int key_slabs = p.is_plain() ? 1 : p.key_heads;
+  const int value_slabs = p.is_plain() ? 1 : p.value_heads;
+  return SharesOf(SlabLayout::kTileTokens *
+                  (key_slabs * KvHeadBytes(p.head_dim, p.dtype.keys) +
+                   value_slabs * KvHeadBytes(p.head_dim, p.dtype.values)));
 }
 
 cudaError_t LaunchPrefill(const PrefillParams& params, const AttentionOptions& options,
@@ -94,7 +103,7 @@ absl::StatusOr<AttentionPlan> PlanAttention(const AttentionLimits& limits,
     max_splits = std::max(max_splits, MaxSplits(visible));
     item_floats = std::max(item_floats, int64_t{shape.q_heads} * shape.head_dim);
     item_heads = std::max<int64_t>(item_heads, shape.q_heads);
-    if (shape.is_composed && shape.pseudo_heads == 0 &&
+    if (shape.is_expanded && shape.pseudo_heads == 0 &&
         HasPrefillMma(shape.head_dim, shape.page_size)) {
       const int64_t tokens = (limits.max_context + SlabLayout::kTileTokens - 1) /
                              SlabLayout::kTileTokens * SlabLayout::kTileTokens;
@@ -293,13 +302,15 @@ cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq,
                            .q_begin = q_begin,
                            .q_len = q_end - q_begin,
                            .kv_len = kv_len};
-  prefill.keys.slabs = params.keys;
-  prefill.values.slabs = params.values;
+  prefill.keys.slabs = static_cast<const Bf16*>(params.keys);
+  prefill.values.slabs = static_cast<const Bf16*>(params.values);
   const int64_t expanded_bytes = int64_t{kv_len} * params.kv_heads * params.head_dim * 2;
-  if (params.key_mix != nullptr || params.key_norms != nullptr) {
+  const auto& [key_dtype, value_dtype] = params.dtype;
+  if (params.key_mix != nullptr || params.key_norms != nullptr || key_dtype != DType::kBf16) {
     MEA_CHECK(expanded_bytes <= plan_.expand_bytes);
     ExpandParams keys = expand;
     keys.slabs = params.keys;
+    keys.dtype = key_dtype;
     keys.mix = params.key_mix;
     keys.norms = params.key_norms;
     keys.num_heads = params.key_heads;
@@ -307,10 +318,11 @@ cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq,
     if (cudaError_t error = LaunchExpand(keys, stream); error != cudaSuccess) return error;
     prefill.keys = {.slabs = keys.out, .page_size = SlabLayout::kTileTokens};
   }
-  if (params.value_mix != nullptr) {
+  if (params.value_mix != nullptr || value_dtype != DType::kBf16) {
     MEA_CHECK(expanded_bytes <= plan_.expand_bytes);
     ExpandParams values = expand;
     values.slabs = params.values;
+    values.dtype = value_dtype;
     values.mix = params.value_mix;
     values.num_heads = params.value_heads;
     values.out = reinterpret_cast<Bf16*>(workspace_ + plan_.expand_offset + plan_.expand_bytes);

@@ -24,8 +24,9 @@ struct AttentionShape {
   int head_dim = 0;
   int page_size = 0;
   int window = 0;
-  // Heads are mixed or keys normed: long chunks attend to an expanded copy of the cache.
-  bool is_composed = false;
+  // Heads are mixed, keys normed or stored as integers: long chunks attend to an expanded copy of
+  // the cache.
+  bool is_expanded = false;
   int pseudo_heads = 0;  // P of interleaved attention, else 0
 };
 

@@ -3,6 +3,7 @@
 #include "kernels/cuda/attention/warp.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
+#include "kernels/cuda/hadamard.h"
 
 namespace mea::cuda {
 namespace {
@@ -72,6 +73,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     }
   }
 
+  if (p.dtype.values == DType::kI4) {
+    float* rotated = reinterpret_cast<float*>(DynamicShared()) +
+                     static_cast<int>(threadIdx.x) / kWarpSize * p.head_dim;
+#pragma unroll
+    for (int k = 0; k < kPairs; ++k) {
+      if (valid[k]) *reinterpret_cast<float2*>(rotated + 2 * pair[k]) = out[k];
+    }
+    RotateHadamard(rotated, p.head_dim, lane, kWarpSize);
+#pragma unroll
+    for (int k = 0; k < kPairs; ++k) out[k] = *reinterpret_cast<float2*>(rotated + 2 * pair[k]);
+  }
   float scale = items.count > 0 ? Rcp(sum) : 0.0f;
   if (p.head_norm_gain != nullptr) {
     float squares = 0.0f;
@@ -98,9 +110,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 template <int kPairs>
 cudaError_t LaunchPairs(const DecodeParams& params, int row_begin, int row_end,
                         cudaStream_t stream) {
-  const int num_warps = (row_end - row_begin) * params.attention.q_heads;
+  const AttentionParams& p = params.attention;
+  const int num_warps = (row_end - row_begin) * p.q_heads;
+  const int rotated = kWarps * p.head_dim * static_cast<int>(sizeof(float));
   return Launch({.grid = dim3(static_cast<unsigned>((num_warps + kWarps - 1) / kWarps)),
                  .block = dim3(kWarps * kWarpSize),
+                 .shared_bytes = p.dtype.values == DType::kI4 ? rotated : 0,
                  .stream = stream,
                  .overlaps_previous = true},
                 Combine<kPairs>, params, row_begin, row_end);

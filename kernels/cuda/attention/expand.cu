@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention/expand.h"
 
+#include "kernels/cuda/attention/expand_integers.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
 
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ Expan
   const int offset = granule * SlabLayout::kGranuleElements;
   const int token = tile * kTile + offset / SlabLayout::kChunkElements % kTile;
   const int page = p.pages[tile * kTile / p.page_size];
-  const Bf16* source = p.slabs + layout.SlabBegin(page, p.num_heads, 0) +
+  const Bf16* source = static_cast<const Bf16*>(p.slabs) + layout.SlabBegin(page, p.num_heads, 0) +
                        tile * kTile % p.page_size * p.head_dim + offset;
   Bf16* out = p.out + int64_t{tile} * p.kv_heads * layout.tile_elements() + offset;
   for (int first = 0; first < p.kv_heads; first += kHeadsAtOnce) {
@@ -85,6 +86,7 @@ __global__ void __launch_bounds__(kThreads) Expand(const __grid_constant__ Expan
 }  // namespace
 
 cudaError_t LaunchExpand(const ExpandParams& params, cudaStream_t stream) {
+  if (params.dtype != DType::kBf16) return LaunchExpandIntegers(params, stream);
   const TokenRange tokens = params.tokens;
   const int num_tiles = (tokens.end + kTile - 1) / kTile - tokens.begin / kTile;
   const int granules = kTile * params.head_dim / SlabLayout::kGranuleElements;

@@ -11,7 +11,8 @@ namespace mea::cuda {
 // In the other tiles, rows of tokens outside of `tokens` are computed from whatever their cache
 // slots hold.
 struct ExpandParams {
-  const Bf16* slabs = nullptr;     // keys or values, [num_pages, num_heads, page_size, head_dim]
+  const void* slabs = nullptr;     // keys or values, [num_pages, num_heads, page_size, head_dim]
+  DType dtype = DType::kBf16;      // of the slabs; out of integers in 4 bits, rotated back
   const float* mix = nullptr;      // [num_heads, kv_heads], or absent
   const float* norms = nullptr;    // [num_pages, kv_heads, page_size], or absent
   const int32_t* pages = nullptr;  // of the sequence

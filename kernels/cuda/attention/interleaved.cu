@@ -1,10 +1,12 @@
 #include "kernels/cuda/attention/interleaved.h"
 
 #include "kernels/cuda/attention/decode_general.h"
+#include "kernels/cuda/attention/stored_head.h"
 #include "kernels/cuda/attention/units.h"
 #include "kernels/cuda/attention/warp.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
+#include "kernels/cuda/hadamard.h"
 
 namespace mea::cuda {
 namespace {
@@ -12,14 +14,12 @@ namespace {
 constexpr int kWarps = kGeneralHeads;
 constexpr int kMaxPairs = kMaxGeneralHeadDim / (2 * kWarpSize);  // of neighbouring elements, a lane
 
-__device__ float2 LoadPair(const Bf16* elements) {
-  return UnpackBf16(*reinterpret_cast<const uint32_t*>(elements));
-}
-
 // One pseudo query of one row, and where in the cache its tokens lie.
+template <bool kIntegers>
 struct PseudoQuery {
   const AttentionParams& p;
-  const float* rotated;  // [P, head_dim] the query rotated back by r positions
+  // [P, head_dim] the query rotated back by r positions, and as keys in 4 bits are
+  const float* rotated;
   const int32_t* pages;  // of the sequence
   int pseudo_heads;
   int j;         // head
@@ -33,16 +33,16 @@ struct PseudoQuery {
 
   // scale * sum_m a_K[m, j, r] <rotated_r, K_m(t)>, in powers of two
   __device__ float Score(int t, int r) const {
-    const SlabLayout layout = p.layout();
     const int page = pages[t / p.page_size];
     const int token = t % p.page_size;
     const float* q = rotated + r * p.head_dim;
     float score = 0.0f;
+#pragma unroll 1
     for (int m = 0; m < p.key_heads; ++m) {
-      const Bf16* slab = p.keys + layout.SlabBegin(page, p.key_heads, m);
+      const StoredHead<kIntegers> key(p, p.keys, p.dtype.keys, page, p.key_heads, m, token);
       float dot = 0.0f;
       for (int e = 0; e < p.head_dim; e += 2) {
-        const float2 k = LoadPair(slab + layout.Offset(token, e));
+        const float2 k = key.Pair(e);
         dot += q[e] * k.x + q[e + 1] * k.y;
       }
       score += p.key_mix[m * p.kv_heads + j * pseudo_heads + r] * dot;
@@ -52,18 +52,17 @@ struct PseudoQuery {
 
   // out += weight * sum_m a_V[m, j, r] V_m(t); a lane holds pairs lane, lane + 32, ...
   __device__ void AddValue(int t, int r, float weight, int lane, float2 (&out)[kMaxPairs]) const {
-    const SlabLayout layout = p.layout();
     const int page = pages[t / p.page_size];
     const int token = t % p.page_size;
 #pragma unroll 1
     for (int m = 0; m < p.value_heads; ++m) {
-      const Bf16* slab = p.values + layout.SlabBegin(page, p.value_heads, m);
+      const StoredHead<kIntegers> value(p, p.values, p.dtype.values, page, p.value_heads, m, token);
       const float w = weight * p.value_mix[m * p.kv_heads + j * pseudo_heads + r];
 #pragma unroll
       for (int k = 0; k < kMaxPairs; ++k) {
         const int e = 2 * (lane + k * kWarpSize);
         if (e >= p.head_dim) break;
-        const float2 v = LoadPair(slab + layout.Offset(token, e));
+        const float2 v = value.Pair(e);
         out[k].x += w * v.x;
         out[k].y += w * v.y;
       }
@@ -89,6 +88,7 @@ __device__ void RotateBack(const Bf16* q, const PseudoHeads& pseudo, int head_di
 
 // One warp: 32 tokens at a time, a lane scores one of them for one pseudo key after the other; then
 // the lanes share the elements.
+template <bool kIntegers>
 __device__ void AttendItem(const InterleavedParams& params, int item_index, int head_index,
                            float* rotated) {
   const AttentionParams& p = params.decode.attention;
@@ -99,7 +99,12 @@ __device__ void AttendItem(const InterleavedParams& params, int item_index, int 
   SyncWarp();  // all lanes are done with the last query
   RotateBack(p.Query(item.row, head_index), params.pseudo, p.head_dim, lane, rotated);
   SyncWarp();
-  const PseudoQuery query = {
+  if (kIntegers && p.dtype.keys == DType::kI4) {
+    for (int r = 0; r < pseudo_heads; ++r) {
+      RotateHadamard(rotated + r * p.head_dim, p.head_dim, lane, kWarpSize);
+    }
+  }
+  const PseudoQuery<kIntegers> query = {
       .p = p,
       .rotated = rotated,
       .pages = p.page_table + int64_t{item.seq} * p.page_table_stride,
@@ -143,6 +148,7 @@ __device__ void AttendItem(const InterleavedParams& params, int item_index, int 
   if (lane == 0) params.decode.partial_stats[record] = {max, sum};
 }
 
+template <bool kIntegers>
 __global__ void __launch_bounds__(kWarps* kWarpSize, 4)  // 128 registers a thread, unspilled
     Interleaved(const __grid_constant__ InterleavedParams p) {
   WaitForPrevious();
@@ -154,7 +160,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 4)  // 128 registers a thre
   const Units units(p.decode.list, GeneralParts(attention.q_heads));
   const int head = units.part * kGeneralHeads + warp;
   if (head >= attention.q_heads) return;
-  for (int item = units.begin; item < units.end; ++item) AttendItem(p, item, head, rotated);
+  for (int item = units.begin; item < units.end; ++item) {
+    AttendItem<kIntegers>(p, item, head, rotated);
+  }
 }
 
 }  // namespace
@@ -166,7 +174,8 @@ cudaError_t LaunchInterleaved(const InterleavedParams& params, cudaStream_t stre
                  .shared_bytes = floats * static_cast<int>(sizeof(float)),
                  .stream = stream,
                  .overlaps_previous = true},
-                Interleaved, params);
+                params.decode.attention.has_integers() ? Interleaved<true> : Interleaved<false>,
+                params);
 }
 
 }  // namespace mea::cuda

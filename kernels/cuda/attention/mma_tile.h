@@ -138,9 +138,11 @@ struct Accumulator {
   float max[2] = {kMaskedScore, kMaskedScore};
   float sum[2] = {0.0f, 0.0f};  // of this lane's tokens
 
-  // Scores become weights relative to the new maximum.
+  // Scores become weights relative to the new maximum; what is summed of the rows decays by the
+  // result.
   template <int kBlocks>
-  __device__ __forceinline__ void Exponentiate(float (&s)[kBlocks][4]) {
+  __device__ __forceinline__ PerRow Exponentiate(float (&s)[kBlocks][4]) {
+    float decays[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float new_max = max[i];
@@ -150,6 +152,7 @@ struct Accumulator {
       }
       new_max = QuadMax(new_max);
       const float decay = Exp2(max[i] - new_max);
+      decays[i] = decay;
       max[i] = new_max;
       sum[i] *= decay;
 #pragma unroll
@@ -166,6 +169,7 @@ struct Accumulator {
         }
       }
     }
+    return {decays[0], decays[1]};
   }
 };
 

@@ -5,19 +5,20 @@
 #include "kernels/cuda/attention/slab_layout.h"
 #include "kernels/cuda/attention/work_list.h"
 #include "kernels/dtype.h"
+#include "kernels/paged_kv.h"
 
 namespace mea::cuda {
 
 // PagedAttentionArgs of kernels/ops as the kernels see it: device arrays, dense except for q; the
-// slabs of keys and values are in SlabLayout.
+// slabs of keys and values are in SlabLayout, or in IntegerSlab.
 struct AttentionParams {
   const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows
   int64_t q_stride = 0;                   // elements from row to row; 0: rows are dense
   const int32_t* q_offsets = nullptr;     // [num_seqs + 1]
   const int32_t* kv_lens = nullptr;       // [num_seqs]; 0: padding, whose rows become zeros
   const int32_t* page_table = nullptr;    // [num_seqs, page_table_stride]
-  const Bf16* keys = nullptr;             // [num_pages, key_heads, page_size, head_dim]
-  const Bf16* values = nullptr;           // [num_pages, value_heads, page_size, head_dim]
+  const void* keys = nullptr;             // [num_pages, key_heads, page_size, head_dim]
+  const void* values = nullptr;           // [num_pages, value_heads, page_size, head_dim]
   const float* key_norms = nullptr;       // [num_pages, kv_heads, page_size] 1/rms, or absent
   const float* key_mix = nullptr;         // [key_heads, kv_heads], or absent
   const float* value_mix = nullptr;       // [value_heads, kv_heads], or absent
@@ -32,11 +33,15 @@ struct AttentionParams {
   int value_heads = 0;
   int head_dim = 0;
   int page_size = 0;
-  int window = 0;  // 0: none
+  KvDTypes dtype = {};  // of keys and values: BF16, or integers
+  int window = 0;       // 0: none
   float scale = 1.0f;
   float head_norm_eps = 0.0f;
 
   __host__ __device__ constexpr SlabLayout layout() const { return {page_size, head_dim}; }
+  __host__ __device__ constexpr bool has_integers() const {
+    return dtype.keys != DType::kBf16 || dtype.values != DType::kBf16;
+  }
   // Whether component heads are the virtual heads: then a query head needs only one component.
   __host__ __device__ constexpr bool is_plain() const {
     return key_mix == nullptr && value_mix == nullptr;

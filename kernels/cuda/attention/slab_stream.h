@@ -32,11 +32,15 @@ class SlabStream {
   // Tokens [token, token + 64) of the slab's sub-tile i, of which those in valid() count.
   __device__ const Bf16* tile(int i) const {
     const AttentionParams& p = params_.attention;
-    const int head = first_component_ + (is_key() ? slab_ : slab_ - NumKeys());
-    return (is_key() ? p.keys : p.values) +
-           p.layout().SlabBegin(pages_[i], is_key() ? p.key_heads : p.value_heads, head) +
+    return static_cast<const Bf16*>(is_key() ? p.keys : p.values) +
+           p.layout().SlabBegin(pages_[i], is_key() ? p.key_heads : p.value_heads, component()) +
            token(i) % p.page_size * head_dim;
   }
+  // The component that the slab is of, and the page of sub-tile i.
+  __device__ int component() const {
+    return first_component_ + (is_key() ? slab_ : slab_ - NumKeys());
+  }
+  __device__ int page(int i) const { return pages_[i]; }
   __device__ int token(int i) const { return token_ + i * kTile; }
   __device__ TokenRange valid() const { return {item_.begin, item_.end}; }
 

@@ -122,6 +122,19 @@ __device__ __forceinline__ float Rcp(float x) {
   return y;
 }
 
+// To the nearest, ties to even.
+__device__ __forceinline__ int RoundToInt(float x) {
+  int rounded;
+  asm("cvt.rni.s32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
+  return rounded;
+}
+
+// Byte i of the result is the one of `a`'s four bytes, then `b`'s, that nibble i of `selector`
+// names.
+__device__ __forceinline__ uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
 // The conversions of kernels/dtype.h, on the device.
 __device__ __forceinline__ float Widen(Bf16 x) {
   return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
@@ -139,6 +152,12 @@ __device__ __forceinline__ uint32_t PackBf16(float lo, float hi) {
 }
 __device__ __forceinline__ float2 UnpackBf16(uint32_t packed) {
   return make_float2(__uint_as_float(packed << 16), __uint_as_float(packed & 0xffff0000u));
+}
+// a - b of each of two BF16.
+__device__ __forceinline__ uint32_t SubtractBf16(uint32_t a, uint32_t b) {
+  uint32_t difference;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(difference) : "r"(b), "r"(0xbf80bf80u), "r"(a));
+  return difference;
 }
 
 }  // namespace mea::cuda

@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention/slab_layout.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/simt.h"
+#include "kernels/cuda/rope/integer_head.h"
 #include "kernels/cuda/rope/rope.h"
 #include "kernels/cuda/vector8.h"
 
@@ -43,8 +44,8 @@ __device__ __forceinline__ HeadPart LoadPart(const T* head, Place at) {
           Load8<kAligned>(head + at.second(), at.count())};
 }
 
-template <bool kAligned>
-__device__ __forceinline__ void StorePart(Bf16* first, Bf16* second, Place at, const HeadPart& x) {
+template <bool kAligned, class T>
+__device__ __forceinline__ void StorePart(T* first, T* second, Place at, const HeadPart& x) {
   if (at.count() <= 0) return;
   Store8<kAligned>(first, at.count(), x.first);
   Store8<kAligned>(second, at.count(), x.second);
@@ -95,7 +96,7 @@ __device__ void ScaleAndRotate(const float* gain, float scale, const float* cos_
 
 // One token per blockIdx.x. Bytes per token: 4 d per query head, 4 d per key and value head; the
 // key norms read keys again, from the cache.
-template <bool kAligned>
+template <bool kAligned, bool kIntegers>
 __global__ void __launch_bounds__(kThreads)
     PrepareAndAppendKernel(const __grid_constant__ QueryParams q,
                            const __grid_constant__ AppendParams kv, int lanes) {
@@ -139,23 +140,41 @@ __global__ void __launch_bounds__(kThreads)
     Bf16* query = own_head(q.q, q.q_stride);
     StorePart<kAligned>(query + at.begin, query + at.second(), at, x);
   }
-  if (role == Role::kQuery || role == Role::kNone) return;
-  const int slot = kv.slots[token];
-  if (slot < 0) return;
+  const bool is_stored = role != Role::kQuery && role != Role::kNone;
+  if (!kIntegers && !is_stored) return;
+  const int slot = is_stored ? kv.slots[token] : -1;
+  if (!kIntegers && slot < 0) return;
   const int page = slot / kv.page_size;
   const int offset = slot % kv.page_size;
-  if (role == Role::kKeyNorm) {
+  if (role == Role::kKeyNorm && slot >= 0) {
     const int64_t norms = static_cast<int64_t>(page) * kv.key_norm_heads + head;
     if (at.begin == 0) kv.key_norms[norms * kv.page_size + offset] = inverse_rms;
-    return;
   }
-  const SlabLayout layout = {.page_size = kv.page_size, .head_dim = at.head_dim};
-  Bf16* slab = role == Role::kKey ? kv.keys + layout.SlabBegin(page, kv.key_heads, head)
-                                  : kv.values + layout.SlabBegin(page, kv.value_heads, head);
+  const bool has_slab = role == Role::kKey || role == Role::kValue;
+  if (!kIntegers && !has_slab) return;
   if (role == Role::kKey) {
     const float scale = kv.key_norm_heads == 0 ? inverse_rms : 1.0f;
     ScaleAndRotate<kAligned>(kv.gain, scale, kv.cos_sin + token * kv.cos_sin_stride, at, x);
   }
+  const DType dtype = role == Role::kKey ? kv.dtype.keys : kv.dtype.values;
+  const int num_heads = role == Role::kKey ? kv.key_heads : kv.value_heads;
+  void* slabs = role == Role::kKey ? kv.keys : kv.values;
+  if constexpr (kIntegers) {
+    // The warp's groups stay together, whatever their roles.
+    float* shared = reinterpret_cast<float*>(DynamicShared()) + threadIdx.x / lanes * at.head_dim;
+    StorePart<kAligned>(shared + at.begin, shared + at.second(), at, x);
+    const bool is_integer = has_slab && slot >= 0 && dtype != DType::kBf16;
+    const IntegerSlab layout = {.page_size = kv.page_size, .head_dim = at.head_dim, .dtype = dtype};
+    std::byte* slab = !is_integer
+                          ? nullptr
+                          : static_cast<std::byte*>(slabs) + layout.Begin(page, num_heads, head);
+    StoreIntegers(shared, static_cast<int>(threadIdx.x % lanes), lanes,
+                  kv.dtype.keys == DType::kI4 || kv.dtype.values == DType::kI4, layout, slab,
+                  offset);
+    if (is_integer || !has_slab || slot < 0) return;
+  }
+  const SlabLayout layout = {.page_size = kv.page_size, .head_dim = at.head_dim};
+  Bf16* slab = static_cast<Bf16*>(slabs) + layout.SlabBegin(page, num_heads, head);
   StorePart<kAligned>(slab + layout.Offset(offset, at.begin),
                       slab + layout.Offset(offset, at.second()), at, x);
 }
@@ -168,7 +187,14 @@ bool Aligned(const QueryParams& q) {
 bool Aligned(const AppendParams& kv) {
   return StartAligned(kv.k, kv.k_stride) && StartAligned(kv.v, kv.v_stride) &&
          StartAligned(kv.gain, 0) && StartAligned(kv.cos_sin, kv.cos_sin_stride) &&
-         StartAligned(kv.keys, 0) && StartAligned(kv.values, 0);
+         StartAligned(static_cast<Bf16*>(kv.keys), 0) &&
+         StartAligned(static_cast<Bf16*>(kv.values), 0);
+}
+
+template <bool kAligned>
+auto KernelOf(bool has_integers) {
+  return has_integers ? PrepareAndAppendKernel<kAligned, true>
+                      : PrepareAndAppendKernel<kAligned, false>;
 }
 
 }  // namespace
@@ -186,13 +212,16 @@ cudaError_t LaunchPrepareAndAppend(const QueryParams& queries, const AppendParam
   if (q.num_tokens == 0 || num_items == 0) return cudaSuccess;
   const int lanes = GroupLanes(head_dim);
   const int items_per_block = kThreads / lanes;
+  const bool has_integers = kv.dtype != DType::kBf16;
   const LaunchConfig config{
       .grid = dim3(q.num_tokens, (num_items + items_per_block - 1) / items_per_block),
       .block = dim3(kThreads),
+      .shared_bytes =
+          has_integers ? items_per_block * head_dim * static_cast<int>(sizeof(float)) : 0,
       .stream = stream,
       .overlaps_previous = true};
   const bool aligned = head_dim % (2 * kVectorElements) == 0 && Aligned(q) && Aligned(kv);
-  return Launch(config, aligned ? PrepareAndAppendKernel<true> : PrepareAndAppendKernel<false>, q,
+  return Launch(config, aligned ? KernelOf<true>(has_integers) : KernelOf<false>(has_integers), q,
                 kv, lanes);
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/paged_kv.h"
 
 namespace mea::cuda {
 
@@ -58,8 +59,9 @@ struct AppendParams {
   const float* key_mix = nullptr;  // [key_heads, key_norm_heads], or null
   const float* cos_sin = nullptr;  // [num_tokens, head_dim]
   int64_t cos_sin_stride = 0;      // as of QueryParams
-  Bf16* keys = nullptr;        // [num_pages, key_heads, page_size, head_dim], in SlabLayout's order
-  Bf16* values = nullptr;      // [num_pages, value_heads, page_size, head_dim], likewise
+  // [num_pages, key_heads, page_size, head_dim], in SlabLayout's order or IntegerSlab's
+  void* keys = nullptr;
+  void* values = nullptr;      // [num_pages, value_heads, page_size, head_dim], likewise
   float* key_norms = nullptr;  // [num_pages, key_norm_heads, page_size]
   int num_tokens = 0;
   int key_heads = 0;
@@ -67,6 +69,7 @@ struct AppendParams {
   int key_norm_heads = 0;
   int head_dim = 0;
   int page_size = 0;
+  KvDTypes dtype = {};  // of keys and values: BF16, or integers
 };
 cudaError_t LaunchAppendKv(const AppendParams& params, cudaStream_t stream);
 

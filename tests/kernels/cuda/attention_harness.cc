@@ -235,7 +235,7 @@ Tensor CudaAttentionData::Run(const RunOptions& options) const {
                                 .head_dim = c.head_dim,
                                 .page_size = c.page_size,
                                 .window = c.window,
-                                .is_composed = c.key_mix || c.value_mix || c.key_norms};
+                                .is_expanded = c.key_mix || c.value_mix || c.key_norms};
   const auto plan = PlanAttention({.max_rows = num_rows,
                                    .max_seqs = options.max_seqs > 0 ? options.max_seqs : num_seqs,
                                    .max_context = max_context,

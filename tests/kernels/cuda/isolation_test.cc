@@ -20,6 +20,7 @@ struct Kernels {
   CudaPrefillKernel prefill = CudaPrefillKernel::kAuto;
   AttentionCase heads;
   bool has_chunks = false;
+  KvDTypes dtype = DType::kBf16;
 };
 void PrintTo(const Kernels& kernels, std::ostream* out) { *out << kernels.name; }
 
@@ -68,6 +69,15 @@ std::vector<Kernels> AllKernels() {
       {"PrefillWgmma", kMma, kLongWgmma, Plain(128), true},
       {"PrefillWgmmaExpanded", kMma, kLongWgmma, MixedAndNormed(64), true},
       {"Interleaved", kMma, kLongMma, Interleaved(), true},
+      {"GeneralInt8", CudaDecodeKernel::kGeneral, kLongMma, MixedAndNormed(64), true, DType::kI8},
+      {"GeneralInt4", CudaDecodeKernel::kGeneral, kLongMma, Plain(96), true, DType::kI4},
+      {"Int8", kMma, kLongMma, MixedAndNormed(64), true, DType::kI8},
+      {"Int8Plain", kMma, kLongMma, Plain(128), true, DType::kI8},
+      {"Int8Int4", kMma, kLongMma, Mixed(128), true, {DType::kI8, DType::kI4}},
+      {"Int4", kMma, kLongMma, MixedAndNormed(128), true, DType::kI4},
+      {"Int4Plain", kMma, kLongMma, Plain(64), true, DType::kI4},
+      {"Int4PrefillWgmma", kMma, kLongWgmma, Plain(64), true, DType::kI4},
+      {"InterleavedInt4", kMma, kLongMma, Interleaved(), true, DType::kI4},
   };
 }
 
@@ -84,7 +94,8 @@ TEST_P(IsolationTest, NumbersThatAreNotFiniteStayInTheirSequence) {
 
   // More sequences than blocks; ends inside tiles, whole tiles, several tiles, a split.
   AttentionCase c = kernels.heads;
-  c.dtype = c.inputs = DType::kBf16;
+  c.dtype = kernels.dtype;
+  c.inputs = DType::kBf16;
   c.page_size = 64;
   for (const int kv_len : {70, 200, 5, 64, 1, 130, 300, 33, 65, 2, 127, 90, 40, 192, 3, 150}) {
     const bool is_chunk = kernels.has_chunks && kv_len % 10 == 0;
@@ -105,7 +116,8 @@ TEST_P(IsolationTest, NumbersThatAreNotFiniteStayInTheirSequence) {
                                             .kv_heads = c.kv_heads * std::max(1, c.pseudo_heads),
                                             .head_dim = c.head_dim,
                                             .is_composed = c.key_mix || c.pseudo_heads > 0,
-                                            .pseudo_heads = c.pseudo_heads}}})
+                                            .pseudo_heads = c.pseudo_heads,
+                                            .kv_dtype = c.dtype}}})
                   .ok());
 
   const Tensor expected = AttentionData(c).Run(*staged);

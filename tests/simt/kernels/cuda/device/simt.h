@@ -87,6 +87,16 @@ inline float Exp2(float x) { return FlushSubnormal(std::exp2(FlushSubnormal(x)))
 inline float Rsqrt(float x) { return 1.0f / std::sqrt(FlushSubnormal(x)); }
 inline float Rcp(float x) { return FlushSubnormal(1.0f / FlushSubnormal(x)); }
 
+inline int RoundToInt(float x) { return static_cast<int>(std::nearbyint(x)); }
+inline uint32_t BytePermute(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = a | static_cast<uint64_t>(b) << 32;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<uint32_t>(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  }
+  return result;
+}
+
 inline float Widen(Bf16 x) { return ToFloat(x); }
 inline Bf16 Narrow(float x) { return x != x ? Bf16{0x7fff} : ToBf16(x); }
 inline uint32_t PackBf16(float lo, float hi) {
@@ -94,6 +104,10 @@ inline uint32_t PackBf16(float lo, float hi) {
 }
 inline float2 UnpackBf16(uint32_t packed) {
   return {std::bit_cast<float>(packed << 16), std::bit_cast<float>(packed & 0xffff0000u)};
+}
+inline uint32_t SubtractBf16(uint32_t a, uint32_t b) {
+  const float2 x = UnpackBf16(a), y = UnpackBf16(b);
+  return PackBf16(x.x - y.x, x.y - y.y);
 }
 
 }  // namespace mea::cuda
