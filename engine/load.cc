@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/device.h"
+#include "engine/model/key_biases.h"
 #include "engine/model/model_weights.h"
 #include "kernels/human_bytes.h"
 #include "kernels/status_macros.h"
@@ -104,11 +105,20 @@ absl::StatusOr<KvDTypes> ParseKvDType(const std::string& name, Device device) {
     return absl::InvalidArgumentError(
         absl::StrCat("--kv-dtype \"", name, "\" is none of ", kKvDTypes));
   }
-  if (DefaultsOf(device).bf16_only && *dtypes != DType::kBf16) {
+  if (device == Device::kCuda && (dtypes->keys == DType::kF32 || dtypes->values == DType::kF32)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--kv-dtype ", name, ": on cuda the cache is bf16"));
+        absl::StrCat("--kv-dtype ", name, ": on cuda the cache is bf16, int8 or int4"));
   }
   return *dtypes;
+}
+
+absl::Status CheckKvDType(const ModelConfig& config, KvDTypes dtype, Device device) {
+  if (device == Device::kCpu || !IsIntegerCache(dtype.keys) || !KeyBiases::AreApart(config)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--kv-dtype ", KvDTypesName(dtype), ": on cuda keys of a model that adds biases to them are ",
+      "bf16: ", KvDTypesName({DType::kBf16, dtype.values})));
 }
 
 absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device) {

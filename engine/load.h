@@ -46,8 +46,10 @@ absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config
                                                        ModelLimits limits,
                                                        const LoadProgress& progress = {});
 
-// One of kKvDTypes; on CUDA "bf16" alone.
+// One of kKvDTypes; on CUDA not of f32.
 absl::StatusOr<KvDTypes> ParseKvDType(const std::string& name, Device device = Device::kCpu);
+// INVALID_ARGUMENT where the device cannot serve the model from such a cache.
+absl::Status CheckKvDType(const ModelConfig& config, KvDTypes dtype, Device device);
 
 // `limits` with the device's default for each of page_size, max_batch_tokens and max_num_seqs that
 // is 0, and a row of logits for each sequence. INVALID_ARGUMENT, naming the flag, if no engine on

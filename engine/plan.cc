@@ -59,8 +59,10 @@ absl::StatusOr<Plan> PlanModel(ModelConfig config, const PlanOptions& options,
                      defaults.bf16_only ? std::optional(DType::kBf16) : std::nullopt));
   MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype,
                        ParseKvDType(options.kv_dtype, options.device.device));
+  MEA_RETURN_IF_ERROR(CheckKvDType(config, kv_dtype, options.device.device));
   MEA_ASSIGN_OR_RETURN(const int64_t weights, weight_bytes(weight_dtype));
-  const ModelLimits& limits = options.limits;
+  ModelLimits limits = options.limits;
+  limits.kv_dtype = kv_dtype;
   absl::StatusOr<BackendBytes> backend = BackendBytes{};
   if (options.device.backend_bytes) {
     backend = options.device.backend_bytes(MakeBackendLimits(config, limits));

@@ -166,10 +166,14 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.device_note = std::move(opened.note);
   const Device device = parts.backend->device();
   const bool on_host = !parts.backend->memory().has_value();
+  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(options.kv_dtype, device));
+  MEA_RETURN_IF_ERROR(CheckKvDType(source.config, kv_dtype, device));
+  options.kv_dtype = KvDTypesName(kv_dtype);
   MEA_ASSIGN_OR_RETURN(const ModelLimits limits,
                        ResolveLimits({.max_batch_tokens = options.max_batch_tokens,
                                       .max_num_seqs = options.max_num_seqs,
-                                      .page_size = options.page_size},
+                                      .page_size = options.page_size,
+                                      .kv_dtype = kv_dtype},
                                      device));
   options.max_batch_tokens = limits.max_batch_tokens;
   options.max_num_seqs = limits.max_num_seqs;
@@ -178,8 +182,6 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (on_host) options.num_threads = opened.threads.num_threads();
   options.num_clusters = opened.threads.num_clusters();
   MEA_RETURN_IF_ERROR(CheckOptions(options));
-  MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(options.kv_dtype, device));
-  options.kv_dtype = KvDTypesName(kv_dtype);
 
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,

@@ -130,7 +130,8 @@ class LoadedBench : public EngineBench {
     ModelLimits limits{.max_batch_tokens = 1,
                        .max_num_seqs = 1,
                        .max_logit_rows = 1,
-                       .page_size = options_.page_size};
+                       .page_size = options_.page_size,
+                       .kv_dtype = options_.kv_dtype};
     for (size_t i = 0; i < points_.size(); ++i) {
       if (!subject.skipped[i].empty()) continue;
       int rows = subject.batches[i] * points_[i].tokens;

@@ -53,7 +53,8 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(const Checkpoint& checkpo
                                      {.max_batch_tokens = kBatchTokens,
                                       .max_num_seqs = kMaxNumSeqs,
                                       .max_logit_rows = kMaxLogitRows,
-                                      .page_size = kPageSize}));
+                                      .page_size = kPageSize,
+                                      .kv_dtype = options.kv_dtype}));
   const KvLayout layout = reader->model_->MakeKvLayout(options.kv_dtype, kPageSize);
   // Each sequence may leave most of a page unused.
   const auto pages = std::max(layout.PagesFor(kBatchTokens) + kMaxNumSeqs * layout.PagesFor(1),

@@ -48,11 +48,12 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
       AddProduct(result, width, config.hidden_size);
     }
     if (attention.has_dense_values()) AddProduct(result, q_width + k_width, config.hidden_size);
-    AddOnce(result.attention, attention.KindOf(config, layer),
-            [](const AttentionKind& a, const AttentionKind& b) {
-              return a.window == b.window && a.is_composed == b.is_composed &&
-                     a.pseudo_heads == b.pseudo_heads;
-            });
+    AttentionKind kind = attention.KindOf(config, layer);
+    kind.kv_dtype = limits.kv_dtype;
+    AddOnce(result.attention, kind, [](const AttentionKind& a, const AttentionKind& b) {
+      return a.window == b.window && a.is_composed == b.is_composed &&
+             a.pseudo_heads == b.pseudo_heads;
+    });
   }
   AddProduct(result, config.hidden_size, q_width);
   for (const ProductShape& product : attention.Products(config)) {

@@ -8,10 +8,9 @@
 namespace mea {
 namespace {
 
-// No device has a cache in 8 bits.
+// A device keeps such keys in BF16.
 bool HasKeyBiases(const ModelConfig& config, Device device) {
-  return device == Device::kCpu && config.qkv_bias && !config.layers.qk_norm &&
-         !config.layers.qk_row_norm && !config.other_rope;
+  return device == Device::kCpu && KeyBiases::AreApart(config);
 }
 
 int64_t NumStrides(const ModelConfig& config) {
@@ -54,6 +53,11 @@ void Compose(TensorView bias, TensorView mix, int heads, int head_dim, float* ou
 }
 
 }  // namespace
+
+bool KeyBiases::AreApart(const ModelConfig& config) {
+  return config.qkv_bias && !config.layers.qk_norm && !config.layers.qk_row_norm &&
+         !config.other_rope;
+}
 
 absl::StatusOr<KeyBiases> KeyBiases::Create(const ModelConfig& config, const ModelWeights& weights,
                                             Backend& backend) {

@@ -17,6 +17,8 @@ class KeyBiases {
  public:
   static absl::StatusOr<KeyBiases> Create(const ModelConfig& config, const ModelWeights& weights,
                                           Backend& backend);
+  // Whether a cache of integers is to hold the model's keys without their biases.
+  static bool AreApart(const ModelConfig& config);
   // What Create allocates.
   static int64_t PlannedBytes(const ModelConfig& config, Device device, DType wide);
 

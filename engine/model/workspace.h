@@ -13,6 +13,7 @@ struct ModelLimits {
   int max_num_seqs = 64;       // sequences of one forward pass
   int max_logit_rows = 64;     // rows of logits computed at a time
   int page_size = 16;          // tokens per page of the cache, or fewer
+  KvDTypes kv_dtype = {};      // of the cache: a device plans its scratch memory by it
 };
 
 // The columns of one layer's projections, side by side in one buffer: what a device computes in one

@@ -144,12 +144,26 @@ TEST(PlanTest, OptionsOutOfRangeAreNamed) {
               absl::StrCat("--kv-dtype \"", wrong, "\" is none of ", kKvDTypes));
   }
   EXPECT_EQ(ParseKvDType("bf16", Device::kCuda).value(), DType::kBf16);
-  EXPECT_EQ(ParseKvDType("int8", Device::kCuda).status().message(),
-            "--kv-dtype int8: on cuda the cache is bf16");
-  EXPECT_EQ(ParseKvDType("k=bf16,v=int8", Device::kCuda).status().message(),
-            "--kv-dtype k=bf16,v=int8: on cuda the cache is bf16");
-  EXPECT_EQ(ParseKvDType("int4", Device::kCuda).status().message(),
-            "--kv-dtype int4: on cuda the cache is bf16");
+  EXPECT_EQ(ParseKvDType("int8", Device::kCuda).value(), DType::kI8);
+  EXPECT_EQ(ParseKvDType("k=bf16,v=int4", Device::kCuda).value(),
+            KvDTypes(DType::kBf16, DType::kI4));
+  EXPECT_EQ(ParseKvDType("f32", Device::kCuda).status().message(),
+            "--kv-dtype f32: on cuda the cache is bf16, int8 or int4");
+  EXPECT_EQ(ParseKvDType("k=int8,v=f32", Device::kCuda).status().message(),
+            "--kv-dtype k=int8,v=f32: on cuda the cache is bf16, int8 or int4");
+}
+
+TEST(PlanTest, KeysWithBiasesAreNoIntegersOnADevice) {
+  ModelConfig config;
+  config.qkv_bias = true;
+  const KvDTypes mixed(DType::kI8, DType::kI4);
+  EXPECT_EQ(CheckKvDType(config, mixed, Device::kCuda).message(),
+            "--kv-dtype k=int8,v=int4: on cuda keys of a model that adds biases to them are bf16: "
+            "k=bf16,v=int4");
+  EXPECT_TRUE(CheckKvDType(config, mixed, Device::kCpu).ok());
+  EXPECT_TRUE(CheckKvDType(config, {DType::kBf16, DType::kI4}, Device::kCuda).ok());
+  config.layers.qk_norm = true;  // normed, a bias is like the rest of a key
+  EXPECT_TRUE(CheckKvDType(config, mixed, Device::kCuda).ok());
 }
 
 }  // namespace

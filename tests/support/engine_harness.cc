@@ -57,7 +57,8 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
                          {.max_batch_tokens = options.max_batch_tokens,
                           .max_num_seqs = options.max_num_seqs,
                           .max_logit_rows = options.max_logit_rows,
-                          .page_size = options.page_size})
+                          .page_size = options.page_size,
+                          .kv_dtype = options.kv_dtype})
                .value();
   KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
   if (options.keeps_all_pages) std::ranges::fill(layout.group_windows, 0);
