@@ -86,6 +86,31 @@ HWY_INLINE void Transpose(Words (&rows)[kLanes]) {
   }
 }
 
+// Of each quarter (four elements) of each of four rows the sum, in place of the quarter's element
+// of that row.
+HWY_INLINE Words AddQuarters(Words a, Words b, Words c, Words d) {
+  const Words first = (Words)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b) +
+                      (Words)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b);
+  const Words second = (Words)_mm256_unpacklo_epi32((__m256i)c, (__m256i)d) +
+                       (Words)_mm256_unpackhi_epi32((__m256i)c, (__m256i)d);
+  return (Words)_mm256_unpacklo_epi64((__m256i)first, (__m256i)second) +
+         (Words)_mm256_unpackhi_epi64((__m256i)first, (__m256i)second);
+}
+
+// Transposes quarters.
+HWY_INLINE void TransposeQuarters(Words (&rows)[kLanes / 4]) {
+  const auto a = (__m256i)rows[0], b = (__m256i)rows[1];
+  rows[0] = (Words)_mm256_permute2x128_si256(a, b, 0x20);
+  rows[1] = (Words)_mm256_permute2x128_si256(a, b, 0x31);
+}
+
+// The 16 bytes at p as quarter q of v.
+HWY_INLINE void SetQuarter(const void* p, int q, Words& v) {
+  const __m128i quarter = _mm_loadu_si128(static_cast<const __m128i*>(p));
+  v = (Words)(q == 0 ? _mm256_inserti128_si256((__m256i)v, quarter, 0)
+                     : _mm256_inserti128_si256((__m256i)v, quarter, 1));
+}
+
 }  // namespace
 }  // namespace mea::cpu
 HWY_POP_ATTRIBUTES

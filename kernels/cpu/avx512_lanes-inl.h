@@ -90,6 +90,37 @@ HWY_INLINE void Transpose(Words (&rows)[kLanes]) {
   }
 }
 
+// Of each quarter (four elements) of each of four rows the sum, in place of the quarter's element
+// of that row.
+HWY_INLINE Words AddQuarters(Words a, Words b, Words c, Words d) {
+  const Words first = (Words)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) +
+                      (Words)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
+  const Words second = (Words)_mm512_unpacklo_epi32((__m512i)c, (__m512i)d) +
+                       (Words)_mm512_unpackhi_epi32((__m512i)c, (__m512i)d);
+  return (Words)_mm512_unpacklo_epi64((__m512i)first, (__m512i)second) +
+         (Words)_mm512_unpackhi_epi64((__m512i)first, (__m512i)second);
+}
+
+// Transposes quarters.
+HWY_INLINE void TransposeQuarters(Words (&rows)[kLanes / 4]) {
+  const auto a = (__m512i)rows[0], b = (__m512i)rows[1];
+  const auto c = (__m512i)rows[2], d = (__m512i)rows[3];
+  const __m512i even_low = _mm512_shuffle_i32x4(a, b, 0x88);
+  const __m512i even_high = _mm512_shuffle_i32x4(c, d, 0x88);
+  const __m512i odd_low = _mm512_shuffle_i32x4(a, b, 0xdd);
+  const __m512i odd_high = _mm512_shuffle_i32x4(c, d, 0xdd);
+  rows[0] = (Words)_mm512_shuffle_i32x4(even_low, even_high, 0x88);
+  rows[1] = (Words)_mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+  rows[2] = (Words)_mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+  rows[3] = (Words)_mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+}
+
+// The 16 bytes at p as quarter q of v.
+HWY_INLINE void SetQuarter(const void* p, int q, Words& v) {
+  v = (Words)_mm512_mask_broadcast_i32x4((__m512i)v, static_cast<__mmask16>(0xf << 4 * q),
+                                         _mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+
 }  // namespace
 }  // namespace mea::cpu
 HWY_POP_ATTRIBUTES

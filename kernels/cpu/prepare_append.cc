@@ -47,8 +47,8 @@ HWY_INLINE void ScaleAndRotate(const float* x, const float* gain, float scale, c
     }
     const Vec cosine = load(cos_sin + i);
     const Vec sine = load(cos_sin + half + i);
-    store(hn::Sub(hn::Mul(first, cosine), hn::Mul(second, sine)), out + i);
-    store(hn::Add(hn::Mul(second, cosine), hn::Mul(first, sine)), out + half + i);
+    store(hn::MulSub(first, cosine, hn::Mul(second, sine)), out + i);
+    store(hn::MulAdd(second, cosine, hn::Mul(first, sine)), out + half + i);
   };
   int64_t i = 0;
   for (; i + kLanes <= half; i += kLanes) {

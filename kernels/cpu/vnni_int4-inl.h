@@ -30,6 +30,8 @@ struct Int4Kind {
   static constexpr int FewVectors(int) { return 1; }
   static int64_t RowFloats(int64_t k) { return X::RowFloats(k); }
 
+  static constexpr int32_t kLowHalves = 0x0f0f0f0f;
+
   // The groups of a vector of outputs, some of them at a time.
   class Preparation {
    public:
@@ -41,7 +43,7 @@ struct Int4Kind {
 
     HWY_INLINE void operator()(const Words (&v)[kLanes], int64_t i, Words* to, int apart) {
       for (int first = 0; first < kLanes; first += kUnitVectors, i += kInt4Block) {
-        const Words pairs = PairsOf(std::min(i, k_ - 1) >> log_group_);
+        const Words pairs = PairsAt(i);
         *to = (Words)ScalesIn(pairs);
         to += apart;
         *to = pairs;
@@ -54,9 +56,16 @@ struct Int4Kind {
       }
     }
 
-   private:
-    static constexpr int32_t kLowHalves = 0x0f0f0f0f;
+    // The Int4Groups of element i.
+    HWY_INLINE Words PairsAt(int64_t i) { return PairsOf(std::min(i, k_ - 1) >> log_group_); }
 
+    // As ToFloat(F16), of numbers that are finite.
+    static HWY_INLINE Floats ScalesIn(Words pairs) {
+      const Words sizes = (pairs & 0x7fff) << 13;
+      return (Floats)((Words)((Floats)sizes * 0x1p112f) | (pairs & 0x8000) << 16);
+    }
+
+   private:
     // The Int4Groups of a group of k.
     HWY_INLINE Words PairsOf(int64_t group) {
       if (group - first_ >= kLanes) {
@@ -68,12 +77,6 @@ struct Int4Kind {
         Transpose(groups_);
       }
       return groups_[group - first_];
-    }
-
-    // As ToFloat(F16), of numbers that are finite.
-    static HWY_INLINE Floats ScalesIn(Words pairs) {
-      const Words sizes = (pairs & 0x7fff) << 13;
-      return (Floats)((Words)((Floats)sizes * 0x1p112f) | (pairs & 0x8000) << 16);
     }
 
     const int64_t k_;
@@ -132,6 +135,83 @@ struct Int4Kind {
   };
 };
 
+// One row, or two, meet the weights as they lie, a vector of each output, and what is transposed
+// are the integers of their blocks: for so few rows these are less. The sums are the same.
+template <int kRows>
+HWY_INLINE void StreamBlocks(const MatMulBlock& block, int out) {
+  using Kind = Int4Kind;
+  using X = Kind::X;
+  constexpr int kBlocks = kLanes / Kind::kUnitVectors;  // of a vector of an output
+  const Int4Pair* rows[kLanes];
+  RowsOf(block, out, rows);
+  Kind::Preparation groups(block, rows);
+  ReadAhead<1> ahead = {.next = reinterpret_cast<const char*>(rows[0] + kLanes * block.w_stride),
+                        .step = kVectorBytes};
+  const float* x = block.x;
+  Floats sums[kRows] = {};
+  for (int64_t i = 0; i < block.k; i += kBlocks * kInt4Block) {
+    const auto num_blocks =
+        static_cast<int>(std::min<int64_t>(kBlocks, UnitsOf<Kind>(block.k - i)));
+    Words low[kRows] = {}, high[kRows] = {};
+    MEA_UNROLL
+    for (int b = 0; b < kBlocks; ++b) {
+      if (b == num_blocks) break;
+      const float* bytes = x + (b * X::kFloats + X::kFirstQuads) * kRows;
+      MEA_UNROLL
+      for (int r = 0; r < kRows; ++r, bytes += X::kQuads) {
+        SetQuarter(bytes, b, low[r]);
+        SetQuarter(bytes + X::kQuads / 2, b, high[r]);
+      }
+    }
+    const FirstBytes inside(Kind::BytesOf(block.k - i));
+    const int64_t begin = Kind::BytesOf(i);
+    Words integers[kRows][kBlocks];
+    MEA_UNROLL
+    for (int four = 0; four < kLanes / 4; ++four) {
+      Words products[kRows][4];
+      MEA_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        ahead.Read();
+        const Words w = inside.Load(rows[4 * four + j] + begin);
+        MEA_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          products[r][j] = DotBytes(DotBytes(Words{}, w & Kind::kLowHalves, low[r]),
+                                    w >> 4 & Kind::kLowHalves, high[r]);
+        }
+      }
+      MEA_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const auto& [a, b, c, d] = products[r];
+        integers[r][four] = AddQuarters(a, b, c, d);
+      }
+    }
+    MEA_UNROLL
+    for (int r = 0; r < kRows; ++r) TransposeQuarters(integers[r]);
+    for (int b = 0; b < num_blocks; ++b) {
+      ahead.Read();  // of the groups
+      const Words pairs = groups.PairsAt(i + b * kInt4Block);
+      const Floats scales = Kind::Preparation::ScalesIn(pairs);
+      MEA_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const Words all = integers[r][b] + MulPairs(pairs, (Words)InAllLanes(x[kRows + r]));
+        sums[r] = MulAdd(__builtin_convertvector(all, Floats), scales * InAllLanes(x[r]), sums[r]);
+      }
+      x += kRows * X::kFloats;
+    }
+  }
+  const Kind::Finish finish(block, out);
+  MEA_UNROLL
+  for (int r = 0; r < kRows; ++r) StoreResult(block, r, out, finish(sums[r]));
+}
+
+template <>
+void StreamTile<Int4Kind, 1, 1>(const MatMulBlock& block, int out) {
+  StreamBlocks<1>(block, out);
+}
+template <>
+void StreamTile<Int4Kind, 2, 1>(const MatMulBlock& block, int out) {
+  StreamBlocks<2>(block, out);
+}
 }  // namespace
 }  // namespace mea::cpu
 HWY_POP_ATTRIBUTES

@@ -39,7 +39,8 @@ Tensor Slabs(const AppendCase& c) {
 
 std::string BytesOf(const AppendCase& c, const Tensor& slabs) {
   return {static_cast<const char*>(slabs.view().data),
-          static_cast<size_t>(kAppendPages * kAppendHeads * kAppendPageSize * KvHeadBytes(c.head_dim, c.dtype))};
+          static_cast<size_t>(kAppendPages * kAppendHeads * kAppendPageSize *
+                              KvHeadBytes(c.head_dim, c.dtype))};
 }
 
 class CpuAppendTest : public ::testing::TestWithParam<AppendCase> {
@@ -60,19 +61,22 @@ class CpuAppendTest : public ::testing::TestWithParam<AppendCase> {
     const Tensor cos_sin = Random({count, c.head_dim}, DType::kF32, 4);
     const Tensor slot_ids = Ints(slots);
     const Tensor keys = Slabs(c), values = Slabs(c);
-    const KvSpec spec = {
-        .key_heads = kAppendHeads, .value_heads = kAppendHeads, .head_dim = c.head_dim, .dtype = c.dtype};
+    const KvSpec spec = {.key_heads = kAppendHeads,
+                         .value_heads = kAppendHeads,
+                         .head_dim = c.head_dim,
+                         .dtype = c.dtype};
     for (int64_t i = 0; i < count; i += at_a_time) {
       const int64_t rows = std::min(at_a_time, count - i);
       const PrepareQueriesArgs queries{.q = q.view().Rows(i, rows),
                                        .cos_sin = cos_sin.view().Rows(i, rows)};
-      const AppendKvArgs append{
-          .k = k.view().Rows(i, rows),
-          .v = v.view().Rows(i, rows),
-          .slots = slot_ids.view().Rows(i, rows),
-          .cos_sin = queries.cos_sin,
-          .kv = {
-              .spec = spec, .page_size = kAppendPageSize, .keys = keys.view(), .values = values.view()}};
+      const AppendKvArgs append{.k = k.view().Rows(i, rows),
+                                .v = v.view().Rows(i, rows),
+                                .slots = slot_ids.view().Rows(i, rows),
+                                .cos_sin = queries.cos_sin,
+                                .kv = {.spec = spec,
+                                       .page_size = kAppendPageSize,
+                                       .keys = keys.view(),
+                                       .values = values.view()}};
       if (both) {
         backend->PrepareAndAppend({.queries = queries, .kv = append});
       } else {
