@@ -35,6 +35,8 @@ TEST(UsageTest, FlagsOfOtherServersAreAnsweredWithOurs) {
       {"serve DIR -tp 2", "-tp is no flag of mea serve: mea serves a model on one device"},
       {"serve DIR --served-model-name x",
        "--served-model-name is no flag of mea serve: use --model-name"},
+      {"serve DIR --otlp-traces-endpoint http://h:4317",
+       "--otlp-traces-endpoint is no flag of mea serve: use --otlp-traces http://HOST:4317"},
       {"plan DIR --ctx-size 1", "--ctx-size is no flag of mea plan: use --context"},
       {"generate --max-new-tokens 5",
        "--max-new-tokens is no flag of mea generate: use --max-tokens"},
