@@ -27,6 +27,7 @@ class BlockAttention {
       : work_(work),
         keys_(keys),
         values_(values),
+        cuts_diagonal_(keys.MultipliesInPlace() && values.MultipliesInPlace()),
         most_heads_(ComposesInRegisters(work) ? kMaxTogether : kMaxComposed) {}
 
   // Adds the 64 positions from block_begin on to the records of work.part.
@@ -38,11 +39,32 @@ class BlockAttention {
     while (first < last && !sees(first)) ++first;
     while (first < last && !sees(last - 1)) --last;
     if (first == last) return;
-    // Earlier rows see the earliest tokens, later rows the latest.
-    const TokenRange seen = {.begin = work_.Visible(first, block_begin).begin,
-                             .end = work_.Visible(last - 1, block_begin).end};
+    const TokenRange seen = SeenBy(first, last, block_begin);
     keys_.Open(block_begin, seen);
     values_.Open(block_begin, seen);
+    for (int token = first; token < last; token = first) {
+      first = EndOfAlike(token, last, block_begin);
+      RunTokens(block_begin, token, first);
+    }
+  }
+
+ private:
+  // Earlier tokens see the earliest positions, later ones the latest.
+  TokenRange SeenBy(int first, int last, int64_t block_begin) const {
+    return {.begin = work_.Visible(first, block_begin).begin,
+            .end = work_.Visible(last - 1, block_begin).end};
+  }
+
+  // Of the tokens from `token` on, those that see the same tiles of the block: the others would
+  // multiply what they do not see. Heads that are composed are composed for all tokens at once.
+  int EndOfAlike(int token, int last, int64_t block_begin) const {
+    const int end = work_.Visible(token, block_begin).end;
+    if (!cuts_diagonal_ || end == kBlockTokens) return last;
+    return std::min(last, token + 1 + (kTileTokens - end % kTileTokens) % kTileTokens);
+  }
+
+  void RunTokens(int64_t block_begin, int first, int last) const {
+    const TokenRange seen = SeenBy(first, last, block_begin);
     for (int begin = 0; begin < work_.num_heads(); begin += most_heads_) {
       const HeadBatch batch = {.block_begin = block_begin,
                                .seen = seen,
@@ -58,7 +80,6 @@ class BlockAttention {
     }
   }
 
- private:
   static bool ComposesInRegisters(const AttentionWork& work) {
     return work.head_dim % kTileColumns == 0 && work.group_rows == 1;
   }
@@ -66,6 +87,7 @@ class BlockAttention {
   const AttentionWork& work_;
   const KeySide& keys_;
   const ValueSide& values_;
+  const bool cuts_diagonal_;
   const int most_heads_;
 };
 

@@ -45,11 +45,15 @@ using PlainValueRows = std::conditional_t<kIsInt4<T>, PlainInt4Columns, ValueRow
 template <typename T>
 using ComposedElement = std::conditional_t<std::is_same_v<T, DotBf16>, DotBf16, float>;
 
+// Whether a slab needs no widening before it is multiplied.
+template <typename T>
+constexpr bool kMultipliesInPlace = std::is_same_v<T, ComposedElement<T>>;
+
 // Whether rows of one virtual head multiply a slab in place: always if it needs no widening, else
 // if they are so few that widening in registers happens once.
 template <typename T>
 constexpr bool ReadsInPlace(int group_rows) {
-  return std::is_same_v<T, ComposedElement<T>> || group_rows <= kMaxTileRows;
+  return kMultipliesInPlace<T> || group_rows <= kMaxTileRows;
 }
 
 // body(head) in the order in which CacheReader composes.

@@ -67,6 +67,22 @@ HWY_INLINE void SoftmaxRow(float* scores, TokenRange visible, float* record,
   ScaleRecord(record, record_floats, factor);
 }
 
+// Rows one behind the other, at most kSoftmaxRows, each of which sees some of the block.
+constexpr int kSoftmaxRows = 16;
+template <typename T>
+HWY_INLINE void SoftmaxOneByOne(float* scores, const TokenRange* visible, int num_rows,
+                                float* records, int64_t record_floats) {
+  for (int r = 0; r < num_rows; ++r) {
+    SoftmaxRow<T>(scores + r * kBlockTokens, visible[r], records + r * record_floats,
+                  record_floats);
+  }
+}
+template <typename T>
+HWY_INLINE void SoftmaxRows(float* scores, const TokenRange* visible, int num_rows, float* records,
+                            int64_t record_floats) {
+  SoftmaxOneByOne<T>(scores, visible, num_rows, records, record_floats);
+}
+
 // Adds a split's record to the running total: the one formula of both schedules.
 HWY_INLINE void MergeRecord(const float* part, int64_t record_floats, float* total) {
   if (part[1] == 0.0f) return;  // nothing visible in this split

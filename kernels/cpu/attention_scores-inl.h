@@ -30,6 +30,8 @@ class KeySide {
   virtual ~KeySide() = default;
   // Makes the item's queries operands of the products, in place.
   virtual void PrepareQueries() const = 0;
+  // Whether all heads are multiplied where they lie, by any number of rows.
+  virtual bool MultipliesInPlace() const = 0;
   // The same for a row of the mix.
   virtual void Round(float* row, int count) const = 0;
   // Makes a block readable.
@@ -59,6 +61,7 @@ class KeysOf : public KeySide {
       RoundOperand<T>(q, head_dim_);
     }
   }
+  bool MultipliesInPlace() const override { return kMultipliesInPlace<T> && !work_.mixes_keys(); }
   void Round(float* row, int count) const override { RoundOperand<T>(row, count); }
   void Open(int64_t block_begin, TokenRange seen) const override {
     cache_.OpenKeys(block_begin, seen);

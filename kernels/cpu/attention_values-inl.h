@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/cpu/attention_compose-inl.h"
 #include "kernels/cpu/attention_record-inl.h"
@@ -31,6 +32,8 @@ using cpu::TokenRange;
 class ValueSide {
  public:
   virtual ~ValueSide() = default;
+  // As of keys.
+  virtual bool MultipliesInPlace() const = 0;
   // Makes a row of the mix an operand of the products, in place.
   virtual void Round(float* row, int count) const = 0;
   // Makes a block readable.
@@ -51,6 +54,9 @@ class ValuesOf : public ValueSide {
         head_dim_(work.head_dim),
         group_rows_(work.group_rows) {}
 
+  bool MultipliesInPlace() const override {
+    return kMultipliesInPlace<T> && has_whole_tiles() && !work_.mixes_values();
+  }
   void Round(float* row, int count) const override { RoundOperand<T>(row, count); }
   void Open(int64_t block_begin, TokenRange seen) const override {
     cache_.OpenValues(block_begin, seen);
@@ -90,26 +96,35 @@ class ValuesOf : public ValueSide {
     HWY_ALIGN float norms[kBlockTokens] = {};
     const bool normed = work_.args.kv.spec.key_norm_heads > 0;
     if (normed) LoadKeyNorms(batch, head, norms);
-    const int score_row = (head - batch.begin) * group_rows_;
-    for (int token = batch.first_token; token < batch.last_token; ++token) {
-      for (int j = 0; j < work_.group; ++j) {
-        const TokenRange visible = work_.VisibleToRow(token, head, j, batch.block_begin);
-        const int row = token * work_.group + j;
-        float* scores = work_.scores + (score_row + row) * kBlockTokens;
-        if (visible.empty()) {  // another row of the token sees some of the block
-          std::fill(scores, scores + kBlockTokens, 0.0f);
-          continue;
-        }
-        if (normed) {
-          for (int i = 0; i < kBlockTokens; i += kLanes) {
-            hn::StoreU(hn::Mul(LoadWide(scores + i), LoadWide(norms + i)), F32(), scores + i);
-          }
-        }
-        SoftmaxRow<T>(scores, visible,
-                      work_.part + (head * group_rows_ + row) * work_.record_floats,
-                      work_.record_floats);
+    float* const scores =
+        work_.scores + ((head - batch.begin) * group_rows_ + batch.first_row) * kBlockTokens;
+    float* const records =
+        work_.part + (head * group_rows_ + batch.first_row) * work_.record_floats;
+    std::array<TokenRange, kSoftmaxRows> visible;
+    int num_ready = 0;
+    const auto finish = [&, this](int end) HWY_ATTR {
+      const int first = end - num_ready;
+      SoftmaxRows<T>(scores + first * kBlockTokens, visible.data(), num_ready,
+                     records + first * work_.record_floats, work_.record_floats);
+      num_ready = 0;
+    };
+    for (int row = 0; row < batch.num_rows; ++row) {
+      const int token = batch.first_token + row / work_.group;
+      visible[num_ready] = work_.VisibleToRow(token, head, row % work_.group, batch.block_begin);
+      float* const row_scores = scores + row * kBlockTokens;
+      if (visible[num_ready].empty()) {  // another row of the token sees some of the block
+        finish(row);
+        std::fill(row_scores, row_scores + kBlockTokens, 0.0f);
+        continue;
       }
+      if (normed) {
+        for (int i = 0; i < kBlockTokens; i += kLanes) {
+          hn::StoreU(hn::Mul(LoadWide(row_scores + i), LoadWide(norms + i)), F32(), row_scores + i);
+        }
+      }
+      if (++num_ready == kSoftmaxRows) finish(row + 1);
     }
+    finish(batch.num_rows);
   }
 
   // Of plain heads, for products with integers: a value is s n + z, so the weights take s, and the
