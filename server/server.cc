@@ -107,6 +107,7 @@ class GrpcServer final : public Server {
   absl::Status ListenHttp();
   HttpOptions OptionsOfHttp(const std::string& listen, int max_connections) const;
   void Warn(std::string_view port, std::string_view message) const;
+  absl::Status PublishKvEvents();
   absl::Status WatchPorts();
   HttpAnswer Health() const;
   void LogState(ServingState state);
@@ -133,6 +134,7 @@ class GrpcServer final : public Server {
   ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
   std::unique_ptr<HttpServer> admin_;
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<ZmqPublisher> kv_publisher_;
   std::unique_ptr<PortWatch> port_watch_;
   Notification stop_watching_;
   std::thread watcher_;
@@ -149,6 +151,7 @@ absl::Status GrpcServer::Listen() {
   MEA_RETURN_IF_ERROR(ListenGrpc());
   ObserveState();
   MEA_RETURN_IF_ERROR(ListenHttp());
+  MEA_RETURN_IF_ERROR(PublishKvEvents());
   MEA_RETURN_IF_ERROR(WatchPorts());
   watcher_ = std::thread([this] { WatchHeartbeat(); });
   file_watch_.emplace(options_.certificates, options_.access, serving_.log,
@@ -266,6 +269,12 @@ HttpAnswer GrpcServer::Health() const {
           .body = absl::StrCat(std::string(ServingStateName(state)), "\n")};
 }
 
+absl::Status GrpcServer::PublishKvEvents() {
+  if (options_.kv_events.endpoint.empty()) return absl::OkStatus();
+  MEA_ASSIGN_OR_RETURN(kv_publisher_, ZmqPublisher::Start(options_.kv_events, serving_.kv_events));
+  return absl::OkStatus();
+}
+
 absl::Status GrpcServer::WatchPorts() {
   std::vector<Address> ports;
   for (const std::string& name : {listen_address_, admin_address(), http_address()}) {
@@ -341,6 +350,7 @@ void GrpcServer::Drain(absl::Time deadline) {
 }
 
 void GrpcServer::ShutDown(absl::Time deadline) {
+  serving_.kv_events.Close();
   if (!grpc_) return;
   grpc_port_->Stop();
   grpc_->Shutdown(absl::ToChronoTime(ToWallClock(deadline)));

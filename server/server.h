@@ -13,6 +13,7 @@
 #include "engine/text/tokenizer.h"
 #include "server/access/access.h"
 #include "server/access/certificates.h"
+#include "server/kv_events/zmq_publisher.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/traces/sampler.h"
@@ -41,6 +42,7 @@ struct ServerOptions {
   absl::Duration port_timeout = absl::Seconds(15);
   SpanExporter* spans = nullptr;  // of requests, outlives the server; null: none is traced
   TraceSampler trace_sampler;
+  KvEventsOptions kv_events;
   absl::Duration stats_interval;  // between events "stats" in the log; 0: none
 };
 

@@ -14,6 +14,7 @@
 #include "engine/text/tokenizer.h"
 #include "server/access/access.h"
 #include "server/in_flight.h"
+#include "server/kv_events/kv_events.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/open_calls.h"
@@ -50,6 +51,7 @@ struct Serving {
   InFlight requests;
   OpenCalls open_calls;  // of gRPC, that it has not finished sending
   OpenCalls text_calls;  // whose answer a text worker makes: Tokenize and its kind
+  KvEvents kv_events{engine};
   absl::Time start_time = Now();
 
   std::string MetricsText() const { return metrics.Text({engine, *access, log, grammars, spans}); }

@@ -57,9 +57,10 @@ void StreamCall::WriteNext() {
 }
 
 OutputBound StreamBound() {
-  return {kMaxUnreadBytes, ResourceExhausted(absl::StrCat("the client left more than ",
-                                                          kMaxUnreadBytes, " bytes of output unread"),
-                                             "OUTPUT_UNREAD")};
+  return {kMaxUnreadBytes,
+          ResourceExhausted(absl::StrCat("the client left more than ", kMaxUnreadBytes,
+                                         " bytes of output unread"),
+                            "OUTPUT_UNREAD")};
 }
 
 OutputBound WholeBound(std::string_view alternative) {

@@ -53,6 +53,16 @@ absl::Status AccessFlags::Apply(ServerOptions& options) const {
     MEA_ASSIGN_OR_RETURN(options.access, Access::Load(api_key_file));
   }
   options.open_metrics = open_metrics;
+  if (options.kv_events.endpoint.empty() && !options.kv_events.replay.empty()) {
+    return absl::InvalidArgumentError("--kv-events-replay needs --kv-events");
+  }
+  for (const std::string& endpoint : {options.kv_events.endpoint, options.kv_events.replay}) {
+    if (insecure || endpoint.empty() || IsLocalEndpoint(endpoint)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-events: ", endpoint,
+                     " lets other machines read the tokens of prompts, without keys or encryption: "
+                     "give --insecure if that is meant"));
+  }
   if (insecure || !api_key_file.empty() || !tls.client_ca.empty()) return absl::OkStatus();
   const std::pair<const char*, const std::string*> addresses[] = {
       {"--listen", &options.listen}, {"--http", &options.http}, {"--admin", &options.admin}};

@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -88,6 +89,26 @@ struct ServeFlags {
   double stall_timeout_s = 5;
   double stats_interval_s = 10;
 };
+
+void AddKvEvents(CLI::App& command, KvEventsOptions& events) {
+  const char* group = "Telling routers what is cached";
+  command
+      .add_option("--kv-events", events.endpoint,
+                  "Publish over ZeroMQ what the prefix cache gains and loses, as vLLM does: "
+                  "tcp://*:5557 waits for subscribers, tcp://HOST:5557 goes to one")
+      ->type_name("ENDPOINT")
+      ->group(group);
+  command
+      .add_option("--kv-events-topic", events.topic,
+                  "Topic of its messages; default: kv@HOSTNAME@MODEL-NAME, as llm-d expects it")
+      ->type_name("TEXT")
+      ->group(group);
+  command
+      .add_option("--kv-events-replay", events.replay,
+                  "Where subscribers ask for messages that they missed: tcp://*:5558")
+      ->type_name("ENDPOINT")
+      ->group(group);
+}
 
 void AddFlags(CLI::App& command, ServeFlags& flags) {
   EngineOptions& engine = flags.engine;
@@ -231,6 +252,7 @@ void AddFlags(CLI::App& command, ServeFlags& flags) {
           "Seconds between log lines with throughput, load and cache, while there is work; 0: none")
       ->check(InRange(0.0, 86400.0))
       ->capture_default_str();
+  AddKvEvents(command, flags.server.kv_events);
   flags.access.AddTo(command);
 }
 
@@ -271,6 +293,11 @@ absl::Status Serve(ServeFlags flags) {
     return absl::InvalidArgumentError(
         absl::StrCat("--model-name '", absl::CHexEscape(flags.server.model_name),
                      "' is not UTF-8; it is the directory's name where it is not given"));
+  }
+  if (flags.server.kv_events.topic.empty()) {
+    std::array<char, 256> host{};
+    gethostname(host.data(), host.size() - 1);
+    flags.server.kv_events.topic = absl::StrCat("kv@", host.data(), "@", flags.server.model_name);
   }
   const bool json = flags.log_format == "json";
   Log log({.level = ParseLogLevel(flags.log_level),

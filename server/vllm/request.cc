@@ -139,8 +139,7 @@ absl::Status ToTheirs(const absl::Status& status) {
     return ours->starts_with(names.first);
   });
   if (field == kFields.end()) return status;
-  const std::string theirs =
-      absl::StrCat(field->second.data(), ours->substr(field->first.size()));
+  const std::string theirs = absl::StrCat(field->second.data(), ours->substr(field->first.size()));
   std::string message(status.message());
   if (message.starts_with(*ours)) message = theirs + message.substr(ours->size());
   absl::Status renamed(status.code(), message);

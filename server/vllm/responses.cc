@@ -17,7 +17,8 @@ void AddTop(const v1::TokenLogprob& from, int count, engine::TopLogProbs& to) {
 
 }  // namespace
 
-EngineResponses::EngineResponses(const engine::GenerateRequest& request) : streams_(request.stream()) {
+EngineResponses::EngineResponses(const engine::GenerateRequest& request)
+    : streams_(request.stream()) {
   const engine::SamplingParams& sampling = request.sampling_params();
   if (sampling.has_logprobs()) num_logprobs_ = sampling.logprobs();
   if (sampling.has_prompt_logprobs()) num_prompt_logprobs_ = sampling.prompt_logprobs();

@@ -8,6 +8,7 @@
 #include "server/unary_answer.h"
 #include "server/vllm/generate_call.h"
 #include "server/vllm/info.h"
+#include "server/vllm/subscribe_call.h"
 #include "server/vllm/tokenizer_call.h"
 
 namespace mea::vllm_engine {
@@ -27,8 +28,8 @@ VllmEngineService::VllmEngineService(Serving& serving)
       tokenizer_(serving.engine.options().model_dir,
                  serving.chat == nullptr ? "" : std::string(serving.chat->source())) {}
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::Generate(grpc::CallbackServerContext* context,
-                                                              const grpc::ByteBuffer* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   if (!request->Valid()) {
     serving_.resets.Count(context->peer());
     return new StreamWithoutMessage();
@@ -40,8 +41,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::Generate(grpc::Ca
 
 // Without a key, like gRPC's own health service.
 grpc::ServerUnaryReactor* VllmEngineService::HealthCheck(grpc::CallbackServerContext* context,
-                                               const grpc::ByteBuffer* request,
-                                               grpc::ByteBuffer* response) {
+                                                         const grpc::ByteBuffer* request,
+                                                         grpc::ByteBuffer* response) {
   if (!request->Valid()) serving_.resets.Count(context->peer());
   engine::HealthCheckResponse health;
   Fill(serving_, health);
@@ -52,8 +53,8 @@ grpc::ServerUnaryReactor* VllmEngineService::HealthCheck(grpc::CallbackServerCon
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::Abort(grpc::CallbackServerContext* context,
-                                         const grpc::ByteBuffer* request,
-                                         grpc::ByteBuffer* response) {
+                                                   const grpc::ByteBuffer* request,
+                                                   grpc::ByteBuffer* response) {
   return AnswerAtOnce<engine::AbortRequest, engine::AbortResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto& asked, auto&) {
         for (const std::string& id : asked.request_ids()) {
@@ -66,8 +67,8 @@ grpc::ServerUnaryReactor* VllmEngineService::Abort(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::GetModelInfo(grpc::CallbackServerContext* context,
-                                                const grpc::ByteBuffer* request,
-                                                grpc::ByteBuffer* response) {
+                                                          const grpc::ByteBuffer* request,
+                                                          grpc::ByteBuffer* response) {
   return AnswerAtOnce<engine::GetModelInfoRequest, engine::GetModelInfoResponse>(
       serving_, std::nullopt, context, *request, *response, [this](const auto&, auto& answer) {
         Fill(serving_, answer);
@@ -76,8 +77,8 @@ grpc::ServerUnaryReactor* VllmEngineService::GetModelInfo(grpc::CallbackServerCo
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                 const grpc::ByteBuffer* request,
-                                                 grpc::ByteBuffer* response) {
+                                                           const grpc::ByteBuffer* request,
+                                                           grpc::ByteBuffer* response) {
   return AnswerAtOnce<engine::GetServerInfoRequest, engine::GetServerInfoResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
         Fill(serving_, answer);
@@ -86,8 +87,8 @@ grpc::ServerUnaryReactor* VllmEngineService::GetServerInfo(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::GetLoads(grpc::CallbackServerContext* context,
-                                            const grpc::ByteBuffer* request,
-                                            grpc::ByteBuffer* response) {
+                                                      const grpc::ByteBuffer* request,
+                                                      grpc::ByteBuffer* response) {
   return AnswerAtOnce<engine::GetLoadsRequest, engine::GetLoadsResponse>(
       serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
         Fill(serving_, answer);
@@ -106,18 +107,44 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::GetTokenizer(
   return call;
 }
 
+grpc::ServerUnaryReactor* VllmEngineService::FlushCache(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return AnswerAtOnce<::smg::grpc::common::FlushCacheRequest,
+                      ::smg::grpc::common::FlushCacheResponse>(
+      serving_, Right::kControl, context, *request, *response, [this](const auto&, auto& answer) {
+        serving_.engine.ClearPrefixCache();
+        answer.set_success(true);
+        answer.set_message("cached prefixes are forgotten with the next step");
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::SubscribeKvEvents(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  if (!request->Valid()) {
+    serving_.resets.Count(context->peer());
+    return new StreamWithoutMessage();
+  }
+  const auto call = std::make_shared<SubscribeCall>(serving_);
+  call->Begin(*context, *request);
+  return call.get();
+}
+
 grpc::ServerUnaryReactor* VllmEngineService::Embed(grpc::CallbackServerContext* context,
-                                         const grpc::ByteBuffer*, grpc::ByteBuffer*) {
+                                                   const grpc::ByteBuffer*, grpc::ByteBuffer*) {
   return NotServed(context, "Embed");
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::StartProfile(grpc::CallbackServerContext* context,
-                                                const grpc::ByteBuffer*, grpc::ByteBuffer*) {
+                                                          const grpc::ByteBuffer*,
+                                                          grpc::ByteBuffer*) {
   return NotServed(context, "StartProfile");
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::StopProfile(grpc::CallbackServerContext* context,
-                                               const grpc::ByteBuffer*, grpc::ByteBuffer*) {
+                                                         const grpc::ByteBuffer*,
+                                                         grpc::ByteBuffer*) {
   return NotServed(context, "StopProfile");
 }
 

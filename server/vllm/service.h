@@ -16,7 +16,9 @@ using RawCalls = engine::VllmEngine::WithRawCallbackMethod_Generate<
                 engine::VllmEngine::WithRawCallbackMethod_GetServerInfo<
                     engine::VllmEngine::WithRawCallbackMethod_GetLoads<
                         engine::VllmEngine::WithRawCallbackMethod_GetTokenizer<
-                            engine::VllmEngine::Service>>>>>>>;
+                            engine::VllmEngine::WithRawCallbackMethod_FlushCache<
+                                engine::VllmEngine::WithRawCallbackMethod_SubscribeKvEvents<
+                                    engine::VllmEngine::Service>>>>>>>>>;
 using RawVllmEngine = engine::VllmEngine::WithRawCallbackMethod_Embed<
     engine::VllmEngine::WithRawCallbackMethod_StartProfile<
         engine::VllmEngine::WithRawCallbackMethod_StopProfile<RawCalls>>>;
@@ -44,6 +46,11 @@ class VllmEngineService final : public RawVllmEngine {
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTokenizer(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* FlushCache(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* SubscribeKvEvents(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context,
                                   const grpc::ByteBuffer* request,

@@ -20,9 +20,9 @@ namespace {
 
 constexpr char kChatTemplate[] = "chat_template.jinja";
 constexpr std::array<const char*, 9> kFiles = {
-    "tokenizer.json",  "tokenizer_config.json",  "special_tokens_map.json",
-    "config.json",     "generation_config.json", "vocab.json",
-    "merges.txt",      "tokenizer.model",        "chat_template.json"};
+    "tokenizer.json", "tokenizer_config.json",  "special_tokens_map.json",
+    "config.json",    "generation_config.json", "vocab.json",
+    "merges.txt",     "tokenizer.model",        "chat_template.json"};
 constexpr int64_t kMaxFileBytes = 256 << 20;  // far below what 32 bits of a ZIP archive hold
 
 // A ZIP archive of files as they are: what reads it once gains nothing by smaller ones.
@@ -96,9 +96,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::error_code error;
   const auto size = static_cast<int64_t>(std::filesystem::file_size(path, error));
   if (error || size > kMaxFileBytes) {
-    return absl::UnavailableError(
-        absl::StrCat(path, ": ", error ? error.message() : absl::StrCat(size, " bytes exceed ",
-                                                                        kMaxFileBytes)));
+    return absl::UnavailableError(absl::StrCat(
+        path, ": ", error ? error.message() : absl::StrCat(size, " bytes exceed ", kMaxFileBytes)));
   }
   std::ifstream file(path, std::ios::binary);
   std::ostringstream content;

@@ -70,6 +70,7 @@ const std::vector<Library>& Libraries() {
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
       {"Boost", {"boost/"}, {"server/http/"}},
       {"OpenSSL", {"openssl/"}, {"server/access/", "tests/server/"}},
+      {"ZeroMQ", {"zmq"}, {"server/kv_events/"}},
       {"logging", {"spdlog/"}, {"server/log.cc"}},
       {"xgrammar", {"xgrammar/", "dlpack/", "picojson"}, {"engine/grammar/xgrammar_library.cc"}},
       {"Eigen", {"Eigen/"}, {"engine/convert/", "tests/engine/convert/"}},
