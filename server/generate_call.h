@@ -14,6 +14,7 @@
 #include "mea/v1/inference.pb.h"
 #include "server/access/authorization.h"
 #include "server/generation.h"
+#include "server/load_report.h"
 #include "server/metadata.h"
 #include "server/proto_convert.h"
 #include "server/status.h"
@@ -40,6 +41,7 @@ class GenerateCall : public Reactor,
 
   void Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer& message) {
     self_ = this->shared_from_this();
+    context_ = context;
     serving_.open_calls.Enter();
     CallInfo call = ReadCallInfo(*context);
     const absl::Status status = StartGeneration(context, message, call);
@@ -85,6 +87,7 @@ class GenerateCall : public Reactor,
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     ended_ = true;
+    AddLoadReport();
     serving_.metrics.CountRequest(code, finish_reason, Now() - arrival_);
   }
 
@@ -96,16 +99,24 @@ class GenerateCall : public Reactor,
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 
  private:
+  static std::string_view Metadata(const grpc::CallbackServerContext& context, const char* key) {
+    const auto it = context.client_metadata().find(key);
+    return it == context.client_metadata().end()
+               ? std::string_view()
+               : std::string_view(it->second.data(), it->second.size());
+  }
+
   static CallInfo ReadCallInfo(const grpc::CallbackServerContext& context) {
-    const auto& metadata = context.client_metadata();
-    const auto value = [&](const char* key) {
-      const auto it = metadata.find(key);
-      return it == metadata.end() ? std::string_view()
-                                  : std::string_view(it->second.data(), it->second.size());
-    };
-    return {.trace = ReadTraceContext(value("traceparent"), value("tracestate")),
-            .label = RequestLabel(value("x-request-id")),
+    return {.trace = ReadTraceContext(Metadata(context, "traceparent"),
+                                      Metadata(context, "tracestate")),
+            .label = RequestLabel(Metadata(context, "x-request-id")),
             .deadline = FromWallClock(absl::FromChrono(context.deadline()))};
+  }
+
+  // In the trailers, which go with the status.
+  void AddLoadReport() {
+    const auto report = LoadReport(Metadata(*context_, kLoadFormatHeader), serving_);
+    if (report) context_->AddTrailingMetadata(report->first, report->second);
   }
 
   absl::Status StartGeneration(grpc::CallbackServerContext* context,
@@ -133,7 +144,8 @@ class GenerateCall : public Reactor,
   }
 
   const absl::Time arrival_ = Now();
-  std::shared_ptr<GenerateCall> self_;  // what gRPC holds
+  grpc::CallbackServerContext* context_ = nullptr;  // gRPC's, until OnDone
+  std::shared_ptr<GenerateCall> self_;              // what gRPC holds
 };
 
 }  // namespace mea

@@ -11,6 +11,7 @@
 #include "server/field_error.h"
 #include "server/http/answer.h"
 #include "server/limits.h"
+#include "server/load_report.h"
 #include "server/openai/id.h"
 #include "server/openai/json_reader.h"
 #include "server/proto_convert.h"
@@ -273,7 +274,11 @@ std::string GenerationCall::Label() const {
 
 std::vector<std::pair<std::string, std::string>> GenerationCall::Headers() const {
   const std::string label = Label();
-  return {{"X-Request-Id", label.empty() ? id_ : label}};
+  std::vector<std::pair<std::string, std::string>> headers = {
+      {"X-Request-Id", label.empty() ? id_ : label}};
+  const std::string_view format = exchange_->request().Header(kLoadFormatHeader);
+  if (auto report = HttpLoadReport(format, serving_)) headers.push_back(*std::move(report));
+  return headers;
 }
 
 }  // namespace mea::openai

@@ -38,7 +38,7 @@ const std::vector<Direction>& Directions() {
        {"kvcache/", "kernels/tensor.h", "kernels/dtype.h", "kernels/paged_kv.h",
         "kernels/check.h"}},
       {"engine/", {"engine/", "kvcache/", "kernels/"}},
-      {"proto/", {"mea/v1/", "smg/grpc/", "vllm/grpc/"}},
+      {"proto/", {"mea/v1/", "smg/grpc/", "vllm/grpc/", "xds/"}},
       // How sizes read, how statuses travel and what this machine is are the same in all rooms;
       // what has memory is not the server's.
       {"server/",
@@ -64,7 +64,7 @@ const std::vector<Library>& Libraries() {
         "nvrtc", "driver_types.h", "vector_types.h", "device_launch_parameters.h"},
        {"kernels/cuda/", "tests/kernels/cuda/", "tests/simt/"}},
       {"gRPC and protobuf",
-       {"grpc", "google/", "mea/v1/", "smg/grpc/", "vllm/grpc/"},
+       {"grpc", "google/", "mea/v1/", "smg/grpc/", "vllm/grpc/", "xds/"},
        {"proto/", "server/", "tests/"}},
       {"OpenTelemetry", {"opentelemetry/"}, {"server/traces/", "tests/server/"}},
       {"HTTP and metrics", {"httplib", "prometheus/"}, {"server/", "tests/"}},
