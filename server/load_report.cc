@@ -66,7 +66,8 @@ std::optional<std::pair<std::string, std::string>> LoadReport(std::string_view f
 std::optional<std::pair<std::string, std::string>> HttpLoadReport(std::string_view format,
                                                                   const Serving& serving) {
   auto report = LoadReport(format, serving);
-  if (report && report->first.ends_with("-bin")) report->second = absl::Base64Escape(report->second);
+  if (report && report->first.ends_with("-bin"))
+    report->second = absl::Base64Escape(report->second);
   return report;
 }
 

@@ -16,7 +16,8 @@ namespace mea {
 // The header, or metadata, that asks: "TEXT", "JSON" or "BIN".
 inline constexpr char kLoadFormatHeader[] = "endpoint-load-metrics-format";
 
-// The trailer that answers: its name and value; nothing for a format that is none. Names that end in
+// The trailer that answers: its name and value; nothing for a format that is none. Names that end
+// in
 // "-bin" have bytes, as gRPC takes them.
 std::optional<std::pair<std::string, std::string>> LoadReport(std::string_view format,
                                                               const Serving& serving);

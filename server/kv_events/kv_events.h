@@ -59,8 +59,7 @@ class KvEvents {
 
   // Calls `on_news` after each batch, on the engine's thread, for as long as the result is held and
   // perhaps once more; it must not block.
-  [[nodiscard]] std::shared_ptr<void> Watch(std::function<void()> on_news)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  [[nodiscard]] std::shared_ptr<void> Watch(std::function<void()> on_news) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Every block there is: what a reader that knows nothing starts with. In an order in which
   // parents come before children.

@@ -117,8 +117,7 @@ absl::Status ZmqPublisher::Open() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ZmqPublisher::Socket> ZmqPublisher::OpenSocket(int type,
-                                                              const std::string& endpoint,
+absl::StatusOr<ZmqPublisher::Socket> ZmqPublisher::OpenSocket(int type, const std::string& endpoint,
                                                               bool binds,
                                                               std::string& real_endpoint) {
   Socket socket(zmq_socket(context_.get(), type));
@@ -134,8 +133,8 @@ absl::StatusOr<ZmqPublisher::Socket> ZmqPublisher::OpenSocket(int type,
                        : zmq_connect(socket.get(), endpoint.c_str());
   if (rc != 0) {
     const bool is_taken = zmq_errno() == EADDRINUSE || zmq_errno() == EADDRNOTAVAIL;
-    return ZmqStatus(
-        is_taken ? absl::StatusCode::kUnavailable : absl::StatusCode::kInvalidArgument, endpoint);
+    return ZmqStatus(is_taken ? absl::StatusCode::kUnavailable : absl::StatusCode::kInvalidArgument,
+                     endpoint);
   }
   std::array<char, 256> name{};
   size_t length = name.size();
@@ -155,8 +154,8 @@ ZmqPublisher::~ZmqPublisher() {
 
 void ZmqPublisher::Run() {
   while (!stopping_) {
-    std::array<zmq_pollitem_t, 2> items = {{{nullptr, wake_up_->fd, ZMQ_POLLIN, 0},
-                                            {replay_.get(), 0, ZMQ_POLLIN, 0}}};
+    std::array<zmq_pollitem_t, 2> items = {
+        {{nullptr, wake_up_->fd, ZMQ_POLLIN, 0}, {replay_.get(), 0, ZMQ_POLLIN, 0}}};
     zmq_poll(items.data(), replay_ ? 2 : 1, -1);
     wake_up_->Reset();
     Publish();

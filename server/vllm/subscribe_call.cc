@@ -109,8 +109,8 @@ void SubscribeCall::Append(const KvEvents::News& news) {
   const auto& state = std::get<KvEvents::State>(news);
   const std::span<const std::shared_ptr<const KvBlock>> blocks = state.blocks;
   // A batch brings no more blocks than a piece, so there have been at least as many batches.
-  const size_t count = std::max<size_t>(
-      (blocks.size() + kBlocksPerSnapshot - 1) / kBlocksPerSnapshot, 1);
+  const size_t count =
+      std::max<size_t>((blocks.size() + kBlocksPerSnapshot - 1) / kBlocksPerSnapshot, 1);
   for (size_t i = 0; i < count; ++i) {
     common::KvEventBatch to;
     to.set_sequence_number(state.number - count + 1 + i);

@@ -41,8 +41,8 @@ struct EventsWorld {
 TEST(KvEventsTest, MessagesAreThoseOfVllm) {
   EventsWorld w;
   EXPECT_EQ(w.ReadNext(), Json::parse(R"([["AllBlocksCleared"]])"));
-  w.engine.TellPrefixObserver({StoredEntry(1, 0, {1, 2}), StoredEntry(2, 1, {3, 4}),
-                               StoredEntry(3, 0, {5, 6})});
+  w.engine.TellPrefixObserver(
+      {StoredEntry(1, 0, {1, 2}), StoredEntry(2, 1, {3, 4}), StoredEntry(3, 0, {5, 6})});
   const Json stored = w.ReadNext();
   ASSERT_EQ(stored.size(), 2u);  // a chain is one event
   EXPECT_EQ(stored[0][0], "BlockStored");
