@@ -101,10 +101,12 @@ class GrpcServer final : public Server {
   }
 
  private:
-  absl::Status ListenGrpc();
-  void ObserveState();
   absl::Status ListenAdmin();
   absl::Status ListenHttp();
+  absl::Status ListenGrpc();
+  absl::Status BuildGrpc();
+  void ObserveState();
+  void Serve();
   HttpOptions OptionsOfHttp(const std::string& listen, int max_connections) const;
   void Warn(std::string_view port, std::string_view message) const;
   absl::Status PublishKvEvents();
@@ -129,6 +131,7 @@ class GrpcServer final : public Server {
       options_.certificates ? GrpcCredentials(options_.certificates)
                             : grpc::InsecureServerCredentials();
   std::unique_ptr<GrpcPort> grpc_port_;  // hands connections to grpc_
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> grpc_acceptor_;  // until Serve
   std::unique_ptr<grpc::Server> grpc_;
   std::string listen_address_;
   ServingState logged_state_ = ServingState::kServing;  // under the lock of Readiness
@@ -145,15 +148,14 @@ class GrpcServer final : public Server {
 
 absl::Status GrpcServer::Listen() {
   MEA_ASSIGN_OR_RETURN(max_connections_, ConnectionLimitsOf(MaxDescriptors()));
-  // Ports open only if all of them can, the admin port first: if one fails, nobody has been served.
   MEA_RETURN_IF_ERROR(CheckAddresses(options_));
   MEA_RETURN_IF_ERROR(ListenAdmin());
-  MEA_RETURN_IF_ERROR(ListenGrpc());
-  ObserveState();
   MEA_RETURN_IF_ERROR(ListenHttp());
+  MEA_RETURN_IF_ERROR(ListenGrpc());
+  MEA_RETURN_IF_ERROR(BuildGrpc());
   MEA_RETURN_IF_ERROR(PublishKvEvents());
   MEA_RETURN_IF_ERROR(WatchPorts());
-  watcher_ = std::thread([this] { WatchHeartbeat(); });
+  Serve();
   file_watch_.emplace(options_.certificates, options_.access, serving_.log,
                       options_.file_watch_period);
   serving_.log.Write(LogLevel::kInfo, "ready",
@@ -169,6 +171,16 @@ absl::Status GrpcServer::Listen() {
   return absl::OkStatus();
 }
 
+// No port answers before all of them listen: whoever hears that the server is ready reaches each,
+// and if one cannot be bound, nobody has been served.
+void GrpcServer::Serve() {
+  ObserveState();
+  if (grpc_) grpc_port_->Start(std::move(grpc_acceptor_));
+  if (http_) http_->Serve();
+  if (admin_) admin_->Serve();
+  watcher_ = std::thread([this] { WatchHeartbeat(); });
+}
+
 absl::Status GrpcServer::ListenGrpc() {
   if (options_.listen.empty()) return absl::OkStatus();
   absl::StatusOr<Address> address = ParseAddress(options_.listen);
@@ -178,8 +190,13 @@ absl::Status GrpcServer::ListenGrpc() {
   auto port = GrpcPort::Listen(*address, std::move(port_options));
   if (!port.ok()) return OfFlag(kListenFlag, port.status());
   grpc_port_ = *std::move(port);
-  serving_.resets.OnTooMany([this](const std::string& peer) { grpc_port_->Cut(peer); });
+  listen_address_ = address->ToString();
+  return absl::OkStatus();
+}
 
+absl::Status GrpcServer::BuildGrpc() {
+  if (!grpc_port_) return absl::OkStatus();
+  serving_.resets.OnTooMany([this](const std::string& peer) { grpc_port_->Cut(peer); });
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -187,18 +204,14 @@ absl::Status GrpcServer::ListenGrpc() {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
   watches.push_back(WatchResets(serving_.resets));
   builder.experimental().SetInterceptorCreators(std::move(watches));
-  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+  grpc_acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_);
   builder.RegisterService(&inference_);
   builder.RegisterService(&control_);
   builder.RegisterService(&vllm_engine_);
   grpc_ = builder.BuildAndStart();
-  if (!grpc_) {
-    return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be served"));
-  }
-  grpc_port_->Start(std::move(acceptor));
-  listen_address_ = address->ToString();
-  return absl::OkStatus();
+  if (grpc_) return absl::OkStatus();
+  return OfFlag(kListenFlag, absl::UnavailableError(options_.listen + ": cannot be served"));
 }
 
 void GrpcServer::ObserveState() {
@@ -240,7 +253,7 @@ absl::Status GrpcServer::ListenAdmin() {
   routes.push_back(Page("/health", [this] { return Health(); }));
   routes.push_back(std::move(metrics_page));
   auto admin =
-      HttpServer::Start(OptionsOfHttp(options_.admin, max_connections_.admin), std::move(routes));
+      HttpServer::Listen(OptionsOfHttp(options_.admin, max_connections_.admin), std::move(routes));
   if (!admin.ok()) return OfFlag(kAdminFlag, admin.status());
   admin_ = *std::move(admin);
   return absl::OkStatus();
@@ -257,7 +270,7 @@ absl::Status GrpcServer::ListenHttp() {
   for (HttpServer::Route& route : PageRoutes(serving_, history_, /*has_api=*/true)) {
     routes.push_back(std::move(route));
   }
-  auto http = HttpServer::Start(std::move(options), std::move(routes));
+  auto http = HttpServer::Listen(std::move(options), std::move(routes));
   if (!http.ok()) return OfFlag(kHttpFlag, http.status());
   http_ = *std::move(http);
   return absl::OkStatus();
@@ -358,10 +371,10 @@ void GrpcServer::ShutDown(absl::Time deadline) {
 }
 
 GrpcServer::~GrpcServer() {
+  if (!watcher_.joinable()) return;  // no request was admitted: the engine was not ours yet
   stop_watching_.Notify();
-  if (watcher_.joinable()) watcher_.join();
+  watcher_.join();
   port_watch_.reset();
-  if (!grpc_ && !http_) return;  // no request was admitted: the engine was not ours yet
   serving_.readiness.Set(ServingState::kDraining);
   serving_.engine.Drain(Now());
   ShutDown(Now());

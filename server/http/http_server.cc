@@ -73,6 +73,7 @@ class BeastServer final : public HttpServer {
   BeastServer(HttpOptions options, std::vector<Route> routes, std::string address, int listen_fd);
   ~BeastServer() override;
 
+  void Serve() override;
   const std::string& address() const override { return address_; }
   void BeginDrain() override { site_->closes_after_answers = true; }
   void Drain(absl::Time deadline) override;
@@ -119,7 +120,6 @@ BeastServer::BeastServer(HttpOptions options, std::vector<Route> routes, std::st
       }()),
       listener_(threads_[0].loop->context, listen_fd),
       pause_(threads_[0].loop->context) {
-  AwaitConnection();
   for (Thread& thread : threads_) {
     thread.thread = std::thread([loop = thread.loop.get()] { loop->context.run(); });
   }
@@ -142,6 +142,10 @@ BeastServer::~BeastServer() {
     thread.loop->context.restart();
     thread.loop->context.poll();
   }
+}
+
+void BeastServer::Serve() {
+  threads_[0].loop->Post([this] { AwaitConnection(); });
 }
 
 void BeastServer::AwaitConnection() {
@@ -254,12 +258,20 @@ void BeastServer::Drain(absl::Time deadline) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options,
-                                                              std::vector<Route> routes) {
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(HttpOptions options,
+                                                               std::vector<Route> routes) {
   MEA_ASSIGN_OR_RETURN(Address address, ParseAddress(options.listen));
-  MEA_ASSIGN_OR_RETURN(const int fd, Listen(address));
+  MEA_ASSIGN_OR_RETURN(const int fd, mea::Listen(address));
   return std::make_unique<BeastServer>(std::move(options), std::move(routes), address.ToString(),
                                        fd);
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options,
+                                                              std::vector<Route> routes) {
+  MEA_ASSIGN_OR_RETURN(std::unique_ptr<HttpServer> server,
+                       Listen(std::move(options), std::move(routes)));
+  server->Serve();
+  return server;
 }
 
 }  // namespace mea

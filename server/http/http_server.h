@@ -115,11 +115,17 @@ class HttpServer {
     std::function<std::optional<HttpAnswer>(const HttpRequest& head)> refuse = nullptr;
   };
 
-  // Listens and serves. INVALID_ARGUMENT for a bad address, UNAVAILABLE for one that cannot be
-  // bound.
+  // Listens; connections wait in the kernel until Serve. INVALID_ARGUMENT for a bad address,
+  // UNAVAILABLE for one that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(HttpOptions options,
+                                                            std::vector<Route> routes);
+  // Listens and serves.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpOptions options,
                                                            std::vector<Route> routes);
   virtual ~HttpServer() = default;  // cuts off what still runs
+
+  // Accepts connections from now on. Once.
+  virtual void Serve() = 0;
 
   virtual const std::string& address() const = 0;  // with the real port
 

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ void RawClient::Connect(const std::string& address) {
   peer.sin_family = AF_INET;
   peer.sin_port = htons(static_cast<uint16_t>(parsed->port));
   inet_pton(AF_INET, parsed->host.c_str(), &peer.sin_addr);
-  EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)), 0);
+  EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)), 0) << address;
 }
 
 bool RawClient::Send(std::string_view bytes) {
@@ -118,6 +119,11 @@ RawAnswer RawClient::Read(bool head_only) {
     answer.body = std::exchange(received_, "");
   }
   return answer;
+}
+
+bool RawClient::HasBytes(absl::Duration within) {
+  pollfd fd = {fd_, POLLIN, 0};
+  return poll(&fd, 1, static_cast<int>(absl::ToInt64Milliseconds(within))) == 1;
 }
 
 bool RawClient::AtEnd() { return received_.empty() && !Fill(); }

@@ -52,6 +52,7 @@ class RawClient {
   std::string ReadChunk();
   // What comes until the text `end` has; all of it where the connection ends.
   std::string ReadUntil(std::string_view end);
+  bool HasBytes(absl::Duration within);
   bool AtEnd();  // the server closes, and sends nothing more before
 
  private:

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
 #include "engine/clock.h"
@@ -28,6 +29,30 @@ TEST(HttpLifecycleTest, PortCanBeHadAgainAtOnce) {
     EXPECT_EQ(client.Ask("GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n").code, 200);
   }
   EXPECT_TRUE(HttpServer::Start({.listen = address}, {}).ok());
+}
+
+TEST(HttpLifecycleTest, ConnectionsWaitUntilItServes) {
+  std::atomic<bool> serves = false;
+  const auto when = [&](std::shared_ptr<HttpExchange> exchange) {
+    exchange->Send({.body = serves ? "served" : "too early"});
+    return nullptr;
+  };
+  auto server = HttpServer::Listen({.listen = "127.0.0.1:0"}, {{"GET", "/", when}});
+  ASSERT_TRUE(server.ok()) << server.status();
+  RawClient client((*server)->address());
+  ASSERT_TRUE(client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+  EXPECT_FALSE(client.HasBytes(absl::Milliseconds(50)));
+  serves = true;
+  (*server)->Serve();
+  EXPECT_EQ(client.Read().body, "served");
+}
+
+TEST(HttpLifecycleTest, AServerThatNeverServedEnds) {
+  auto server = HttpServer::Listen({.listen = "127.0.0.1:0"}, {});
+  ASSERT_TRUE(server.ok()) << server.status();
+  RawClient client((*server)->address());
+  server->reset();
+  EXPECT_TRUE(client.AtEnd());
 }
 
 TEST(HttpLifecycleTest, Ipv6IsServed) {
