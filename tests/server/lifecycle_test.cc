@@ -1,8 +1,11 @@
 // A server from its start to its end.
 #include <gmock/gmock.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +34,47 @@ TEST(LifecycleTest, EveryServiceIsServingFromTheStart) {
   std::string head;
   EXPECT_EQ(f.HttpGet("/health", &head), "SERVING\n");
   EXPECT_THAT(head, StartsWith("HTTP/1.1 200"));
+}
+
+// Called while a gRPC server of this process is built.
+std::function<void()> while_built;
+
+class WhileBuilt final : public grpc::ServerBuilderPlugin {
+ public:
+  std::string name() override { return "while_built"; }
+  void InitServer(grpc::ServerInitializer*) override {
+    if (while_built) while_built();
+  }
+  void Finish(grpc::ServerInitializer*) override {}
+  void ChangeArguments(const std::string&, void*) override {}
+};
+
+std::string FreeAddress() {
+  Address address{"127.0.0.1", 0};
+  close(*Listen(address));
+  return address.ToString();
+}
+
+TEST(LifecycleTest, NoPortAnswersBeforeAllOfThemListen) {
+  ServerFixture f;
+  const std::string listen = FreeAddress();
+  const std::string admin = FreeAddress();
+  const std::string http = FreeAddress();
+  RawClient probe;
+  grpc::ServerBuilder::InternalAddPluginFactory([]() -> std::unique_ptr<grpc::ServerBuilderPlugin> {
+    return std::make_unique<WhileBuilt>();
+  });
+  while_built = [&] {
+    for (const std::string& port : {listen, http}) RawClient().Connect(port);
+    probe.Connect(admin);
+    EXPECT_TRUE(probe.Send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_FALSE(probe.HasBytes(absl::Milliseconds(50)));
+  };
+  const auto server =
+      Server::Start({listen, admin, http, {}, "fake"}, f.engine, *f.tokenizer, f.metrics, *f.log);
+  while_built = nullptr;
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ(probe.Read().body, "SERVING\n");
 }
 
 TEST(LifecycleTest, ReadyLineNamesModelAddressesAndMemory) {
