@@ -7,6 +7,7 @@ namespace mea {
 namespace {
 
 constexpr char kFieldPayload[] = "mea/field";
+constexpr char kQuotesPayload[] = "mea/quotes";
 
 }  // namespace
 
@@ -20,6 +21,14 @@ absl::Status WithField(const absl::Status& status, std::string_view field) {
   with_field.SetPayload(kFieldPayload, absl::Cord(std::string(field)));
   return with_field;
 }
+
+absl::Status Quoting(const absl::Status& status) {
+  absl::Status quoting = status;
+  quoting.SetPayload(kQuotesPayload, absl::Cord());
+  return quoting;
+}
+
+bool Quotes(const absl::Status& status) { return status.GetPayload(kQuotesPayload).has_value(); }
 
 std::optional<std::string> FieldOf(const absl::Status& status) {
   const auto field = status.GetPayload(kFieldPayload);

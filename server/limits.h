@@ -40,6 +40,7 @@ inline constexpr int64_t kMaxHttpAnswerBytes = 32 << 20;  // of a whole answer, 
 inline constexpr int64_t kMaxInlineBodyBytes = 32 << 10;
 
 inline constexpr int kMaxRequestIdBytes = 128;
+inline constexpr int kMaxQuotedNameBytes = 256;  // of a model that is not served, in the error
 inline constexpr size_t kMaxRequestIdLabelBytes = 1024;  // of the header or metadata x-request-id
 inline constexpr size_t kMaxTraceStateBytes = 512;       // of the header or metadata tracestate
 inline constexpr int kMaxStopStrings = 16;

@@ -1,7 +1,6 @@
 #include "server/proto_convert.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
@@ -112,8 +111,10 @@ std::string RequestId(const v1::GenerateRequest& request) {
 
 absl::Status CheckModel(const std::string& model, const Serving& serving) {
   if (model.empty() || model == serving.model_name) return absl::OkStatus();
-  return absl::NotFoundError(
-      absl::StrCat("model '", model, "' is not served; '", serving.model_name, "' is"));
+  const std::string named = std::ssize(model) <= kMaxQuotedNameBytes
+                                ? absl::StrCat("model '", model, "'")
+                                : absl::StrCat("a model with a name of ", model.size(), " bytes");
+  return absl::NotFoundError(absl::StrCat(named, " is not served; '", serving.model_name, "' is"));
 }
 
 absl::StatusOr<GenerationSpec> FromProto(const v1::GenerateRequest& request, const CallInfo& call,

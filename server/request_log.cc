@@ -25,9 +25,10 @@ std::vector<LogField> FieldsOf(const GenerationSpec& spec) {
 
 std::string CodeName(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
-// Fields with free text of the client; errors about them may quote it.
-bool MayQuote(const std::string& field) {
-  return absl::StartsWith(field, "chat") || absl::StartsWith(field, "structured_output");
+// Errors about fields with free text of the client may quote it without saying so.
+bool MayQuote(const absl::Status& status, const std::string& field) {
+  return Quotes(status) || absl::StartsWith(field, "chat") ||
+         absl::StartsWith(field, "structured_output");
 }
 
 void AppendStatus(const absl::Status& status, std::vector<LogField>& fields) {
@@ -48,7 +49,7 @@ bool IsOverload(const absl::Status& status) {
 }  // namespace
 
 FailureText ToldOf(const absl::Status& status) {
-  if (const auto field = FieldOf(status); field && MayQuote(*field)) return {.field = *field};
+  if (const auto field = FieldOf(status); field && MayQuote(status, *field)) return {.field = *field};
   return {.message = std::string(status.message())};
 }
 

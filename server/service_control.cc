@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/generation.h"
+#include "server/limits.h"
 #include "server/proto_convert.h"
 #include "server/unary_answer.h"
 
@@ -58,6 +59,10 @@ grpc::ServerUnaryReactor* ControlService::Abort(grpc::CallbackServerContext* con
       [this](const auto& asked, auto&) -> absl::Status {
         const std::string& id = asked.request_id();
         if (id.empty()) return absl::InvalidArgumentError("request_id is empty");
+        if (std::ssize(id) > kMaxRequestIdBytes) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "request_id has ", id.size(), " bytes, the most is ", kMaxRequestIdBytes));
+        }
         const std::shared_ptr<Generation> generation = serving_.requests.Find(id);
         if (!generation) {
           return absl::NotFoundError(absl::StrCat("request_id '", id, "' is not in flight"));

@@ -47,7 +47,7 @@ const Json* JsonReader::Find(std::string_view name) const {
 }
 
 void JsonReader::Invalid(std::string_view name, std::string_view problem) {
-  Refuse(FieldError(PathOf(name), problem));
+  Refuse(Quoting(FieldError(PathOf(name), problem)));
 }
 
 void JsonReader::WrongType(std::string_view name, const Json& value, std::string_view expected) {

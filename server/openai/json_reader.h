@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -48,6 +47,7 @@ class JsonReader {
 
   // Refuses a field that is present but not served; empty lists, false and 0 count as absent.
   void NotServed(std::string_view name, std::string_view instead);
+  // `problem` may quote the client, `name` must not: it is logged.
   void Invalid(std::string_view name, std::string_view problem);
   void Refuse(absl::Status status) {
     if (complaint_.ok()) complaint_ = std::move(status);

@@ -18,11 +18,11 @@ void ReadLogitBias(JsonReader& reader, v1::SamplingParams& to) {
   if (biases == nullptr) return;
   for (const auto& [key, value] : biases->items()) {
     int32_t id = 0;
-    const std::string name = absl::StrCat("logit_bias[\"", key.substr(0, 32), "\"]");
     if (!absl::SimpleAtoi(key, &id)) {
-      reader.Invalid(name, "has a key that is no token id");
+      reader.Invalid("logit_bias",
+                     absl::StrCat("has the key \"", key.substr(0, 32), "\", which is no token id"));
     } else if (!value.is_number()) {
-      reader.WrongType(name, value, "a number");
+      reader.WrongType(absl::StrCat("logit_bias[\"", id, "\"]"), value, "a number");
     } else {
       (*to.mutable_logit_bias())[id] = value.get<float>();
     }

@@ -47,9 +47,8 @@ class Conversation {
         }
       }
     } else {
-      inside.Invalid("type", absl::StrCat("\"", type,
-                                          "\" is not served; message, function_call, "
-                                          "function_call_output and reasoning are"));
+      inside.WrongType("type", Json(type),
+                       "one of message, function_call, function_call_output, reasoning");
     }
   }
   void AddText(const std::string& role, const std::string& text) {

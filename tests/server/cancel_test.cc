@@ -109,6 +109,16 @@ TEST(CancelTest, AbortWithoutAnIdIsInvalid) {
             grpc::StatusCode::INVALID_ARGUMENT);
 }
 
+TEST(CancelTest, AnIdThatNoRequestMayHaveIsNotRepeated) {
+  ServerFixture f;
+  v1::AbortRequest abort;
+  abort.set_request_id(std::string(129, 'x'));
+  v1::AbortResponse response;
+  const grpc::Status status = f.control->Abort(f.Context().get(), abort, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "request_id has 129 bytes, the most is 128");
+}
+
 TEST(CancelTest, DeadlineEndsAQueuedAndARunningRequest) {
   for (const int steps : {0, 2}) {
     ServerFixture f({.automatic = false});

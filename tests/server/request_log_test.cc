@@ -7,8 +7,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "engine/clock.h"
 #include "server/field_error.h"
+#include "tests/server/http/http_fixture.h"
 #include "tests/server/server_fixture.h"
 
 namespace mea::testing {
@@ -69,6 +72,31 @@ TEST(RequestLogTest, WhatIsSaidOfAClientsOwnWordsIsNotLogged) {
   EXPECT_THAT(Containing(lines, "quince"), IsEmpty());
   EXPECT_THAT(Containing(lines, "field=chat.messages"), ElementsAre(HasSubstr("id=one")));
   EXPECT_THAT(Containing(lines, "id=two"), ElementsAre(HasSubstr("9 is outside")));
+}
+
+TEST(RequestLogTest, ABodyThatCannotBeReadIsLoggedByItsFieldAlone) {
+  ServerFixture f;
+  for (const char* body :
+       {R"({"messages": "a quince"})", R"({"messages": ["a quince"]})",
+        R"({"messages": [{"role": {"a": "quince"}}]})", R"({"prompt": {"a": "quince"}})",
+        R"({"prompt": "a", "stop": {"a": "quince"}})",
+        R"({"prompt": "a", "guided_choice": {"a": "quince"}})",
+        R"({"prompt": "a", "logit_bias": {"quince": 1}})", R"({"input": {"a": "quince"}})"}) {
+    const std::string_view text = body;
+    const std::string path = absl::StartsWith(body, "{\"messages") ? "/v1/chat/completions"
+                             : absl::StartsWith(body, "{\"input")  ? "/v1/responses"
+                                                                   : "/v1/completions";
+    const RawAnswer answer =
+        RawClient(f.server->http_address())
+            .Ask(absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: a\r\n",
+                              "Content-Length: ", text.size(), "\r\n\r\n", body));
+    EXPECT_EQ(answer.code, 400) << body;
+    EXPECT_THAT(answer.body, HasSubstr("quince")) << "the client is told";
+  }
+  const auto lines = f.StopAndReadLog();
+  EXPECT_EQ(Containing(lines, "request refused").size(), 8u);
+  EXPECT_EQ(Containing(lines, " field=").size(), 8u);
+  EXPECT_THAT(Containing(lines, "quince"), IsEmpty());
 }
 
 TEST(RequestLogTest, NoLineHoldsTextOfPromptOrAnswer) {

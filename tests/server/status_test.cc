@@ -190,6 +190,9 @@ TEST(StatusTest, UnknownModelIsNotFound) {
   request.set_model("other");
   EXPECT_EQ(f.Try(request).error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(f.Try(request).error_message(), "model 'other' is not served; 'fake' is");
+  request.set_model(std::string(300, 'm'));
+  EXPECT_EQ(f.Try(request).error_message(),
+            "a model with a name of 300 bytes is not served; 'fake' is");
   request.set_model("fake");
   EXPECT_TRUE(f.Try(request).ok());
 
