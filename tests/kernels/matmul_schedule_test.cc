@@ -45,16 +45,33 @@ TEST(MatMulScheduleTest, ThreadsHaveEqualSharesOfManyRows) {
 TEST(MatMulScheduleTest, BlocksOfManyRowsFitTheCacheAndTheKernels) {
   for (const int64_t num_rows : {17, 192, 193, 512, 513, 5000}) {
     for (const int64_t k : {64, 576, 1536, 8192}) {
-      const ManyRowsCut cut = CutManyRows(num_rows, Projections({1000}, k), kKernels, 2);
-      const int64_t rows = CeilDiv(num_rows, cut.row_blocks);
-      EXPECT_GT(cut.row_blocks, 0);
-      EXPECT_LE(rows, kKernels.most_rows);
-      EXPECT_TRUE(rows <= kPanelRows || rows * k * 2 <= 384 << 10) << rows << " rows of " << k;
-      EXPECT_GT(cut.outs, 0);
-      EXPECT_LE(cut.outs, kKernels.many_outs);
-      EXPECT_EQ(cut.outs % kPanelOuts, 0);
+      for (const int num_threads : {1, 2}) {
+        const ManyRowsCut cut =
+            CutManyRows(num_rows, Projections({1000}, k), kKernels, num_threads);
+        const int64_t rows = CeilDiv(num_rows, cut.row_blocks);
+        EXPECT_GT(cut.row_blocks, 0);
+        EXPECT_LE(rows, kKernels.most_rows);
+        EXPECT_TRUE(rows <= kPanelRows || rows * k * 2 <= 384 << 10) << rows << " rows of " << k;
+        EXPECT_GT(cut.outs, 0);
+        EXPECT_LE(cut.outs, kKernels.many_outs);
+        EXPECT_EQ(cut.outs % kPanelOuts, 0);
+      }
     }
   }
+}
+
+TEST(MatMulScheduleTest, StreamedWeightsAreTwoBlocksAThreadUpToABound) {
+  EXPECT_EQ(StreamedOuts(576, 2, 4), 144);
+  EXPECT_EQ(StreamedOuts(1000, 2, 12), 252);    // whole units
+  EXPECT_EQ(StreamedOuts(3, 8, 4), 4);          // one at least
+  EXPECT_EQ(StreamedOuts(100'000, 2, 4), 516);  // the bound
+  EXPECT_EQ(StreamedOuts(100'000, 2, 16), 512);
+}
+
+TEST(MatMulScheduleTest, RowsArePackedInMoreSharesTheFewerBlocksThereAre) {
+  EXPECT_EQ(PackShares(480, 1), 20);
+  EXPECT_EQ(PackShares(480, 4), 5);
+  EXPECT_EQ(PackShares(17, 1), 1);
 }
 
 TEST(MatMulScheduleTest, SharesOfPackedRowsAreEveryGroupOnce) {
