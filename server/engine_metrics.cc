@@ -1,7 +1,5 @@
 #include "server/engine_metrics.h"
 
-#include <utility>
-
 #include "server/family_writer.h"
 #include "server/ratio.h"
 

@@ -2,7 +2,6 @@
 
 #include <functional>
 #include <string_view>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"

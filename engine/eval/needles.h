@@ -35,7 +35,6 @@ struct NeedleScore {
   int answers = 0;
   int right = 0;    // numbers whose every token was the likeliest
   double nats = 0;  // sum of -log p over all numbers
-  double recall() const { return static_cast<double>(right) / answers; }
   double nats_per_answer() const { return nats / answers; }
 };
 

@@ -3,7 +3,6 @@
 #include <optional>
 #include <string>
 
-#include "absl/status/status.h"
 #include "server/bench/cache_watch.h"
 #include "server/bench/measurement.h"
 

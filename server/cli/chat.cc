@@ -9,9 +9,9 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "engine/clock.h"
 #include "kernels/human_bytes.h"
 #include "kernels/status_macros.h"

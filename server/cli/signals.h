@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <string>
-#include <thread>
 
 #include "server/notification.h"
 

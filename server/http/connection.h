@@ -4,7 +4,6 @@
 #include <boost/system/error_code.hpp>
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "server/mailbox.h"
 #include "server/openai/json.h"
 

@@ -1,4 +1,3 @@
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/status_macros.h"
