@@ -1,6 +1,6 @@
 #pragma once
 
-// The emulated device as a test sees it: what it is, and what is to go wrong.
+// The emulated devices as a test sees them, all alike: what they are, and what is to go wrong.
 
 #include <cuda_runtime_api.h>
 
@@ -13,7 +13,7 @@ struct MachineOptions {
   int num_sms = 4;
   int major = 9;  // compute capability: 9.0 or 8.0
   int minor = 0;
-  int64_t memory_bytes = int64_t{1} << 30;
+  int64_t memory_bytes = int64_t{1} << 30;  // of each
   int num_devices = 1;
   // Orders of threads and blocks follow from it and from the number of the launch.
   uint64_t seed = 1;
@@ -30,14 +30,14 @@ void SetSeed(uint64_t seed);
 void FailCall(int64_t countdown, cudaError_t error);
 int64_t NumCalls();
 // The `countdown`-th kernel run from now fails as a kernel that touched a wrong address does:
-// that call and all later ones return `error` from the next synchronisation on.
+// its device's calls return `error` from the next synchronisation on. Other devices work on.
 void FailKernel(int64_t countdown, cudaError_t error);
 int64_t NumKernels();
 
 // Allocations of cudaMalloc and cudaMallocHost not yet freed, and the streams, events and graphs
 // not yet destroyed.
 int64_t NumLiveObjects();
-int64_t DeviceBytesInUse();
+int64_t DeviceBytesInUse(int device = 0);
 
 // ---- For the device headers.
 

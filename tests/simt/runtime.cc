@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "tests/simt/stream.h"
 
@@ -82,7 +83,7 @@ cudaError_t CopyAsync(Runtime& r, const Rows& rows, cudaMemcpyKind kind, cudaStr
       if (from_device) rows.PoisonDestination();
     } else {
       r.Drain(queue);
-      return r.sticky_error;
+      return r.sticky_errors[queue.device];
     }
   }
   return cudaSuccess;
@@ -128,7 +129,7 @@ cudaError_t cudaGetLastError() {
   Runtime& r = Runtime::Get();
   const Lock lock(r.mutex);
   const cudaError_t error = r.last_error;
-  r.last_error = r.sticky_error;
+  r.last_error = r.sticky_errors[Runtime::CurrentDevice()];
   return error;
 }
 
@@ -144,15 +145,20 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return r.Return(*count == 0 ? cudaErrorNoDevice : cudaSuccess);
 }
 
+// The errors are those of the device that is chosen, even where it is lost.
 cudaError_t cudaSetDevice(int device) {
-  MEA_SIMT_ENTER(r);
-  const bool known = device >= 0 && device < r.options.num_devices;
-  return r.Return(known ? cudaSuccess : cudaErrorInvalidDevice);
+  Runtime& r = Runtime::Get();
+  const Lock lock(r.mutex);
+  if (device < 0 || device >= r.options.num_devices) return r.Return(cudaErrorInvalidDevice);
+  const int before = std::exchange(Runtime::CurrentDevice(), device);
+  const cudaError_t error = r.Enter();
+  if (error != cudaSuccess && error != r.sticky_errors[device]) Runtime::CurrentDevice() = before;
+  return error;
 }
 
 cudaError_t cudaGetDevice(int* device) {
   MEA_SIMT_ENTER(r);
-  *device = 0;
+  *device = Runtime::CurrentDevice();
   return cudaSuccess;
 }
 
@@ -214,7 +220,7 @@ cudaError_t cudaDeviceSynchronize() {
   MEA_SIMT_ENTER(r);
   if (const cudaError_t error = r.RefuseInCapture()) return error;
   r.DrainAll();
-  return r.sticky_error;
+  return r.sticky_errors[Runtime::CurrentDevice()];
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -226,7 +232,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(ve
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   MEA_SIMT_ENTER(r);
   *total_bytes = static_cast<size_t>(r.options.memory_bytes);
-  *free_bytes = *total_bytes - static_cast<size_t>(r.memory.device_bytes());
+  *free_bytes = *total_bytes - static_cast<size_t>(r.memory.device_bytes(Runtime::CurrentDevice()));
   return cudaSuccess;
 }
 
@@ -235,10 +241,11 @@ cudaError_t cudaMalloc(void** device, size_t bytes) {
   if (const cudaError_t error = r.RefuseInCapture()) return error;
   *device = nullptr;
   if (bytes == 0) return cudaSuccess;
-  if (r.memory.device_bytes() + static_cast<int64_t>(bytes) > r.options.memory_bytes) {
+  const int current = Runtime::CurrentDevice();
+  if (r.memory.device_bytes(current) + static_cast<int64_t>(bytes) > r.options.memory_bytes) {
     return r.Return(cudaErrorMemoryAllocation);
   }
-  *device = r.memory.Allocate(MemoryKind::kDevice, static_cast<int64_t>(bytes));
+  *device = r.memory.Allocate(MemoryKind::kDevice, static_cast<int64_t>(bytes), current);
   return r.Return(*device == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
@@ -280,6 +287,23 @@ cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_
   return CopyAsync(r, {to, to_pitch, from, from_pitch, width, height}, kind, stream);
 }
 
+cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
+                                size_t bytes, cudaStream_t stream) {
+  MEA_SIMT_ENTER(r);
+  if (!r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
+  if (bytes == 0) return cudaSuccess;
+  const auto size = static_cast<int64_t>(bytes);
+  if (!r.memory.IsOn(to_device, to, size) || !r.memory.IsOn(from_device, from, size)) {
+    return r.Return(cudaErrorInvalidValue);
+  }
+  r.Push(r.StreamOf(stream), {.run = [=, &r] {
+           const mea::simt::Allocations::Access both(r.memory,
+                                                     mea::simt::Allocations::Access::kAll);
+           std::memmove(to, from, bytes);
+         }});
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   MEA_SIMT_ENTER(r);
   if (const cudaError_t error = r.RefuseInCapture()) return error;
@@ -287,7 +311,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
     return error;
   }
   r.Drain(r.default_stream);
-  return r.sticky_error;
+  return r.sticky_errors[r.default_stream.device];
 }
 
 cudaError_t cudaMemsetAsync(void* device, int value, size_t bytes, cudaStream_t stream) {

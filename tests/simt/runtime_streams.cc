@@ -17,6 +17,7 @@ using Lock = std::lock_guard<std::recursive_mutex>;
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   MEA_SIMT_ENTER(r);
   *stream = new CUstream_st;
+  (*stream)->device = Runtime::CurrentDevice();
   (*stream)->blocking = (flags & cudaStreamNonBlocking) == 0;
   r.streams.insert(*stream);
   return cudaSuccess;
@@ -42,7 +43,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (const cudaError_t error = r.RefuseInCapture()) return error;
   if (!r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
   r.Drain(r.StreamOf(stream));
-  return r.sticky_error;
+  return r.sticky_errors[r.StreamOf(stream).device];
 }
 
 // Work may run at any time; asking is such a time.
@@ -55,6 +56,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   MEA_SIMT_ENTER(r);
   *event = new CUevent_st;
+  (*event)->device = Runtime::CurrentDevice();
   ++r.num_events;
   return cudaSuccess;
 }
@@ -79,6 +81,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   MEA_SIMT_ENTER(r);
   if (event == nullptr || !r.Knows(stream)) return r.Return(cudaErrorInvalidResourceHandle);
   CUstream_st& queue = r.StreamOf(stream);
+  if (event->device != queue.device) return r.Return(cudaErrorInvalidResourceHandle);
   // Forked captures are not modelled.
   if (queue.capture != nullptr) return r.Return(cudaErrorStreamCaptureUnsupported);
   r.Push(queue, {.run = [event] { event->time = std::chrono::steady_clock::now(); }});
@@ -102,7 +105,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (const cudaError_t error = r.RefuseInCapture()) return error;
   if (event == nullptr) return r.Return(cudaErrorInvalidResourceHandle);
   if (r.Knows(event->stream)) r.Drain(r.StreamOf(event->stream), event->position);
-  return r.sticky_error;
+  return r.sticky_errors[event->device];
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }

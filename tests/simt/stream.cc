@@ -27,13 +27,18 @@ Runtime& Runtime::Get() {
   return runtime;
 }
 
+int& Runtime::CurrentDevice() {
+  thread_local int device = 0;
+  return device;
+}
+
 cudaError_t Runtime::Enter() {
   ++num_calls;
   if (fail_call_in > 0 && --fail_call_in == 0) {
     fail_call_in = -1;
     return Return(injected_call_error);
   }
-  return sticky_error;
+  return sticky_errors[CurrentDevice()];
 }
 
 cudaError_t Runtime::Return(cudaError_t error) {
@@ -79,13 +84,13 @@ void Runtime::Push(CUstream_st& stream, MeaSimtWork work) {
 
 void Runtime::Drain(CUstream_st& stream, int64_t position) {
   if (stream.num_done >= position) return;
-  const Allocations::Access access(memory);
+  const Allocations::Access access(memory, stream.device);
   while (stream.num_done < position) {
     MeaSimtWork work = std::move(stream.queue.front());
     stream.queue.pop_front();
     ++stream.num_done;
     // Nothing happens any more on a lost device.
-    if (sticky_error != cudaSuccess) continue;
+    if (sticky_errors[stream.device] != cudaSuccess) continue;
     if (work.run != nullptr) {
       work.run();
     } else {
@@ -99,7 +104,7 @@ void Runtime::RunKernel(CUstream_st& stream, Work work, int64_t position) {
   ++num_kernels;
   const std::unique_ptr<GridRun> ahead = std::move(stream.head);
   if (fail_kernel_in > 0 && --fail_kernel_in == 0) {
-    sticky_error = last_error = injected_kernel_error;
+    sticky_errors[stream.device] = last_error = injected_kernel_error;
     return;
   }
   const auto make_run = [&](const Work& kernel, int64_t number) {
@@ -121,7 +126,7 @@ void Runtime::RunKernel(CUstream_st& stream, Work work, int64_t position) {
     stream.head = make_run(next, num_kernels + 1);
     stream.head->RunAhead();
   });
-  if (const void* start = memory.FindOverrun()) {
+  if (const void* start = memory.FindOverrun(stream.device)) {
     std::fprintf(stderr, "simt: kernel %lld wrote beside the allocation at %p\n",
                  static_cast<long long>(num_kernels), start);
     std::abort();
@@ -140,12 +145,13 @@ void Runtime::DrainAll() {
 void ResetMachine(const MachineOptions& options) {
   Runtime& runtime = Runtime::Get();
   const Lock lock(runtime.mutex);
-  MEA_CHECK(NumLiveObjects() == 0);
+  MEA_CHECK(NumLiveObjects() == 0 && options.num_devices <= kMaxDevices);
   runtime.options = options;
   if (options.seed == MachineOptions{}.seed) runtime.options.seed = DefaultSeed(options.seed);
   runtime.num_calls = runtime.num_kernels = 0;
   runtime.fail_call_in = runtime.fail_kernel_in = -1;
-  runtime.last_error = runtime.sticky_error = cudaSuccess;
+  runtime.last_error = cudaSuccess;
+  runtime.sticky_errors.fill(cudaSuccess);
 }
 
 const MachineOptions& Machine() { return Runtime::Get().options; }
@@ -175,7 +181,7 @@ int64_t NumLiveObjects() {
          runtime.num_events + runtime.num_graphs;
 }
 
-int64_t DeviceBytesInUse() { return Runtime::Get().memory.device_bytes(); }
+int64_t DeviceBytesInUse(int device) { return Runtime::Get().memory.device_bytes(device); }
 
 static cudaError_t EnqueueWork(cudaStream_t stream, Work work) {
   Runtime& runtime = Runtime::Get();
@@ -201,6 +207,10 @@ cudaError_t LaunchKernel(const KernelLaunch& launch, std::function<void()> body)
   int shared_limit = 0;
   cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
   if (!fits) return runtime.Return(cudaErrorInvalidConfiguration);
+  if (runtime.Knows(launch.stream) &&
+      runtime.StreamOf(launch.stream).device != Runtime::CurrentDevice()) {
+    return runtime.Return(cudaErrorInvalidResourceHandle);
+  }
   if (launch.shared_bytes < 0 || launch.shared_bytes > shared_limit) {
     return runtime.Return(cudaErrorInvalidValue);
   }

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -37,6 +38,7 @@ struct CUgraphExec_st {
   std::vector<MeaSimtWork> work;
 };
 struct CUstream_st {
+  int device = 0;
   std::deque<MeaSimtWork> queue;
   int64_t num_queued = 0;  // ever
   int64_t num_done = 0;    // ever
@@ -48,6 +50,7 @@ struct CUstream_st {
   bool capture_invalid = false;
 };
 struct CUevent_st {
+  int device = 0;
   cudaStream_t stream = nullptr;  // where it was recorded last
   int64_t position = 0;           // in that stream, counted as num_queued
   std::chrono::steady_clock::time_point time;
@@ -55,16 +58,18 @@ struct CUevent_st {
 
 namespace mea::simt {
 
-// One emulated device. All of it under one mutex; kernels run under it too.
+// The emulated devices. All of it under one mutex; kernels run under it too.
 struct Runtime {
   static Runtime& Get();
+  // The calling thread's device.
+  static int& CurrentDevice();
 
-  // Counts a call and gives the error it must return at once, if any.
+  // Counts a call and gives the error it must return at once, if any: the current device's.
   cudaError_t Enter();
   // Remembers an error for cudaGetLastError.
   cudaError_t Return(cudaError_t error);
 
-  // The default stream has no object of its own at the interface.
+  // The default stream has no object of its own at the interface. It is device 0's.
   CUstream_st& StreamOf(cudaStream_t stream) { return stream ? *stream : default_stream; }
   bool Knows(cudaStream_t stream) const { return !stream || streams.contains(stream); }
   bool IsCapturing() const;
@@ -92,7 +97,7 @@ struct Runtime {
   cudaError_t injected_call_error = cudaSuccess;
   cudaError_t injected_kernel_error = cudaSuccess;
   cudaError_t last_error = cudaSuccess;
-  cudaError_t sticky_error = cudaSuccess;  // the device is lost
+  std::array<cudaError_t, kMaxDevices> sticky_errors{};  // of devices that are lost
 };
 
 }  // namespace mea::simt
