@@ -26,6 +26,7 @@ void CopyRows(const CopyArgs& args) {
 void Backend::DoUpload(const CopyArgs& args) { CopyRows(args); }
 void Backend::DoDownload(const CopyArgs& args) { CopyRows(args); }
 void Backend::DoCopy(const CopyArgs& args) { CopyRows(args); }
+void Backend::DoReceive(const ReceiveArgs& args) { CopyRows({.from = args.from, .to = args.to}); }
 
 void Backend::DoPrepareAndAppend(const PrepareAndAppendArgs& args) {
   DoPrepareQueries(args.queries);

@@ -73,6 +73,13 @@ class Backend {
   // Copies within the device, likewise; ordered with the ops, but no part of a forward pass. Forks
   // pages of the cache; its rate is the roofline that others are measured by.
   void Copy(const CopyArgs& args) { Call("Copy", args, &Backend::DoCopy); }
+  // Copies from another back end of this kind: behind all of the sender's ops so far, before its
+  // later ones, and in order with this one's. Outside of Run. A sender that has failed makes this
+  // one fail.
+  void Receive(const ReceiveArgs& args) { Call("Receive", args, &Backend::DoReceive); }
+  // On a device, where Embed looks for the rows of the last Sample: at a fixed place from Prepare
+  // on. Empty on the host, where callers know what was drawn.
+  virtual TensorView drawn() const { return {}; }
 
   // Runs `ops`, which calls ops of this back end and nothing else. A device may keep them as a
   // graph under `key` and launch the graph at the next call with the same key, without calling
@@ -142,6 +149,7 @@ class Backend {
   virtual void DoUpload(const CopyArgs& args);
   virtual void DoDownload(const CopyArgs& args);
   virtual void DoCopy(const CopyArgs& args);
+  virtual void DoReceive(const ReceiveArgs& args);
   virtual void DoEmbed(const EmbedArgs& args) = 0;
   virtual void DoRmsNorm(const RmsNormArgs& args) = 0;
   virtual void DoAddRmsNorm(const AddRmsNormArgs& args) = 0;

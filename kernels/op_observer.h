@@ -13,12 +13,14 @@
 namespace mea {
 
 // The arguments of one op, whichever.
-using OpArgs = std::variant<
-    const EmbedArgs*, const RmsNormArgs*, const AddRmsNormArgs*, const NormRowsArgs*,
-    const MatMulArgs*, const GatedActivationArgs*, const MoeArgs*, const SigmoidGateArgs*,
-    const MixHeadsArgs*, const GatherRowsArgs*, const ComputeRopeArgs*, const PrepareQueriesArgs*,
-    const AppendKvArgs*, const PrepareAndAppendArgs*, const PagedAttentionArgs*,
-    const InterleavedAttentionArgs*, const SampleArgs*, const TokenLogprobsArgs*, const CopyArgs*>;
+using OpArgs =
+    std::variant<const EmbedArgs*, const RmsNormArgs*, const AddRmsNormArgs*, const NormRowsArgs*,
+                 const MatMulArgs*, const GatedActivationArgs*, const MoeArgs*,
+                 const SigmoidGateArgs*, const MixHeadsArgs*, const GatherRowsArgs*,
+                 const ComputeRopeArgs*, const PrepareQueriesArgs*, const AppendKvArgs*,
+                 const PrepareAndAppendArgs*, const PagedAttentionArgs*,
+                 const InterleavedAttentionArgs*, const SampleArgs*, const TokenLogprobsArgs*,
+                 const CopyArgs*, const ReceiveArgs*>;
 
 // One call of an op.
 struct OpCall {

@@ -96,7 +96,20 @@ absl::Status CudaBackend::DoWaitEvent(int64_t event) {
   return status;
 }
 
+void CudaBackend::DoReceive(const ReceiveArgs& args) {
+  MEA_CHECK(args.sender->device() == Device::kCuda && !in_run_);
+  Runtime& sender = *static_cast<CudaBackend*>(args.sender)->runtime_;
+  Op("Receive", [&] { runtime_->Receive(sender, args.from, args.to); });
+}
+
 // ---- Sampling.
+
+TensorView CudaBackend::drawn() const {
+  return TensorView::Dense(
+      samples_->drawn(), DType::kI32,
+      {samples_->max_rows(), static_cast<int64_t>(sizeof(SampledToken) / sizeof(int32_t))},
+      Device::kCuda);
+}
 
 void CudaBackend::DoSample(const SampleArgs& args) {
   MEA_CHECK(!device_scratch_.view().empty());  // Prepare comes first

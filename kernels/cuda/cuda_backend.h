@@ -50,6 +50,7 @@ class CudaBackend final : public Backend {
   int PaddedRows(int num_rows) const override;
   bool learns_from_first_steps() const override { return options_.search_products; }
   int64_t RecordEvent() override;
+  TensorView drawn() const override;
 
  private:
   void DoUpload(const CopyArgs& args) override {
@@ -64,6 +65,7 @@ class CudaBackend final : public Backend {
     MEA_CHECK(args.from.device == Device::kCuda && args.to.device == Device::kCuda);
     Op("Copy", [&] { runtime_->Copy(args.from, args.to, cudaMemcpyDeviceToDevice); });
   }
+  void DoReceive(const ReceiveArgs& args) override;
   void DoEmbed(const EmbedArgs& args) override;
   void DoRmsNorm(const RmsNormArgs& args) override;
   void DoAddRmsNorm(const AddRmsNormArgs& args) override;

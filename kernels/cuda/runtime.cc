@@ -45,6 +45,7 @@ absl::Status Runtime::Start() {
   for (cudaEvent_t& event : events_) {
     Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   }
+  Check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming));
   return status_;
 }
 
@@ -52,6 +53,7 @@ Runtime::~Runtime() {
   for (cudaEvent_t event : events_) {
     if (event != nullptr) cudaEventDestroy(event);
   }
+  if (order_ != nullptr) cudaEventDestroy(order_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
@@ -155,6 +157,21 @@ void Runtime::Copy(TensorView from, TensorView to, cudaMemcpyKind kind) {
     Check(cudaMemcpy2DAsync(to.data, to.stride[0] * size, from.data, from.stride[0] * size,
                             from.shape[1] * size, from.shape[0], kind, stream_));
   }
+}
+
+void Runtime::GoBefore(Runtime& other) {
+  if (Begin("Receive")) Check(cudaEventRecord(order_, stream_));
+  // Takes the event as it is now: it may be recorded again at once.
+  if (ok() && other.Begin("Receive")) other.Check(cudaStreamWaitEvent(other.stream_, order_, 0));
+}
+
+void Runtime::Receive(Runtime& sender, TensorView from, TensorView to) {
+  sender.GoBefore(*this);
+  if (!sender.ok()) Fail(std::string(sender.status().message()));
+  const int64_t bytes = from.num_elements() * DTypeSize(from.dtype);
+  if (!Begin("Receive") || bytes == 0) return;
+  Check(cudaMemcpyPeerAsync(to.data, device_, from.data, sender.device_, bytes, stream_));
+  GoBefore(sender);
 }
 
 }  // namespace mea::cuda

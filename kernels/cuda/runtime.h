@@ -56,6 +56,8 @@ class Runtime {
   bool CopyBytes(const void* from, void* to, int64_t bytes, cudaMemcpyKind kind);
   // Both have one shape and dtype; matrices may have any row stride, everything else is dense.
   void Copy(TensorView from, TensorView to, cudaMemcpyKind kind);
+  // Dense memory of another runtime's device, as Backend::Receive copies it.
+  void Receive(Runtime& sender, TensorView from, TensorView to);
 
   cudaStream_t stream() const { return stream_; }
   int device() const { return device_; }
@@ -68,13 +70,16 @@ class Runtime {
   Runtime(int device, bool synchronous) : device_(device), synchronous_(synchronous) {}
   absl::Status Start();
   absl::Status OutOfMemory(std::string_view what, int64_t bytes) const;
+  // What is in this stream so far comes before all that `other` does from now on.
+  void GoBefore(Runtime& other);
 
   const int device_;
   const bool synchronous_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, 2> events_{};
-  bool makes_graph_ = false;  // ops go into a graph: nothing may wait or allocate
-  std::string_view op_;       // string literals alone
+  cudaEvent_t order_ = nullptr;  // of GoBefore
+  bool makes_graph_ = false;     // ops go into a graph: nothing may wait or allocate
+  std::string_view op_;          // string literals alone
   absl::Status status_;
   BackendCounters counters_;
 };

@@ -50,7 +50,8 @@ class SampleQueue {
   // Call it after waiting for the stream, without an error, up to the last op that used the slot.
   void Collect(int slot);
   // What the last Sample drew, on the device; fixed from set_scratch on.
-  const SampledToken* drawn() const { return scratch_.device.tokens; }
+  SampledToken* drawn() const { return scratch_.device.tokens; }
+  int max_rows() const { return scratch_.max_rows; }
 
  private:
   // Where pending results go; at most one of them is not empty.

@@ -104,4 +104,13 @@ void Check(const CopyArgs& args, ActivationDTypes /*dtypes*/) {
 // Moves inputs and results only, so it is not part of the least work of a step.
 OpCost Cost(const CopyArgs& /*args*/, ActivationDTypes /*dtypes*/) { return {}; }
 
+void Check(const ReceiveArgs& args, ActivationDTypes /*dtypes*/) {
+  const auto& [sender, from, to] = args;
+  MEA_CHECK(sender != nullptr && from.device == to.device);
+  MEA_CHECK(from.rank == to.rank && from.shape == to.shape && from.dtype == to.dtype);
+  MEA_CHECK(from.is_dense() && to.is_dense());
+}
+// Small: rows of the residual, once a device.
+OpCost Cost(const ReceiveArgs& /*args*/, ActivationDTypes /*dtypes*/) { return {}; }
+
 }  // namespace mea

@@ -7,6 +7,8 @@
 
 namespace mea {
 
+class Backend;
+
 // out[i] = scale * table[ids[i]]. On a device an id of -1 - j stands for the token that row j of
 // the last Sample drew, so that a step can be launched before the host knows the tokens of the one
 // before.
@@ -105,5 +107,14 @@ struct CopyArgs {
 };
 void Check(const CopyArgs& args, ActivationDTypes dtypes);
 OpCost Cost(const CopyArgs& args, ActivationDTypes dtypes);
+
+// From another back end's memory; both dense, of one shape and dtype.
+struct ReceiveArgs {
+  Backend* sender = nullptr;  // of the receiver's kind
+  TensorView from;            // the sender's
+  TensorView to;
+};
+void Check(const ReceiveArgs& args, ActivationDTypes dtypes);
+OpCost Cost(const ReceiveArgs& args, ActivationDTypes dtypes);
 
 }  // namespace mea

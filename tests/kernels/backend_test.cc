@@ -33,6 +33,7 @@ class EveryOp {
     backend_.Upload(matrix, Rows());
     backend_.Download(matrix, Rows());
     backend_.Copy({.from = matrix, .to = Rows()});
+    backend_.Receive({.sender = &backend_, .from = matrix, .to = Rows()});
     backend_.Embed({.table = Wide32({2, 2}), .ids = ids, .out = Rows()});
     backend_.RmsNorm({.x = matrix, .gain = gain, .out = Rows()});
     backend_.AddRmsNorm({.delta = Rows(), .residual = matrix, .gain = gain, .out = Rows()});
