@@ -45,6 +45,8 @@ void Batch::PadTo(int num_rows) {
   for (Group& group : groups_) group.page_table.resize(int64_t{num_rows} * max_pages_, 0);
 }
 
+int Batch::num_drawn_rows() const { return std::max(0, -std::ranges::min(token_ids_)); }
+
 void Batch::AppendSequence(const ScheduledChunk& chunk, int page_size) {
   const Sequence& sequence = *chunk.sequence;
   for (int position = chunk.begin; position < chunk.end(); ++position) {

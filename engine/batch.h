@@ -20,6 +20,8 @@ class Batch {
   // Pads a step of single rows to `num_rows` rows; the padding sees nothing and stores nothing.
   void PadTo(int num_rows);
 
+  // Rows of the step before whose draws this one embeds: the most that any token names.
+  int num_drawn_rows() const;
   // Every sequence has one row.
   bool is_decode() const { return num_tokens() == num_seqs(); }
 

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
@@ -24,8 +25,13 @@ struct DeviceDefaults {
 const DeviceDefaults& DefaultsOf(Device device);
 // INVALID_ARGUMENT, naming the flag, where the device cannot have pages of so many tokens.
 absl::Status CheckPageSize(int page_size, Device device);
-// INVALID_ARGUMENT unless it is "auto", "cpu" or "cuda".
-absl::Status CheckDeviceName(const std::string& device);
+// What --device says: "auto", "cpu", "cuda" (the first GPU), "cuda:1", or several as "cuda:0,1".
+struct DeviceChoice {
+  std::string kind;             // "auto", "cpu", "cuda"
+  std::vector<int> gpus = {0};  // as the driver counts them, in the order of the layers
+};
+// INVALID_ARGUMENT for anything else.
+absl::StatusOr<DeviceChoice> ParseDevice(const std::string& device);
 
 // The part of a device's memory that an engine may use.
 int64_t MemoryShare(int64_t total_bytes, double utilization);
@@ -36,17 +42,19 @@ struct CpuThreads {
   std::string affinity = "auto";
 };
 
-struct OpenedBackend {
-  std::unique_ptr<Backend> backend;
-  ThreadPlan threads;  // on a GPU, none
-  std::string name;    // of the GPU; empty on the CPU
-  std::string note;    // only for "auto": why it is not the GPU; empty if this build has no CUDA
+struct OpenedBackends {
+  std::vector<std::unique_ptr<Backend>> backends;
+  ThreadPlan threads;     // on a GPU, none
+  std::vector<int> gpus;  // numbers of the GPUs, and their names; empty on the CPU
+  std::string name;
+  std::string note;  // only for "auto": why it is not the GPU; empty if this build has no CUDA
 };
 
-// `device` is "cpu", "cuda", or "auto": the GPU if there is one, else the CPU. INVALID_ARGUMENT for
-// any other, and for threads that cannot be; for "cuda" what OpenCudaBackend says.
-absl::StatusOr<OpenedBackend> OpenBackend(const std::string& device, const CpuThreads& threads,
-                                          const CudaOptions& cuda = {});
+// For `device` as ParseDevice reads it; "auto": the first GPU if there is one, else the CPU.
+// INVALID_ARGUMENT for any other, for threads that cannot be, and for GPUs that are not alike; for
+// "cuda" what OpenCudaBackend says.
+absl::StatusOr<OpenedBackends> OpenBackends(const std::string& device, const CpuThreads& threads,
+                                            const CudaOptions& cuda = {});
 
 // "auto", "general", "mma" or "wgmma".
 absl::StatusOr<CudaDecodeKernel> ParseDecodeKernel(const std::string& name);

@@ -22,8 +22,10 @@ namespace mea {
 // If a field is 0 or "auto", the device decides: engine/device.h.
 struct EngineOptions {
   std::string model_dir;
-  std::string device = "auto";  // "auto", "cpu", "cuda"
-  std::string device_name;      // as resolved: the GPU's, empty on the CPU
+  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:1", "cuda:0,1"; see ParseDevice
+  std::vector<int>
+      gpus;  // as resolved: their numbers, in the order of the layers; empty on the CPU
+  std::string device_name;  // as resolved: of the GPU or GPUs, empty on the CPU
   std::string device_note;  // as resolved: why "auto" did not choose the GPU, if there is a reason
   std::vector<std::string> warnings;  // as resolved: Checkpoint::warnings, and of the weight cache
   // Random weights instead of the checkpoint's: model_dir needs only a config.json.
@@ -60,15 +62,27 @@ struct EngineOptions {
   bool prefix_cache = true;         // prompts share the computed cache of a common beginning
 };
 
-// Bytes by purpose, as planned at start.
+// What one GPU has of a model.
+struct DeviceShare {
+  int gpu = 0;  // its number
+  int num_layers = 0;
+  int64_t weights_bytes = 0;
+  int64_t kv_cache_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t scratch_bytes = 0;
+  int64_t graphs_bytes = 0;
+};
+
+// Bytes by purpose, as planned at start; of all devices together.
 struct MemoryPlan {
   int64_t weights_bytes = 0;
   int64_t kv_cache_bytes = 0;
   int64_t kv_cache_bytes_uncompressed = 0;  // of the same tokens, all virtual heads in BF16
   int64_t workspace_bytes = 0;
-  int64_t scratch_bytes = 0;  // of the back end
-  int64_t max_sequences = 0;  // of max_context tokens that the cache holds
-  int64_t graphs_bytes = 0;   // set aside for a device's graphs of decode steps, an estimate
+  int64_t scratch_bytes = 0;         // of the back end
+  int64_t max_sequences = 0;         // of max_context tokens that the cache holds
+  int64_t graphs_bytes = 0;          // set aside for a device's graphs of decode steps, an estimate
+  std::vector<DeviceShare> devices;  // in the order of their layers; empty on the CPU
 };
 
 // One sequence in flight, a completion of a request.

@@ -39,7 +39,7 @@ EngineCore::~EngineCore() {
   FinishAll(absl::CancelledError("the engine stopped"));
   Deliver();
   // Steps in flight may still write into this memory.
-  if (num_steps_in_flight_ > 0) (void)model_->backend().Synchronize();
+  if (num_steps_in_flight_ > 0) (void)model_->Synchronize();
 }
 
 RequestLimits EngineCore::request_limits() const {
@@ -95,9 +95,8 @@ bool EngineCore::Launch(absl::Time now) {
   }
 
   Batch& batch = step.batch;
-  Backend& backend = model_->backend();
   batch.Build(step.schedule, kv_->layout().page_size);
-  if (batch.is_decode()) batch.PadTo(backend.PaddedRows(batch.num_tokens()));
+  if (batch.is_decode()) batch.PadTo(model_->backend().PaddedRows(batch.num_tokens()));
   model_->Forward(batch, *kv_);
   PrepareDraws(step);
   // Logits of prompts come first and use the same memory.
@@ -107,7 +106,7 @@ bool EngineCore::Launch(absl::Time now) {
   const auto is_told = [](const ScheduledChunk& c) { return c.draws && c.num_tokens == 1; };
   step.probe =
       std::ranges::all_of(step.schedule, is_told) ? RowProbe::Answer() : model_->ProbeRows();
-  step.event = backend.RecordEvent();
+  step.event = model_->RecordEvent();
   ++num_steps_in_flight_;
   return true;
 }
@@ -162,7 +161,7 @@ StepReport EngineCore::Collect() {
   MEA_CHECK(num_steps_in_flight_ > 0);
   Step& step = steps_[oldest_];
   // Wait even for a step that draws nothing: a later step overwrites its inputs.
-  if (absl::Status s = model_->backend().WaitEvent(step.event); !s.ok()) return Fail(std::move(s));
+  if (absl::Status s = model_->WaitEvent(step.event); !s.ok()) return Fail(std::move(s));
   EndDamagedPrompts(step);
   if (absl::Status s = ComputePromptLogprobs(step); !s.ok()) return Fail(std::move(s));
   if (absl::Status s = FinishDraws(step); !s.ok()) return Fail(std::move(s));
@@ -230,7 +229,7 @@ absl::Status EngineCore::FinishDraws(Step& step) {
   const size_t group = model_->limits().max_logit_rows;
   for (size_t first = step.draws_started ? group : 0; first < step.draws.size(); first += group) {
     StartDraws(step, first);
-    MEA_RETURN_IF_ERROR(model_->backend().Synchronize());
+    MEA_RETURN_IF_ERROR(model_->Synchronize());
   }
   return absl::OkStatus();
 }

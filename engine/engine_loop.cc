@@ -24,7 +24,7 @@ EngineLoop::EngineLoop(EngineParts parts, StepObserver observer)
       core_(parts_.model.get(), parts_.kv.get(), parts_.options.max_num_seqs,
             parts_.generation.eos_token_ids, parts_.options.target_itl),
       limits_(core_.request_limits()),
-      counters_at_start_(parts_.backend->counters()),
+      counters_at_start_(parts_.model->counters()),
       stats_(core_.stats()) {
   Beat();
   parts_.model->set_on_layer([this] { Beat(); });
@@ -41,19 +41,34 @@ EngineLoop::~EngineLoop() {
 }
 
 MemoryPlan EngineLoop::memory_plan() const {
+  const Model& model = *parts_.model;
   const KvLayout& layout = parts_.kv->layout();
   const int64_t pages = parts_.kv->stats().num_pages;
-  return {.weights_bytes = parts_.model->weights_bytes(),
-          .kv_cache_bytes = parts_.kv->allocated_bytes(),
-          .kv_cache_bytes_uncompressed = pages * layout.UncompressedPageBytes(),
-          .workspace_bytes = parts_.model->workspace_bytes(),
-          .scratch_bytes = parts_.model->backend_bytes().scratch,
-          .max_sequences = pages / layout.PagesFor(max_context()),
-          .graphs_bytes = parts_.model->backend_bytes().graphs};
+  MemoryPlan plan{.weights_bytes = model.weights_bytes(),
+                  .kv_cache_bytes = parts_.kv->allocated_bytes(),
+                  .kv_cache_bytes_uncompressed = pages * layout.UncompressedPageBytes(),
+                  .workspace_bytes = model.workspace_bytes(),
+                  .max_sequences = pages / layout.PagesFor(max_context())};
+  for (const BackendBytes& bytes : model.backend_bytes()) {
+    plan.scratch_bytes += bytes.scratch;
+    plan.graphs_bytes += bytes.graphs;
+  }
+  for (size_t i = 0; i < model.weights().stage_bytes.size(); ++i) {
+    const Stage& stage = *model.stages()[i];
+    plan.devices.push_back(
+        {.gpu = i < parts_.options.gpus.size() ? parts_.options.gpus[i] : static_cast<int>(i),
+         .num_layers = stage.layers().size(),
+         .weights_bytes = model.weights().stage_bytes[i],
+         .kv_cache_bytes = pages * layout.RankPageBytes(static_cast<int>(i)),
+         .workspace_bytes = stage.workspace_bytes(),
+         .scratch_bytes = model.backend_bytes()[i].scratch,
+         .graphs_bytes = model.backend_bytes()[i].graphs});
+  }
+  return plan;
 }
 
 BackendCounters EngineLoop::CountersSinceStart() const {
-  BackendCounters counters = parts_.backend->counters();
+  BackendCounters counters = parts_.model->counters();
   counters.graph_replays -= counters_at_start_.graph_replays;
   counters.eager_runs -= counters_at_start_.eager_runs;
   counters.graphs -= counters_at_start_.graphs;
@@ -182,7 +197,7 @@ void EngineLoop::Beat() { heartbeat_ns_.store(absl::ToUnixNanos(Now())); }
 void EngineLoop::Run() {
   // A device computes while this thread reports the results of the previous step; on the host it is
   // faster to report first.
-  const bool overlaps = parts_.backend->device() != Device::kCpu;
+  const bool overlaps = parts_.model->backend().device() != Device::kCpu;
   absl::Time last_end = absl::InfinitePast();  // of a step
   while (DrainInbox()) {
     const absl::Time start = Now();

@@ -22,7 +22,7 @@ namespace mea {
 struct EngineParts {
   EngineOptions options;
   GenerationDefaults generation;
-  std::unique_ptr<Backend> backend;
+  std::vector<std::unique_ptr<Backend>> backends;
   std::unique_ptr<Model> model;
   std::unique_ptr<KvCache> kv;
   std::unique_ptr<LateMemory> kv_memory;  // absent: the back end's

@@ -49,28 +49,37 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const std::string& weight_dtype, Backend* backend,
                                                  ModelLimits limits, const LoadProgress& progress,
                                                  LoadOptions options) {
+  return LoadModel(checkpoint, weight_dtype, OnOneDevice(backend, checkpoint.config), limits,
+                   progress, std::move(options));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
+                                                 const std::string& weight_dtype,
+                                                 std::span<const StagePlace> places,
+                                                 ModelLimits limits, const LoadProgress& progress,
+                                                 LoadOptions options) {
+  const Backend* const backend = places.front().backend;
   MEA_ASSIGN_OR_RETURN(options.weight_dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
   // For a device the copy reads the pages, and it takes most of the time.
   const bool on_host = backend->device() == Device::kCpu;
   options.prefault = on_host;
   MEA_ASSIGN_OR_RETURN(ModelWeights weights,
                        LoadWeights(checkpoint, options, on_host ? progress : LoadProgress{}));
-  return Model::Create(checkpoint.config, std::move(weights), backend, limits, progress);
+  return Model::Create(checkpoint.config, std::move(weights), places, limits, progress);
 }
 
-absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
-                                                       const std::string& weight_dtype,
-                                                       int num_threads, Backend* backend,
-                                                       ModelLimits limits,
-                                                       const LoadProgress& progress) {
+absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(
+    const ModelConfig& config, const std::string& weight_dtype, int num_threads,
+    std::span<const StagePlace> places, ModelLimits limits, const LoadProgress& progress) {
   constexpr uint64_t kSeed = 1;
+  const Backend* const backend = places.front().backend;
   MEA_ASSIGN_OR_RETURN(const auto dtype, WeightDTypeFor(weight_dtype, backend->weight_dtype()));
   MEA_ASSIGN_OR_RETURN(
       ModelWeights weights,
       backend->device() == Device::kCpu
           ? MakeRandomWeights(config, dtype.value_or(DType::kBf16), kSeed, num_threads, progress)
-          : MakeRandomWeightsOn(*backend, config, kSeed, progress));
-  return Model::Create(config, std::move(weights), backend, limits);
+          : MakeRandomWeightsOn(places, config, kSeed, progress));
+  return Model::Create(config, std::move(weights), places, limits);
 }
 
 namespace {
@@ -146,7 +155,13 @@ int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
-                                                       int64_t bytes, LateMemory* late) {
+                                                       int64_t bytes) {
+  return CreateKvCache(std::vector<Backend*>{&backend}, layout, bytes);
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(std::vector<Backend*> backends,
+                                                       const KvLayout& layout, int64_t bytes,
+                                                       LateMemory* late) {
   const int64_t num_pages = NumPages(layout.PageBytes(), layout.page_size, bytes);
   if (num_pages == 0) {
     return absl::InvalidArgumentError(
@@ -154,8 +169,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const K
                      layout.page_size, " tokens takes ", HumanBytes(layout.PageBytes())));
   }
   absl::StatusOr<std::unique_ptr<KvCache>> cache =
-      KvCache::Create(backend, layout, static_cast<int>(num_pages),
-                      [&](std::span<const int64_t> shape, DType dtype) {
+      KvCache::Create(std::move(backends), layout, static_cast<int>(num_pages),
+                      [&](Backend& backend, std::span<const int64_t> shape, DType dtype) {
                         return late ? late->Allocate(shape, dtype) : backend.Allocate(shape, dtype);
                       });
   if (cache.ok()) return cache;

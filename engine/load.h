@@ -2,7 +2,9 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -39,12 +41,18 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
                                                  const LoadProgress& progress = {},
                                                  LoadOptions options = {});
 
+// The same over several devices (Model::Create).
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const Checkpoint& checkpoint,
+                                                 const std::string& weight_dtype,
+                                                 std::span<const StagePlace> places,
+                                                 ModelLimits limits,
+                                                 const LoadProgress& progress = {},
+                                                 LoadOptions options = {});
+
 // The same model with random weights; no tensor of a checkpoint is needed.
-absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(const ModelConfig& config,
-                                                       const std::string& weight_dtype,
-                                                       int num_threads, Backend* backend,
-                                                       ModelLimits limits,
-                                                       const LoadProgress& progress = {});
+absl::StatusOr<std::unique_ptr<Model>> MakeRandomModel(
+    const ModelConfig& config, const std::string& weight_dtype, int num_threads,
+    std::span<const StagePlace> places, ModelLimits limits, const LoadProgress& progress = {});
 
 // One of kKvDTypes; on CUDA not of f32.
 absl::StatusOr<KvDTypes> ParseKvDType(const std::string& name, Device device = Device::kCpu);
@@ -58,9 +66,12 @@ absl::StatusOr<ModelLimits> ResolveLimits(ModelLimits limits, Device device);
 
 // Pages of a cache of at most `bytes` bytes.
 int64_t NumPages(int64_t page_bytes, int page_size, int64_t bytes);
-// Such a cache, in the back end's memory or in `late`, if given; INVALID_ARGUMENT when that is less
-// than one page.
+// Such a cache, in the back ends' memory or in `late`, if given; INVALID_ARGUMENT when that is less
+// than one page. A back end for each rank of the layout.
+absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(std::vector<Backend*> backends,
+                                                       const KvLayout& layout, int64_t bytes,
+                                                       LateMemory* late = nullptr);
 absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(Backend& backend, const KvLayout& layout,
-                                                       int64_t bytes, LateMemory* late = nullptr);
+                                                       int64_t bytes);
 
 }  // namespace mea

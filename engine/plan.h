@@ -1,31 +1,32 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/engine.h"
+#include "engine/model/split_layers.h"
 #include "engine/model/workspace.h"
 
 namespace mea {
 
-// The memory of a device's back end in addition to its operands (Backend::PlannedBytes).
-using BackendPlanner = std::function<absl::StatusOr<BackendBytes>(const BackendLimits&)>;
-
-// A device to plan for; it need not exist here.
+// A device to plan for, or several of its kind; it need not exist here.
 struct PlannedDevice {
   Device device = Device::kCpu;
+  std::vector<int> gpus = {0};   // their numbers, as many as there are devices
   std::string name;              // "NVIDIA H200"; empty if there is none to ask
-  int64_t total_bytes = 0;       // of its memory; 0 if there is none to ask
+  int64_t total_bytes = 0;       // of the memory of each; 0 if there is none to ask
   BackendPlanner backend_bytes;  // absent: nothing
 };
-// "cpu", "cuda", or "auto": the GPU if there is one. For CUDA: the machine's own device if it has
-// one, else one with the compute capability and the multiprocessors of an H100 or H200.
+// As ParseDevice reads it; "auto": the GPU if there is one. For CUDA: the first of the machine's
+// own devices that are named, else one with the compute capability and the multiprocessors of an
+// H100 or H200.
 absl::StatusOr<PlannedDevice> DescribePlannedDevice(const std::string& device);
 
 struct PlanOptions {
-  int64_t memory_bytes = 0;  // for everything together
+  int64_t memory_bytes = 0;  // for everything together, an equal part of it on each device
   PlannedDevice device;
   std::string weight_dtype = "auto";
   std::string kv_dtype = "bf16";
@@ -54,7 +55,8 @@ struct Plan {
   int context = 0;
   CachePlan physical;
   CachePlan uncompressed;
-  CachePlan by_default;  // of default_cache_bytes
+  CachePlan by_default;              // of default_cache_bytes
+  std::vector<DeviceShare> devices;  // where there are several: with the cache that fits
 };
 
 // INVALID_ARGUMENT for an option out of range.

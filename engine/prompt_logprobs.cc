@@ -10,12 +10,12 @@ namespace mea {
 namespace {
 
 // The most likely tokens of each row, as the greedy draws of these rows report them.
-absl::Status TopOfRows(Backend& backend, TensorView logits, int num_top,
+absl::Status TopOfRows(Model& model, TensorView logits, int num_top,
                        std::span<PromptLogprob> logprobs) {
   const std::vector<SampleRow> rows(logprobs.size(), {.temperature = 0, .num_top = num_top});
   std::vector<SampledToken> tokens(rows.size());
-  backend.Sample({.logits = logits, .rows = rows, .tokens = tokens});
-  MEA_RETURN_IF_ERROR(backend.Synchronize());
+  model.backend().Sample({.logits = logits, .rows = rows, .tokens = tokens});
+  MEA_RETURN_IF_ERROR(model.Synchronize());
   const int count = static_cast<int>(std::min<int64_t>(num_top, logits.shape[1]));
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i].is_finite == 0) continue;  // the following draw reports it
@@ -29,7 +29,6 @@ absl::Status TopOfRows(Backend& backend, TensorView logits, int num_top,
 }  // namespace
 
 absl::Status ExtendPromptLogprobs(Model& model, int first_row, int end, Sequence& sequence) {
-  Backend& backend = model.backend();
   const std::span<const int32_t> prompt = sequence.request.prompt;
   const int num_top = sequence.request.logprobs.value_or(0);
   std::vector<PromptLogprob>& logprobs = sequence.prompt_logprobs;
@@ -40,12 +39,12 @@ absl::Status ExtendPromptLogprobs(Model& model, int first_row, int end, Sequence
     std::iota(rows.begin(), rows.end(), first_row + first);
     std::vector<float> own(count);
     const TensorView logits = model.Logits(rows);
-    backend.TokenLogprobs(
+    model.backend().TokenLogprobs(
         {.logits = logits, .targets = prompt.subspan(first + 1, count), .logprobs = own});
-    MEA_RETURN_IF_ERROR(backend.Synchronize());
+    MEA_RETURN_IF_ERROR(model.Synchronize());
     for (const float logprob : own) logprobs.push_back({.logprob = logprob});
     if (num_top > 0) {
-      MEA_RETURN_IF_ERROR(TopOfRows(backend, logits, num_top, std::span(logprobs).subspan(first)));
+      MEA_RETURN_IF_ERROR(TopOfRows(model, logits, num_top, std::span(logprobs).subspan(first)));
     }
     first += count;
   }

@@ -2,21 +2,23 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/config_reader.h"
 #include "engine/checkpoint/generation_reader.h"
 #include "engine/device.h"
+#include "engine/device_memory.h"
 #include "engine/engine.h"
 #include "engine/engine_loop.h"
 #include "engine/host_memory.h"
 #include "engine/load.h"
 #include "engine/model/model_weights.h"
+#include "engine/model/split_layers.h"
 #include "engine/numa_placement.h"
 #include "engine/sampling_defaults.h"
 #include "engine/warm_up.h"
-#include "kernels/human_bytes.h"
 #include "kernels/machine.h"
 #include "kernels/numa.h"
 #include "kernels/status_macros.h"
@@ -94,41 +96,36 @@ std::string StoredWeightDType(const Source& source) {
   return dtype ? std::string(DTypeName(*dtype)) : "auto";
 }
 
-// On the host it is known before loading. The default lets every sequence grow to the full context.
-absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Source& source,
-                                         const Backend& backend, const ModelLimits& limits,
-                                         KvDTypes kv_dtype) {
+// What parts of the model would take on back ends as this one.
+absl::StatusOr<StageCosts> CostsOf(const EngineOptions& options, const Source& source,
+                                   const Backend& backend, const ModelLimits& limits,
+                                   KvDTypes kv_dtype) {
   MEA_ASSIGN_OR_RETURN(const auto dtype,
                        WeightDTypeFor(options.weight_dtype, backend.weight_dtype()));
-  MEA_ASSIGN_OR_RETURN(const int64_t weights,
-                       source.checkpoint
-                           ? PlannedWeightBytes(*source.checkpoint, {.weight_dtype = dtype})
-                           : PlannedRandomWeightBytes(source.config, dtype.value_or(DType::kBf16)));
-  const KvLayout layout = MakeKvLayout(source.config, kv_dtype, limits);
-  return FitKvCache(
-      {.weights_bytes = weights,
-       .workspace_bytes = Model::PlannedWorkspaceBytes(source.config, limits, backend.device()),
-       .page_bytes = layout.PageBytes(),
-       .wanted_bytes =
-           layout.PagesFor(options.max_context) * options.max_num_seqs * layout.PageBytes(),
-       .asked_bytes = options.kv_cache_bytes},
-      ReadMachineLimits());
+  return StageCosts(
+      source.config, limits, kv_dtype, backend.device(),
+      [&source, dtype](LayerRange layers) -> absl::StatusOr<int64_t> {
+        if (source.checkpoint) {
+          return PlannedWeightBytes(*source.checkpoint, layers, {.weight_dtype = dtype});
+        }
+        return PlannedRandomWeightBytes(source.config, layers, dtype.value_or(DType::kBf16));
+      },
+      [&backend](const BackendLimits& asked) { return backend.PlannedBytes(asked); });
 }
 
-// On a device it is the rest of the engine's share after weights, workspace and scratch, less the
-// memory of future graphs.
-absl::StatusOr<int64_t> DeviceKvCacheBytes(const EngineOptions& options, const KvLayout& layout,
-                                           const Model& model) {
-  const DeviceMemory memory = model.backend().memory().value();
-  const int64_t share = MemoryShare(memory.total_bytes, options.gpu_memory_utilization);
-  const int64_t taken = memory.total_bytes - memory.free_bytes + model.backend_bytes().graphs;
-  if (share - taken < layout.PageBytes()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("--gpu-memory-utilization ", options.gpu_memory_utilization, " of ",
-                     HumanBytes(memory.total_bytes),
-                     " leaves none for the cache: ", HumanBytes(taken), " is taken"));
-  }
-  return share - taken;
+// On the host it is known before loading. The default lets every sequence grow to the full context.
+absl::StatusOr<int64_t> HostKvCacheBytes(const EngineOptions& options, const Source& source,
+                                         const StageCosts& costs, const ModelLimits& limits,
+                                         KvDTypes kv_dtype) {
+  MEA_ASSIGN_OR_RETURN(const StageBytes bytes, costs.Of(AllLayers(source.config)));
+  const KvLayout layout = MakeKvLayout(source.config, kv_dtype, limits);
+  return FitKvCache({.weights_bytes = bytes.weights,
+                     .workspace_bytes = bytes.workspace,
+                     .page_bytes = layout.PageBytes(),
+                     .wanted_bytes = layout.PagesFor(options.max_context) * options.max_num_seqs *
+                                     layout.PageBytes(),
+                     .asked_bytes = options.kv_cache_bytes},
+                    ReadMachineLimits());
 }
 
 // The policy asked for, begun; on a machine of one node there is none. Before memory is taken, that
@@ -155,17 +152,19 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   if (source.checkpoint) options.warnings = source.checkpoint->warnings;
   MEA_ASSIGN_OR_RETURN(const NumaPolicy numa, BeginNumaPolicy(options));
   MEA_ASSIGN_OR_RETURN(
-      OpenedBackend opened,
-      OpenBackend(
+      OpenedBackends opened,
+      OpenBackends(
           options.device, {.count = options.num_threads, .affinity = options.cpu_affinity},
           {.search_products = !options.deterministic, .batch_invariant = options.deterministic}));
   EngineParts parts;
-  parts.backend = std::move(opened.backend);
-  options.device = std::string(parts.backend->name());
+  parts.backends = std::move(opened.backends);
+  const Backend& backend = *parts.backends.front();
+  options.device = std::string(backend.name());
+  options.gpus = std::move(opened.gpus);
   options.device_name = std::move(opened.name);
   options.device_note = std::move(opened.note);
-  const Device device = parts.backend->device();
-  const bool on_host = !parts.backend->memory().has_value();
+  const Device device = backend.device();
+  const bool on_host = !backend.memory().has_value();
   MEA_ASSIGN_OR_RETURN(const KvDTypes kv_dtype, ParseKvDType(options.kv_dtype, device));
   MEA_RETURN_IF_ERROR(CheckKvDType(source.config, kv_dtype, device));
   options.kv_dtype = KvDTypesName(kv_dtype);
@@ -183,20 +182,23 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
   options.num_clusters = opened.threads.num_clusters();
   MEA_RETURN_IF_ERROR(CheckOptions(options));
 
+  MEA_ASSIGN_OR_RETURN(const StageCosts costs, CostsOf(options, source, backend, limits, kv_dtype));
   if (on_host) {
     MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,
-                         HostKvCacheBytes(options, source, *parts.backend, limits, kv_dtype));
+                         HostKvCacheBytes(options, source, costs, limits, kv_dtype));
   }
+  MEA_ASSIGN_OR_RETURN(const std::vector<StagePlace> places,
+                       PlaceStages(costs, parts.backends, options.gpu_memory_utilization));
   const auto warn = [&](std::string text) { options.warnings.push_back(std::move(text)); };
   MEA_ASSIGN_OR_RETURN(
-      parts.model, source.checkpoint
-                       ? LoadModel(*source.checkpoint, options.weight_dtype, parts.backend.get(),
-                                   limits, progress,
-                                   {.check_matrices = options.check_weights,
-                                    .weight_cache = options.weight_cache,
-                                    .warn = warn})
-                       : MakeRandomModel(source.config, options.weight_dtype, options.num_threads,
-                                         parts.backend.get(), limits, progress));
+      parts.model,
+      source.checkpoint
+          ? LoadModel(*source.checkpoint, options.weight_dtype, places, limits, progress,
+                      {.check_matrices = options.check_weights,
+                       .weight_cache = options.weight_cache,
+                       .warn = warn})
+          : MakeRandomModel(source.config, options.weight_dtype, options.num_threads, places,
+                            limits, progress));
 
   if (numa == NumaPolicy::kLocal && on_host) {
     MoveRowsToNodes(source.config, parts.model->weights(), opened.threads, MovePages);
@@ -204,18 +206,19 @@ absl::StatusOr<std::unique_ptr<Engine>> StartEngine(EngineOptions options, LoadP
 
   const KvLayout layout = parts.model->MakeKvLayout(kv_dtype, options.page_size);
   if (options.kv_cache_bytes == 0) {
-    MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes, DeviceKvCacheBytes(options, layout, *parts.model));
+    MEA_ASSIGN_OR_RETURN(options.kv_cache_bytes,
+                         DeviceKvCacheBytes(*parts.model, layout, options.gpu_memory_utilization));
   }
   if (progress) progress("memory of the KV cache", 0, options.kv_cache_bytes);
   if (on_host) parts.kv_memory = std::make_unique<LateMemory>();
-  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(*parts.backend, layout, options.kv_cache_bytes,
-                                               parts.kv_memory.get()));
+  MEA_ASSIGN_OR_RETURN(parts.kv, CreateKvCache(parts.model->backends(), layout,
+                                               options.kv_cache_bytes, parts.kv_memory.get()));
   if (on_host) parts.kv_memory->Start();
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
   MEA_RETURN_IF_ERROR(WarmUp(*parts.model, *parts.kv, progress));
 
   if (options.weight_dtype == "auto") {
-    const std::optional<DType> needed = parts.backend->weight_dtype();
+    const std::optional<DType> needed = backend.weight_dtype();
     options.weight_dtype = needed ? std::string(DTypeName(*needed)) : StoredWeightDType(source);
   }
   parts.generation = source.generation;

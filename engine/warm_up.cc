@@ -31,7 +31,7 @@ absl::Status RunBlank(Model& model, const KvCache& kv, std::span<const int> leng
   std::iota(rows.begin(), rows.end(), 0);
   model.Logits(rows);
   model.ProbeRows();
-  return model.backend().Synchronize();
+  return model.Synchronize();
 }
 
 }  // namespace

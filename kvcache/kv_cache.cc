@@ -23,57 +23,60 @@ TensorView Slabs(TensorView dense, int64_t page_size, int64_t head_dim) {
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
                                                          int num_pages) {
-  return Create(
-      backend, std::move(layout), num_pages,
-      [&](std::span<const int64_t> shape, DType dtype) { return backend.Allocate(shape, dtype); });
+  return Create(std::vector<Backend*>{&backend}, std::move(layout), num_pages);
 }
 
-absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, KvLayout layout,
-                                                         int num_pages,
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(std::vector<Backend*> backends,
+                                                         KvLayout layout, int num_pages) {
+  return Create(std::move(backends), std::move(layout), num_pages,
+                [](Backend& backend, std::span<const int64_t> shape, DType dtype) {
+                  return backend.Allocate(shape, dtype);
+                });
+}
+
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(std::vector<Backend*> backends,
+                                                         KvLayout layout, int num_pages,
                                                          AllocateTensor allocate_tensor) {
   MEA_CHECK(num_pages > 0 && layout.page_size > 0);
-  std::unique_ptr<KvCache> cache(new KvCache(&backend, std::move(layout), num_pages));
-  const int page_size = cache->layout_.page_size;
+  MEA_CHECK(std::ssize(backends) == layout.num_ranks());
+  std::unique_ptr<KvCache> cache(new KvCache(std::move(layout), num_pages));
+  const KvLayout& sizes = cache->layout_;
+  const int page_size = sizes.page_size;
 
   // [num_pages, heads, elements of a slab]
-  auto allocate = [&](int64_t heads, int64_t bytes, DType dtype) -> absl::StatusOr<TensorView> {
+  const auto allocate = [&](Backend* backend, int64_t heads, int64_t bytes,
+                            DType dtype) -> absl::StatusOr<TensorView> {
     const std::array<int64_t, 3> shape = {num_pages, heads, bytes / DTypeSize(dtype)};
-    absl::StatusOr<Tensor> tensor = allocate_tensor(shape, dtype);
+    absl::StatusOr<Tensor> tensor = allocate_tensor(*backend, shape, dtype);
     if (!tensor.ok()) {
-      return absl::Status(
-          tensor.status().code(),
-          absl::StrCat("KV cache of ", HumanBytes(num_pages * cache->layout_.PageBytes()), ": ",
-                       tensor.status().message()));
+      return absl::Status(tensor.status().code(),
+                          absl::StrCat("KV cache of ", HumanBytes(num_pages * sizes.PageBytes()),
+                                       ": ", tensor.status().message()));
     }
-    cache->storage_.push_back(*std::move(tensor));
-    return cache->storage_.back().view();
+    cache->storage_.push_back({.backend = backend, .slabs = *std::move(tensor)});
+    return cache->storage_.back().slabs.view();
   };
 
-  // The first layers of all groups have the same storage, and so on.
-  const KvLayout& sizes = cache->layout_;
-  std::vector<size_t> num_placed(sizes.num_groups(), 0);
-  std::vector<PagedKvView> stored;
-  for (size_t i = 0; i < sizes.layers.size(); ++i) {
-    const KvSpec& spec = sizes.layers[i];
-    const size_t place = num_placed[sizes.group_of(static_cast<int>(i))]++;
-    if (place < stored.size()) {
-      cache->layers_.push_back(stored[place]);
+  for (int i = 0; i < std::ssize(sizes.layers); ++i) {
+    if (const int owner = sizes.StorageOf(i); owner != i) {
+      cache->layers_.push_back(cache->layers_[owner]);
       continue;
     }
+    Backend* const backend = backends[sizes.rank_of(i)];
+    const KvSpec& spec = sizes.layers[i];
     PagedKvView layer{.spec = spec, .page_size = page_size};
     const auto slabs = [&](int heads, DType dtype) -> absl::StatusOr<TensorView> {
       const int64_t slab_bytes = page_size * KvHeadBytes(spec.head_dim, dtype);
-      MEA_ASSIGN_OR_RETURN(const TensorView dense, allocate(heads, slab_bytes, dtype));
+      MEA_ASSIGN_OR_RETURN(const TensorView dense, allocate(backend, heads, slab_bytes, dtype));
       return Slabs(dense, page_size, spec.head_dim);
     };
     MEA_ASSIGN_OR_RETURN(layer.keys, slabs(spec.key_heads, spec.dtype.keys));
     MEA_ASSIGN_OR_RETURN(layer.values, slabs(spec.value_heads, spec.dtype.values));
     if (spec.key_norm_heads > 0) {
       const DType dtype = spec.key_norm_dtype();
-      MEA_ASSIGN_OR_RETURN(layer.key_norms,
-                           allocate(spec.key_norm_heads, page_size * DTypeSize(dtype), dtype));
+      MEA_ASSIGN_OR_RETURN(layer.key_norms, allocate(backend, spec.key_norm_heads,
+                                                     page_size * DTypeSize(dtype), dtype));
     }
-    stored.push_back(layer);
     cache->layers_.push_back(layer);
   }
   return cache;
@@ -133,8 +136,8 @@ bool KvCache::Fork(const PageTable& from, int num_tokens, PageTable& table) {
 
 // Every group uses all of the storage.
 void KvCache::CopyPage(int32_t from, int32_t to) {
-  for (const Tensor& slabs : storage_) {
-    backend_->Copy({.from = slabs.view().Rows(from, 1), .to = slabs.view().Rows(to, 1)});
+  for (const auto& [backend, slabs] : storage_) {
+    backend->Copy({.from = slabs.view().Rows(from, 1), .to = slabs.view().Rows(to, 1)});
   }
 }
 
@@ -151,9 +154,10 @@ KvCacheStats KvCache::stats() const {
   stats.used_pages = pool_.num_used();
   stats.cached_pages = pool_.num_cached();
   stats.free_pages = pool_.num_free();
-  stats.total_bytes = stats.num_pages * layout_.PageBytes();
-  stats.used_bytes = stats.used_pages * layout_.PageBytes();
-  stats.cached_bytes = stats.cached_pages * layout_.PageBytes();
+  const int64_t page_bytes = layout_.PageBytes();
+  stats.total_bytes = stats.num_pages * page_bytes;
+  stats.used_bytes = stats.used_pages * page_bytes;
+  stats.cached_bytes = stats.cached_pages * page_bytes;
   stats.used_bytes_uncompressed = stats.used_pages * layout_.UncompressedPageBytes();
   stats.max_tokens = int64_t{stats.num_pages} / layout_.num_groups() * layout_.page_size;
   stats.bytes_per_token = layout_.BytesPerToken();
@@ -165,7 +169,7 @@ KvCacheStats KvCache::stats() const {
 
 int64_t KvCache::allocated_bytes() const {
   int64_t bytes = 0;
-  for (const Tensor& tensor : storage_) bytes += tensor.num_bytes();
+  for (const Storage& storage : storage_) bytes += storage.slabs.num_bytes();
   return bytes;
 }
 

@@ -20,8 +20,8 @@ namespace mea {
 class Backend;
 
 // Zeroed memory where the back end's ops read and write.
-using AllocateTensor =
-    absl::FunctionRef<absl::StatusOr<Tensor>(std::span<const int64_t> shape, DType dtype)>;
+using AllocateTensor = absl::FunctionRef<absl::StatusOr<Tensor>(
+    Backend& backend, std::span<const int64_t> shape, DType dtype)>;
 
 // What the cache holds now, in the units that people ask for. free + cached + used == total, in
 // pages and bytes.
@@ -44,16 +44,19 @@ struct KvCacheStats {
 };
 
 // The paged cache of component heads: owns the storage of every layer and the pool of page ids.
-// Everything is allocated in Create; serving allocates nothing. Engine thread only; the back end
+// Everything is allocated in Create; serving allocates nothing. Engine thread only; the back ends
 // must outlive it.
 class KvCache {
  public:
   // RESOURCE_EXHAUSTED when the storage does not fit in memory.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(Backend& backend, KvLayout layout,
                                                          int num_pages);
-  // The same in memory that the caller allocates.
-  static absl::StatusOr<std::unique_ptr<KvCache>> Create(Backend& backend, KvLayout layout,
-                                                         int num_pages,
+  // The same on the back end of each rank of the layout.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(std::vector<Backend*> backends,
+                                                         KvLayout layout, int num_pages);
+  // Likewise in memory that the caller allocates.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(std::vector<Backend*> backends,
+                                                         KvLayout layout, int num_pages,
                                                          AllocateTensor allocate_tensor);
 
   const KvLayout& layout() const { return layout_; }
@@ -99,7 +102,7 @@ class KvCache {
   }
   // Gives an empty table the first `num_tokens` tokens of `from`, which are in the cache: full
   // pages are shared, and a partly filled last page is copied. False, and no change, if there is no
-  // page for the copy or a page of `from` has been given back. The copy is an op of the back end,
+  // page for the copy or a page of `from` has been given back. The copy is an op of every back end,
   // in its order.
   [[nodiscard]] bool Fork(const PageTable& from, int num_tokens, PageTable& table);
 
@@ -108,21 +111,23 @@ class KvCache {
   int64_t allocated_bytes() const;
 
  private:
-  KvCache(Backend* backend, KvLayout layout, int num_pages)
-      : backend_(backend),
-        layout_(std::move(layout)),
-        pool_(num_pages),
-        max_tokens_(layout_.MaxTokens(num_pages)) {}
+  // One array of keys, values or norms, of every page.
+  struct Storage {
+    Backend* backend;
+    Tensor slabs;
+  };
+
+  KvCache(KvLayout layout, int num_pages)
+      : layout_(std::move(layout)), pool_(num_pages), max_tokens_(layout_.MaxTokens(num_pages)) {}
   void CopyPage(int32_t from, int32_t to);
 
-  Backend* const backend_;
   KvLayout layout_;
   PagePool pool_;
   const int max_tokens_;
   std::optional<PrefixIndex> prefix_;
   int64_t prefix_queries_ = 0;
   int64_t prefix_hits_ = 0;
-  std::vector<Tensor> storage_;
+  std::vector<Storage> storage_;
   std::vector<PagedKvView> layers_;
   std::vector<int> ends_;  // of Reserve, by group
 };

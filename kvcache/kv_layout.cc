@@ -25,6 +25,7 @@ void KvLayout::GroupByWindow(std::span<const int> windows) {
   MEA_CHECK(windows.size() == layers.size());
   group_windows = {0};
   layer_groups.clear();
+  layer_places.clear();
   const bool equal = std::ranges::all_of(layers, [&](const auto& l) { return l == layers[0]; });
   if (!equal) return;
   const auto sees_more = [](int a, int b) { return b != 0 && (a == 0 || a > b); };
@@ -40,8 +41,43 @@ void KvLayout::GroupByWindow(std::span<const int> windows) {
   }
   std::map<int, int> num_placed;
   for (const int window : windows) {
-    layer_groups.push_back(first_group[window] + num_placed[window]++ / group_size);
+    const int num_groups_of_window = num_layers[window] / group_size;
+    const int index = num_placed[window]++;
+    layer_groups.push_back(first_group[window] + index % num_groups_of_window);
+    layer_places.push_back(index / num_groups_of_window);
   }
+}
+
+int KvLayout::StorageOf(int layer) const {
+  const auto begin = std::ranges::lower_bound(layer_ranks, rank_of(layer));
+  return FirstOfPlace(static_cast<int>(begin - layer_ranks.begin()), layer);
+}
+
+int KvLayout::FirstOfPlace(int begin, int layer) const {
+  if (layer_places.empty()) return layer;
+  while (layer_places[begin] != layer_places[layer]) ++begin;
+  return begin;
+}
+
+int64_t KvLayout::PageBytes() const {
+  int64_t bytes = 0;
+  for (int rank = 0; rank < num_ranks(); ++rank) bytes += RankPageBytes(rank);
+  return bytes;
+}
+
+int64_t KvLayout::RankPageBytes(int rank) const {
+  if (layer_ranks.empty()) return PageBytesOf(0, static_cast<int>(layers.size()));
+  const auto range = std::ranges::equal_range(layer_ranks, rank);
+  return PageBytesOf(static_cast<int>(range.begin() - layer_ranks.begin()),
+                     static_cast<int>(range.end() - layer_ranks.begin()));
+}
+
+int64_t KvLayout::PageBytesOf(int begin, int end) const {
+  int64_t bytes = 0;
+  for (int layer = begin; layer < end; ++layer) {
+    if (FirstOfPlace(begin, layer) == layer) bytes += KvBytesPerToken(layers[layer]);
+  }
+  return bytes * page_size;
 }
 
 int64_t KvLayout::BytesPerToken() const {

@@ -25,17 +25,31 @@ struct KvLayout {
   // The windows of the groups in tokens, 0: none; the widest come first.
   std::vector<int> group_windows = {0};
   std::vector<int> layer_groups;  // [num_layers], or empty: all are in the only group
-  int max_batch_tokens = 0;       // of one sequence in one step; matters only if there are windows
+  // [num_layers] the place in its group: layers of one place can share storage, whatever their
+  // group. Empty: each has its own.
+  std::vector<int> layer_places;
+  std::vector<int> layer_ranks;  // [num_layers] the device of each, ascending; empty: there is one
+  int max_batch_tokens = 0;      // of one sequence in one step; matters only if there are windows
 
-  // Groups layers with these windows [num_layers], as large as possible. Layers that store
-  // different things stay in one group without a window.
+  // Groups layers with these windows [num_layers], as large as possible, so that layers of one
+  // place lie side by side in the model. Layers that store different things stay in one group
+  // without a window.
   void GroupByWindow(std::span<const int> windows);
   int num_groups() const { return static_cast<int>(group_windows.size()); }
   int group_of(int layer) const { return layer_groups.empty() ? 0 : layer_groups[layer]; }
+  int num_ranks() const { return layer_ranks.empty() ? 1 : layer_ranks.back() + 1; }
+  int rank_of(int layer) const { return layer_ranks.empty() ? 0 : layer_ranks[layer]; }
+  // The first layer on the same rank that uses the same storage; the layer itself if that is it.
+  int StorageOf(int layer) const;
 
   int64_t BytesPerToken() const;
   int64_t UncompressedBytesPerToken() const;
-  int64_t PageBytes() const { return BytesPerToken() * page_size / num_groups(); }
+  // Of a page, on all ranks together and on one. A page has the same number on every rank, which
+  // holds what its own layers store. Where ranks cut a place, both have storage for it.
+  int64_t PageBytes() const;
+  int64_t RankPageBytes(int rank) const;
+  // Of a page on a rank that has the layers [begin, end).
+  int64_t PageBytesOf(int begin, int end) const;
   int64_t UncompressedPageBytes() const {
     return UncompressedBytesPerToken() * page_size / num_groups();
   }
@@ -50,6 +64,10 @@ struct KvLayout {
   int64_t PagesFor(int num_tokens) const;
   // The longest sequence that this many pages hold, at most 2^30 tokens.
   int MaxTokens(int num_pages) const;
+
+ private:
+  // The first layer from `begin` on that has the place of `layer`.
+  int FirstOfPlace(int begin, int layer) const;
 };
 
 }  // namespace mea

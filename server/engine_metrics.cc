@@ -1,5 +1,9 @@
 #include "server/engine_metrics.h"
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "server/family_writer.h"
 #include "server/ratio.h"
 
@@ -49,6 +53,24 @@ void AppendMemory(const MemoryPlan& plan, const BackendCounters& device, FamilyW
   out.Sample(device.graph_bytes, {{"kind", "graphs"}});
 }
 
+void AppendGpus(const std::vector<DeviceShare>& gpus, FamilyWriter& out) {
+  if (gpus.empty()) return;
+  out.Family("mea_gpu_memory_bytes", MetricType::Gauge,
+             "Bytes of each GPU by purpose, as planned at start; graphs are an estimate.");
+  for (const DeviceShare& share : gpus) {
+    const std::string gpu = std::to_string(share.gpu);
+    out.Sample(share.weights_bytes, {{"gpu", gpu}, {"kind", "weights"}});
+    out.Sample(share.kv_cache_bytes, {{"gpu", gpu}, {"kind", "kv_cache"}});
+    out.Sample(share.workspace_bytes, {{"gpu", gpu}, {"kind", "workspace"}});
+    out.Sample(share.scratch_bytes, {{"gpu", gpu}, {"kind", "scratch"}});
+    out.Sample(share.graphs_bytes, {{"gpu", gpu}, {"kind", "graphs"}});
+  }
+  out.Family("mea_gpu_layers", MetricType::Gauge, "Layers of the model on each GPU.");
+  for (const DeviceShare& share : gpus) {
+    out.Sample(share.num_layers, {{"gpu", std::to_string(share.gpu)}});
+  }
+}
+
 // All zero on the CPU.
 void AppendDevice(const BackendCounters& device, FamilyWriter& out) {
   out.Counter("mea_device_graph_replays_total", "Forward passes that launched a graph again.",
@@ -73,6 +95,7 @@ void AppendEngineMetrics(const Engine& engine, const std::string& model_name,
 
   AppendCache(stats.kv, engine.options().kv_dtype, out);
   AppendMemory(plan, stats.device, out);
+  AppendGpus(plan.devices, out);
   AppendDevice(stats.device, out);
   out.Gauge("mea_num_requests_running", "Requests being computed.", stats.num_running);
   out.Gauge("mea_num_requests_waiting", "Requests that wait for their turn.", stats.num_waiting);

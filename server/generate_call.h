@@ -107,8 +107,8 @@ class GenerateCall : public Reactor,
   }
 
   static CallInfo ReadCallInfo(const grpc::CallbackServerContext& context) {
-    return {.trace = ReadTraceContext(Metadata(context, "traceparent"),
-                                      Metadata(context, "tracestate")),
+    return {.trace =
+                ReadTraceContext(Metadata(context, "traceparent"), Metadata(context, "tracestate")),
             .label = RequestLabel(Metadata(context, "x-request-id")),
             .deadline = FromWallClock(absl::FromChrono(context.deadline()))};
   }

@@ -24,6 +24,11 @@ std::string OtherMemoryLine(const MemoryPlan& plan) {
     absl::StrAppend(&line, ", scratch ", HumanBytes(plan.scratch_bytes), ", set aside for graphs ",
                     HumanBytes(plan.graphs_bytes));
   }
+  if (plan.devices.size() < 2) return line;
+  for (const DeviceShare& share : plan.devices) {
+    absl::StrAppend(&line, "; GPU ", share.gpu, ": ", share.num_layers, " layers, weights ",
+                    HumanBytes(share.weights_bytes), ", cache ", HumanBytes(share.kv_cache_bytes));
+  }
   return line;
 }
 

@@ -49,7 +49,8 @@ bool IsOverload(const absl::Status& status) {
 }  // namespace
 
 FailureText ToldOf(const absl::Status& status) {
-  if (const auto field = FieldOf(status); field && MayQuote(status, *field)) return {.field = *field};
+  if (const auto field = FieldOf(status); field && MayQuote(status, *field))
+    return {.field = *field};
   return {.message = std::string(status.message())};
 }
 

@@ -28,18 +28,21 @@ MoeShape MoeShapeOf(const ModelConfig& config) {
           .ffn_size = config.moe.ffn_size};
 }
 
-BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits) {
-  BackendLimits result{.num_layers = config.num_layers,
+BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& limits,
+                                LayerRange layers) {
+  BackendLimits result{.num_layers = layers.size(),
                        .max_rows = limits.max_batch_tokens,
                        .max_seqs = limits.max_num_seqs,
                        .max_context = config.max_position,
                        .max_logit_rows = limits.max_logit_rows,
                        .page_size = limits.page_size,
                        .hidden_size = config.hidden_size,
-                       .vocab_size = config.vocab_size};
+                       .vocab_size = layers.has_output(config) ? config.vocab_size : 1};
   const AttentionVariant& attention = AttentionOf(config);
   const int q_width = config.q_heads * config.head_dim;
-  for (int layer = 0; layer < config.num_layers; ++layer) {
+  int num_sparse = 0;
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    num_sparse += config.is_sparse(layer) ? 1 : 0;
     const LayerHeads& heads = config.layer_heads[layer];
     // The joined projections, and each alone: weights need not lie side by side.
     const int k_width = heads.key_heads * config.head_dim;
@@ -59,13 +62,13 @@ BackendLimits MakeBackendLimits(const ModelConfig& config, const ModelLimits& li
   for (const ProductShape& product : attention.Products(config)) {
     AddProduct(result, product.out_features, product.in_features);
   }
-  if (config.num_sparse_layers() < config.num_layers) {
+  if (num_sparse < layers.size()) {
     AddProduct(result, 2 * config.ffn_size, config.hidden_size);
     AddProduct(result, config.ffn_size, config.hidden_size);
     AddProduct(result, config.hidden_size, config.ffn_size);
   }
-  if (config.num_sparse_layers() > 0) result.moe = MoeShapeOf(config);
-  AddProduct(result, config.vocab_size, config.hidden_size);
+  if (num_sparse > 0) result.moe = MoeShapeOf(config);
+  if (layers.has_output(config)) AddProduct(result, config.vocab_size, config.hidden_size);
   return result;
 }
 

@@ -1,261 +1,120 @@
 #include "engine/model/model.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <vector>
+#include <utility>
 
-#include "engine/device.h"
 #include "engine/model/backend_limits.h"
-#include "engine/weights/place_tensors.h"
 #include "kernels/status_macros.h"
 
 namespace mea {
 
-namespace {
-
-// Graphs of a device's forward pass (Backend::Run): steps of single rows by their number of rows,
-// and the output layer likewise.
-constexpr int64_t kNoGraph = -1;
-constexpr int64_t kLogitsKey = int64_t{1} << 32;
-
-// The same for keys and values of every type.
-int NumKvGroups(const ModelConfig& config) {
-  return MakeKvLayout(config, DType::kBf16, {}).num_groups();
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
                                                      Backend* backend, ModelLimits limits,
                                                      const LoadProgress& progress) {
-  const BackendLimits backend_limits = MakeBackendLimits(config, limits);
-  MEA_ASSIGN_OR_RETURN(const BackendBytes backend_bytes, backend->PlannedBytes(backend_limits));
-  MEA_RETURN_IF_ERROR(backend->Prepare(backend_limits));
+  const std::vector<StagePlace> place = OnOneDevice(backend, config);
+  return Create(std::move(config), std::move(weights), place, limits, progress);
+}
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Create(ModelConfig config, ModelWeights weights,
+                                                     std::span<const StagePlace> places,
+                                                     ModelLimits limits,
+                                                     const LoadProgress& progress) {
+  std::vector<BackendBytes> backend_bytes;
+  for (const auto& [backend, layers] : places) {
+    const BackendLimits backend_limits = MakeBackendLimits(config, limits, layers);
+    MEA_ASSIGN_OR_RETURN(backend_bytes.emplace_back(), backend->PlannedBytes(backend_limits));
+    MEA_RETURN_IF_ERROR(backend->Prepare(backend_limits));
+  }
   MEA_ASSIGN_OR_RETURN(ModelWeights placed,
-                       PlaceWeights(config, std::move(weights), *backend, progress));
-  MEA_ASSIGN_OR_RETURN(Workspace workspace, Workspace::Create(config, limits, *backend));
-  MEA_ASSIGN_OR_RETURN(StepInputs inputs, StepInputs::Create(limits, config.max_position,
-                                                             NumKvGroups(config), backend));
-  MEA_ASSIGN_OR_RETURN(Rotations rotations, Rotations::Create(config, *backend));
-  MEA_ASSIGN_OR_RETURN(std::vector<Tensor> constants,
-                       AttentionOf(config).MakeConstants(config, rotations.inv_freq(), *backend));
-  MEA_ASSIGN_OR_RETURN(RowProbe probe,
-                       RowProbe::Create(config.hidden_size, limits.max_batch_tokens, backend));
-  MEA_ASSIGN_OR_RETURN(KeyBiases key_biases, KeyBiases::Create(config, placed, *backend));
-  return std::unique_ptr<Model>(new Model(std::move(config), std::move(placed), backend, limits,
-                                          backend_bytes, std::move(workspace), std::move(inputs),
-                                          std::move(rotations), std::move(constants),
-                                          std::move(probe), std::move(key_biases)));
+                       PlaceWeights(config, std::move(weights), places, progress));
+  std::unique_ptr<Model> model(
+      new Model(std::move(config), std::move(placed), limits, std::move(backend_bytes)));
+  for (const StagePlace& place : places) {
+    MEA_ASSIGN_OR_RETURN(
+        model->stages_.emplace_back(),
+        Stage::Create(&model->config_, &model->weights_, &model->hooks_, place, limits));
+  }
+  return model;
 }
 
-Model::Model(ModelConfig config, ModelWeights weights, Backend* backend, ModelLimits limits,
-             BackendBytes backend_bytes, Workspace workspace, StepInputs inputs,
-             Rotations rotations, std::vector<Tensor> constants, RowProbe probe,
-             KeyBiases key_biases)
-    : config_(std::move(config)),
-      weights_(std::move(weights)),
-      backend_(backend),
-      limits_(limits),
-      backend_bytes_(backend_bytes),
-      workspace_(std::move(workspace)),
-      inputs_(std::move(inputs)),
-      rotations_(std::move(rotations)),
-      constants_(std::move(constants)),
-      probe_(std::move(probe)),
-      key_biases_(std::move(key_biases)),
-      attention_(AttentionOf(config_)) {}
-
-int64_t Model::BytesOf(std::span<const Tensor> tensors) {
-  int64_t bytes = 0;
-  for (const Tensor& tensor : tensors) bytes += tensor.num_bytes();
-  return bytes;
-}
-
-int64_t Model::PlannedWorkspaceBytes(const ModelConfig& config, const ModelLimits& limits,
-                                     Device device) {
-  const DeviceDefaults& defaults = DefaultsOf(device);
-  const int64_t inputs =
-      device == Device::kCpu
-          ? 0
-          : StepInputs::PlannedBytes(limits, config.max_position, NumKvGroups(config));
-  const int64_t constants = AttentionOf(config).PlannedConstantBytes(config, defaults.wide);
-  return Workspace::PlannedBytes(config, limits, defaults.compute, defaults.wide) + inputs +
-         Rotations::PlannedBytes(config) + constants +
-         RowProbe::PlannedBytes(config.hidden_size, limits.max_batch_tokens, defaults.wide) +
-         KeyBiases::PlannedBytes(config, device, defaults.wide);
-}
-
+// The residual goes from stage to stage. Each back end does its part in order with its others, so
+// it may still compute the step before when the first one begins this one.
 void Model::Forward(const Batch& batch, const KvCache& kv) {
-  inputs_.Set(batch);
-  backend_->Run(batch.is_decode() ? batch.num_tokens() : kNoGraph, [&] { Layers(kv); });
+  SendDraws(batch);
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    stages_[i]->SetInputs(batch);
+    if (i > 0) stages_[i]->Receive(*stages_[i - 1]);
+    stages_[i]->Run(batch, kv);
+  }
+}
+
+// Tokens that the step before draws are embedded elsewhere than they are drawn.
+void Model::SendDraws(const Batch& batch) {
+  const int num_drawn = batch.num_drawn_rows();
+  if (stages_.size() == 1 || num_drawn == 0) return;
+  Backend& from = backend();
+  Backend& to = stages_.front()->backend();
+  to.Receive({.sender = &from,
+              .from = from.drawn().Rows(0, num_drawn),
+              .to = to.drawn().Rows(0, num_drawn)});
 }
 
 void Model::Begin(const Batch& batch) {
-  inputs_.Set(batch);
-  Rotate();
+  stages_.front()->SetInputs(batch);
+  stages_.front()->Rotate();
 }
 
-// The angles of the batch's positions, for all layers.
-void Model::Rotate() {
-  const int n = num_rows();
-  const ComputeRopeArgs rope = rotations_.rope(inputs_.positions, workspace_.cos_sin(n));
-  backend_->ComputeRope(rope);
-  if (config_.other_rope) {
-    backend_->ComputeRope(rotations_.other_rope(inputs_.positions, workspace_.other_cos_sin(n)));
+int64_t Model::RecordEvent() {
+  const int64_t event = num_events_++;
+  for (const auto& stage : stages_) stage->RecordEvent(event);
+  return event;
+}
+
+// Every stage is asked: one that has failed gave the others nothing that can be trusted.
+absl::Status Model::WaitEvent(int64_t event) {
+  absl::Status status;
+  for (const auto& stage : stages_) status.Update(stage->WaitEvent(event));
+  return status;
+}
+
+absl::Status Model::Synchronize() {
+  absl::Status status;
+  for (const auto& stage : stages_) status.Update(stage->backend().Synchronize());
+  return status;
+}
+
+BackendCounters Model::counters() const {
+  BackendCounters sum;
+  for (const auto& stage : stages_) {
+    const BackendCounters part = stage->backend().counters();
+    sum.graph_replays += part.graph_replays;
+    sum.eager_runs += part.eager_runs;
+    sum.graphs += part.graphs;
+    sum.product_searches += part.product_searches;
+    sum.allocations += part.allocations;
+    sum.graph_bytes += part.graph_bytes;
   }
-  workspace_.variant_buffers(n, variant_buffers_);
-  attention_.BeginStep(*backend_, rope, variant_buffers_);
+  return sum;
 }
 
-void Model::Layers(const KvCache& kv) {
-  const TensorView residual = workspace_.residual(num_rows());
-  const float eps = config_.rms_norm_eps;
-  Rotate();
-  backend_->Embed({.table = weights_.embedding,
-                   .ids = inputs_.token_ids,
-                   .scale = static_cast<float>(config_.embedding_scale),
-                   .out = residual});
-  backend_->RmsNorm(
-      {.x = residual, .gain = weights_.layers[0].input_norm, .eps = eps, .out = normed()});
-  // Adds the output of a block, and computes the input of the next one.
-  const auto add = [&](TensorView delta_gain, TensorView next_gain) {
-    backend_->AddRmsNorm({.delta = delta(),
-                          .delta_gain = delta_gain,
-                          .delta_scale = static_cast<float>(config_.residual_scale),
-                          .residual = residual,
-                          .gain = next_gain,
-                          .eps = eps,
-                          .out = normed()});
-  };
-  for (int i = 0; i < config_.num_layers; ++i) {
-    const LayerWeights& w = weights_.layers[i];
-    const bool is_last = i + 1 == config_.num_layers;
-    Attention(i, kv);
-    add(w.attention_output_norm, w.ffn_norm);
-    FeedForward(i);
-    add(w.ffn_output_norm, is_last ? weights_.final_norm : weights_.layers[i + 1].input_norm);
-    if (on_layer_) on_layer_();
-  }
+std::vector<Backend*> Model::backends() const {
+  std::vector<Backend*> backends;
+  for (const auto& stage : stages_) backends.push_back(&stage->backend());
+  return backends;
 }
 
-void Model::Attention(int layer, const KvCache& kv) {
-  const LayerWeights& w = weights_.layers[layer];
-  backend_->MatMul(Attended(layer, w, kv), {.w = w.o_proj, .bias = w.o_bias, .out = delta()});
+int64_t Model::workspace_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& stage : stages_) bytes += stage->workspace_bytes();
+  return bytes;
 }
 
-TensorView Model::Attended(int layer, const LayerWeights& w, const KvCache& cache) {
-  const PagedKvView kv = cache.layer(layer);
-  const int group = cache.layout().group_of(layer);
-  const int n = num_rows();
-  const KvSpec& spec = kv.spec;
-  const bool rotates_otherwise = config_.other_rope && config_.other_rope_layers[layer];
-  const TensorView cos_sin =
-      rotates_otherwise ? workspace_.other_cos_sin(n) : workspace_.cos_sin(n);
-  const auto [q, k, v] = workspace_.qkv(n, spec.key_heads, spec.value_heads);
-  const TensorView q_heads = q.Split(config_.q_heads);
-  const TensorView attended = workspace_.attended(n);
-
-  const KeyBias key_bias = IsIntegerCache(spec.dtype.keys) ? key_biases_.layer(layer) : KeyBias();
-  const TensorView k_bias = key_bias.empty() ? w.k_bias : TensorView();
-  const Projection projections[] = {{.w = w.q_proj, .bias = w.q_bias, .out = q},
-                                    {.w = w.k_proj, .bias = k_bias, .out = k},
-                                    {.w = w.v_proj, .bias = w.v_bias, .out = v}};
-  backend_->MatMul({.x = normed(), .projections = projections});
-  if (on_projections_) on_projections_(layer, {.q = q, .k = k, .v = v});
-
-  const float eps = config_.rms_norm_eps;
-  const bool norms_rows = config_.layers.qk_row_norm;
-  if (norms_rows) {
-    backend_->NormRows({.x = q, .gain = w.q_norm, .eps = eps, .out = q});
-    backend_->NormRows({.x = k, .gain = w.k_norm, .eps = eps, .out = k});
-  }
-
-  AttentionStep step{.backend = *backend_,
-                     .buffers = variant_buffers_,
-                     .constants = constants_,
-                     .queries = {.q = q_heads,
-                                 .gain = norms_rows ? TensorView() : w.q_norm,
-                                 .eps = eps,
-                                 .cos_sin = cos_sin},
-                     .append = {.k = k.Split(spec.key_heads),
-                                .v = v.Split(spec.value_heads),
-                                .slots = inputs_.slots[group],
-                                .cos_sin = cos_sin,
-                                .gain = norms_rows ? TensorView() : w.k_norm,
-                                .eps = eps,
-                                .kv = kv},
-                     .read = {.q = q_heads,
-                              .q_offsets = inputs_.q_offsets,
-                              .kv_lens = inputs_.kv_lens,
-                              .page_table = inputs_.page_table[group],
-                              .host_q_offsets = inputs_.host_q_offsets,
-                              .host_kv_lens = inputs_.host_kv_lens,
-                              .kv = kv,
-                              .key_bias = key_bias,
-                              .kv_heads = config_.kv_heads,
-                              .window = config_.layer_windows[layer],
-                              .scale = config_.attention_scale > 0
-                                           ? config_.attention_scale
-                                           : 1.0 / std::sqrt(static_cast<double>(config_.head_dim)),
-                              .head_norm_eps = config_.head_norm_eps,
-                              .out = attended.Split(config_.q_heads)}};
-  attention_.Attend(w, step);
-  return attended;
-}
-
-void Model::FeedForward(int layer) {
-  const LayerWeights& w = weights_.layers[layer];
-  if (config_.is_sparse(layer)) return Experts(w);
-  backend_->MatMul(Activated(w), {.w = w.down_proj, .bias = w.down_bias, .out = delta()});
-}
-
-TensorView Model::Activated(const LayerWeights& w) {
-  const TensorView gate = workspace_.gate(num_rows());
-  const TensorView up = workspace_.up(num_rows());
-  const Projection projections[] = {{.w = w.gate_proj, .bias = w.gate_bias, .out = gate},
-                                    {.w = w.up_proj, .bias = w.up_bias, .out = up}};
-  backend_->MatMul({.x = normed(), .projections = projections});
-  backend_->GatedActivation(
-      {.gate = gate, .up = up, .activation = config_.layers.activation, .out = gate});
-  return gate;
-}
-
-void Model::Experts(const LayerWeights& w) {
-  const int num_pairs = num_rows() * config_.moe.top_k;
-  backend_->Moe({.x = normed(),
-                 .router = w.router,
-                 .experts = w.experts,
-                 .top_k = config_.moe.top_k,
-                 .renormalise = config_.moe.renormalise,
-                 .inner = workspace_.expert_inner(num_pairs),
-                 .rows = workspace_.expert_rows(num_pairs),
-                 .out = delta()});
-}
-
-TensorView Model::Logits(std::span<const int32_t> rows) {
-  const int num_rows = static_cast<int>(rows.size());
-  // Padded as the rows of a step are, so that few graphs serve all numbers of rows.
-  const int n = std::min(backend_->PaddedRows(num_rows), limits_.max_logit_rows);
-  const TensorView device_rows = inputs_.SetRows(rows, n);
-  const TensorView hidden = workspace_.last_hidden(n);
-  const TensorView logits = workspace_.logits(n);
-  backend_->Run(kLogitsKey + n, [&] {
-    backend_->GatherRows(
-        {.x = workspace_.normed(limits_.max_batch_tokens), .rows = device_rows, .out = hidden});
-    backend_->MatMul(hidden, {.w = weights_.lm_head, .out = logits});
-  });
-  return logits.Rows(0, num_rows);
-}
-
-KvLayout MakeKvLayout(const ModelConfig& config, KvDTypes dtype, const ModelLimits& limits) {
-  KvLayout layout{.kv_heads = config.kv_heads,
-                  .page_size = limits.page_size,
-                  .max_batch_tokens = limits.max_batch_tokens};
-  for (int i = 0; i < config.num_layers; ++i) {
-    layout.layers.push_back(config.LayerKvSpec(i, dtype));
-  }
-  layout.GroupByWindow(config.layer_windows);
+KvLayout Model::MakeKvLayout(KvDTypes dtype, int page_size) const {
+  ModelLimits limits = limits_;
+  limits.page_size = page_size;
+  KvLayout layout = mea::MakeKvLayout(config_, dtype, limits);
+  std::vector<LayerRange> ranges;
+  for (const auto& stage : stages_) ranges.push_back(stage->layers());
+  PutOnRanks(ranges, layout);
   return layout;
 }
 

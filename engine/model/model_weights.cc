@@ -169,25 +169,31 @@ IsHarmless HarmlessIn(const ModelConfig& config) {
 }  // namespace
 
 TensorList ListTensors(const ModelConfig& config, ModelWeights& weights) {
+  return ListTensors(config, AllLayers(config), weights);
+}
+
+TensorList ListTensors(const ModelConfig& config, LayerRange layers, ModelWeights& weights) {
   const int64_t vocab = config.vocab_size;
   const int64_t hidden = config.hidden_size;
   TensorList list;
   Lister lister(config, list);
-  list.Add({.name = "model.embed_tokens.weight",
-            .view = &weights.embedding,
-            .shape = {vocab, hidden},
-            .role = TensorRole::kVocabulary});
+  const auto add_vocabulary = [&](const char* name, TensorView& view) {
+    list.Add(
+        {.name = name, .view = &view, .shape = {vocab, hidden}, .role = TensorRole::kVocabulary});
+  };
+  constexpr char kEmbedding[] = "model.embed_tokens.weight";
+  if (layers.has_embedding()) add_vocabulary(kEmbedding, weights.embedding);
   weights.layers.resize(config.num_layers);
-  for (int layer = 0; layer < config.num_layers; ++layer) {
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
     lister.Layer(layer, weights.layers[layer]);
   }
+  if (!layers.has_output(config)) return list;
   // The gain of the final norm includes the scale of the logits.
   lister.Gain("model.norm.weight", hidden, weights.final_norm, config.logit_scale);
   if (!config.tie_word_embeddings) {
-    list.Add({.name = "lm_head.weight",
-              .view = &weights.lm_head,
-              .shape = {vocab, hidden},
-              .role = TensorRole::kVocabulary});
+    add_vocabulary("lm_head.weight", weights.lm_head);
+  } else if (!layers.has_embedding()) {
+    add_vocabulary(kEmbedding, weights.lm_head);
   }
   return list;
 }
@@ -204,28 +210,43 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Loa
 
 absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint,
                                            const LoadOptions& options) {
+  return PlannedWeightBytes(checkpoint, AllLayers(checkpoint.config), options);
+}
+
+absl::StatusOr<int64_t> PlannedWeightBytes(const Checkpoint& checkpoint, LayerRange layers,
+                                           const LoadOptions& options) {
+  const ModelConfig& config = checkpoint.config;
   ModelWeights unread;
-  return PlannedTensorBytes(checkpoint.tensors, ListTensors(checkpoint.config, unread),
-                            HarmlessIn(checkpoint.config), checkpoint.config.packed, options);
+  const IsHarmless belongs_elsewhere = [](std::string_view /*name*/) { return true; };
+  return PlannedTensorBytes(checkpoint.tensors, ListTensors(config, layers, unread),
+                            layers == AllLayers(config) ? HarmlessIn(config) : belongs_elsewhere,
+                            config.packed, options);
 }
 
 absl::StatusOr<ModelWeights> PlaceWeights(const ModelConfig& config, ModelWeights host,
-                                          Backend& backend, const LoadProgress& progress) {
-  if (host.embedding.device == backend.device()) {
+                                          std::span<const StagePlace> places,
+                                          const LoadProgress& progress) {
+  if (host.embedding.device == places.front().backend->device()) {
     host.unchecked.clear();  // the checkpoint is no longer needed
     return host;
   }
-  const bool tied = host.lm_head.data == host.embedding.data;
   // A copy of the views, while `host` keeps their memory alive.
   ModelWeights placed{.embedding = host.embedding,
                       .layers = host.layers,
                       .final_norm = host.final_norm,
-                      .lm_head = tied ? TensorView() : host.lm_head,
+                      .lm_head = host.lm_head,
                       .storage = {},
                       .unchecked = {}};
-  MEA_RETURN_IF_ERROR(PlaceTensors(ListTensors(config, placed), host.unchecked, host.num_bytes,
-                                   backend, progress, placed));
-  if (tied) placed.lm_head = placed.embedding;
+  for (const auto& [backend, layers] : places) {
+    const int64_t before = placed.num_bytes;
+    const LoadProgress of_all = [&](std::string_view step, int64_t done, int64_t total) {
+      if (progress) progress(step, before + done, total);
+    };
+    MEA_RETURN_IF_ERROR(PlaceTensors(ListTensors(config, layers, placed), host.unchecked,
+                                     host.num_bytes, *backend, of_all, placed));
+    placed.stage_bytes.push_back(placed.num_bytes - before);
+  }
+  if (config.tie_word_embeddings && places.size() == 1) placed.lm_head = placed.embedding;
   return placed;
 }
 
@@ -239,18 +260,23 @@ absl::StatusOr<ModelWeights> MakeRandomWeights(const ModelConfig& config, DType 
   return weights;
 }
 
-absl::StatusOr<ModelWeights> MakeRandomWeightsOn(Backend& backend, const ModelConfig& config,
-                                                 uint64_t seed, const LoadProgress& progress) {
+absl::StatusOr<ModelWeights> MakeRandomWeightsOn(std::span<const StagePlace> places,
+                                                 const ModelConfig& config, uint64_t seed,
+                                                 const LoadProgress& progress) {
   ModelWeights weights;
-  MEA_RETURN_IF_ERROR(
-      MakeRandomTensorsOn(backend, ListTensors(config, weights), seed, progress, weights));
-  if (config.tie_word_embeddings) weights.lm_head = weights.embedding;
+  for (const auto& [backend, layers] : places) {
+    const int64_t before = weights.num_bytes;
+    MEA_RETURN_IF_ERROR(MakeRandomTensorsOn(*backend, ListTensors(config, layers, weights),
+                                            seed + layers.begin, progress, weights));
+    weights.stage_bytes.push_back(weights.num_bytes - before);
+  }
+  if (config.tie_word_embeddings && places.size() == 1) weights.lm_head = weights.embedding;
   return weights;
 }
 
-int64_t PlannedRandomWeightBytes(const ModelConfig& config, DType matrix_dtype) {
+int64_t PlannedRandomWeightBytes(const ModelConfig& config, LayerRange layers, DType matrix_dtype) {
   ModelWeights unmade;
-  return PlannedRandomTensorBytes(ListTensors(config, unmade), matrix_dtype);
+  return PlannedRandomTensorBytes(ListTensors(config, layers, unmade), matrix_dtype);
 }
 
 }  // namespace mea

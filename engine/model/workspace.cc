@@ -8,7 +8,7 @@
 namespace mea {
 
 template <typename Visit>
-void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits,
+void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limits, bool has_output,
                               Workspace& workspace, Visit visit) {
   using Shape = std::array<int64_t, 2>;
   constexpr bool kWide = true;
@@ -39,38 +39,41 @@ void Workspace::ForEachTensor(const ModelConfig& config, const ModelLimits& limi
     visit(workspace.expert_inner_, Shape{expert_rows, config.moe.ffn_size}, !kWide);
     visit(workspace.expert_rows_, Shape{expert_rows, config.hidden_size}, !kWide);
   }
-  visit(workspace.last_hidden_, Shape{rows, config.hidden_size}, !kWide);
-  visit(workspace.logits_, Shape{rows, config.vocab_size}, kWide);
+  if (has_output) {
+    visit(workspace.last_hidden_, Shape{rows, config.hidden_size}, !kWide);
+    visit(workspace.logits_, Shape{rows, config.vocab_size}, kWide);
+  }
 }
 
 absl::StatusOr<Workspace> Workspace::Create(const ModelConfig& config, const ModelLimits& limits,
-                                            Backend& backend) {
+                                            bool has_output, Backend& backend) {
   Workspace workspace;
   workspace.q_heads_ = config.q_heads;
   workspace.head_dim_ = config.head_dim;
   workspace.ffn_size_ = config.ffn_size;
   absl::Status status;
-  ForEachTensor(
-      config, limits, workspace, [&](Tensor& tensor, std::span<const int64_t> shape, bool is_wide) {
-        if (!status.ok()) return;
-        absl::StatusOr<Tensor> allocated =
-            backend.Allocate(shape, is_wide ? backend.wide_dtype() : backend.compute_dtype());
-        status = allocated.status();
-        if (!status.ok()) return;
-        workspace.num_bytes_ += allocated->num_bytes();
-        tensor = *std::move(allocated);
-      });
+  ForEachTensor(config, limits, has_output, workspace,
+                [&](Tensor& tensor, std::span<const int64_t> shape, bool is_wide) {
+                  if (!status.ok()) return;
+                  absl::StatusOr<Tensor> allocated = backend.Allocate(
+                      shape, is_wide ? backend.wide_dtype() : backend.compute_dtype());
+                  status = allocated.status();
+                  if (!status.ok()) return;
+                  workspace.num_bytes_ += allocated->num_bytes();
+                  tensor = *std::move(allocated);
+                });
   MEA_RETURN_IF_ERROR(status);
   return workspace;
 }
 
-int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType compute,
-                                DType wide) {
+int64_t Workspace::PlannedBytes(const ModelConfig& config, const ModelLimits& limits,
+                                bool has_output, DType compute, DType wide) {
   Workspace unmade;
   int64_t bytes = 0;
-  ForEachTensor(config, limits, unmade, [&](Tensor&, std::span<const int64_t> shape, bool is_wide) {
-    bytes += shape[0] * shape[1] * DTypeSize(is_wide ? wide : compute);
-  });
+  ForEachTensor(config, limits, has_output, unmade,
+                [&](Tensor&, std::span<const int64_t> shape, bool is_wide) {
+                  bytes += shape[0] * shape[1] * DTypeSize(is_wide ? wide : compute);
+                });
   return bytes;
 }
 

@@ -27,12 +27,13 @@ struct QkvViews {
 // Every activation of a forward pass, allocated once. Views are of the first num_tokens rows.
 class Workspace {
  public:
+  // `has_output`: with rows of logits.
   static absl::StatusOr<Workspace> Create(const ModelConfig& config, const ModelLimits& limits,
-                                          Backend& backend);
+                                          bool has_output, Backend& backend);
 
   // What Create would allocate.
-  static int64_t PlannedBytes(const ModelConfig& config, const ModelLimits& limits, DType compute,
-                              DType wide);
+  static int64_t PlannedBytes(const ModelConfig& config, const ModelLimits& limits, bool has_output,
+                              DType compute, DType wide);
 
   TensorView residual(int num_tokens) const { return residual_.view().Rows(0, num_tokens); }
   TensorView normed(int num_tokens) const { return normed_.view().Rows(0, num_tokens); }
@@ -60,7 +61,7 @@ class Workspace {
  private:
   // Calls visit(tensor of `workspace`, shape, is_wide) for every tensor.
   template <typename Visit>
-  static void ForEachTensor(const ModelConfig& config, const ModelLimits& limits,
+  static void ForEachTensor(const ModelConfig& config, const ModelLimits& limits, bool has_output,
                             Workspace& workspace, Visit visit);
 
   TensorView gate_up(int num_tokens) const { return gate_up_.view().Rows(0, num_tokens); }
@@ -82,8 +83,9 @@ class Workspace {
   // Where a layer has experts:
   Tensor expert_inner_;  // [max_tokens * top_k, ffn of an expert]
   Tensor expert_rows_;   // [max_tokens * top_k, hidden]
-  Tensor last_hidden_;   // [max_logit_rows, hidden]
-  Tensor logits_;        // [max_logit_rows, vocab] wide
+  // Where the output is:
+  Tensor last_hidden_;  // [max_logit_rows, hidden]
+  Tensor logits_;       // [max_logit_rows, vocab] wide
 };
 
 }  // namespace mea

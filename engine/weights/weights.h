@@ -60,8 +60,9 @@ struct ModelWeights {
   TensorView lm_head;     // [vocab, hidden]; the embedding itself where they are tied
 
   std::vector<Tensor> storage;
-  int64_t num_bytes = 0;     // of everything above
-  int64_t mapped_bytes = 0;  // the part that is read straight from the checkpoint's pages
+  int64_t num_bytes = 0;             // of everything above
+  std::vector<int64_t> stage_bytes;  // of each device that has a part; empty on the host
+  int64_t mapped_bytes = 0;          // the part that is read straight from the checkpoint's pages
 
   // The checkpoint's tensor behind views that nobody has read yet, by their data: whoever copies
   // them refuses what is not finite.

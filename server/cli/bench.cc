@@ -130,16 +130,20 @@ BackendFactory Backends(const BenchFlags& flags) {
   return [&flags]() -> absl::StatusOr<std::unique_ptr<Backend>> {
     MEA_ASSIGN_OR_RETURN(const CudaDecodeKernel kernel, ParseDecodeKernel(flags.decode_kernel));
     MEA_ASSIGN_OR_RETURN(const CudaPrefillKernel prefill, ParsePrefillKernel(flags.prefill_kernel));
-    MEA_ASSIGN_OR_RETURN(OpenedBackend opened,
-                         OpenBackend(flags.device, {flags.num_threads, flags.cpu_affinity},
-                                     {.decode_kernel = kernel, .prefill_kernel = prefill}));
-    const bool is_cuda = opened.backend->device() == Device::kCuda;
+    MEA_ASSIGN_OR_RETURN(OpenedBackends opened,
+                         OpenBackends(flags.device, {flags.num_threads, flags.cpu_affinity},
+                                      {.decode_kernel = kernel, .prefill_kernel = prefill}));
+    if (opened.backends.size() > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--device ", flags.device, ": mea bench measures one device"));
+    }
+    const bool is_cuda = opened.backends[0]->device() == Device::kCuda;
     for (const auto& [flag, name] : {std::pair("--decode-kernel ", flags.decode_kernel),
                                      std::pair("--prefill-kernel ", flags.prefill_kernel)}) {
       if (name == "auto" || is_cuda) continue;
       return absl::InvalidArgumentError(absl::StrCat(flag, name, ": there is no CUDA device here"));
     }
-    return std::move(opened.backend);
+    return std::move(opened.backends[0]);
   };
 }
 
@@ -147,7 +151,8 @@ BackendFactory Backends(const BenchFlags& flags) {
 absl::Status Resolve(BenchFlags& flags) {
   MEA_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, Backends(flags)());
   const Device device = backend->device();
-  flags.device = device == Device::kCpu ? "cpu" : "cuda";
+  if (device == Device::kCpu) flags.device = "cpu";
+  if (device == Device::kCuda && flags.device == "auto") flags.device = "cuda";
   MEA_ASSIGN_OR_RETURN(flags.options.kv_dtype, ParseKvDType(flags.kv_dtype, device));
   if (!flags.uncompressed.empty()) {
     MEA_ASSIGN_OR_RETURN(const HeadStorage twin, ParseUncompressed(flags.uncompressed));
@@ -169,7 +174,7 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
   absl::StatusOr<ModelWeights> weights =
       backend.device() == Device::kCpu
           ? MakeRandomWeights(config, dtype.value_or(DType::kBf16), kSeed, UsableCpus())
-          : MakeRandomWeightsOn(backend, config, kSeed);
+          : MakeRandomWeightsOn(OnOneDevice(&backend, config), config, kSeed);
   if (!weights.ok() || storage != HeadStorage::kOneHot) return weights;
   MEA_RETURN_IF_ERROR(MakeMixesOneHot(*weights, backend));
   return weights;

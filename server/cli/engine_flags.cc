@@ -1,6 +1,7 @@
 #include "server/cli/engine_flags.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/device.h"
 #include "engine/load.h"
 #include "server/cli/in_range.h"
@@ -25,8 +26,17 @@ CLI::Option& AddModelDir(CLI::App& command, std::string& dir) {
 }
 
 void AddDevice(CLI::App& command, std::string& device) {
-  command.add_option("--device", device, "cpu, cuda, or auto: the GPU where there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  command
+      .add_option("--device", device,
+                  "cpu; cuda: the first GPU; cuda:1; cuda:0,1: the layers over several GPUs; or "
+                  "auto: the GPU where there is one")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const absl::Status status = ParseDevice(text).status();
+            return std::string(absl::StripPrefix(status.message(), "--device "));
+          },
+          ""))
+      ->type_name("DEVICE")
       ->capture_default_str();
 }
 

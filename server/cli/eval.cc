@@ -116,13 +116,14 @@ absl::StatusOr<int64_t> CacheBytes(const EvalFlags& flags, const Checkpoint& che
                        PlannedWeightBytes(checkpoint, {.weight_dtype = dtype}));
   const int64_t at_once = std::min<int64_t>(requests.count, limits.max_num_seqs);
   const int64_t pages_of_longest = layout.PagesFor(requests.longest);
-  const absl::StatusOr<int64_t> bytes = FitKvCache(
-      {.weights_bytes = weights,
-       .workspace_bytes = Model::PlannedWorkspaceBytes(checkpoint.config, limits, Device::kCpu),
-       .page_bytes = layout.PageBytes(),
-       .wanted_bytes = at_once * pages_of_longest * layout.PageBytes(),
-       .asked_bytes = flags.kv_cache_bytes},
-      ReadMachineLimits());
+  const absl::StatusOr<int64_t> bytes =
+      FitKvCache({.weights_bytes = weights,
+                  .workspace_bytes = Stage::PlannedWorkspaceBytes(
+                      checkpoint.config, limits, AllLayers(checkpoint.config), Device::kCpu),
+                  .page_bytes = layout.PageBytes(),
+                  .wanted_bytes = at_once * pages_of_longest * layout.PageBytes(),
+                  .asked_bytes = flags.kv_cache_bytes},
+                 ReadMachineLimits());
   if (bytes.ok() && *bytes < pages_of_longest * layout.PageBytes()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a KV cache of ", HumanBytes(*bytes), " is less than the ",

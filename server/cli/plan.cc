@@ -28,6 +28,7 @@ Examples:
   mea plan models/demo-mea                          what fits in this machine's memory, and what serve takes
   mea plan models/demo-mea --memory 24GiB --context 8192 --kv-dtype f32
   mea plan models/demo-mea --device cuda --device-memory 141GiB      for a GPU that need not be here
+  mea plan DIR --device cuda:0,1 --device-memory 80GiB               for two
 )";
 
 struct PlanFlags {
@@ -61,6 +62,11 @@ void Print(const Plan& plan, const PlanOptions& options) {
     line("graphs, estimated", HumanBytes(plan.graphs_bytes), "");
   }
   line("left for the KV cache", HumanBytes(plan.cache_bytes), "");
+  if (!plan.devices.empty()) line("on each GPU", "weights", "cache");
+  for (const DeviceShare& share : plan.devices) {
+    line(absl::StrFormat("GPU %d: %d layers", share.gpu, share.num_layers),
+         HumanBytes(share.weights_bytes), HumanBytes(share.kv_cache_bytes));
+  }
   line("", "this checkpoint", "uncompressed");
   line("cache per token", HumanBytes(ours.bytes_per_token), HumanBytes(theirs.bytes_per_token));
   line("ratio",
@@ -79,7 +85,7 @@ void Print(const Plan& plan, const PlanOptions& options) {
       static_cast<int>(plan.by_default.num_sequences), plan.context);
 }
 
-// The engine gets all of --memory, but only its share of a device's memory.
+// The engine gets all of --memory, but only its share of each device's memory.
 absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& device) {
   if (flags.memory_bytes) return *flags.memory_bytes;
   if (device.device == Device::kCpu) return ReadMachineLimits().memory_bytes;
@@ -87,7 +93,7 @@ absl::StatusOr<int64_t> MemoryOf(const PlanFlags& flags, const PlannedDevice& de
   if (total_bytes == 0) {
     return absl::InvalidArgumentError("no CUDA device here: --device-memory is required");
   }
-  return MemoryShare(total_bytes, flags.utilization);
+  return MemoryShare(total_bytes, flags.utilization) * std::ssize(device.gpus);
 }
 
 absl::StatusOr<Plan> PlanOf(const PlanFlags& flags, const PlanOptions& options) {
@@ -125,7 +131,7 @@ void AddPlan(CLI::App& program, Action& action) {
   command
       .add_option("--memory", flags->memory_bytes,
                   "Memory for weights, cache and all else, e.g. 24GiB; default: what this machine "
-                  "or container allows, or the GPU's share")
+                  "or container allows, or the share of each GPU; several have equal parts")
       ->transform(SizeInBytes())
       ->type_name("SIZE");
   command

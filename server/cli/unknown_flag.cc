@@ -31,9 +31,10 @@ constexpr ForeignFlag kForeignFlags[] = {
      "mea downloads nothing; hf download ORG/NAME --local-dir DIR, then mea serve DIR"},
     {"serve", "--served-model-name --name -a --alias", "use --model-name"},
     {"serve",
-     "--tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp "
-     "-sm --split-mode -ts --tensor-split",
-     "mea serves a model on one device"},
+     "--tensor-parallel-size -tp --pipeline-parallel-size -pp -sm --split-mode -ts --tensor-split "
+     "-mg --main-gpu",
+     "use --device cuda:0,1; each GPU gets some of the layers"},
+    {"serve", "--data-parallel-size -dp", "start a server for each, and a router before them"},
     {"serve", "-ngl --gpu-layers --n-gpu-layers", "use --device cuda; it takes all layers"},
     {"serve", "--dtype", "use --weight-dtype"},
     {"serve", "-q --quantization",

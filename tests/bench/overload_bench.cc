@@ -31,13 +31,14 @@ std::unique_ptr<EngineLoop> MakeLoop() {
   EngineParts parts;
   parts.options.max_num_seqs = kMaxNumSeqs;
   parts.options.max_batch_tokens = 256;
-  parts.backend = CreateCpuBackend({.num_threads = 1}).value();
+  parts.backends.push_back(CreateCpuBackend({.num_threads = 1}).value());
   const ModelConfig config = MakeConfig(kSpec);
-  parts.model = Model::Create(config, MakeWeights(kSpec, config), parts.backend.get(),
+  parts.model = Model::Create(config, MakeWeights(kSpec, config), parts.backends[0].get(),
                               {.max_batch_tokens = 256, .max_logit_rows = kMaxNumSeqs})
                     .value();
   parts.kv =
-      KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), 256).value();
+      KvCache::Create(parts.model->backend(), parts.model->MakeKvLayout(DType::kF32, 16), 256)
+          .value();
   return std::make_unique<EngineLoop>(std::move(parts));
 }
 

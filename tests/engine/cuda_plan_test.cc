@@ -40,10 +40,9 @@ int64_t BytesInUse(const Backend& backend) {
 std::unique_ptr<EngineLoop> Start(std::unique_ptr<Backend> backend, std::unique_ptr<Model> model,
                                   const Plan& plan) {
   const KvLayout layout = model->MakeKvLayout(DType::kBf16, 64);
-  EngineParts parts{.options = {.device = "cuda", .max_num_seqs = 8},
-                    .backend = std::move(backend),
-                    .model = std::move(model)};
-  parts.kv = CreateKvCache(*parts.backend, layout, plan.cache_bytes).value();
+  EngineParts parts{.options = {.device = "cuda", .max_num_seqs = 8}, .model = std::move(model)};
+  parts.backends.push_back(std::move(backend));
+  parts.kv = CreateKvCache(parts.model->backends(), layout, plan.cache_bytes).value();
   return std::make_unique<EngineLoop>(std::move(parts));
 }
 
@@ -104,7 +103,8 @@ void ExpectPlannedWithRandomWeights(const RandomModelSpec& spec) {
   const ModelConfig config = MakeConfig(spec);
   const PlanOptions options = Options(device.get());
   const Plan plan = PlanRandomModel(config, options).value();
-  auto model = MakeRandomModel(config, "auto", 1, device.get(), options.limits).value();
+  auto model =
+      MakeRandomModel(config, "auto", 1, OnOneDevice(device.get(), config), options.limits).value();
   const Backend& backend = *device;
   auto engine = Start(std::move(device), std::move(model), plan);
   const int64_t device_bytes = BytesInUse(backend) - before;

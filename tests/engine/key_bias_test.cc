@@ -62,7 +62,8 @@ TEST_P(KeyBiasTest, BiasesTakeThePlannedMemory) {
   EngineHarness harness(spec, {});
   const Model& model = harness.model();
   EXPECT_EQ(model.workspace_bytes(),
-            Model::PlannedWorkspaceBytes(model.config(), model.limits(), Device::kCpu));
+            Stage::PlannedWorkspaceBytes(model.config(), model.limits(), AllLayers(model.config()),
+                                         Device::kCpu));
 }
 
 INSTANTIATE_TEST_SUITE_P(

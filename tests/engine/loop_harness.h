@@ -56,13 +56,14 @@ inline std::unique_ptr<EngineLoop> MakeLoopOn(std::unique_ptr<Backend> backend,
   options.max_batch_tokens = 64;
   if (options.max_num_seqs == 0) options.max_num_seqs = 64;
   parts.options = options;
-  parts.backend = std::move(backend);
+  parts.backends.push_back(std::move(backend));
   const ModelConfig config = MakeConfig(spec);
-  parts.model = Model::Create(config, MakeWeights(spec, config), parts.backend.get(),
+  parts.model = Model::Create(config, MakeWeights(spec, config), parts.backends[0].get(),
                               {.max_batch_tokens = 64, .max_logit_rows = options.max_num_seqs})
                     .value();
-  parts.kv = KvCache::Create(*parts.backend, parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
-                 .value();
+  parts.kv =
+      KvCache::Create(parts.model->backend(), parts.model->MakeKvLayout(DType::kF32, 16), num_pages)
+          .value();
   if (options.prefix_cache) parts.kv->EnablePrefixCache();
   return std::make_unique<EngineLoop>(std::move(parts), std::move(observer));
 }

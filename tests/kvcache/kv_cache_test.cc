@@ -98,9 +98,33 @@ TEST(KvLayoutTest, LayersOfOneWindowMakeGroupsOfEqualSize) {
   // Four of five layers see 64 tokens.
   const KvLayout mixed = Windowed({64, 64, 64, 64, 0, 64, 64, 64, 64, 0});
   EXPECT_THAT(mixed.group_windows, ElementsAre(0, 64, 64, 64, 64));
-  EXPECT_THAT(mixed.layer_groups, ElementsAre(1, 1, 2, 2, 0, 3, 3, 4, 4, 0));
+  EXPECT_THAT(mixed.layer_groups, ElementsAre(1, 2, 3, 4, 0, 1, 2, 3, 4, 0));
+  EXPECT_THAT(mixed.layer_places, ElementsAre(0, 0, 0, 0, 0, 1, 1, 1, 1, 1));
   EXPECT_EQ(mixed.PageBytes(), plain.PageBytes() / 3 * 2);
   EXPECT_THAT(Windowed({8, 64, 0}).group_windows, ElementsAre(0, 64, 8));
+}
+
+// Two ranks: the cut between the places, and through the first.
+TEST(KvLayoutTest, ARankStoresThePlacesOfItsLayers) {
+  KvLayout layout = Windowed({64, 64, 64, 64, 0, 64, 64, 64, 64, 0});
+  const int64_t whole = layout.PageBytes();
+  layout.layer_ranks = {0, 0, 0, 0, 0, 1, 1, 1, 1, 1};
+  EXPECT_EQ(layout.num_ranks(), 2);
+  EXPECT_EQ(layout.PageBytes(), whole);
+  EXPECT_EQ(layout.RankPageBytes(0), whole / 2);
+  EXPECT_EQ(layout.RankPageBytes(1), whole / 2);
+  EXPECT_EQ(layout.StorageOf(4), 0);
+  EXPECT_EQ(layout.StorageOf(9), 5);
+  layout.layer_ranks = {0, 0, 0, 1, 1, 1, 1, 1, 1, 1};
+  EXPECT_EQ(layout.RankPageBytes(0), whole / 2);
+  EXPECT_EQ(layout.RankPageBytes(1), whole) << "the first place is on both";
+  EXPECT_EQ(layout.PageBytes(), whole / 2 * 3);
+  EXPECT_EQ(layout.StorageOf(2), 0);
+  EXPECT_EQ(layout.StorageOf(4), 3);
+  KvLayout plain = Windowed({0, 0, 0});
+  plain.layer_ranks = {0, 1, 1};
+  EXPECT_EQ(plain.RankPageBytes(0), plain.PageBytes() / 3);
+  EXPECT_EQ(plain.RankPageBytes(1), plain.PageBytes() / 3 * 2);
 }
 
 TEST(KvLayoutTest, LayersThatStoreDifferentThingsStayTogether) {
@@ -167,6 +191,25 @@ TEST_F(KvCacheTest, SlabsAreContiguousAndLayersKeepTheirSpecs) {
   EXPECT_TRUE(layer.keys.is_dense());
   EXPECT_TRUE(layer.key_norms.empty());
   EXPECT_NE(layer.keys.data, cache->layer(0).keys.data);
+}
+
+TEST_F(KvCacheTest, EachRankHasItsLayersPartOfEveryPage) {
+  const auto second = CreateReferenceBackend();
+  KvLayout layout{.layers = {kHalf, kHalf, kHalf}, .kv_heads = 8, .page_size = 16};
+  layout.layer_ranks = {0, 1, 1};
+  std::vector<std::pair<Backend*, int64_t>> allocated;
+  const auto cache =
+      KvCache::Create({backend_.get(), second.get()}, layout, 5,
+                      [&](Backend& backend, std::span<const int64_t> shape, DType dtype) {
+                        auto tensor = backend.Allocate(shape, dtype);
+                        allocated.emplace_back(&backend, tensor->num_bytes());
+                        return tensor;
+                      })
+          .value();
+  int64_t of_second = 0;
+  for (const auto& [backend, bytes] : allocated) of_second += backend == second.get() ? bytes : 0;
+  EXPECT_EQ(of_second, 5 * layout.RankPageBytes(1));
+  EXPECT_EQ(cache->allocated_bytes(), 5 * layout.PageBytes());
 }
 
 TEST_F(KvCacheTest, ReserveGivesAllPagesOrNone) {

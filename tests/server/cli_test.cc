@@ -187,6 +187,13 @@ TEST(CliTest, PlanCountsWhatAGpuThatIsNotHereWouldTake) {
                                  HasSubstr("scratch of the device                2.00 KiB"),
                                  HasSubstr("graphs, estimated                       256 B"),
                                  HasSubstr("tokens that fit"), Not(HasSubstr("not counted"))));
+  // Each of two has its memory, and half of the layers.
+  outcome =
+      RunMea("plan " MEA_SOURCE_DIR "/models/demo-mea --device cuda:2,3 --device-memory 100MiB");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("memory                             180.00 MiB"),
+                                 HasSubstr("GPU 2: "), HasSubstr("GPU 3: "),
+                                 HasSubstr("graphs, estimated                       512 B")));
   setenv("MEA_CUDA_MODULE", "/nowhere/module.so", 1);
   outcome = RunMea(plan);
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

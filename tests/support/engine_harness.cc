@@ -44,16 +44,24 @@ std::vector<float> RecordingSink::logprobs() const {
 
 EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& options)
     : launches_ahead_(options.launches_ahead) {
-  if (options.device != nullptr) {
-    // Nothing to make.
-  } else if (options.backend == "reference") {
-    backend_ = CreateReferenceBackend();
-  } else {
-    backend_ = CreateCpuBackend({.num_threads = options.num_threads}).value();
+  std::vector<Backend*> backends = options.devices;
+  if (options.device != nullptr) backends.push_back(options.device);
+  for (int i = 0; i < options.num_stages && options.device == nullptr && options.devices.empty();
+       ++i) {
+    backends_.push_back(options.backend == "reference"
+                            ? CreateReferenceBackend()
+                            : CreateCpuBackend({.num_threads = options.num_threads}).value());
+    backends.push_back(backends_.back().get());
   }
-  Backend* const backend = options.device != nullptr ? options.device : backend_.get();
   const ModelConfig config = MakeConfig(spec);
-  model_ = Model::Create(config, MakeWeights(spec, config), backend,
+  const auto num_stages = static_cast<int>(backends.size());
+  std::vector<StagePlace> places;
+  for (int i = 0; i < num_stages; ++i) {
+    places.push_back(
+        {.backend = backends[i],
+         .layers = {config.num_layers * i / num_stages, config.num_layers * (i + 1) / num_stages}});
+  }
+  model_ = Model::Create(config, MakeWeights(spec, config), places,
                          {.max_batch_tokens = options.max_batch_tokens,
                           .max_num_seqs = options.max_num_seqs,
                           .max_logit_rows = options.max_logit_rows,
@@ -62,7 +70,7 @@ EngineHarness::EngineHarness(const RandomModelSpec& spec, const HarnessOptions& 
                .value();
   KvLayout layout = model_->MakeKvLayout(options.kv_dtype, options.page_size);
   if (options.keeps_all_pages) std::ranges::fill(layout.group_windows, 0);
-  kv_ = KvCache::Create(*backend, layout, options.num_pages * layout.num_groups()).value();
+  kv_ = KvCache::Create(backends, layout, options.num_pages * layout.num_groups()).value();
   if (options.prefix_cache) kv_->EnablePrefixCache();
   core_ = std::make_unique<EngineCore>(model_.get(), kv_.get(), options.max_num_seqs,
                                        options.eos_token_ids, options.target_itl);

@@ -28,8 +28,10 @@ class RecordingSink final : public TokenSink {
 };
 
 struct HarnessOptions {
-  std::string backend = "cpu";  // or "reference"
-  Backend* device = nullptr;    // instead of it; outlives the harness
+  std::string backend = "cpu";    // or "reference"
+  Backend* device = nullptr;      // instead of it; outlives the harness
+  std::vector<Backend*> devices;  // likewise several, or
+  int num_stages = 1;             // so many of `backend`; each has some of the layers
   int num_threads = 2;
   int page_size = 16;
   int num_pages = 256;
@@ -64,7 +66,7 @@ class EngineHarness {
   std::vector<std::shared_ptr<RecordingSink>> Run(const std::vector<Request>& requests);
 
  private:
-  std::unique_ptr<Backend> backend_;  // null where the options brought one
+  std::vector<std::unique_ptr<Backend>> backends_;  // empty where the options brought some
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<EngineCore> core_;

@@ -35,7 +35,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Emulated() { return MakeCuda(); }
 
 absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage storage,
                                      Backend& backend) {
-  auto weights = MakeRandomWeightsOn(backend, config, 1);
+  auto weights = MakeRandomWeightsOn(OnOneDevice(&backend, config), config, 1);
   if (storage != HeadStorage::kOneHot) return weights;
   if (absl::Status s = MakeMixesOneHot(*weights, backend); !s.ok()) return s;
   return weights;
@@ -44,7 +44,7 @@ absl::StatusOr<ModelWeights> Weights(const ModelConfig& config, HeadStorage stor
 TEST(CudaBenchTest, WeightsMadeOnTheDeviceLieWhereOneProductReadsThem) {
   const ModelConfig config = SmallConfig();
   const std::unique_ptr<Backend> backend = MakeCuda();
-  const ModelWeights made = *MakeRandomWeightsOn(*backend, config, 1);
+  const ModelWeights made = *MakeRandomWeightsOn(OnOneDevice(backend.get(), config), config, 1);
   const ModelWeights on_host = *MakeRandomWeights(config, DType::kBf16, 1, 1);
   EXPECT_EQ(made.num_bytes, on_host.num_bytes);
   const auto end = [](TensorView view) {

@@ -37,15 +37,13 @@ class ReceiveTest : public ::testing::Test {
   }
   float First(int gpu) {
     std::vector<float> host(32);
-    gpus_[gpu]->Download(
-        rows_[gpu].view(),
-        TensorView::Dense(host.data(), DType::kF32, std::span(kShape), Device::kCpu));
+    gpus_[gpu]->Download(rows_[gpu].view(), TensorView::Dense(host.data(), DType::kF32,
+                                                              std::span(kShape), Device::kCpu));
     EXPECT_TRUE(gpus_[gpu]->Synchronize().ok());
     return host[0];
   }
   void Receive() {
-    gpus_[1]->Receive(
-        {.sender = gpus_[0].get(), .from = rows_[0].view(), .to = rows_[1].view()});
+    gpus_[1]->Receive({.sender = gpus_[0].get(), .from = rows_[0].view(), .to = rows_[1].view()});
   }
 
   std::array<std::unique_ptr<Backend>, 2> gpus_;
