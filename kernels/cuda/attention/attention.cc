@@ -302,8 +302,8 @@ cudaError_t PagedAttention::Prefill(const AttentionParams& params, int seq,
                            .q_begin = q_begin,
                            .q_len = q_end - q_begin,
                            .kv_len = kv_len};
-  prefill.keys.slabs = static_cast<const Bf16*>(params.keys);
-  prefill.values.slabs = static_cast<const Bf16*>(params.values);
+  prefill.keys.slabs = params.keys;
+  prefill.values.slabs = params.values;
   const int64_t expanded_bytes = int64_t{kv_len} * params.kv_heads * params.head_dim * 2;
   const auto& [key_dtype, value_dtype] = params.dtype;
   if (params.key_mix != nullptr || params.key_norms != nullptr || key_dtype != DType::kBf16) {

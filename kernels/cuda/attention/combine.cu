@@ -22,7 +22,7 @@ __device__ float MaxScore(const SoftmaxStats* stats, int stride, int count, int 
 // A warp merges one head of one row: the lanes share its elements, lane l holding pairs l, l
 // + 32... kPairs of them cover head_dim.
 template <int kPairs>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+__global__ void __launch_bounds__(kWarps* kWarpSize, 8)  // 64 registers, unspilled
     Combine(const __grid_constant__ DecodeParams params, int row_begin, int row_end) {
   WaitForPrevious();
   LetNextStart();

@@ -12,13 +12,14 @@ namespace mea::cuda {
 // PagedAttentionArgs of kernels/ops as the kernels see it: device arrays, dense except for q; the
 // slabs of keys and values are in SlabLayout, or in IntegerSlab.
 struct AttentionParams {
-  const Bf16* q = nullptr;                // [num_rows, q_heads, head_dim], 16-byte aligned rows
-  int64_t q_stride = 0;                   // elements from row to row; 0: rows are dense
-  const int32_t* q_offsets = nullptr;     // [num_seqs + 1]
-  const int32_t* kv_lens = nullptr;       // [num_seqs]; 0: padding, whose rows become zeros
-  const int32_t* page_table = nullptr;    // [num_seqs, page_table_stride]
-  const void* keys = nullptr;             // [num_pages, key_heads, page_size, head_dim]
-  const void* values = nullptr;           // [num_pages, value_heads, page_size, head_dim]
+  const Bf16* q = nullptr;              // [num_rows, q_heads, head_dim], 16-byte aligned rows
+  int64_t q_stride = 0;                 // elements from row to row; 0: rows are dense
+  const int32_t* q_offsets = nullptr;   // [num_seqs + 1]
+  const int32_t* kv_lens = nullptr;     // [num_seqs]; 0: padding, whose rows become zeros
+  const int32_t* page_table = nullptr;  // [num_seqs, page_table_stride]
+  // Slabs, of integers too: where DecodeMma casts these from void, ptxas spills.
+  const Bf16* keys = nullptr;             // [num_pages, key_heads, page_size, head_dim]
+  const Bf16* values = nullptr;           // [num_pages, value_heads, page_size, head_dim]
   const float* key_norms = nullptr;       // [num_pages, kv_heads, page_size] 1/rms, or absent
   const float* key_mix = nullptr;         // [key_heads, kv_heads], or absent
   const float* value_mix = nullptr;       // [value_heads, kv_heads], or absent

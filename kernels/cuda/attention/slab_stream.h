@@ -32,8 +32,9 @@ class SlabStream {
   // Tokens [token, token + 64) of the slab's sub-tile i, of which those in valid() count.
   __device__ const Bf16* tile(int i) const {
     const AttentionParams& p = params_.attention;
-    return static_cast<const Bf16*>(is_key() ? p.keys : p.values) +
-           p.layout().SlabBegin(pages_[i], is_key() ? p.key_heads : p.value_heads, component()) +
+    const int head = first_component_ + (is_key() ? slab_ : slab_ - NumKeys());
+    return (is_key() ? p.keys : p.values) +
+           p.layout().SlabBegin(pages_[i], is_key() ? p.key_heads : p.value_heads, head) +
            token(i) % p.page_size * head_dim;
   }
   // The component that the slab is of, and the page of sub-tile i.
