@@ -159,7 +159,8 @@ class Engine {
   virtual void ClearPrefixCache() = 0;
   // Tells `observer` what the prefix cache gains and loses, step by step: first that it is cleared,
   // then what it holds already. Called on the engine thread; must not block. Takes the place of the
-  // one before; null: nobody is told. The one before is not called after this returns.
+  // one before; null: nobody is told. The one before is not called after this returns, so an
+  // observer must not call this. Where the prefix cache is off, nothing is told.
   virtual void ObservePrefixCache(PrefixObserver observer) = 0;
 
   virtual EngineStats stats() const = 0;

@@ -167,6 +167,7 @@ void EngineLoop::ObservePrefixCache(PrefixObserver observer) {
   {
     std::lock_guard lock(observer_mutex_);
     prefix_observer_ = std::move(observer);
+    observer_is_new_ = true;
   }
   {
     std::lock_guard lock(mutex_);
@@ -254,6 +255,7 @@ bool EngineLoop::DrainInbox() {
   Beat();
   if (watch_prefixes) {
     std::lock_guard lock(observer_mutex_);
+    observer_is_new_ = false;
     parts_.kv->RecordPrefixEvents(prefix_observer_ != nullptr);
   }
   if (clear_prefixes) parts_.kv->ClearPrefixCache();
@@ -296,7 +298,7 @@ void EngineLoop::TellPrefixObserver() {
   std::vector<PrefixEvent> events = parts_.kv->TakePrefixEvents();
   if (events.empty()) return;
   std::lock_guard lock(observer_mutex_);
-  if (prefix_observer_ != nullptr) prefix_observer_(std::move(events));
+  if (prefix_observer_ != nullptr && !observer_is_new_) prefix_observer_(std::move(events));
 }
 
 }  // namespace mea

@@ -116,6 +116,7 @@ class EngineLoop final : public Engine {
 
   std::mutex observer_mutex_;       // held while the observer is called
   PrefixObserver prefix_observer_;  // guarded by it
+  bool observer_is_new_ = false;    // likewise: what is recorded does not begin with its beginning
 
   std::thread thread_;  // last: it uses everything above
 };

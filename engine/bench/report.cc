@@ -56,11 +56,11 @@ double BenchRow::floor_seconds() const {
   return std::max(static_cast<double>(cost.bytes) / roofline.bytes_per_second, computing_seconds());
 }
 
-BenchMachine DescribeMachine(Device device, int num_threads) {
+BenchMachine DescribeMachine(Device device, int num_threads, int gpu) {
   if (num_threads == 0) num_threads = DefaultThreads();
   BenchMachine machine{.device = "cpu", .processor = ProcessorName(), .num_threads = num_threads};
   if (device == Device::kCuda) {
-    const absl::StatusOr<CudaDeviceInfo> info = DescribeCudaDevice();
+    const absl::StatusOr<CudaDeviceInfo> info = DescribeCudaDevice(gpu);
     machine.device = info.ok() ? info->name : "cuda";
     if (info.ok()) machine.driver = info->driver;
   }

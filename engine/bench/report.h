@@ -45,7 +45,7 @@ struct BenchMachine {
   int num_threads = 0;
 };
 // `num_threads` of the CPU back end, 0 = DefaultThreads().
-BenchMachine DescribeMachine(Device device, int num_threads);
+BenchMachine DescribeMachine(Device device, int num_threads, int gpu = 0);
 
 std::string TableHead();
 std::string TableLine(const BenchRow& row);

@@ -237,13 +237,18 @@ absl::StatusOr<ModelWeights> PlaceWeights(const ModelConfig& config, ModelWeight
                       .lm_head = host.lm_head,
                       .storage = {},
                       .unchecked = {}};
+  // A tied embedding is on the first device and, as the output layer, on the last.
+  int64_t total = host.num_bytes;
+  if (config.tie_word_embeddings && places.size() > 1) {
+    total += host.embedding.num_elements() * DTypeSize(host.embedding.dtype);
+  }
   for (const auto& [backend, layers] : places) {
     const int64_t before = placed.num_bytes;
-    const LoadProgress of_all = [&](std::string_view step, int64_t done, int64_t total) {
-      if (progress) progress(step, before + done, total);
+    const LoadProgress of_all = [&](std::string_view step, int64_t done, int64_t of) {
+      if (progress) progress(step, before + done, of);
     };
-    MEA_RETURN_IF_ERROR(PlaceTensors(ListTensors(config, layers, placed), host.unchecked,
-                                     host.num_bytes, *backend, of_all, placed));
+    MEA_RETURN_IF_ERROR(PlaceTensors(ListTensors(config, layers, placed), host.unchecked, total,
+                                     *backend, of_all, placed));
     placed.stage_bytes.push_back(placed.num_bytes - before);
   }
   if (config.tie_word_embeddings && places.size() == 1) placed.lm_head = placed.embedding;

@@ -180,6 +180,11 @@ absl::StatusOr<ModelWeights> RandomWeights(const BenchFlags& flags, const ModelC
   return weights;
 }
 
+int FirstGpu(const std::string& device) {
+  const absl::StatusOr<DeviceChoice> choice = ParseDevice(device);
+  return choice.ok() ? choice->gpus.front() : 0;  // a wrong one has been refused
+}
+
 // Prints every row as it arrives and rewrites the file, so that an interrupted run leaves its
 // results.
 class Results {
@@ -188,7 +193,7 @@ class Results {
       : file_(flags.json),
         command_(std::move(command)),
         machine_(DescribeMachine(flags.device == "cpu" ? Device::kCpu : Device::kCuda,
-                                 flags.num_threads)) {
+                                 flags.num_threads, FirstGpu(flags.device))) {
     std::printf("%s\n", TableHead().c_str());
   }
 

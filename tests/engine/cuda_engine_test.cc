@@ -9,65 +9,13 @@
 #include <iostream>
 
 #include "engine/warm_up.h"
+#include "tests/engine/cuda_variants.h"
 #include "tests/engine/damage.h"
 #include "tests/kernels/cuda/tested_backend.h"
 #include "tests/support/engine_harness.h"
 
 namespace mea::testing {
 namespace {
-
-struct Variant {
-  std::string name;
-  RandomModelSpec spec;
-  CudaOptions cuda = kTestedCuda;
-  KvDTypes kv_dtype = DType::kBf16;
-  // How much more than in BF16 the cache's rounding moves logprobs: the reference has the same
-  // format, but rounding of activations makes some integers its neighbours'.
-  double coarseness = 1;
-};
-void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
-
-// The kernels that are not yet anybody's default.
-constexpr CudaOptions kWgmma = [] {
-  CudaOptions options = kTestedCuda;
-  options.decode_kernel = CudaDecodeKernel::kWgmma;
-  options.prefill_kernel = CudaPrefillKernel::kWgmma;
-  return options;
-}();
-
-std::vector<Variant> Variants() {
-  return {
-      {"Mha", {.plain = true}},
-      {"GqaQkNormBiases",
-       {.q_heads = 8, .kv_heads = 2, .plain = true, .qk_norm = true, .biases = true}},
-      {"Mea", {.head_norm = true}},
-      {"MeaWideHeads", {.q_heads = 6, .kv_heads = 3, .head_dim = 64, .head_norm = true}},
-      {"MeaUnequalBudgets", {.q_heads = 8, .key_heads = 3, .value_heads = 1, .head_norm = true}},
-      {"MeaQkNorm", {.q_heads = 8, .head_dim = 64, .qk_norm = true}},
-      {"MeaMixedLayersWindow",
-       {.num_layers = 3, .window = 24, .plain_last_layer = true, .qk_norm = true}},
-      {"GqaWgmma", {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true}, kWgmma},
-      {"MeaQkNormGlobalLayerWgmma",
-       {.q_heads = 6,
-        .kv_heads = 3,
-        .head_dim = 128,
-        .window = 40,
-        .global_layer = 1,
-        .qk_norm = true},
-       kWgmma},
-      {"MeaInt8",
-       {.q_heads = 6, .kv_heads = 3, .head_dim = 64, .head_norm = true},
-       kTestedCuda,
-       DType::kI8,
-       2},
-      {"GqaInt8Int4",
-       {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .window = 40, .plain = true},
-       kTestedCuda,
-       {DType::kI8, DType::kI4},
-       4},
-      {"MeaMoe", {.head_norm = true, .num_experts = 4, .top_k = 3, .dense_first_layer = true}},
-  };
-}
 
 // Greedy requests that report the five most likely tokens.
 std::vector<Request> GreedyRequests(int count, int vocab_size) {
@@ -81,7 +29,7 @@ std::vector<Request> GreedyRequests(int count, int vocab_size) {
   return requests;
 }
 
-class CudaEngineTest : public ::testing::TestWithParam<Variant> {
+class CudaEngineTest : public ::testing::TestWithParam<CudaVariant> {
  protected:
   CudaEngineTest() : spec_(GetParam().spec) { spec_.dtype = DType::kBf16; }
   void SetUp() override {
@@ -252,7 +200,7 @@ TEST_P(CudaEngineTest, AfterTheFirstStepsNothingIsAllocated) {
   EXPECT_EQ(device->counters().allocations, allocations);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(Variants()),
+INSTANTIATE_TEST_SUITE_P(Models, CudaEngineTest, ::testing::ValuesIn(CudaVariants()),
                          [](const auto& variant) { return variant.param.name; });
 
 // What a server runs: the shares of blocks depend on the batch, so do the last bits of its rows.
@@ -264,10 +212,10 @@ constexpr CudaOptions WithShares(CudaOptions options) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Models, CudaSharesTest,
-    ::testing::Values(Variant{"Mea", {.head_norm = true}, WithShares(kTestedCuda)},
-                      Variant{"GqaWgmma",
-                              {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true},
-                              WithShares(kWgmma)}),
+    ::testing::Values(CudaVariant{"Mea", {.head_norm = true}, WithShares(kTestedCuda)},
+                      CudaVariant{"GqaWgmma",
+                                  {.q_heads = 8, .kv_heads = 2, .head_dim = 64, .plain = true},
+                                  WithShares(kWgmma)}),
     [](const auto& variant) { return variant.param.name; });
 
 TEST_P(CudaSharesTest, ReplayedStepsEqualEagerOnesToTheBit) {
@@ -310,7 +258,7 @@ TEST(CudaWarmUpTest, RequestsNeverWaitForASearchOrAGraph) {
 class CudaLaunchAheadTest : public CudaEngineTest {};
 
 INSTANTIATE_TEST_SUITE_P(Models, CudaLaunchAheadTest,
-                         ::testing::Values(Variants()[2], Variants()[8]),
+                         ::testing::Values(CudaVariants()[2], CudaVariants()[8]),
                          [](const auto& variant) { return variant.param.name; });
 
 // Draws of every kind.

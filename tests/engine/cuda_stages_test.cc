@@ -129,6 +129,7 @@ TEST(CudaStagesFailureTest, EveryRequestEndsInternalWhicheverGpuFails) {
   const RandomModelSpec spec{.num_layers = 2, .head_norm = true, .dtype = DType::kBf16};
   const std::vector<Request> requests = {RandomRequest(1, 20, 4, spec.vocab_size),
                                          RandomRequest(2, 3, 6, spec.vocab_size)};
+  std::vector<std::vector<int32_t>> expected;
   const auto run = [&](int64_t kernel) {
     simt::ResetMachine({.num_devices = 2});
     const Gpus gpus(2);
@@ -146,6 +147,16 @@ TEST(CudaStagesFailureTest, EveryRequestEndsInternalWhicheverGpuFails) {
     for (const auto& sink : sinks) {
       EXPECT_TRUE(sink->finish.has_value());
       any_internal |= absl::IsInternal(sink->finish->status);
+    }
+    if (!failed) {
+      for (const auto& sink : sinks) expected.push_back(sink->token_ids());
+    }
+    // Nobody is told a token that is drawn from nothing.
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      std::vector<int32_t> due = expected[i];
+      const std::vector<int32_t> told = sinks[i]->token_ids();
+      if (!sinks[i]->finish->status.ok()) due.resize(std::min(told.size(), due.size()));
+      EXPECT_EQ(told, due);
     }
     EXPECT_EQ(any_internal, failed);
     return simt::NumKernels() - before;
