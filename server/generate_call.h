@@ -87,7 +87,9 @@ class GenerateCall : public Reactor,
   void Count(absl::StatusCode code, const std::string& finish_reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     ended_ = true;
-    AddLoadReport();
+    const bool may_know =
+        code != absl::StatusCode::kUnauthenticated && code != absl::StatusCode::kPermissionDenied;
+    if (may_know) AddLoadReport();
     serving_.metrics.CountRequest(code, finish_reason, Now() - arrival_);
   }
 

@@ -23,6 +23,7 @@
 #include "server/http_guard.h"
 #include "server/library_log.h"
 #include "server/limits.h"
+#include "server/listen_flags.h"
 #include "server/memory_trim.h"
 #include "server/notification.h"
 #include "server/openai/error.h"
@@ -40,22 +41,6 @@ namespace mea {
 namespace {
 
 constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
-
-constexpr std::string_view kListenFlag = "--listen";
-constexpr std::string_view kAdminFlag = "--admin";
-constexpr std::string_view kHttpFlag = "--http";
-
-absl::Status OfFlag(std::string_view flag, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(flag.data(), " ", std::string(status.message())));
-}
-
-absl::Status CheckAddress(std::string_view flag, const std::string& text) {
-  if (text.empty()) return absl::OkStatus();  // it is off
-  const absl::StatusOr<Address> address = ParseAddress(text);
-  if (!address.ok()) return OfFlag(flag, address.status());
-  const absl::Status status = CheckBindable(*address);
-  return status.ok() ? status : OfFlag(flag, status);
-}
 
 // A page that is rendered again for each request.
 HttpServer::Route Page(std::string path, std::function<HttpAnswer()> page) {
@@ -384,18 +369,6 @@ GrpcServer::~GrpcServer() {
 }
 
 }  // namespace
-
-absl::Status Server::CheckAddresses(const ServerOptions& options) {
-  if (options.listen.empty() && options.http.empty() && options.admin.empty()) {
-    return absl::InvalidArgumentError("--listen, --http and --admin are all off");
-  }
-  for (const auto& [flag, text] : {std::pair(kListenFlag, options.listen),
-                                   {kAdminFlag, options.admin},
-                                   {kHttpFlag, options.http}}) {
-    MEA_RETURN_IF_ERROR(CheckAddress(flag, text));
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, Engine& engine,
                                                       const Tokenizer& tokenizer, Metrics& metrics,

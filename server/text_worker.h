@@ -27,8 +27,8 @@ class TextWorkers {
 
   // Work that a client asked for, on this many bytes of text. False if max_jobs wait already.
   [[nodiscard]] bool Post(Job job, int64_t bytes = 0) ABSL_LOCKS_EXCLUDED(mu_);
-  // Output of running requests: goes first and is never refused. Bounded by the engine, which
-  // bounds the requests in flight.
+  // Output of running requests and of subscribers: goes first and is never refused. Bounded by the
+  // requests that the engine has in flight, and by KvEvents::kMaxSubscribers.
   void PostOutput(Job job) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

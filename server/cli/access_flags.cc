@@ -54,12 +54,13 @@ absl::Status AccessFlags::Apply(ServerOptions& options) const {
   }
   options.open_metrics = open_metrics;
   if (options.kv_events.endpoint.empty() && !options.kv_events.replay.empty()) {
-    return absl::InvalidArgumentError("--kv-events-replay needs --kv-events");
+    return absl::InvalidArgumentError(absl::StrCat(kReplayFlag, " needs ", kPublishFlag));
   }
-  for (const std::string& endpoint : {options.kv_events.endpoint, options.kv_events.replay}) {
+  for (const auto& [flag, endpoint] : {std::pair(kPublishFlag, options.kv_events.endpoint),
+                                       {kReplayFlag, options.kv_events.replay}}) {
     if (insecure || endpoint.empty() || IsLocalEndpoint(endpoint)) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat("--kv-events: ", endpoint,
+        absl::StrCat(flag, ": ", endpoint,
                      " lets other machines read the tokens of prompts, without keys or encryption: "
                      "give --insecure if that is meant"));
   }

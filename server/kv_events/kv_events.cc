@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/clock.h"
 #include "server/access/api_key.h"
@@ -58,8 +59,22 @@ std::vector<KvEvent> ToEvents(std::span<const std::shared_ptr<const KvBlock>> bl
 
 KvEvents::~KvEvents() { Close(); }
 
+absl::StatusOr<std::shared_ptr<void>> KvEvents::Subscribe(std::function<void()> on_news) {
+  absl::MutexLock lock(&subscribe_mu_);
+  std::erase_if(subscribers_, [](const auto& known) { return known.expired(); });
+  if (subscribers_.size() >= kMaxSubscribers) {
+    return absl::ResourceExhaustedError(absl::StrCat("there are ", subscribers_.size(),
+                                                     " subscribers to KV events, the most is ",
+                                                     kMaxSubscribers));
+  }
+  std::shared_ptr<void> watch = Watch(std::move(on_news));
+  subscribers_.push_back(watch);
+  return watch;
+}
+
 std::shared_ptr<void> KvEvents::Watch(std::function<void()> on_news) {
   auto watcher = std::make_shared<std::function<void()>>(std::move(on_news));
+  absl::MutexLock observing(&observe_mu_);
   bool is_first = false;
   {
     absl::MutexLock lock(&mu_);
@@ -75,13 +90,16 @@ std::shared_ptr<void> KvEvents::Watch(std::function<void()> on_news) {
 }
 
 void KvEvents::Close() {
-  bool watched_engine = false;
   {
-    absl::MutexLock lock(&mu_);
-    is_closed_ = true;
-    watched_engine = std::exchange(watches_engine_, false);
+    absl::MutexLock observing(&observe_mu_);
+    bool watched_engine = false;
+    {
+      absl::MutexLock lock(&mu_);
+      is_closed_ = true;
+      watched_engine = std::exchange(watches_engine_, false);
+    }
+    if (watched_engine) engine_.ObservePrefixCache(nullptr);
   }
-  if (watched_engine) engine_.ObservePrefixCache(nullptr);
   TellWatchers();
 }
 
@@ -122,7 +140,10 @@ void KvEvents::AddBatch(std::span<PrefixEvent> changes) {
   for (PrefixEvent& change : changes) {
     switch (change.kind) {
       case PrefixEvent::Kind::kStored:
-        if (auto block = AddBlock(change)) AppendStored(std::move(block), batch->events);
+        if (auto block = AddBlock(change)) {
+          batch->num_tokens += std::ssize(block->token_ids);
+          AppendStored(std::move(block), batch->events);
+        }
         break;
       case PrefixEvent::Kind::kRemoved:
         if (const auto known = blocks_.find(change.entry); known != blocks_.end()) {
@@ -138,8 +159,13 @@ void KvEvents::AddBatch(std::span<PrefixEvent> changes) {
   }
   batch->number = ++last_number_;
   batch->time_s = WallSeconds();
+  num_kept_tokens_ += batch->num_tokens;
   batches_.push_back(std::move(batch));
-  if (batches_.size() > kKeptBatches) batches_.pop_front();
+  while (batches_.size() > kKeptBatches ||
+         (num_kept_tokens_ > kMaxKeptTokens && batches_.size() > 1)) {
+    num_kept_tokens_ -= batches_.front()->num_tokens;
+    batches_.pop_front();
+  }
 }
 
 std::shared_ptr<const KvBlock> KvEvents::AddBlock(PrefixEvent& change) {

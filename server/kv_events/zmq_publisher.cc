@@ -19,14 +19,13 @@
 namespace mea {
 namespace {
 
-constexpr char kFlag[] = "--kv-events";
 constexpr int kMaxParts = 4;               // of a request for a replay
 constexpr size_t kMaxPartBytes = 1 << 10;  // of one of them
 // What ends a replay in place of a number.
 constexpr uint64_t kEndOfReplay = ~uint64_t{0};
 
-absl::Status ZmqStatus(absl::StatusCode code, const std::string& endpoint) {
-  return absl::Status(code, absl::StrCat(kFlag, " ", endpoint, ": ", zmq_strerror(zmq_errno())));
+absl::Status ZmqStatus(absl::StatusCode code, const char* flag, const std::string& endpoint) {
+  return absl::Status(code, absl::StrCat(flag, " ", endpoint, ": ", zmq_strerror(zmq_errno())));
 }
 
 void SendPart(void* socket, std::string_view part, bool more) {
@@ -70,7 +69,9 @@ bool BindsEndpoint(const std::string& endpoint) {
 
 bool IsLocalEndpoint(const std::string& endpoint) {
   const std::string address = TcpAddress(endpoint);
-  return address.empty() || (!address.starts_with("*") && IsOfThisMachine(address));
+  if (address.empty()) return endpoint.starts_with("ipc://");
+  const std::string host = address.substr(0, address.rfind(':'));  // the port may be "*"
+  return !host.empty() && host != "*" && IsOfThisMachine(host + ":0");
 }
 
 struct ZmqPublisher::WakeUp {
@@ -107,34 +108,37 @@ absl::StatusOr<std::unique_ptr<ZmqPublisher>> ZmqPublisher::Start(KvEventsOption
 
 absl::Status ZmqPublisher::Open() {
   if (wake_up_->fd < 0 || context_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat(kFlag, ": no descriptors are left"));
+    return absl::UnavailableError(absl::StrCat(kPublishFlag, ": no descriptors are left"));
   }
-  MEA_ASSIGN_OR_RETURN(publisher_, OpenSocket(ZMQ_PUB, options_.endpoint,
+  MEA_ASSIGN_OR_RETURN(publisher_, OpenSocket(ZMQ_PUB, kPublishFlag, options_.endpoint,
                                               BindsEndpoint(options_.endpoint), endpoint_));
   if (options_.replay.empty()) return absl::OkStatus();
-  MEA_ASSIGN_OR_RETURN(replay_,
-                       OpenSocket(ZMQ_ROUTER, options_.replay, /*binds=*/true, replay_endpoint_));
+  MEA_ASSIGN_OR_RETURN(replay_, OpenSocket(ZMQ_ROUTER, kReplayFlag, options_.replay, /*binds=*/true,
+                                           replay_endpoint_));
   return absl::OkStatus();
 }
 
-absl::StatusOr<ZmqPublisher::Socket> ZmqPublisher::OpenSocket(int type, const std::string& endpoint,
+absl::StatusOr<ZmqPublisher::Socket> ZmqPublisher::OpenSocket(int type, const char* flag,
+                                                              const std::string& endpoint,
                                                               bool binds,
                                                               std::string& real_endpoint) {
   Socket socket(zmq_socket(context_.get(), type));
-  if (socket == nullptr) return ZmqStatus(absl::StatusCode::kUnavailable, endpoint);
+  if (socket == nullptr) return ZmqStatus(absl::StatusCode::kUnavailable, flag, endpoint);
   const int no_linger = 0;
   zmq_setsockopt(socket.get(), ZMQ_LINGER, &no_linger, sizeof(no_linger));
   // As on the other ports, "0.0.0.0" is IPv4 alone.
   const int ipv6 = !binds || endpoint.find('[') != endpoint.npos ? 1 : 0;
   zmq_setsockopt(socket.get(), ZMQ_IPV6, &ipv6, sizeof(ipv6));
-  const int most = KvEvents::kKeptBatches;  // messages that wait for one subscriber
+  const int most = KvEvents::kKeptBatches + 1;  // messages that wait for one reader: a whole replay
   zmq_setsockopt(socket.get(), ZMQ_SNDHWM, &most, sizeof(most));
+  const int64_t largest = kMaxPartBytes;  // of what others send; more ends their connection
+  zmq_setsockopt(socket.get(), ZMQ_MAXMSGSIZE, &largest, sizeof(largest));
   const int rc = binds ? zmq_bind(socket.get(), endpoint.c_str())
                        : zmq_connect(socket.get(), endpoint.c_str());
   if (rc != 0) {
     const bool is_taken = zmq_errno() == EADDRINUSE || zmq_errno() == EADDRNOTAVAIL;
     return ZmqStatus(is_taken ? absl::StatusCode::kUnavailable : absl::StatusCode::kInvalidArgument,
-                     endpoint);
+                     flag, endpoint);
   }
   std::array<char, 256> name{};
   size_t length = name.size();

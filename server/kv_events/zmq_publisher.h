@@ -17,10 +17,14 @@ struct KvEventsOptions {
   std::string replay;    // endpoint for those who missed something; empty: none
 };
 
-// Whether the endpoint is one of a socket that others connect to, as vLLM decides it: hosts of all
-// interfaces, and what is not TCP. Others are connected to: tcp://indexer:5557.
+inline constexpr char kPublishFlag[] = "--kv-events";
+inline constexpr char kReplayFlag[] = "--kv-events-replay";
+
+// Whether the endpoint is one of a socket that others connect to: hosts of all interfaces, as vLLM
+// has it, and those of this machine, to which vLLM connects. Others are connected to:
+// tcp://indexer:5557.
 bool BindsEndpoint(const std::string& endpoint);
-// Whether an endpoint of ours can only be reached from this machine.
+// Whether an endpoint of ours can only be reached from this machine: loopback addresses and ipc://.
 bool IsLocalEndpoint(const std::string& endpoint);
 
 // Publishes KvEvents over ZeroMQ as vLLM does: [topic, number, MessagePack of the batch], and
@@ -50,8 +54,8 @@ class ZmqPublisher {
 
   ZmqPublisher(KvEventsOptions options, KvEvents& events);
   absl::Status Open();
-  absl::StatusOr<Socket> OpenSocket(int type, const std::string& endpoint, bool binds,
-                                    std::string& real_endpoint);
+  absl::StatusOr<Socket> OpenSocket(int type, const char* flag, const std::string& endpoint,
+                                    bool binds, std::string& real_endpoint);
   void Run();
   void Publish();
   void AnswerReplay();

@@ -53,6 +53,10 @@ absl::StatusOr<Address> ParseCollector(const Setting& url, bool& tls) {
   rest.remove_prefix(rest.find("//") + 2);
   if (rest.ends_with('/')) rest.remove_suffix(1);
   if (rest.find_first_of("/?#@") != rest.npos) {
+    // With a user it may hold a password, so it is not repeated.
+    if (rest.find('@') != rest.npos) {
+      return absl::InvalidArgumentError(absl::StrCat(url.name, " has more than a host and a port"));
+    }
     return Invalid(url, "has more than a host and a port: OTLP over gRPC has no path");
   }
   std::string address(rest);
@@ -100,9 +104,12 @@ absl::StatusOr<NamedTexts> ParseList(const Setting& list) {
   return texts;
 }
 
-// gRPC ends the program at a header that HTTP/2 cannot carry.
+// gRPC ends the program at a header that HTTP/2 cannot carry. Values may be keys: no status repeats
+// them.
 absl::StatusOr<NamedTexts> ParseHeaders(const Setting& list) {
-  MEA_ASSIGN_OR_RETURN(NamedTexts headers, ParseList(list));
+  absl::StatusOr<NamedTexts> parsed = ParseList(list);
+  if (!parsed.ok()) return absl::InvalidArgumentError(list.name + " is no list of NAME=VALUE");
+  NamedTexts headers = *std::move(parsed);
   for (auto& [name, value] : headers) {
     absl::AsciiStrToLower(&name);
     const bool is_name = std::all_of(name.begin(), name.end(), [](char c) {
@@ -111,7 +118,6 @@ absl::StatusOr<NamedTexts> ParseHeaders(const Setting& list) {
     });
     const bool is_text =
         std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c <= '~'; });
-    // The value may be a key: it is not repeated.
     if (!is_name || !is_text || name.starts_with("grpc-") || name.ends_with("-bin")) {
       return absl::InvalidArgumentError(
           absl::StrCat(list.name, ": ", name, " is no header of printable ASCII"));

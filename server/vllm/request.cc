@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,6 +45,26 @@ absl::Status CheckServed(const engine::GenerateRequest& from) {
                       absl::StrCat(from.data_parallel_rank(), " is not 0, the only one"));
   }
   return absl::OkStatus();
+}
+
+// Of their unsigned numbers, those that ours cannot hold; what they may be, FromProto checks.
+absl::Status CheckFits(const engine::GenerateRequest& from) {
+  const engine::SamplingParams& sampling = from.sampling_params();
+  const auto check = [](const char* field, uint32_t value) {
+    if (value <= std::numeric_limits<int32_t>::max()) return absl::OkStatus();
+    return FieldError(field, absl::StrCat(value, " exceeds ", std::numeric_limits<int32_t>::max()));
+  };
+  absl::Status status = check("sampling_params.top_k", sampling.top_k());
+  status.Update(check("sampling_params.n", sampling.n()));
+  status.Update(check("sampling_params.max_tokens", sampling.max_tokens()));
+  status.Update(check("sampling_params.min_tokens", sampling.min_tokens()));
+  for (const uint32_t id : sampling.stop_token_ids()) {
+    status.Update(check("sampling_params.stop_token_ids", id));
+  }
+  for (const uint32_t id : from.tokenized().input_ids()) {
+    status.Update(check("tokenized.input_ids", id));
+  }
+  return status;
 }
 
 void ReadSampling(const engine::SamplingParams& from, v1::SamplingParams& to) {
@@ -113,6 +135,7 @@ void ReadConstraint(const engine::SamplingParams& from, v1::GenerateRequest& req
 absl::Status ToOurs(const engine::GenerateRequest& from, v1::GenerateRequest& to) {
   to.set_request_id(from.request_id());
   MEA_RETURN_IF_ERROR(CheckServed(from));
+  MEA_RETURN_IF_ERROR(CheckFits(from));
   switch (from.input_case()) {
     case engine::GenerateRequest::kTokenized: {
       const auto& ids = from.tokenized().input_ids();

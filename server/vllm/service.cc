@@ -14,7 +14,9 @@
 namespace mea::vllm_engine {
 namespace {
 
-grpc::ServerUnaryReactor* NotServed(grpc::CallbackServerContext* context, const char* method) {
+grpc::ServerUnaryReactor* NotServed(Serving& serving, grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer& request, const char* method) {
+  if (!request.Valid()) serving.resets.Count(context->peer());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(
       grpc::Status(grpc::StatusCode::UNIMPLEMENTED, absl::StrCat(method, " is not served")));
@@ -132,20 +134,21 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::SubscribeKvEvents
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::Embed(grpc::CallbackServerContext* context,
-                                                   const grpc::ByteBuffer*, grpc::ByteBuffer*) {
-  return NotServed(context, "Embed");
+                                                   const grpc::ByteBuffer* request,
+                                                   grpc::ByteBuffer*) {
+  return NotServed(serving_, context, *request, "Embed");
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::StartProfile(grpc::CallbackServerContext* context,
-                                                          const grpc::ByteBuffer*,
+                                                          const grpc::ByteBuffer* request,
                                                           grpc::ByteBuffer*) {
-  return NotServed(context, "StartProfile");
+  return NotServed(serving_, context, *request, "StartProfile");
 }
 
 grpc::ServerUnaryReactor* VllmEngineService::StopProfile(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer*,
+                                                         const grpc::ByteBuffer* request,
                                                          grpc::ByteBuffer*) {
-  return NotServed(context, "StopProfile");
+  return NotServed(serving_, context, *request, "StopProfile");
 }
 
 }  // namespace mea::vllm_engine

@@ -22,36 +22,37 @@ void SubscribeCall::Begin(const grpc::CallbackServerContext& context,
                           const grpc::ByteBuffer& message) {
   self_ = shared_from_this();
   common::SubscribeKvEventsRequest request;
-  absl::Status status = serving_.access->Check(Authorization(context), Right::kControl);
+  const std::string authorization(Authorization(context));
+  absl::Status status = serving_.access->Check(authorization, Right::kControl);
   if (status.ok()) status = CheckMetadata(context);
   if (status.ok()) status = ParseMessage(message, request);
   if (status.ok()) status = serving_.readiness.CheckNotDraining();
+  std::shared_ptr<void> watch;
+  if (status.ok()) {
+    auto subscribed = serving_.kv_events.Subscribe([call = weak_from_this()] {
+      if (const auto self = call.lock()) self->Wake();
+    });
+    status = subscribed.status();
+    if (status.ok()) watch = *std::move(subscribed);
+  }
   {
     absl::MutexLock lock(&mu_);
     if (!status.ok()) {
       End(status);
       return;
     }
-    last_ = request.start_sequence_number() == 0 ? 0 : request.start_sequence_number() - 1;
-  }
-  std::shared_ptr<void> watch = serving_.kv_events.Watch([call = weak_from_this()] {
-    if (const auto self = call.lock()) self->Wake();
-  });
-  {
-    absl::MutexLock lock(&mu_);
     if (!ended_) watch_ = std::move(watch);
+    authorization_ = authorization;
+    last_ = request.start_sequence_number() == 0 ? 0 : request.start_sequence_number() - 1;
   }
   Wake();
 }
 
 void SubscribeCall::Wake() {
-  {
-    absl::MutexLock lock(&mu_);
-    if (ended_ || std::exchange(woken_, true)) return;
-  }
+  if (woken_.exchange(true)) return;
   serving_.workers.PostOutput([self = shared_from_this()] {
+    self->woken_ = false;  // before the look: news from here on posts again
     absl::MutexLock lock(&self->mu_);
-    self->woken_ = false;
     self->WriteNext();
   });
 }
@@ -86,44 +87,53 @@ void SubscribeCall::WriteNext() {
     End(absl::UnavailableError("the server is shutting down"));
     return;
   }
-  if (pending_.empty()) {
-    const auto news = serving_.kv_events.Next(last_);
-    if (!news) return;
-    Append(*news);
+  // The key may have lost its right since: unlike a request, this does not end by itself.
+  if (absl::Status status = serving_.access->Check(authorization_, Right::kControl); !status.ok()) {
+    End(status);
+    return;
   }
-  message_ = std::move(pending_.front());
-  pending_.pop_front();
+  const auto batch = Next();
+  if (!batch) return;
+  message_ = SerializeMessage(*batch);
   writing_ = true;
   StartWrite(&message_);
 }
 
-void SubscribeCall::Append(const KvEvents::News& news) {
-  if (const auto* batch = std::get_if<std::shared_ptr<const KvEventBatch>>(&news)) {
-    common::KvEventBatch to;
-    to.set_sequence_number((*batch)->number);
-    to.set_timestamp((*batch)->time_s);
-    for (const KvEvent& event : (*batch)->events) AppendEvent(event, to);
-    pending_.push_back(SerializeMessage(to));
-    return;
+std::optional<common::KvEventBatch> SubscribeCall::Next() {
+  if (state_) return NextPiece();
+  auto news = serving_.kv_events.Next(last_);
+  if (!news) return std::nullopt;
+  if (auto* state = std::get_if<KvEvents::State>(&*news)) {
+    state_ = std::move(*state);
+    num_pieces_sent_ = 0;
+    return NextPiece();
   }
-  const auto& state = std::get<KvEvents::State>(news);
-  const std::span<const std::shared_ptr<const KvBlock>> blocks = state.blocks;
+  const KvEventBatch& batch = *std::get<std::shared_ptr<const KvEventBatch>>(*news);
+  common::KvEventBatch to;
+  to.set_sequence_number(batch.number);
+  to.set_timestamp(batch.time_s);
+  for (const KvEvent& event : batch.events) AppendEvent(event, to);
+  return to;
+}
+
+common::KvEventBatch SubscribeCall::NextPiece() {
+  const std::span<const std::shared_ptr<const KvBlock>> blocks = state_->blocks;
   // A batch brings no more blocks than a piece, so there have been at least as many batches.
   const size_t count =
       std::max<size_t>((blocks.size() + kBlocksPerSnapshot - 1) / kBlocksPerSnapshot, 1);
-  for (size_t i = 0; i < count; ++i) {
-    common::KvEventBatch to;
-    to.set_sequence_number(state.number - count + 1 + i);
-    to.set_timestamp(state.time_s);
-    to.mutable_snapshot()->set_index(static_cast<uint32_t>(i));
-    to.mutable_snapshot()->set_count(static_cast<uint32_t>(count));
-    to.mutable_snapshot()->set_blocks(blocks.size());
-    if (i == 0) AppendEvent(KvBlocksCleared{}, to);
-    const size_t begin = i * kBlocksPerSnapshot;
-    const size_t size = std::min(kBlocksPerSnapshot, blocks.size() - begin);
-    for (const KvEvent& event : ToEvents(blocks.subspan(begin, size))) AppendEvent(event, to);
-    pending_.push_back(SerializeMessage(to));
-  }
+  const size_t i = num_pieces_sent_++;
+  common::KvEventBatch to;
+  to.set_sequence_number(state_->number - count + 1 + i);
+  to.set_timestamp(state_->time_s);
+  to.mutable_snapshot()->set_index(static_cast<uint32_t>(i));
+  to.mutable_snapshot()->set_count(static_cast<uint32_t>(count));
+  to.mutable_snapshot()->set_blocks(blocks.size());
+  if (i == 0) AppendEvent(KvBlocksCleared{}, to);
+  const size_t begin = i * kBlocksPerSnapshot;
+  const size_t size = std::min(kBlocksPerSnapshot, blocks.size() - begin);
+  for (const KvEvent& event : ToEvents(blocks.subspan(begin, size))) AppendEvent(event, to);
+  if (num_pieces_sent_ == count) state_.reset();
+  return to;
 }
 
 void SubscribeCall::AppendEvent(const KvEvent& event, common::KvEventBatch& to) {

@@ -2,9 +2,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -28,12 +30,13 @@ class SubscribeCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override { self_.reset(); }
 
  private:
-  // Any thread: a text worker writes what there is.
-  void Wake() ABSL_LOCKS_EXCLUDED(mu_);
+  // Any thread, the engine's too, so without a lock: a text worker writes what there is.
+  void Wake();
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Appends the messages of news to pending_.
-  void Append(const KvEvents::News& news) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The next message, if there is one.
+  std::optional<::smg::grpc::common::KvEventBatch> Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  ::smg::grpc::common::KvEventBatch NextPiece() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AppendEvent(const KvEvent& event, ::smg::grpc::common::KvEventBatch& to)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -41,11 +44,13 @@ class SubscribeCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::shared_ptr<SubscribeCall> self_;  // what gRPC holds
   absl::Mutex mu_;
   std::shared_ptr<void> watch_ ABSL_GUARDED_BY(mu_);
-  uint64_t last_ ABSL_GUARDED_BY(mu_) = 0;  // batch that is in pending_ or sent
+  std::string authorization_ ABSL_GUARDED_BY(mu_);
+  uint64_t last_ ABSL_GUARDED_BY(mu_) = 0;  // batch that is sent, or in state_
   uint64_t num_events_ ABSL_GUARDED_BY(mu_) = 0;
-  std::deque<grpc::ByteBuffer> pending_ ABSL_GUARDED_BY(mu_);  // of one batch or state
+  std::optional<KvEvents::State> state_ ABSL_GUARDED_BY(mu_);  // whose pieces are being sent
+  size_t num_pieces_sent_ ABSL_GUARDED_BY(mu_) = 0;            // of them
   grpc::ByteBuffer message_;                                   // owned by gRPC while writing_
-  bool woken_ ABSL_GUARDED_BY(mu_) = false;                    // a job of this call is posted
+  std::atomic<bool> woken_ = false;                            // a job of this call is posted
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;

@@ -5,14 +5,12 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/status_macros.h"
+#include "engine/storage/files.h"
 #include "server/access/api_key.h"
 
 namespace mea::vllm_engine {
@@ -23,7 +21,7 @@ constexpr std::array<const char*, 9> kFiles = {
     "tokenizer.json", "tokenizer_config.json",  "special_tokens_map.json",
     "config.json",    "generation_config.json", "vocab.json",
     "merges.txt",     "tokenizer.model",        "chat_template.json"};
-constexpr int64_t kMaxFileBytes = 256 << 20;  // far below what 32 bits of a ZIP archive hold
+static_assert(kFiles.size() * kMaxTextFileBytes < (int64_t{1} << 32));  // a ZIP archive's offsets
 
 // A ZIP archive of files as they are: what reads it once gains nothing by smaller ones.
 class ZipWriter {
@@ -92,21 +90,6 @@ class ZipWriter {
   uint16_t num_files_ = 0;
 };
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::error_code error;
-  const auto size = static_cast<int64_t>(std::filesystem::file_size(path, error));
-  if (error || size > kMaxFileBytes) {
-    return absl::UnavailableError(absl::StrCat(
-        path, ": ", error ? error.message() : absl::StrCat(size, " bytes exceed ", kMaxFileBytes)));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream content;
-  if (size > 0 && !(content << file.rdbuf())) {
-    return absl::UnavailableError(absl::StrCat(path, ": cannot be read"));
-  }
-  return std::move(content).str();
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const TokenizerZip>> TokenizerArchive::Get() {
@@ -114,10 +97,11 @@ absl::StatusOr<std::shared_ptr<const TokenizerZip>> TokenizerArchive::Get() {
   if (auto last = last_.lock()) return last;
   ZipWriter zip;
   for (const char* name : kFiles) {
-    const std::string path = absl::StrCat(model_dir_, "/", name);
-    if (!std::filesystem::exists(path)) continue;
-    MEA_ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
-    zip.Add(name, content);
+    const absl::StatusOr<std::string> content =
+        ReadTextFile(std::filesystem::path(model_dir_) / name);
+    if (absl::IsNotFound(content.status())) continue;
+    if (!content.ok()) return absl::UnavailableError(absl::StrCat(name, " cannot be read"));
+    zip.Add(name, *content);
   }
   if (!chat_template_.empty()) zip.Add(kChatTemplate, chat_template_);
   auto archive = std::make_shared<TokenizerZip>();

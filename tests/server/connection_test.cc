@@ -55,7 +55,8 @@ TEST(ConnectionTest, ClientThatResetsItsCallsUnreadIsCutOff) {
   for (const char* method :
        {"/mea.v1.Inference/Generate", "/mea.v1.Inference/GenerateStream",
         "/mea.v1.Inference/Tokenize", "/mea.v1.Control/GetLoad", "/mea.v1.Control/Nothing",
-        "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/not.there/Method"}) {
+        "/vllm.grpc.engine.VllmEngine/Embed", "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch", "/not.there/Method"}) {
     RawHttp2 connection(f.server->listen_address());
     bool cut = false;
     for (uint32_t call = 0; call < 100'000 && !cut; ++call) {

@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/access/key_file.h"
+#include "server/load_report.h"
 #include "tests/server/access/test_certificates.h"
 #include "tests/server/server_fixture.h"
 #include "vllm/grpc/engine/vllm_engine.grpc.pb.h"
@@ -195,10 +197,48 @@ TEST(KeysTest, EachCallOfTheEngineForRoutersNeedsItsRight) {
             }),
             "uud+d");
   EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              ::smg::grpc::common::FlushCacheResponse r;
+              return stub->FlushCache(&c, {}, &r);
+            }),
+            "uud+d");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
+              const auto reader = stub->SubscribeKvEvents(&c, {});
+              ::smg::grpc::common::KvEventBatch batch;
+              if (reader->Read(&batch)) c.TryCancel();  // admitted: it would not end
+              return reader->Finish();
+            }),
+            "uud+d");
+  EXPECT_EQ(codes([&](grpc::ClientContext& c) {
               vllm_engine::HealthCheckResponse r;
               return stub->HealthCheck(&c, {}, &r);
             }),
             "+++++");
+}
+
+TEST(KeysTest, WhoeverMayNotCallIsNotToldTheLoad) {
+  const KeyServer s;
+  for (const std::string name : {"", "prom", "alice"}) {
+    const auto context = s.As(name);
+    context->AddMetadata(kLoadFormatHeader, "TEXT");
+    v1::GenerateResponse response;
+    s.inference->Generate(context.get(), TextRequest("hi", 2), &response);
+    const auto told = context->GetServerTrailingMetadata().count("endpoint-load-metrics");
+    EXPECT_EQ(told, name == "alice" ? 1u : 0u) << name;
+  }
+}
+
+TEST(KeysTest, ASubscriberWhoseKeyIsRemovedIsCutOff) {
+  KeyServer s;
+  const auto stub = ::vllm::grpc::engine::VllmEngine::NewStub(s.channel);
+  const auto context = s.As("ops");
+  const auto reader = stub->SubscribeKvEvents(context.get(), {});
+  ::smg::grpc::common::KvEventBatch batch;
+  ASSERT_TRUE(reader->Read(&batch));
+  s.Write({KeyOf("alice", {true, false, false})});
+  while (s.options.access->num_keys() != 1) absl::SleepFor(absl::Milliseconds(1));
+  s.engine.TellPrefixObserver({{.kind = PrefixEvent::Kind::kCleared}});
+  EXPECT_FALSE(reader->Read(&batch));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }
 
 TEST(KeysTest, EachPathNeedsItsRight) {

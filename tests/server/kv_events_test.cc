@@ -150,7 +150,30 @@ TEST(KvEventsTest, ASubscriberGetsTheStateThenBatchesThenTheEndOfTheServer) {
   }
 }
 
-TEST(KvEventsTest, EndpointsAreBoundOrConnectedToAsVllmDecides) {
+TEST(KvEventsTest, ARingOfLargeBatchesIsBoundedByItsTokens) {
+  EventsWorld w;
+  w.ReadNext();
+  const std::vector<int32_t> tokens(KvEvents::kMaxKeptTokens / 4);
+  for (int i = 0; i < 5; ++i) w.engine.TellPrefixObserver({StoredEntry(1 + i, 0, tokens)});
+  uint64_t last = 2;
+  EXPECT_TRUE(std::holds_alternative<std::shared_ptr<const KvEventBatch>>(*w.events.Next(last)));
+  last = 1;
+  EXPECT_TRUE(std::holds_alternative<KvEvents::State>(*w.events.Next(last)));
+}
+
+TEST(KvEventsTest, SubscribersAreBounded) {
+  EventsWorld w;
+  std::vector<std::shared_ptr<void>> held;
+  for (size_t i = 0; i < KvEvents::kMaxSubscribers; ++i) {
+    held.push_back(w.events.Subscribe([] {}).value());
+  }
+  const absl::Status refused = w.events.Subscribe([] {}).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  held.pop_back();
+  EXPECT_TRUE(w.events.Subscribe([] {}).ok());
+}
+
+TEST(KvEventsTest, WhichEndpointsAreBoundAndWhichOthersReach) {
   EXPECT_TRUE(BindsEndpoint("tcp://*:5557"));
   EXPECT_TRUE(BindsEndpoint("tcp://[::]:5557"));
   EXPECT_TRUE(BindsEndpoint("ipc:///tmp/events"));
@@ -158,6 +181,11 @@ TEST(KvEventsTest, EndpointsAreBoundOrConnectedToAsVllmDecides) {
   EXPECT_FALSE(BindsEndpoint("tcp://indexer:5557"));
   EXPECT_FALSE(IsLocalEndpoint("tcp://*:5557"));
   EXPECT_FALSE(IsLocalEndpoint("tcp://indexer:5557"));
+  for (const char* of_others : {"tcp://0.0.0.0:*", "tcp://[::]:*", "tcp://10.0.0.5:*", "tcp://*:*",
+                                "epgm://eth0;239.192.1.1:5555", "tipc://{5560,0,0}", "nonsense"}) {
+    EXPECT_FALSE(IsLocalEndpoint(of_others)) << of_others;
+  }
+  EXPECT_TRUE(IsLocalEndpoint("tcp://127.0.0.1:*"));
   EXPECT_TRUE(IsLocalEndpoint("tcp://[::1]:5557"));
   EXPECT_TRUE(IsLocalEndpoint("ipc:///tmp/events"));
 }

@@ -50,8 +50,8 @@ TEST(TraceSettingsTest, AFlagNamesTheCollector) {
        "--otlp-traces 'http://h:70000' is not http://HOST:PORT or https://HOST:PORT"},
       {"http://h:4318/v1/traces",
        "--otlp-traces 'http://h:4318/v1/traces' has more than a host and a port: OTLP over gRPC "
-       "has "
-       "no path"},
+       "has no path"},
+      {"http://user:secret@h", "--otlp-traces has more than a host and a port"},
   };
   for (const auto& [flag, answer] : answers) EXPECT_EQ(CollectorOf(flag), answer) << flag;
 }

@@ -180,6 +180,10 @@ TEST(VllmEngineTest, ARefusalNamesTheFieldAsTheInterfaceDoes) {
        [](R& r) { r.mutable_sampling_params()->set_max_tokens(1000); }},
       {"sampling_params.logprobs", "-1 is outside",
        [](R& r) { r.mutable_sampling_params()->set_logprobs(-1); }},
+      {"sampling_params.max_tokens", "4294967295 exceeds",
+       [](R& r) { r.mutable_sampling_params()->set_max_tokens(~uint32_t{0}); }},
+      {"tokenized.input_ids", "4294967295 exceeds",
+       [](R& r) { r.mutable_tokenized()->set_input_ids(0, ~uint32_t{0}); }},
       {"data_parallel_rank", "3 is not 0", [](R& r) { r.set_data_parallel_rank(3); }},
   };
   EngineWorld w({.max_context = 64});
