@@ -45,7 +45,8 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out_losses(model, teacher, documents, device, autocast):
-    """Each document alone and, where the context allows, whole: what `mea eval` prints."""
+    """Each document alone and, where the context allows, whole: what `mea eval`
+    prints, but for the rounding of bf16 products."""
     longest = max(map(len, documents))
     row_tokens = min(longest, model.config.max_position_embeddings - 1)
     nats = divergence = tokens = 0
@@ -119,6 +120,13 @@ class Trainer:
             if last or self.step % self.args.save_every == 0:
                 self._save()
 
+    def _forget_points_after(self, step):
+        """They were measured, but the steps before them are taken again."""
+        if self.curve_path.exists():
+            points = self.curve_path.read_text().splitlines()
+            kept = [point for point in points if json.loads(point)["step"] <= step]
+            self.curve_path.write_text("".join(point + "\n" for point in kept))
+
     def _measure(self):
         """One more line of OUT.curve.jsonl."""
         if not self.held_out:
@@ -163,4 +171,5 @@ class Trainer:
             next(self.batches)
             self.step += 1
         self.tokens, self.seconds = state["tokens"], state["seconds"]
+        self._forget_points_after(self.step)
         print(f"goes on from step {self.step} of {self.state_path}", flush=True)
