@@ -27,7 +27,12 @@ void SubscribeCall::Begin(const grpc::CallbackServerContext& context,
   if (status.ok()) status = CheckMetadata(context);
   if (status.ok()) status = ParseMessage(message, request);
   if (status.ok()) status = serving_.readiness.CheckNotDraining();
-  std::shared_ptr<void> watch;
+  {
+    absl::MutexLock lock(&mu_);
+    authorization_ = authorization;
+    last_ = request.start_sequence_number() == 0 ? 0 : request.start_sequence_number() - 1;
+  }
+  std::shared_ptr<void> watch;  // news may come before Subscribe returns
   if (status.ok()) {
     auto subscribed = serving_.kv_events.Subscribe([call = weak_from_this()] {
       if (const auto self = call.lock()) self->Wake();
@@ -42,8 +47,6 @@ void SubscribeCall::Begin(const grpc::CallbackServerContext& context,
       return;
     }
     if (!ended_) watch_ = std::move(watch);
-    authorization_ = authorization;
-    last_ = request.start_sequence_number() == 0 ? 0 : request.start_sequence_number() - 1;
   }
   Wake();
 }
