@@ -25,6 +25,7 @@ HWY_INLINE Floats AddPairs(Floats sum, Words x, Words w) {
 struct Bf16Kind {
   using Weight = Bf16;
   using Preparation = PlainWeights<Weight>;
+  static constexpr bool kBeginsAnywhere = true;
   static constexpr int kUnitVectors = 1;
   static constexpr int kPreparedVectors = 1;
   static constexpr int64_t kMostDepth = 640;
@@ -126,6 +127,7 @@ ProductKernels GetBf16MatMulKernels() {
   return {.max_streamed_rows = Bf16Kind::Groups::kMaxFewRows,
           .packs_few_rows = true,
           .few_outs = kLanes,
+          .few_bytes = 1 << 20,
           .most_rows = kMostPanelRows,
           .many_outs = 4 * kTileOuts,
           .row_floats = Bf16Kind::RowFloats,

@@ -57,9 +57,10 @@ struct PackArgs {
 struct ProductKernels {
   int max_streamed_rows = kMaxStreamedRows;  // the most that are few
   bool packs_few_rows = false;               // whether x is packed for them, too
-  // Blocks of few rows should have a multiple of these outputs, blocks of many rows at most so many
-  // rows and outputs.
+  // Blocks of few rows should have a multiple of these outputs, and weights of about so many bytes
+  // at most; blocks of many rows at most so many rows and outputs.
   int few_outs = 12;
+  int64_t few_bytes = 2 << 20;
   int most_rows = kPanelRows;
   int many_outs = kPanelOuts;
   // Packed memory of a row. Rows are consecutive: a block begins behind those of the rows before.

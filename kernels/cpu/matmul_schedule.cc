@@ -73,12 +73,15 @@ ManyRowsCut CutManyRows(int64_t num_rows, std::span<const Projection> projection
   return best;
 }
 
+int64_t RowBytesOf(const TensorView& w) { return w.stride[0] * DTypeSize(w.dtype); }
+
 int GroupOf(const TensorView& w) { return w.int4 == nullptr ? 0 : w.int4->group; }
 
-int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit) {
-  constexpr int64_t kMostOuts = 516;
-  const int64_t share = CeilDiv(num_outs, 2 * num_threads);
-  return std::clamp<int64_t>(CeilDiv(share, unit) * unit, unit, kMostOuts / unit * unit);
+int64_t StreamedOuts(int64_t num_outs, int64_t row_bytes, const ProductKernels& kernels,
+                     int num_threads) {
+  const int64_t unit = kernels.few_outs;
+  const int64_t share = CeilDiv(CeilDiv(num_outs, 2 * num_threads), unit) * unit;
+  return std::clamp(kernels.few_bytes / row_bytes / unit * unit, unit, share);
 }
 
 void MatMulSchedule::Run(const MatMulArgs& args, const MatMulKernels& kernels, ThreadPool& pool,
@@ -117,7 +120,8 @@ void MatMulSchedule::RunAlike(const MatMulArgs& args, const ProductKernels& kern
   for (const Projection& projection : projections) num_outs += projection.w.shape[0];
   const auto [row_blocks, outs] =
       streams ? ManyRowsCut{.row_blocks = 1,
-                            .outs = StreamedOuts(num_outs, pool.num_threads(), kernels.few_outs)}
+                            .outs = StreamedOuts(num_outs, RowBytesOf(projections[0].w), kernels,
+                                                 pool.num_threads())}
               : CutManyRows(num_rows, projections, kernels, pool.num_threads());
   const auto row_of = [&](int64_t block) { return block * num_rows / row_blocks; };
 
@@ -146,7 +150,9 @@ void MatMulSchedule::RunAlike(const MatMulArgs& args, const ProductKernels& kern
   // Each cluster gets some of the outputs for all rows, the same in every step, so that it can have
   // their weights near. Inside one, all outputs of the same packed rows are neighbours.
   const bool outputs_first = pool.num_clusters() > 1;
+  if (streams) runs_.Deal(out_blocks, pool.num_threads());
   pool.ParallelFor(row_blocks * out_blocks, [&](int64_t item, int thread) {
+    if (streams) item = runs_.Take(thread);
     const Projection* projection = projections.data();
     const int64_t row_block = outputs_first ? item % row_blocks : item / out_blocks;
     int64_t out_block = outputs_first ? item / row_blocks : item % out_blocks;

@@ -7,14 +7,16 @@
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/thread_runs.h"
 #include "kernels/ops/linear.h"
 
 namespace mea::cpu {
 
-// Outputs per block of a product with few enough rows to stream its weights, `num_outs` in total:
-// two blocks per thread even out the threads' speeds, and more would begin too often with weights
-// that nobody has read ahead. A multiple of `unit`.
-int64_t StreamedOuts(int64_t num_outs, int num_threads, int unit);
+// Outputs per block of a product with few enough rows to stream its weights, `num_outs` in total,
+// a multiple of few_outs: at least two blocks per thread, of at most few_bytes, even out the
+// threads' speeds.
+int64_t StreamedOuts(int64_t num_outs, int64_t row_bytes, const ProductKernels& kernels,
+                     int num_threads);
 
 // Into how many shares of PackArgs to cut each of some blocks of rows: enough for many threads,
 // which wait for the last one before the product begins.
@@ -28,6 +30,8 @@ struct ManyRowsCut {
 ManyRowsCut CutManyRows(int64_t num_rows, std::span<const Projection> projections,
                         const ProductKernels& kernels, int num_threads);
 
+// From one row of weights to the next.
+int64_t RowBytesOf(const TensorView& w);
 // MatMulBlock::w_group.
 int GroupOf(const TensorView& w);
 
@@ -48,7 +52,8 @@ class MatMulSchedule {
   TensorView InOrder(TensorView x, std::span<const int32_t> order, ThreadPool& pool);
 
   Scratch ordered_;
-  Scratch packed_;  // x of the current products
+  Scratch packed_;   // x of the current products
+  ThreadRuns runs_;  // of blocks of streamed weights
 };
 
 }  // namespace mea::cpu

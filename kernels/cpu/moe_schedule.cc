@@ -112,11 +112,12 @@ void MoeSchedule::CutPanels(int max_streamed_rows) {
   }
 }
 
-void MoeSchedule::CutBlocks(int64_t num_outs, const ProductKernels& product, int num_threads) {
+void MoeSchedule::CutBlocks(const TensorView& w, const ProductKernels& product, int num_threads) {
+  const int64_t num_outs = w.shape[0];
   CutPanels(product.max_streamed_rows);
   // The threads share the outputs of all panels.
   const int64_t streamed =
-      StreamedOuts(num_outs * std::ssize(panels_), num_threads, product.few_outs);
+      StreamedOuts(num_outs * std::ssize(panels_), RowBytesOf(w), product, num_threads);
   blocks_.clear();
   for (int panel = 0; panel < std::ssize(panels_); ++panel) {
     const int64_t step = panels_[panel].has_many_rows ? product.many_outs : streamed;
@@ -124,6 +125,7 @@ void MoeSchedule::CutBlocks(int64_t num_outs, const ProductKernels& product, int
       blocks_.push_back({.panel = panel, .out = out, .num_outs = std::min(step, num_outs - out)});
     }
   }
+  runs_.Deal(std::ssize(blocks_), num_threads);
 }
 
 void MoeSchedule::Pack(TensorView x, const ProductKernels& product, ThreadPool& pool) {
@@ -160,10 +162,10 @@ MatMulBlock MoeSchedule::BlockOf(const Block& block, TensorView x, TensorView w,
 void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                          std::vector<Scratch>& scratch) {
   const ProductKernels& product = kernels.matmul.For(args.experts[0].gate.dtype);
-  CutBlocks(args.inner.shape[1], product, pool.num_threads());
+  CutBlocks(args.experts[0].gate, product, pool.num_threads());
   Pack(args.rows, product, pool);
-  pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
-    const Block& block = blocks_[item];
+  pool.ParallelFor(std::ssize(blocks_), [&](int64_t, int thread) {
+    const Block& block = blocks_[runs_.Take(thread)];
     const Panel& panel = panels_[block.panel];
     const Expert& expert = args.experts[panel.expert];
     const int64_t for_product = panel.has_many_rows ? MatMulScratchFloats(panel.num_rows) : 0;
@@ -191,10 +193,10 @@ void MoeSchedule::GateUp(const MoeArgs& args, const KernelTable& kernels, Thread
 void MoeSchedule::Down(const MoeArgs& args, const KernelTable& kernels, ThreadPool& pool,
                        std::vector<Scratch>& scratch) {
   const ProductKernels& product = kernels.matmul.For(args.experts[0].down.dtype);
-  CutBlocks(args.rows.shape[1], product, pool.num_threads());
+  CutBlocks(args.experts[0].down, product, pool.num_threads());
   Pack(args.inner, product, pool);
-  pool.ParallelFor(std::ssize(blocks_), [&](int64_t item, int thread) {
-    const Block& block = blocks_[item];
+  pool.ParallelFor(std::ssize(blocks_), [&](int64_t, int thread) {
+    const Block& block = blocks_[runs_.Take(thread)];
     const Panel& panel = panels_[block.panel];
     MatMulBlock down = BlockOf(block, args.inner, args.experts[panel.expert].down, product);
     down.out = args.rows.row<float>(panel.row) + block.out;

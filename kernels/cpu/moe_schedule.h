@@ -7,6 +7,7 @@
 #include "kernels/cpu/matmul_schedule.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/thread_runs.h"
 
 namespace mea::cpu {
 
@@ -37,8 +38,8 @@ class MoeSchedule {
              std::vector<Scratch>& scratch);
   void Group(const MoeArgs& args);
   void CutPanels(int max_streamed_rows);
-  // The blocks of a product of all panels with matrices of num_outs rows.
-  void CutBlocks(int64_t num_outs, const ProductKernels& product, int num_threads);
+  // The blocks of a product of all panels with matrices like w.
+  void CutBlocks(const TensorView& w, const ProductKernels& product, int num_threads);
   // Packs rows of x, for panels that need it.
   void Pack(TensorView x, const ProductKernels& product, ThreadPool& pool);
   // A block's product with its expert's matrix w, except for its destination.
@@ -60,7 +61,8 @@ class MoeSchedule {
   std::vector<int32_t> token_of_;  // [num_tokens * top_k] the token of a row
   std::vector<Panel> panels_;
   std::vector<Block> blocks_;
-  Scratch packed_;  // x of the current product
+  ThreadRuns runs_;  // of them
+  Scratch packed_;   // x of the current product
 };
 
 }  // namespace mea::cpu

@@ -15,6 +15,7 @@
 //
 //   Weight                      the type of the weights
 //   BytesOf(k)                  the bytes of k of them
+//   kBeginsAnywhere             whether rows may begin inside a vector's worth of bytes
 //   kUnitVectors                the vectors of weights that it multiplies at a time
 //   kPreparedVectors            what these become before
 //   kMostDepth                  of k in a panel, which has to fit the first-level cache
@@ -145,13 +146,13 @@ struct ReadAhead {
   }
 };
 
-// A vector of each row's weights, from element i of `depth` on, transposed. Behind the end of k
+// A vector of each row's weights, from the beginning of a stretch on, transposed. Behind its end
 // they are zeros, and no byte there is read.
 template <typename Kind>
-HWY_INLINE void LoadTransposed(const typename Kind::Weight* const (&rows)[kLanes], int64_t i,
-                               int64_t depth, Words (&v)[kLanes]) {
-  const FirstBytes inside(Kind::BytesOf(depth - i));
-  const int64_t begin = Kind::BytesOf(i);
+HWY_INLINE void LoadTransposed(const typename Kind::Weight* const (&rows)[kLanes], Stretch k,
+                               Words (&v)[kLanes]) {
+  const FirstBytes inside(Kind::BytesOf(k.depth()));
+  const int64_t begin = Kind::BytesOf(k.begin);
   for (int lane = 0; lane < kLanes; ++lane) {
     v[lane] = inside.Load(reinterpret_cast<const char*>(rows[lane]) + begin);
   }
@@ -166,6 +167,17 @@ struct PlainWeights {
     for (int j = 0; j < kLanes; ++j) to[j * apart] = v[j] ^ kFlipped;
   }
 };
+
+// The elements of the first step through a row. In a file, rows begin anywhere in a line: the steps
+// behind the first are to read one line each and not two.
+template <typename Kind>
+int64_t FirstDepth(const typename Kind::Weight* row) {
+  if constexpr (Kind::kBeginsAnywhere) {
+    const auto behind = static_cast<int64_t>(reinterpret_cast<uintptr_t>(row) % kVectorBytes);
+    if (behind % (4 * Kind::kUnitVectors) == 0) return DepthOf<Kind>(kVectorBytes - behind);
+  }
+  return DepthOf<Kind>(kVectorBytes);
+}
 
 // Few rows against the weights of kVectors vectors of outputs.
 template <typename Kind, int kRows, int kVectors>
@@ -189,19 +201,21 @@ void StreamTile(const MatMulBlock& block, int out) {
     MEA_UNROLL
     for (int c = 0; c < kVectors; ++c) sums[r][c] = Floats{};
   }
-  for (int64_t i = 0; i < block.k; i += kStepDepth) {
+  Stretch step = {.begin = 0, .end = std::min(block.k, FirstDepth<Kind>(rows[0][0]))};
+  while (step.begin < block.k) {
     asm("" : "+m"(rows));
     Words in_memory[kStepVectors<Kind>][kVectors];
     MEA_UNROLL
     for (int c = 0; c < kVectors; ++c) {
       Words transposed[kLanes];
-      LoadTransposed<Kind>(rows[c], i, block.k, transposed);
-      preparations[c](transposed, i, &in_memory[0][c], kVectors);
+      LoadTransposed<Kind>(rows[c], step, transposed);
+      preparations[c](transposed, step.begin, &in_memory[0][c], kVectors);
     }
     // Otherwise the weights would stay in registers, and the sums would leave them.
     asm("" : "+m"(in_memory));
     const Words* weights = in_memory[0];
-    int64_t num_units = UnitsOf<Kind>(std::min<int64_t>(kStepDepth, block.k - i));
+    int64_t num_units = UnitsOf<Kind>(step.depth());
+    step = {.begin = step.end, .end = std::min(block.k, step.end + kStepDepth)};
     asm("" : "+r"(num_units));  // not unrolled: GCC would mix the units
     for (int64_t unit = 0; unit < num_units; ++unit) Kind::Multiply(x, weights, ahead, sums);
   }
@@ -242,7 +256,7 @@ void TransposePanel(const MatMulBlock& block, int out, Stretch k, Words* weights
     Words* target = weights + c;
     for (int64_t i = k.begin; i < k.end; i += DepthOf<Kind>(kVectorBytes)) {
       Words transposed[kLanes];
-      LoadTransposed<Kind>(rows, i, k.end, transposed);
+      LoadTransposed<Kind>(rows, {.begin = i, .end = k.end}, transposed);
       prepare(transposed, i, target, kTileVectors);
       target += kStepVectors<Kind> * kTileVectors;
     }

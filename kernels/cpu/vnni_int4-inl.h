@@ -21,6 +21,7 @@ struct Int4Kind {
   // A block of x and of weights is a unit. Its zero, times the sum of x, is taken off by a product
   // of pairs of 16 bits: the weights' is an Int4Group, and x's is 0 and less the sum.
   using X = RoundedRows<kInt4Block, 1 << 16>;
+  static constexpr bool kBeginsAnywhere = false;
   static constexpr int kUnitVectors = kInt4BlockBytes / 4;
   // The scales of its group, the pairs, and the quads of the low and the high halves.
   static constexpr int kPreparedVectors = 2 + 2 * kUnitVectors;

@@ -171,6 +171,7 @@ struct VnniKind {
   using Preparation =
       std::conditional_t<kManyRows, SignedWeights,
                          PlainWeights<Weight, static_cast<int32_t>(0x01010101u * kUnsigned)>>;
+  static constexpr bool kBeginsAnywhere = false;
   static constexpr int kUnitVectors = kGroup / 4;
   static constexpr int kPreparedVectors = kManyRows + kUnitVectors;
   static constexpr int64_t kMostDepth = 768;
@@ -245,6 +246,7 @@ constexpr ProductKernels kByteKernels = {
     .max_streamed_rows = ByteGroups::kMaxFewRows,
     .packs_few_rows = true,
     .few_outs = kLanes,
+    .few_bytes = 1 << 20,
     .most_rows = kMostPanelRows,
     .many_outs = 4 * kTileOuts,
     .row_floats = Few::RowFloats,

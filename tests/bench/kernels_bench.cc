@@ -254,6 +254,7 @@ void Register() {
           ->ArgNames({"rows", "in", "out", "dtype"})
           ->ArgsProduct({{1}, {2048}, {8192}, {f32, bf16, f16, i8, i4}})
           ->ArgsProduct({{1, 2, 4, 6, 8, 12, 16, 32, 64, 512}, {2048}, {2048}, {bf16, i8, i4}})
+          ->ArgsProduct({{1}, {8192}, {2048}, {bf16, i8, i4}})
           ->Args({512, 768, 2048, bf16})
           ->Args({512, 8192, 2048, bf16}));
   all.push_back(benchmark::RegisterBenchmark("Moe", BM_Moe)

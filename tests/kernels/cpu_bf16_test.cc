@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "tests/kernels/op_support.h"
@@ -74,6 +75,26 @@ TEST_F(CpuBf16Test, ProductsOfSmallIntegersAreExact) {
           expected += x.view().row<float>(row)[i] * ToFloat(w.view().row<Bf16>(o)[i]);
         }
         ASSERT_EQ(out.view().row<float>(row)[o], expected) << rows << ": " << row << ", " << o;
+      }
+    }
+  }
+}
+
+// A mapped file places weights anywhere, in odd places too.
+TEST_F(CpuBf16Test, WhereWeightsBeginInALineChangesNoBit) {
+  for (const int64_t k : {20, 576, 600}) {
+    const Tensor w = Random({37, k}, DType::kBf16, 5);
+    const int64_t bytes = w.num_bytes();
+    const Tensor file = Allocate({bytes + 64}, DType::kI8);
+    for (const int64_t rows : {1, 2, 7, 16, 17}) {
+      const Tensor x = Random({rows, k}, DType::kF32, 6);
+      const Tensor expected = Multiply(x, w);
+      for (int64_t begin = 2; begin < 64; begin += 2) {
+        auto* const at = file.view().as<int8_t>() + begin;
+        std::memcpy(at, w.view().data, bytes);
+        const Tensor there(TensorView::Dense(at, DType::kBf16, {37, k}), nullptr);
+        ASSERT_EQ(ToDoubles(Multiply(x, there).view()), ToDoubles(expected.view()))
+            << rows << " rows, k " << k << ", byte " << begin;
       }
     }
   }

@@ -61,11 +61,15 @@ TEST(MatMulScheduleTest, BlocksOfManyRowsFitTheCacheAndTheKernels) {
 }
 
 TEST(MatMulScheduleTest, StreamedWeightsAreTwoBlocksAThreadUpToABound) {
-  EXPECT_EQ(StreamedOuts(576, 2, 4), 144);
-  EXPECT_EQ(StreamedOuts(1000, 2, 12), 252);    // whole units
-  EXPECT_EQ(StreamedOuts(3, 8, 4), 4);          // one at least
-  EXPECT_EQ(StreamedOuts(100'000, 2, 4), 516);  // the bound
-  EXPECT_EQ(StreamedOuts(100'000, 2, 16), 512);
+  const auto outs = [](int64_t num_outs, int64_t row_bytes, int num_threads, int unit) {
+    return StreamedOuts(num_outs, row_bytes, {.few_outs = unit, .few_bytes = 1 << 20}, num_threads);
+  };
+  EXPECT_EQ(outs(576, 1152, 2, 4), 144);
+  EXPECT_EQ(outs(1000, 1152, 2, 12), 252);    // whole units
+  EXPECT_EQ(outs(3, 1152, 8, 4), 4);          // one at least
+  EXPECT_EQ(outs(100'000, 4096, 2, 4), 256);  // the bound
+  EXPECT_EQ(outs(100'000, 4096, 2, 24), 240);
+  EXPECT_EQ(outs(100'000, 1 << 20, 2, 16), 16);  // a unit is more than the bound
 }
 
 TEST(MatMulScheduleTest, RowsArePackedInMoreSharesTheFewerBlocksThereAre) {
