@@ -27,8 +27,12 @@ struct AttentionCase {
   struct Sequence {
     int kv_len;
     int q_len;
+
+    bool operator==(const Sequence&) const = default;
   };
   std::vector<Sequence> sequences;
+
+  bool operator==(const AttentionCase&) const = default;
 };
 
 // The contents of a case: the same for every back end, page size and order of work.

@@ -1,15 +1,32 @@
 // Attention of the CPU back end against the reference, on every instruction set of this machine.
 #include <gtest/gtest.h>
 
+#include <string_view>
+#include <vector>
+
 #include "tests/kernels/cpu_attention.h"
 
 namespace mea {
 namespace {
 
+// What the reference makes of a case, computed once for all instruction sets: it takes most of the
+// time. `mixes` names those that are not the case's own.
+Tensor Expected(const AttentionData& data, std::string_view mixes = "") {
+  struct Known {
+    AttentionCase spec;
+    std::string_view mixes;
+    Tensor result;
+  };
+  static std::vector<Known> all;
+  for (const Known& known : all) {
+    if (known.spec == data.spec() && known.mixes == mixes) return known.result;
+  }
+  return all.emplace_back(data.spec(), mixes, data.Run(*CreateReferenceBackend())).result;
+}
+
 class CpuAttentionTest : public ::testing::TestWithParam<std::string> {
  protected:
   std::unique_ptr<Backend> backend_ = MakeCpu(GetParam());
-  std::unique_ptr<Backend> reference_ = CreateReferenceBackend();
 
   void ExpectAgreement(const AttentionCase& c) {
     SCOPED_TRACE(::testing::Message()
@@ -18,7 +35,7 @@ class CpuAttentionTest : public ::testing::TestWithParam<std::string> {
                  << " " << KvDTypesName(c.dtype) << " page_size " << c.page_size << " seed "
                  << c.seed);
     const AttentionData data(c);
-    const Tensor expected = data.Run(*reference_);
+    const Tensor expected = Expected(data);
     const Tensor actual = data.Run(*backend_);
     EXPECT_LE(RelativeError(actual.view(), expected.view()), ToleranceFor(c));
   }
@@ -122,8 +139,7 @@ TEST_P(CpuAttentionTest, ManyHeadsInAnItemAgreeWithTheReference) {
                              .sequences = {{.kv_len = 150, .q_len = 1}}};
     const AttentionData data(c);
     const Tensor actual = data.Run(*MakeCpu(GetParam(), 1));
-    EXPECT_LE(RelativeError(actual.view(), data.Run(*reference_).view()), ToleranceFor(c))
-        << head_dim;
+    EXPECT_LE(RelativeError(actual.view(), Expected(data).view()), ToleranceFor(c)) << head_dim;
   }
 }
 
@@ -163,7 +179,8 @@ TEST_P(CpuAttentionTest, UnitColumnsAgreeWithTheReferenceAndWithAnyCut) {
       SCOPED_TRACE(::testing::Message() << heads.q_heads << " " << KvDTypesName(dtype));
       const AttentionData data = WithUnitColumns(c);
       const Tensor whole = data.Run(*backend_);
-      EXPECT_LE(RelativeError(whole.view(), data.Run(*reference_).view()), ToleranceFor(c));
+      EXPECT_LE(RelativeError(whole.view(), Expected(data, "unit columns").view()),
+                ToleranceFor(c));
       EXPECT_TRUE(BitwiseEqual(data.Run(*backend_, 1).view(), whole.view()));
       EXPECT_TRUE(BitwiseEqual(data.Run(*MakeCpu(GetParam(), 3), 7).view(), whole.view()));
     }
@@ -200,7 +217,7 @@ TEST_P(CpuAttentionTest, NothingButSoftmaxesWeightsIsRoundedWhereBf16HoldsIt) {
                                .value_mix = true,
                                .sequences = kMixedBatch};
       const AttentionData data = WithPowersOfTwo(c);
-      const Tensor expected = data.Run(*reference_);
+      const Tensor expected = Expected(data, "powers of two");
       EXPECT_LE(RelativeError(data.Run(*backend_).view(), expected.view()), Tolerance::kBf16Weights)
           << components << " " << group;
     }
